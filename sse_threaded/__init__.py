@@ -1,0 +1,31 @@
+"""Server-Sent Events from synchronous WSGI apps: threads, no asyncio, nothing lost.
+
+    from sse_threaded import Hub
+
+    hub = Hub("sqlite:///events.db")
+    hub.publish("news", {"title": "Hello"})
+    response = hub.stream(request, "news")
+"""
+
+from .errors import HistoryGone, HubClosed, InvalidEvent, LogError, LogUnavailable, LogUnusable, SSEError
+from .event import ServerSentEvent, comment
+from .hub import Hub
+from .log import EventLog, Retention, open_log
+
+__all__ = [
+    "EventLog",
+    "HistoryGone",
+    "Hub",
+    "HubClosed",
+    "InvalidEvent",
+    "LogError",
+    "LogUnavailable",
+    "LogUnusable",
+    "Retention",
+    "SSEError",
+    "ServerSentEvent",
+    "comment",
+    "open_log",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,68 @@
+"""gunicorn's server hooks, for its own gthread worker: a stream budget, and a farewell on every kind of end.
+
+In ``gunicorn.conf.py``::
+
+    from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
+
+An app with hooks of its own calls these from them. All runs in a worker's main thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from .hub import close_all_when, hubs, process_budget, request_close_all
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
+
+# Threads kept for ordinary requests: an eighth of the pool, and two at least, as gunicorn may lend one for
+# five seconds to a connection that has not sent its request yet.
+_LEAST_RESERVE = 2
+_RESERVE_SHARE = 8
+
+
+def stream_limit(threads: int) -> int:
+    """How many of a worker's ``threads`` streams may hold; 64 give 56, fewer than three give none."""
+    return max(0, threads - max(_LEAST_RESERVE, threads // _RESERVE_SHARE))
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Set the stream budget from ``threads``, and end streams when the worker is told to end.
+
+    gunicorn calls no hook on SIGTERM, it waits up to ``graceful_timeout`` for responses to end by themselves.
+    """
+    process_budget.limit = stream_limit(worker.cfg.threads)
+    if process_budget.limit == 0:
+        worker.log.warning(
+            "No streams: %s thread(s) a worker leave none beside ordinary requests; give it --threads 8 or more",
+            worker.cfg.threads,
+        )
+    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        _chain(signum)
+    # max_requests and the loss of the master come without a signal.
+    close_all_when(lambda: not worker.alive or os.getppid() != worker.ppid)
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """End what is still open, and close the log."""
+    for hub in hubs():
+        hub.close(timeout=1.0)
+
+
+def _chain(signum: int) -> None:
+    previous: Any = signal.getsignal(signum)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        # The main thread may be anywhere, also inside a lock: this takes none.
+        request_close_all()
+        previous(signum, frame)
+
+    signal.signal(signum, handle)
+    # As gunicorn sets it: a system call of a request in flight goes on after SIGTERM.
+    signal.siginterrupt(signum, signum != signal.SIGTERM)

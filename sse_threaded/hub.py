@@ -1,0 +1,268 @@
+"""The hub: what an app publishes to and streams from.
+
+    hub = Hub("sqlite:///events.db")
+    hub.publish("news", {"title": "Hello"})      # in any thread, any process
+    return hub.stream(request, "news")           # in a view
+
+One hub per log and process; any thread may use it. It starts one thread, with the first stream. It may be
+made before a fork (gunicorn's ``preload_app``): each child goes on with connections and a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from werkzeug.wrappers import Request, Response
+
+from .errors import InvalidEvent, LogError
+from .event import CONTENT_TYPE
+from .limits import Budget, Pace
+from .log import EventLog, Retention, open_log
+from .log.base import check_channel
+from .longpoll import long_poll
+from .problem import problem
+from .pump import Pump
+from .replay import Cursor
+from .stream import EventStream
+from .subscriber import Subscriber
+
+# 1,000 events may wait for a client: more than a burst that a healthy one takes in a moment. The frames are
+# shared by all clients, so the bound is on how far behind a client may be rather than on memory.
+QUEUE_SIZE = 1000
+
+# Seconds. Proxies commonly cut what is silent for 30 to 60 (the standard proposes 15, section 9.2.7).
+HEARTBEAT = 15.0
+
+# Seconds. A browser that died behind a proxy which keeps its connection open is let go after this long.
+LEASE = 900.0
+
+# Milliseconds.
+RETRY = 5000
+
+# For the hubs that are not given a limit of their own; a server's hooks set it from the size of its pool.
+process_budget = Budget()
+
+# Every hub of the process, for fork and for shutdown. A list, not a WeakSet: copying it is one step of the
+# interpreter, so that a signal handler may.
+_hubs: list[weakref.ref[Hub]] = []
+
+# Says whether the process is about to end; see close_all_when().
+_ending: Callable[[], bool] | None = None
+
+
+class HasEnviron(Protocol):
+    """A request of Werkzeug, Flask, Django or Bottle: anything with the WSGI environ."""
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        """The WSGI environ."""
+
+
+class Hub:
+    """Publish and subscribe.
+
+    :param url: the log: ``memory://`` (the default: one process), ``sqlite:///path`` or ``sqlite:////path``.
+    :param retention: how much history the log keeps, default :class:`Retention`.
+    :param retry: the reconnection time told to clients, milliseconds, default 5000.
+    :param heartbeat: seconds between comments on a stream, default 15; ``None`` for none.
+    :param lease: the longest life of a stream in seconds, default 900, of which each gets 80 to 100 %;
+        the client then reconnects. ``None`` for no bound.
+    :param max_streams: how many streams may be open at once in this process; a further one is told to come
+        back. Default ``None``: what the server's hooks set from its threads
+        (:mod:`sse_threaded.gunicorn_hooks`), without hooks no bound.
+    :param queue_size: how many events may wait for a client before it is cut off, default 1000.
+    :raises LogError: the log cannot be opened.
+    :raises ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        url: str = "memory://",
+        *,
+        retention: Retention | None = None,
+        retry: int = RETRY,
+        heartbeat: float | None = HEARTBEAT,
+        lease: float | None = LEASE,
+        max_streams: int | None = None,
+        queue_size: int = QUEUE_SIZE,
+    ) -> None:
+        for name, value, least in (
+            ("retry", retry, 0),
+            ("heartbeat", heartbeat, 0.01),
+            ("lease", lease, 0.01),
+            ("max_streams", max_streams, 0),
+            ("queue_size", queue_size, 1),
+        ):
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be at least {least}, not {value!r}")
+        self.log: EventLog = open_log(url, retention)
+        self.url = self.log.url
+        self._queue_size = queue_size
+        self._pace = Pace(int(retry), heartbeat, lease)
+        self._budget = process_budget if max_streams is None else Budget(max_streams)
+        self._pump = Pump(self.log, self._pace, self._budget, _process_ends)
+        self._closed = False
+        _hubs[:] = [ref for ref in _hubs if ref() is not None] + [weakref.ref(self)]
+
+    def __repr__(self) -> str:
+        return f"<Hub {self.url} streams={self.streams} position={self._pump.position}>"
+
+    @property
+    def streams(self) -> int:
+        """How many streams and long polls are open in this process."""
+        return self._pump.members
+
+    def publish(self, channel: str, data: object, event: str | None = None) -> str:
+        """Append an event to the log, for all who subscribe to ``channel``; returns its id.
+
+        :param channel: any text of 1 to 255 characters.
+        :param data: text, or anything JSON can write, which is sent as one line of JSON.
+        :param event: its type for ``addEventListener``; ``None``, the default, for ``message``.
+        :raises InvalidEvent: it cannot be an event.
+        :raises LogError: it is not in the log; nothing was published.
+        """
+        return self.log.append(channel, data, event)
+
+    def stream(self, request: HasEnviron | dict[str, Any], channels: str | Iterable[str]) -> Response:
+        """The answer to a request for events: a stream, or a long poll for ``Accept: application/json``.
+
+        :param request: Werkzeug's, Flask's, Django's or Bottle's request, or the WSGI environ.
+        :param channels: one channel or several; all share one order and one last event ID.
+        :raises InvalidEvent: a channel's name is none.
+
+        A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event; without either the stream
+        has everything from this call on. What cannot be resumed is answered by an event ``reset``. An HTTP
+        error is answered only to what no ``EventSource`` sends: 405, 406, and 400 for a bad ``?wait=``.
+        """
+        names = (channels,) if isinstance(channels, str) else tuple(channels)
+        if not names:
+            raise InvalidEvent("channel", "name at least one to subscribe to")
+        for name in names:
+            check_channel(name)
+        web = Request(request if isinstance(request, dict) else request.environ)
+        if web.method not in ("GET", "HEAD"):
+            return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
+        accepted = web.accept_mimetypes
+        kind = accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
+        if kind is None:
+            offer = "Events come as text/event-stream, or as application/json by long polling"
+            return problem(406, f"{offer}; ask for one of them in Accept.")
+        answer = self._stream if kind == "text/event-stream" else self._long_poll
+        response = answer(web, names)
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Accel-Buffering"] = "no"
+        response.headers["Vary"] = "Accept"
+        return response
+
+    def _stream(self, web: Request, names: tuple[str, ...]) -> Response:
+        if web.method == "HEAD":
+            # An iterator, so that no length is announced: a GET would not have one either.
+            return Response(iter(()), content_type=CONTENT_TYPE, direct_passthrough=True)
+        try:
+            cursor = Cursor(self.log, names, _last_event_id(web))
+        except LogError:
+            cursor = None
+        subscriber = Subscriber(names, self._queue_size, _connection(web.environ))
+        body = EventStream(self._pump, self._pace, subscriber, cursor)
+        return Response(body, content_type=CONTENT_TYPE, direct_passthrough=True)
+
+    def _long_poll(self, web: Request, names: tuple[str, ...]) -> Response:
+        if web.method == "HEAD":
+            return Response(iter(()), content_type="application/json", direct_passthrough=True)
+        subscriber = Subscriber(names, self._queue_size, _connection(web.environ), beats=False)
+        return long_poll(self._pump, self.log, web, subscriber, _last_event_id(web))
+
+    def health(self) -> dict[str, Any]:
+        """The state of the log and the number of streams, read now.
+
+        :raises LogError: the log cannot be read.
+        """
+        log = {"url": self.url, "lastEventId": self.log.last_event_id()}
+        return {"log": log, "streams": self.streams, "maxStreams": self._budget.limit}
+
+    def request_close(self) -> None:
+        """Begin the end: every stream gets a farewell. Takes no lock; a signal handler may call it."""
+        self._pump.request_close()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """End all streams with a farewell, then the thread, then the log; idempotent.
+
+        :param timeout: seconds to wait for clients' threads.
+        """
+        self._pump.request_close()
+        self._pump.join(timeout)
+        if not self._closed:
+            self._closed = True
+            self.log.close()
+
+    def __enter__(self) -> Hub:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def hubs() -> tuple[Hub, ...]:
+    """The hubs of this process; takes no lock."""
+    found = (ref() for ref in tuple(_hubs))
+    return tuple(hub for hub in found if hub is not None)
+
+
+def request_close_all() -> None:
+    """Begin the end of every hub in the process. Takes no lock; a signal handler may call it."""
+    for hub in hubs():
+        hub.request_close()
+
+
+def close_all_when(ending: Callable[[], bool]) -> None:
+    """Begin the end of every hub once ``ending()`` is true, for ends that no signal announces.
+
+    :param ending: called about once a second by the thread of each hub that has streams.
+    """
+    global _ending
+    _ending = ending
+
+
+def _process_ends() -> bool:
+    return _ending is not None and _ending()
+
+
+def _last_event_id(web: Request) -> str | None:
+    # An empty one is none (9.2.2: EventSource does not send it). The header wins: on a reconnection it is
+    # newer than what was once written into the URL.
+    return web.headers.get("Last-Event-ID") or web.args.get("lastEventId") or None
+
+
+def _connection(environ: Mapping[str, Any]) -> Any:
+    # In HTTP/2 the socket is shared with other requests, so it is neither watched nor cut.
+    if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/1"):
+        return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return None
+
+
+def _before_fork() -> None:
+    for hub in hubs():
+        hub._pump.before_fork()
+        hub.log.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for hub in hubs():
+        hub.log.after_fork(in_child=False)
+        hub._pump.after_fork(in_child=False)
+
+
+def _after_fork_in_child() -> None:
+    process_budget.after_fork_in_child()
+    for hub in hubs():
+        hub._budget.after_fork_in_child()
+        hub.log.after_fork(in_child=True)
+        hub._pump.after_fork(in_child=True)
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

@@ -1,0 +1,238 @@
+"""What a log is: events in one order, each with an id, kept for a while, and a doorbell.
+
+``publish`` returns once the event is in the log, and fan-out reads the log and nothing else; so all
+processes and all clients see one order. Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import HistoryGone, InvalidEvent, LogError
+from ..event import check_name, data_text
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from .doorbell import Doorbell
+
+# What one read returns at most, so that a replay's memory does not grow with how far behind a client is.
+PAGE_EVENTS = 200
+PAGE_CHARACTERS = 256 * 1024  # a page holds one event at least, however long it is
+
+# An event is a notice, not a file: past this, publish where the thing is to be had.
+MAX_DATA_CHARACTERS = 1024 * 1024
+MAX_CHANNEL_CHARACTERS = 255
+
+# <epoch>-<sequence>; 18 digits fit every engine's 64-bit integers.
+_ID = re.compile(r"([a-z]{6})-(0|[1-9][0-9]{0,17})", re.ASCII)
+
+
+class Record(NamedTuple):
+    """One event as the log keeps it."""
+
+    sequence: int
+    channel: str
+    event: str | None
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How much history a log keeps; a client that was away for longer gets a ``reset``.
+
+    :param count: events per channel, default 10,000: some megabytes of file for a busy channel, and a
+        replay of a second. ``None``: no bound.
+    :param age: seconds, default 86,400: a laptop closed for the night resumes in the morning.
+        ``None``: no bound.
+
+    Both are lower bounds: trimming runs in the background, so a little more may be there for a while.
+    """
+
+    count: int | None = 10_000
+    age: float | None = 86_400.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("count", self.count), ("age", self.age)):
+            if value is not None and not value >= 1:
+                raise ValueError(f"retention {name} must be at least 1 or None, not {value!r}")
+
+
+def new_epoch() -> str:
+    """Six random letters, made once with a log, so that a log made anew is never taken for the old one."""
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(6))
+
+
+def check_channel(channel: object) -> None:
+    """Refuse what cannot name a channel.
+
+    :raises InvalidEvent: not text, empty, over 255 characters, or not Unicode.
+    """
+    if not isinstance(channel, str) or not 0 < len(channel) <= MAX_CHANNEL_CHARACTERS:
+        limit = f"text of 1 to {MAX_CHANNEL_CHARACTERS} characters"
+        raise InvalidEvent("channel", f"must be {limit}, not {str(channel)[:50]!r} ({type(channel).__name__})")
+    try:
+        channel.encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent("channel", f"{channel!r} holds a lone surrogate; it has no UTF-8 form") from None
+
+
+def checked(channel: object, data: object, event: object) -> tuple[str, str, str | None]:
+    """What is to be appended, once it is known to be an event: channel, text, name.
+
+    :raises InvalidEvent: it is not.
+    """
+    check_channel(channel)
+    if event is not None:
+        check_name(event)
+    text = data_text(data)
+    if len(text) > MAX_DATA_CHARACTERS:
+        limit = f"over {MAX_DATA_CHARACTERS:,} characters ({len(text):,})"
+        raise InvalidEvent("data", f"{limit}; publish where it can be fetched instead")
+    return channel, text, event  # type: ignore[return-value]  # checked above
+
+
+def page_of(records: Iterable[Record], upto: int | None) -> list[Record]:
+    """The first page of ``records``, bounded in events and characters, up to number ``upto``."""
+    page: list[Record] = []
+    size = 0
+    for record in records:
+        size += len(record.data)
+        if (upto is not None and record.sequence > upto) or (page and size > PAGE_CHARACTERS):
+            break
+        page.append(record)
+        if len(page) == PAGE_EVENTS:
+            break
+    return page
+
+
+class NestedTransaction(LogError):
+    """Appending beside one's own open transaction would wait for itself."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, "this thread has a transaction open; append through it, or after it")
+
+
+class Transaction(ABC):
+    """Several steps on the log that take effect together; made by the log, used by one thread.
+
+    :ivar connection: for ``sqlite://`` the open connection, inside the transaction, for the caller's own
+        rows; ``None`` for other engines.
+    """
+
+    connection: sqlite3.Connection | None
+
+    @abstractmethod
+    def append(self, channel: str, data: object, event: str | None = None) -> str:
+        """Append an event when, and only when, the transaction commits; returns its id."""
+
+    @abstractmethod
+    def last_event_id(self) -> str:
+        """The id of the newest event this transaction sees."""
+
+
+class EventLog(ABC):
+    """The interface of all engines; :func:`sse_threaded.open_log` makes one from a URL.
+
+    :ivar url: where it is, without a password.
+    :ivar poll_interval: seconds after which a reader looks without having been rung for, ``None`` for never.
+    """
+
+    url: str
+    poll_interval: float | None = None
+
+    @property
+    @abstractmethod
+    def epoch(self) -> str:
+        """The random letters that all ids of this log begin with."""
+
+    @abstractmethod
+    def append(self, channel: str, data: object, event: str | None = None) -> str:
+        """Append one event and ring; returns its id once the event is in the log.
+
+        :param channel: its channel, 1 to 255 characters.
+        :param data: text, or anything JSON can write.
+        :param event: its type; ``None``, the default, for ``message``.
+        :raises InvalidEvent: it cannot be an event.
+        :raises LogError: it is not in the log.
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """A write transaction: commits at the end of the block and rings; an exception rolls all back.
+
+        One is open at a time in a process; do in it what must happen together, and no more.
+
+        :raises LogError: it could not begin, or could not commit; then nothing of it happened.
+        """
+
+    @abstractmethod
+    def snapshot(self) -> AbstractContextManager[Transaction]:
+        """A read transaction: the caller's rows and the last event ID that belongs to them."""
+
+    @abstractmethod
+    def last_sequence(self) -> int:
+        """The newest event's number, 0 before the first."""
+
+    @abstractmethod
+    def read(
+        self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
+    ) -> list[Record]:
+        """One page of events, oldest first; an empty one means that there are no more.
+
+        :param after: the number after which to read.
+        :param channels: only these; ``None``, the default, for all.
+        :param upto: the last number wanted; ``None``, the default, for no bound.
+        :raises HistoryGone: some of what is asked for has been trimmed.
+        :raises LogError: the log cannot be read.
+        """
+
+    @abstractmethod
+    def open_doorbell(self) -> Doorbell:
+        """A new doorbell that every append rings, in whichever process; the caller closes it."""
+
+    @abstractmethod
+    def ring(self) -> None:
+        """Ring all doorbells: for who appended through a connection of their own, after the commit."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and threads; idempotent."""
+
+    @abstractmethod
+    def before_fork(self) -> None:
+        """Come to rest: no thread of this process is inside the log until ``after_fork``."""
+
+    @abstractmethod
+    def after_fork(self, in_child: bool) -> None:
+        """Go on after a fork; the child lets go of what belongs to its parent."""
+
+    def event_id(self, sequence: int) -> str:
+        """The id of the event with this number."""
+        return f"{self.epoch}-{sequence}"
+
+    def last_event_id(self) -> str:
+        """The id of the newest event; ``<epoch>-0`` before the first."""
+        return self.event_id(self.last_sequence())
+
+    def position(self, last_event_id: str) -> int:
+        """The number behind a last event ID that some client sent.
+
+        :raises HistoryGone: ``malformed``, of another ``epoch``, or ``beyond`` the log's end.
+        """
+        match = _ID.fullmatch(last_event_id)
+        if match is None:
+            raise HistoryGone("malformed")
+        if match[1] != self.epoch:
+            raise HistoryGone("epoch")
+        sequence = int(match[2])
+        if sequence > self.last_sequence():
+            raise HistoryGone("beyond")
+        return sequence

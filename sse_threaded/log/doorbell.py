@@ -1,0 +1,142 @@
+"""Doorbells: how an append wakes the threads that wait for the log, here and in other processes.
+
+A doorbell is a file descriptor that becomes readable when somebody rings, so that the pump waits for
+it in the same ``select`` as for its sockets. Ringing carries no data: whoever is woken reads the log.
+A doorbell is waited on and cleared by one thread; any thread of any process may ring it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import threading
+from contextlib import suppress
+
+# One read takes all rings that a pipe can hold (64 KiB on Linux): they mean the same.
+_DRAIN_BYTES = 65536
+
+
+class Doorbell:
+    """A doorbell inside one process: a pipe.
+
+    :ivar closed: nobody listens any more.
+    """
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._read
+
+    def ring(self) -> None:
+        """Wake the waiting thread; takes no lock, so a signal handler may call it."""
+        # A full pipe has rung already.
+        with suppress(BlockingIOError):
+            os.write(self._write, b"\0")
+
+    def clear(self) -> None:
+        """Forget the rings so far; call it before looking at what they announced."""
+        with suppress(BlockingIOError):
+            os.read(self._read, _DRAIN_BYTES)
+
+    def close(self) -> None:
+        """Stop listening; idempotent."""
+        self.closed = True
+
+    def __del__(self) -> None:
+        # Not in close(): a thread that is just ringing must never write to a number that the system has
+        # given to somebody's socket meanwhile. Its reference keeps the pipe open.
+        for descriptor in {self._read, self._write} - {-1}:
+            os.close(descriptor)
+
+
+class FifoDoorbell(Doorbell):
+    """A doorbell for all processes of a machine: a FIFO in the log's folder of doorbells.
+
+    :param folder: the folder, made if it is missing.
+    :param mode: permission bits of folder and FIFO, taken from the log's file: who may append may ring.
+    :raises OSError: the folder cannot be written.
+    """
+
+    _read = _write = -1  # until it is open
+
+    def __init__(self, folder: str, mode: int) -> None:
+        os.makedirs(folder, exist_ok=True)
+        with suppress(PermissionError):
+            os.chmod(folder, mode | (mode & 0o444) >> 2)
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        hidden = os.path.join(folder, f".{name}")
+        self._path = os.path.join(folder, name)
+        os.mkfifo(hidden)
+        try:
+            # Read and write: a FIFO without a writer would be readable (end of file) for good.
+            self._read = self._write = os.open(hidden, os.O_RDWR | os.O_NONBLOCK)
+            os.chmod(hidden, mode)
+            # Seen by ringers only from here on: a FIFO that nobody reads yet looks like a dead process's.
+            os.rename(hidden, self._path)
+        except OSError:
+            os.unlink(hidden)
+            raise
+
+    def close(self) -> None:
+        """Take the FIFO away; idempotent."""
+        if not self.closed:
+            self.closed = True
+            with suppress(OSError):
+                os.unlink(self._path)
+
+
+class Ringer:
+    """Rings every doorbell in a folder, and sweeps away those of processes that died.
+
+    :param folder: the folder of doorbells; it need not exist yet.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        # Guards _descriptors. Held over non-blocking calls only.
+        self._lock = threading.Lock()
+        self._descriptors: dict[str, int] = {}
+
+    def ring(self) -> None:
+        """Wake all that listen; never blocks and never fails, for listeners look now and then anyway."""
+        with self._lock:
+            try:
+                names = [name for name in os.listdir(self._folder) if name[0] != "."]
+            except OSError:
+                names = []
+            for gone in self._descriptors.keys() - names:
+                os.close(self._descriptors.pop(gone))
+            for name in names:
+                self._ring_one(name)
+
+    def _ring_one(self, name: str) -> None:
+        path = os.path.join(self._folder, name)
+        try:
+            if name not in self._descriptors:
+                self._descriptors[name] = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.write(self._descriptors[name], b"\0")
+        except OSError as error:
+            # EAGAIN: full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
+            if error.errno in (errno.ENXIO, errno.EPIPE):
+                with suppress(OSError):
+                    os.unlink(path)
+                if name in self._descriptors:
+                    os.close(self._descriptors.pop(name))
+
+    def close(self) -> None:
+        """Close what it opened; idempotent."""
+        with self._lock:
+            while self._descriptors:
+                os.close(self._descriptors.popitem()[1])
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the lock may have been held by a thread that stayed with the parent."""
+        self._lock = threading.Lock()
+        self.close()

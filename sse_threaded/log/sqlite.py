@@ -1,0 +1,240 @@
+"""A log in a SQLite file: one machine, many processes, nothing to install.
+
+The file may be the application's own: the log's tables begin with ``sse_``, and an event can be appended
+in the very transaction that changes the application's rows. SQLite allows one writer at a time, so numbers
+are given in the order of the commits and no reader sees a number before a smaller one.
+
+A process has three connections: one that writes, one that reads, each behind its gate, and the trimmer's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from heapq import merge
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ..errors import HistoryGone, LogUnusable
+from .base import EventLog, NestedTransaction, Record, Retention, Transaction, checked, page_of
+from .doorbell import Doorbell, FifoDoorbell, Ringer
+from .sqlite_file import Gate, SQLiteFile, translated
+from .sqlite_trim import Trimmer
+
+_log = logging.getLogger(__name__)
+
+_INSERT = "INSERT INTO sse_events (channel, event, data, created) VALUES (?, ?, ?, ?)"
+_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
+_COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
+
+
+class SQLiteLog(EventLog):
+    """``sqlite:///path`` (relative to the working directory) or ``sqlite:////path`` (absolute).
+
+    :param url: as above; ``?synchronous=normal`` gives up durability in a power cut (not in a crash of the
+        process) for several times the publish rate.
+    :param retention: how much is kept, default :class:`Retention`.
+    :raises LogUnusable: the URL is no such thing, the file is corrupt or of a newer schema.
+    :raises LogUnavailable: the file cannot be opened now.
+    """
+
+    # A process that dies between its commit and the bell leaves its event to this look.
+    poll_interval = 1.0
+
+    def __init__(self, url: str, retention: Retention | None = None) -> None:
+        self.url = url
+        path, synchronous = parse_url(url)
+        self._file = SQLiteFile(path, url, synchronous)
+        self._epoch = self._file.prepare()
+        self._writer = Gate(self._file)
+        self._reader = Gate(self._file)
+        self._bells = path + "-bells"
+        self._ringer = Ringer(self._bells)
+        self._trimmer = Trimmer(self._file, retention or Retention())
+
+    @property
+    def epoch(self) -> str:
+        """See :class:`EventLog`."""
+        return self._epoch
+
+    def append(
+        self,
+        channel: str,
+        data: object,
+        event: str | None = None,
+        *,
+        connection: sqlite3.Connection | None = None,
+    ) -> str:
+        """See :class:`EventLog`.
+
+        :param connection: the caller's own connection to the same file: the event is part of its open
+            transaction, commits or not with it, and is announced by :meth:`ring` after the commit (without
+            that, up to ``poll_interval`` late). Default: a transaction of its own.
+        """
+        row = checked(channel, data, event)
+        if connection is not None:
+            with translated(self.url):
+                return self._insert(connection, row)
+        with self._writing() as writer, translated(self.url):
+            event_id = self._insert(writer, row)
+        self.ring()
+        return event_id
+
+    def _insert(self, connection: sqlite3.Connection, row: tuple[str, str, str | None]) -> str:
+        channel, text, event = row
+        cursor = connection.execute(_INSERT, (channel, event, text, time.time()))
+        self._trimmer.appended(channel)
+        return self.event_id(cursor.lastrowid or 0)
+
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        if self._writer.is_mine:
+            raise NestedTransaction(self.url)
+        return self._writer.enter()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """See :class:`EventLog`; errors of the caller's own statements pass unless they are about the file."""
+        with self._writing() as writer, translated(self.url, known_only=True):
+            writer.execute("BEGIN IMMEDIATE")
+            transaction = _SQLiteTransaction(self, writer)
+            try:
+                yield transaction
+                writer.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself where the disk was full.
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                raise
+        if transaction.appended:
+            self.ring()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Transaction]:
+        """See :class:`EventLog`."""
+        with self._reader.enter() as reader, translated(self.url, known_only=True):
+            reader.execute("BEGIN")
+            try:
+                yield _SQLiteTransaction(self, reader)
+            finally:
+                reader.execute("ROLLBACK")
+
+    def last_sequence(self) -> int:
+        """See :class:`EventLog`."""
+        with self._reader.enter() as reader, translated(self.url):
+            return _last_sequence(reader)
+
+    def read(
+        self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
+    ) -> list[Record]:
+        """See :class:`EventLog`."""
+        with self._reader.enter() as reader, translated(self.url):
+            # First the rows, then what is missing: the trimmer may run in between.
+            page = _page(reader, after, channels, upto)
+            if _trimmed(reader, channels) > after:
+                raise HistoryGone("expired")
+            return page
+
+    def open_doorbell(self) -> Doorbell:
+        """See :class:`EventLog`; whoever listens also trims."""
+        self._trimmer.start()
+        try:
+            return FifoDoorbell(self._bells, self._file.mode())
+        except OSError as error:
+            _log.warning("%s: no doorbell (%s); looking every %g s instead", self.url, error, self.poll_interval)
+            return Doorbell()
+
+    def ring(self) -> None:
+        """See :class:`EventLog`."""
+        self._ringer.ring()
+
+    def trim(self) -> int:
+        """Trim all channels now, as the background does by and by; returns how many events went."""
+        with self._writing() as writer:
+            return self._trimmer.sweep(writer)
+
+    def close(self) -> None:
+        """See :class:`EventLog`."""
+        self._trimmer.stop()
+        self._ringer.close()
+        self._writer.close()
+        self._reader.close()
+
+    def before_fork(self) -> None:
+        """See :class:`EventLog`."""
+        self._writer.before_fork()
+        self._reader.before_fork()
+
+    def after_fork(self, in_child: bool) -> None:
+        """See :class:`EventLog`."""
+        self._reader.after_fork(in_child)
+        self._writer.after_fork(in_child)
+        if in_child:
+            self._trimmer.after_fork_in_child()
+            self._ringer.after_fork_in_child()
+
+
+class _SQLiteTransaction(Transaction):
+    connection: sqlite3.Connection
+
+    def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
+        self._log = log
+        self.connection = connection
+        self.appended = False
+
+    def append(self, channel: str, data: object, event: str | None = None) -> str:
+        self.appended = True
+        return self._log._insert(self.connection, checked(channel, data, event))
+
+    def last_event_id(self) -> str:
+        return self._log.event_id(_last_sequence(self.connection))
+
+
+def _last_sequence(reader: sqlite3.Connection) -> int:
+    row = reader.execute(_LAST).fetchone()
+    return row[0] if row else 0
+
+
+def _page(
+    reader: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None
+) -> list[Record]:
+    # A walk along the table, or along each channel's part of the index, merged: SQLite finds the rows one by
+    # one as they are asked for, so no more is read than the page takes.
+    if channels is None:
+        cursors = [reader.execute(f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence", (after,))]
+    else:
+        one = f"{_COLUMNS} WHERE channel = ? AND sequence > ? ORDER BY sequence"
+        cursors = [reader.execute(one, (channel, after)) for channel in dict.fromkeys(channels)]
+    try:
+        return page_of(map(Record._make, merge(*cursors)), upto)
+    finally:
+        # An open cursor would hold the write-ahead log back from being written home.
+        for cursor in cursors:
+            cursor.close()
+
+
+def _trimmed(reader: sqlite3.Connection, channels: Collection[str] | None) -> int:
+    """The highest number that has been trimmed from any of the channels."""
+    if channels is None:
+        return reader.execute("SELECT max(trimmed) FROM sse_channels").fetchone()[0] or 0
+    one = "SELECT trimmed FROM sse_channels WHERE channel = ?"
+    rows = (reader.execute(one, (channel,)).fetchone() for channel in channels)
+    return max((row[0] for row in rows if row), default=0)
+
+
+def parse_url(url: str) -> tuple[str, str]:
+    """The file's absolute path and its ``synchronous`` setting.
+
+    :raises LogUnusable: it is not such a URL.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path[1:])
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    synchronous = options.pop("synchronous", "full").lower()
+    if parts.netloc or not path or path.endswith("/"):
+        raise LogUnusable(url, "write sqlite:///relative/path.db, or sqlite:////absolute/path.db")
+    if options or synchronous not in ("full", "normal"):
+        raise LogUnusable(url, "the only option is ?synchronous=full (the default) or ?synchronous=normal")
+    return os.path.abspath(path), synchronous

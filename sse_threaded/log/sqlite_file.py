@@ -1,0 +1,234 @@
+"""The SQLite file itself: opening it, its tables, and what its errors mean to a person."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ..errors import LogUnavailable, LogUnusable
+from .base import new_epoch
+
+# Counts the shapes of the tables below; a file of a higher one is left alone.
+SCHEMA = 1
+
+# How long an append waits for the writers before it, in seconds; SQLite's own waiting is fair enough for
+# appends of a millisecond, so past this somebody holds a transaction open.
+BUSY_TIMEOUT = 5.0
+
+# AUTOINCREMENT: numbers are never given twice, even when the newest events are deleted.
+_TABLES = """
+CREATE TABLE IF NOT EXISTS sse_meta (
+    name TEXT PRIMARY KEY, value TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sse_events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT NOT NULL, event TEXT, data TEXT NOT NULL, created REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS sse_events_channel ON sse_events (channel);
+CREATE TABLE IF NOT EXISTS sse_channels (
+    channel TEXT PRIMARY KEY, trimmed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sse_channels_trimmed ON sse_channels (trimmed);
+"""
+
+# What SQLite says (its messages are stable; error codes reach Python from 3.11 on only), which error that
+# is here, and what a person can do.
+_MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] = (
+    ("locked", LogUnavailable, f"locked by another writer for over {BUSY_TIMEOUT:g} s; try again, or end it"),
+    ("disk is full", LogUnavailable, "the disk is full; make room, then try again"),
+    ("readonly", LogUnavailable, "read-only for this process; let it write the file and its folder"),
+    ("unable to open", LogUnavailable, "cannot be opened; make its folder, and let this process write there"),
+    ("disk i/o", LogUnavailable, "the disk failed to read or write; look at the system's log"),
+    ("malformed", LogUnusable, "the file is corrupt; restore it from a backup, or move it away"),
+    ("not a database", LogUnusable, "not a SQLite database; name another file, or move this one away"),
+)
+
+# Connections of a parent process. SQLite forbids a child to use them or even to close them (closing may
+# delete the parent's write-ahead log), so they are kept from the garbage collector for good.
+_abandoned: list[sqlite3.Connection] = []
+
+
+@contextmanager
+def translated(url: str, *, known_only: bool = False) -> Iterator[None]:
+    """Turn SQLite's errors inside the block into this package's.
+
+    :param known_only: let pass what says nothing about the file, such as a failed constraint, for blocks
+        that run the caller's own statements.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        message = str(error).lower()
+        for part, kind, meaning in _MEANING:
+            if part in message:
+                raise kind(url, meaning) from error
+        if known_only:
+            raise
+        raise LogUnusable(url, f"SQLite failed: {error}") from error
+
+
+class SQLiteFile:
+    """Where the log is and how it is opened; holds no connection.
+
+    :param path: absolute path.
+    :param url: for error messages.
+    :param synchronous: ``"full"`` or ``"normal"``, as SQLite's pragma.
+    """
+
+    def __init__(self, path: str, url: str, synchronous: str) -> None:
+        self.path = path
+        self.url = url
+        self._synchronous = synchronous
+        self._identity: tuple[int, int] | None = None
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection in autocommit mode, usable by any one thread at a time."""
+        with translated(self.url):
+            connection = sqlite3.connect(
+                self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+            try:
+                _use_wal(connection, self.url)
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            except BaseException:
+                connection.close()
+                raise
+        if self._identity is None:
+            self._identity = self._look()
+        return connection
+
+    def prepare(self) -> str:
+        """Make the tables if they are not there; returns the log's epoch.
+
+        :raises LogUnusable: a newer release wrote the file.
+        """
+        connection = self.connect()
+        try:
+            with translated(self.url):
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in _TABLES.split(";"):
+                    connection.execute(statement)
+                meta = dict(connection.execute("SELECT name, value FROM sse_meta"))
+                self._require_schema(int(meta.setdefault("schema", str(SCHEMA))))
+                meta.setdefault("epoch", new_epoch())
+                self._require_same_boot(meta)
+                epoch: str = meta["epoch"]
+                connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
+        return epoch
+
+    def _require_schema(self, schema: int) -> None:
+        if schema > SCHEMA:
+            versions = f"a newer sse_threaded (schema {schema}; this one knows {SCHEMA})"
+            raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
+
+    def _require_same_boot(self, meta: dict[str, str]) -> None:
+        # With synchronous=normal a power cut takes back the last commits, and their numbers would be given
+        # again. After each boot the ids therefore begin a new epoch: clients refetch instead of missing events.
+        if self._synchronous == "normal" or "boot" in meta:
+            boot = ""
+            with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                boot = file.read().strip()
+            if meta.setdefault("boot", boot) != boot:
+                meta.update(boot=boot, epoch=new_epoch())
+
+    def require_same(self) -> None:
+        """Refuse to go on with a file that is no longer the one at its path.
+
+        :raises LogUnusable: it was removed or replaced; what is appended to it nobody would ever see.
+        """
+        if self._look() != self._identity:
+            raise LogUnusable(self.url, "the file was removed or replaced while in use; restart the server")
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def mode(self) -> int:
+        """The file's permission bits."""
+        return os.stat(self.path).st_mode & 0o666
+
+
+class Gate:
+    """A connection and the lock that lets one thread at a time use it; opened at first use.
+
+    :param file: what to connect to.
+    """
+
+    def __init__(self, file: SQLiteFile) -> None:
+        self._file = file
+        # Guards the connection, for as long as a statement or a transaction lasts.
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._owner = 0
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread is inside."""
+        return self._owner == threading.get_ident()
+
+    @contextmanager
+    def enter(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for the length of the block.
+
+        :raises LogUnavailable: another thread of this process keeps it for longer than another process may.
+        """
+        if not self._lock.acquire(timeout=BUSY_TIMEOUT):
+            waited = f"kept by another thread for over {BUSY_TIMEOUT:g} s"
+            raise LogUnavailable(self._file.url, f"{waited}; try again")
+        self._owner = threading.get_ident()
+        try:
+            self._file.require_same()
+            if self._connection is None:
+                self._connection = self._file.connect()
+            yield self._connection
+        finally:
+            self._owner = 0
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close the connection; a later use opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def before_fork(self) -> None:
+        """Wait until nobody is inside (but not for ever: the forking thread itself may be)."""
+        self._lock.acquire(timeout=BUSY_TIMEOUT)
+
+    def after_fork(self, in_child: bool) -> None:
+        """Let others in again; in the child, with a connection of its own."""
+        if in_child:
+            if self._connection is not None:
+                _abandoned.append(self._connection)
+            self._connection = None
+            self._owner = 0
+            self._lock = threading.Lock()
+        else:
+            self._lock.release()
+
+
+def _use_wal(connection: sqlite3.Connection, url: str) -> None:
+    # Readers never wait for the writer in this mode. Several processes that switch a new file at once can
+    # meet in SQLITE_BUSY, for which SQLite's own waiting does not apply here.
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise LogUnusable(url, "this file system cannot share memory (SQLite's WAL mode); use a local disk")

@@ -1,0 +1,80 @@
+"""Long polling: the fallback for clients that cannot stream, over the same log, with the same ids."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from werkzeug.wrappers import Request, Response
+
+from .errors import HubClosed, LogError
+from .event import json_line
+from .limits import Overloaded
+from .log import EventLog, Record
+from .problem import problem
+from .pump import Pump
+from .replay import Cursor
+from .subscriber import Subscriber
+
+# Seconds: proxies and browsers cut requests that stay silent for much longer.
+DEFAULT_WAIT = 25.0
+LONGEST_WAIT = 60.0
+
+
+def long_poll(
+    pump: Pump, log: EventLog, request: Request, subscriber: Subscriber, last_event_id: str | None
+) -> Response:
+    """Answer with what came after ``last_event_id``: at once if there is any, else when something comes.
+
+    The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``; an event with a name has ``"event"``
+    too. After ``?wait=`` seconds (default 25, at most 60) it is empty; ``reset`` true means: fetch the state
+    anew, then go on from ``lastEventId``.
+    """
+    try:
+        deadline = time.monotonic() + _wait(request)
+    except ValueError:
+        return problem(400, f"wait must be a number of seconds from 0 to {LONGEST_WAIT:g}, such as ?wait=25.")
+    headers = {}
+    try:
+        cursor = Cursor(log, subscriber.channels, last_event_id)
+        page = cursor.read()
+        if not page and not cursor.reset:
+            try:
+                pump.admit(subscriber)
+                page = _await(pump, subscriber, cursor, deadline)
+            except (Overloaded, HubClosed):
+                # No thread to wait on: the empty answer, and when to ask again.
+                headers["Retry-After"] = "5"
+            finally:
+                pump.leave(subscriber)
+    except LogError:
+        return problem(503, "The event log cannot be read at the moment; ask again later.", {"Retry-After": "5"})
+    body = {
+        "events": [_event(log, record) for record in page],
+        "lastEventId": cursor.event_id,
+        "reset": cursor.reset is not None,
+    }
+    return Response(json_line(body) + "\n", content_type="application/json", headers=headers)
+
+
+def _wait(request: Request) -> float:
+    wait = float(request.args.get("wait", DEFAULT_WAIT))
+    if not (math.isfinite(wait) and 0 <= wait <= LONGEST_WAIT):
+        raise ValueError
+    return wait
+
+
+def _await(pump: Pump, subscriber: Subscriber, cursor: Cursor, deadline: float) -> list[Record]:
+    upto = pump.attach(subscriber, cursor.after)
+    page = cursor.read(upto)
+    # The queue only says that something came; what it is, the log says.
+    if not page and not cursor.reset and subscriber.take(deadline):
+        page = cursor.read()
+    return page
+
+
+def _event(log: EventLog, record: Record) -> dict[str, str]:
+    event = {"id": log.event_id(record.sequence), "data": record.data}
+    if record.event is not None:
+        event["event"] = record.event
+    return event

@@ -1,0 +1,26 @@
+"""Errors as ``application/problem+json`` (RFC 9457), for the library's own answers and for apps."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from werkzeug.wrappers import Response
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """An error that a program can tell by its status and a person can act on.
+
+    :param status: the HTTP status code.
+    :param detail: one sentence: what was wrong and what to send instead.
+    :param headers: further headers, such as ``Allow`` or ``Retry-After``.
+
+    The members are those of RFC 9457, section 3.1; ``type`` is left out, which means
+    ``about:blank``: the status says it all.
+    """
+    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    text = json.dumps(body, ensure_ascii=False) + "\n"
+    response = Response(text, status, content_type="application/problem+json")
+    response.headers.extend(headers or {})
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,65 @@
+"""Reading the log on behalf of one client, page by page, from where it left off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .errors import HistoryGone
+from .event import ServerSentEvent
+from .log import EventLog, Record
+
+
+class Cursor:
+    """A client's place in the log.
+
+    :param log: the log.
+    :param channels: what the client wants.
+    :param last_event_id: what the client had last; ``None`` to begin at the log's end.
+    :raises LogError: the log cannot be read.
+
+    :ivar after: the number up to which the client has everything.
+    :ivar reset: why the client must refetch (see :class:`HistoryGone`), ``None`` as long as nothing is missing.
+    """
+
+    def __init__(self, log: EventLog, channels: Sequence[str], last_event_id: str | None) -> None:
+        self._log = log
+        self._channels = channels
+        self.reset: str | None = None
+        try:
+            self.after = log.last_sequence() if last_event_id is None else log.position(last_event_id)
+        except HistoryGone as gone:
+            self.after = log.last_sequence()
+            self.reset = gone.reason
+
+    @property
+    def event_id(self) -> str:
+        """The id of this place."""
+        return self._log.event_id(self.after)
+
+    def read(self, upto: int | None = None) -> list[Record]:
+        """The next page, empty when there are no more up to ``upto``, or when :attr:`reset` was set.
+
+        :raises LogError: the log cannot be read.
+        """
+        try:
+            page = self._log.read(self.after, channels=self._channels, upto=upto)
+        except HistoryGone as gone:
+            self.after = self._log.last_sequence() if upto is None else upto
+            self.reset = gone.reason
+            return []
+        if page:
+            self.after = page[-1].sequence
+        return page
+
+    def read_wire(self, upto: int | None = None) -> bytes:
+        """The next page as it goes to the client, an event ``reset`` included; empty when there are no more."""
+        wire = b"" if self.reset else b"".join(encode(self._log, record) for record in self.read(upto))
+        if self.reset:
+            wire = ServerSentEvent(id=self.event_id, event="reset", data={"reason": self.reset}).encode()
+            self.reset = None
+        return wire
+
+
+def encode(log: EventLog, record: Record) -> bytes:
+    """The event's bytes, the same on every path."""
+    return ServerSentEvent(id=log.event_id(record.sequence), event=record.event, data=record.data).encode()
