@@ -152,7 +152,7 @@ class MemoryLog(EventLog):
         with self._lock:
             if channels is None and self._feed and after >= self._feed[0].sequence - 1:
                 return self._read_feed(after, upto)
-            names = self._channels if channels is None else channels
+            names = self._channels if channels is None else dict.fromkeys(channels)
             wanted = [self._channels[name] for name in names if name in self._channels]
             # A channel that has nothing new costs a comparison here, not an iterator in the merge.
             fresh = [channel for channel in wanted if channel.records and channel.records[-1].sequence > after]

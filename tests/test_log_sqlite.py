@@ -1,0 +1,431 @@
+"""What only the SQLite log does: other processes, the caller's own rows, and a file that is not as it should be."""
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import unittest
+from unittest import mock
+
+from sse_threaded import LogError, LogUnavailable, LogUnusable, Retention, open_log
+from sse_threaded.log import sqlite_file
+from tests.support import sqlite_url, temporary_directory, wait_until
+from tests.test_log import is_readable
+
+NOBODY = 65534
+
+
+def run_python(code, *arguments, **options):
+    """Run a program in another process of this Python and return what it printed."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+    if done.returncode:
+        raise AssertionError(f"exit status {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class SQLiteTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = temporary_directory(self)
+        self.path = self.directory / "log.db"
+        self.url = sqlite_url(self.directory)
+
+    def make_log(self, url=None, retention=None):
+        log = open_log(url or self.url, retention)
+        self.addCleanup(log.close)
+        return log
+
+
+class OwnRowsTest(SQLiteTest):
+    def test_rows_and_event_commit_together(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.connection.execute("CREATE TABLE notes (text)")
+            transaction.connection.execute("INSERT INTO notes VALUES ('a')")
+            transaction.append("notes", "a")
+        with self.assertRaises(ZeroDivisionError), log.transaction() as transaction:
+            transaction.connection.execute("INSERT INTO notes VALUES ('b')")
+            transaction.append("notes", "b")
+            raise ZeroDivisionError
+        with log.snapshot() as snapshot:
+            self.assertEqual(snapshot.connection.execute("SELECT text FROM notes").fetchall(), [("a",)])
+            self.assertEqual(snapshot.last_event_id(), f"{log.epoch}-1")
+
+    def test_an_error_of_the_callers_own_statement_passes_as_it_is(self):
+        log = self.make_log()
+        with self.assertRaises(sqlite3.IntegrityError), log.transaction() as transaction:
+            transaction.connection.execute("CREATE TABLE one (id INTEGER PRIMARY KEY)")
+            transaction.append("a", "x")
+            transaction.connection.execute("INSERT INTO one VALUES (1), (1)")
+        self.assertEqual(log.last_sequence(), 0)
+
+    def test_the_callers_own_connection_can_carry_the_event(self):
+        log = self.make_log()
+        with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            mine.execute("CREATE TABLE notes (text)")
+            mine.execute("INSERT INTO notes VALUES ('rolled back')")
+            log.append("notes", "rolled back", connection=mine)
+            mine.rollback()
+            self.assertEqual(log.read(0), [])
+            mine.execute("INSERT INTO notes VALUES ('kept')")
+            event_id = log.append("notes", "kept", connection=mine)
+            self.assertEqual(log.read(0), [], "not before the commit")
+            mine.commit()
+        self.assertEqual(event_id, log.last_event_id())
+        self.assertEqual([record.data for record in log.read(0)], ["kept"])
+
+    def test_it_lives_in_an_applications_own_file(self):
+        with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            mine.execute("PRAGMA user_version = 42")
+            mine.execute("CREATE TABLE events (mine)")
+            mine.commit()
+        self.make_log().append("a", "x")
+        with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            self.assertEqual(mine.execute("PRAGMA user_version").fetchone(), (42,))
+            tables = {name for (name,) in mine.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self.assertEqual(
+            {name for name in tables if not name.startswith(("sse_", "sqlite_"))},
+            {"events"},
+        )
+
+
+class OtherProcessesTest(SQLiteTest):
+    def test_all_processes_share_one_epoch_and_one_order(self):
+        log = self.make_log()
+        log.append("a", "mine")
+        code = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'other'))"
+        self.assertEqual(run_python(code, self.url).strip(), f"{log.epoch}-2")
+        self.assertEqual([record.data for record in log.read(0)], ["mine", "other"])
+
+    def test_an_append_in_another_process_rings_here(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        run_python("import sys; from sse_threaded import open_log; open_log(sys.argv[1]).append('a', 'x')", self.url)
+        self.assertTrue(is_readable(doorbell, 0))
+
+    def test_many_processes_may_make_the_log_at_the_same_moment(self):
+        code = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'x'))"
+        command = [sys.executable, "-c", code, self.url]
+        children = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
+        ]
+        results = [child.communicate(timeout=60) for child in children]
+        self.assertEqual([error for _, error in results if error], [])
+        log = self.make_log()
+        self.assertEqual({out.strip() for out, _ in results}, {f"{log.epoch}-{n}" for n in range(1, 7)})
+
+    def test_the_doorbell_of_a_process_that_was_killed_is_swept_away(self):
+        log = self.make_log()
+        bells = self.directory / "log.db-bells"
+        run_python(
+            """
+            import os, signal, sys
+            from sse_threaded import open_log
+            bell = open_log(sys.argv[1]).open_doorbell()
+            pid = os.fork()
+            if not pid:
+                os._exit(0)   # neither may a child's end take the parent's bell away
+            os.waitpid(pid, 0)
+            assert len(os.listdir(sys.argv[2])) == 1
+            os._exit(0)
+            """,
+            self.url,
+            bells,
+        )
+        self.assertEqual(len(list(bells.iterdir())), 1)
+        log.append("a", "x")
+        self.assertEqual(list(bells.iterdir()), [])
+
+    def test_a_doorbell_that_is_full_holds_nobody_up(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        for _ in range(70_000):
+            log.ring()
+        doorbell.clear()
+        log.append("a", "x")
+        self.assertTrue(is_readable(doorbell, 0))
+
+    def test_without_a_place_for_doorbells_it_says_so_and_goes_on(self):
+        log = self.make_log()
+        (self.directory / "log.db-bells").write_text("in the way")
+        with self.assertLogs("sse_threaded.log.sqlite", "WARNING") as logs:
+            log.open_doorbell()
+        self.assertIn("looking every", logs.output[0])
+        log.append("a", "x")
+        self.assertIsNotNone(log.poll_interval)
+
+    def test_who_may_write_the_file_may_ring(self):
+        log = self.make_log()
+        self.path.chmod(0o660)
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        bells = self.directory / "log.db-bells"
+        (bell,) = bells.iterdir()
+        self.assertEqual(stat.S_IMODE(bell.stat().st_mode), 0o660)
+        self.assertEqual(stat.S_IMODE(bells.stat().st_mode), 0o770)
+
+
+class ForkTest(SQLiteTest):
+    def test_a_child_goes_on_with_connections_of_its_own(self):
+        printed = run_python(
+            """
+            import os, sys
+            from sse_threaded import Hub
+            hub = Hub(sys.argv[1])
+            hub.publish("a", "before")
+            for name in ("first", "second"):
+                pid = os.fork()
+                if not pid:
+                    print(hub.publish("a", name), flush=True)
+                    os._exit(0)
+                assert os.waitpid(pid, 0)[1] == 0
+            print(hub.publish("a", "after"))
+            """,
+            self.url,
+        )
+        log = self.make_log()
+        self.assertEqual(printed.split(), [f"{log.epoch}-{n}" for n in (2, 3, 4)])
+        self.assertEqual([record.data for record in log.read(0)], ["before", "first", "second", "after"])
+
+    def test_a_fork_in_the_midst_of_appends_harms_neither_side(self):
+        run_python(
+            """
+            import os, sys, threading
+            from sse_threaded import Hub
+            hub = Hub(sys.argv[1])
+            stop = threading.Event()
+            def publish():
+                while not stop.is_set():
+                    hub.publish("a", "parent")
+            threads = [threading.Thread(target=publish) for _ in range(3)]
+            for thread in threads: thread.start()
+            for _ in range(10):
+                pid = os.fork()
+                if not pid:
+                    hub.publish("a", "child")
+                    os._exit(0)
+                assert os.waitpid(pid, 0)[1] == 0
+            stop.set()
+            for thread in threads: thread.join()
+            """,
+            self.url,
+        )
+        log = self.make_log()
+        with log.snapshot() as snapshot:
+            count = "SELECT count(*) FROM sse_events WHERE data = 'child'"
+            self.assertEqual(snapshot.connection.execute(count).fetchone(), (10,))
+            self.assertEqual(snapshot.connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+
+
+class BadFileTest(SQLiteTest):
+    def assert_publish_fails(self, log, kind, words):
+        """Publishing raises, and what it was about is not in the log."""
+        with self.assertRaisesRegex(kind, words) as caught:
+            log.append("a", "must not be there")
+        self.assertEqual(caught.exception.url, log.url)
+
+    def data(self):
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return [data for (data,) in connection.execute("SELECT data FROM sse_events")]
+
+    def test_a_locked_file(self):
+        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.05):
+            log = self.make_log()
+            log.append("a", "x")
+            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                self.assert_publish_fails(log, LogUnavailable, "locked by another writer")
+                with self.assertRaises(LogUnavailable), log.transaction():
+                    self.fail("entered")
+                self.assertEqual(len(log.read(0)), 1, "reading goes on")
+                other.execute("COMMIT")
+        self.assertEqual(log.append("a", "y"), f"{log.epoch}-2")
+        self.assertEqual(self.data(), ["x", "y"])
+
+    def test_a_transaction_that_another_thread_keeps_open(self):
+        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.05):
+            log = self.make_log()
+            entered, leave = threading.Event(), threading.Event()
+
+            def keep():
+                with log.transaction():
+                    entered.set()
+                    leave.wait(10)
+
+            thread = threading.Thread(target=keep)
+            thread.start()
+            self.addCleanup(thread.join)
+            self.addCleanup(leave.set)
+            self.assertTrue(entered.wait(10))
+            self.assert_publish_fails(log, LogUnavailable, "kept by another thread")
+
+    def test_a_full_disk(self):
+        log = self.make_log()
+        log.append("a", "x")
+        with log.transaction() as transaction:
+            (pages,) = transaction.connection.execute("PRAGMA page_count").fetchone()
+            transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
+        with self.assertRaisesRegex(LogUnavailable, "disk is full"):
+            for _ in range(100):
+                log.append("a", "y" * 1000)
+        full = self.data()
+        with self.assertRaisesRegex(LogUnavailable, "disk is full"), log.transaction() as transaction:
+            for _ in range(100):
+                transaction.append("a", "z" * 1000)
+        self.assertEqual(self.data(), full)
+        with log.transaction() as transaction:
+            transaction.connection.execute("PRAGMA max_page_count = 1000000")
+        log.append("a", "room again")
+        self.assertEqual(self.data(), [*full, "room again"])
+
+    def test_a_read_only_file(self):
+        log = self.make_log()
+        log.append("a", "x")
+        log.close()
+        for path in self.directory.iterdir():
+            if path.is_file():
+                path.chmod(0o444)
+        self.directory.chmod(0o555)
+        self.addCleanup(self.directory.chmod, 0o755)
+        # Root may write everything, so the process steps down; an ordinary user stays who it is.
+        printed = run_python(
+            f"""
+            import os, sys
+            from sse_threaded import LogUnavailable, open_log
+            if os.getuid() == 0:
+                os.setuid({NOBODY})
+            try:
+                print(open_log(sys.argv[1]).append("a", "must not be there"))
+            except LogUnavailable as error:
+                print(error.reason)
+            """,
+            self.url,
+        )
+        self.assertRegex(printed, "read-only|cannot be opened")
+        self.directory.chmod(0o755)
+        self.assertEqual(self.data(), ["x"])
+
+    def test_a_corrupt_file(self):
+        log = self.make_log()
+        for _ in range(50):
+            log.append("a", "x" * 1000)
+        log.close()
+        with open(self.path, "r+b") as file:
+            file.seek(4096)
+            file.write(os.urandom(self.path.stat().st_size - 4096))
+        with self.assertRaisesRegex(LogUnusable, "corrupt"):
+            log = self.make_log()
+            log.append("a", "y")
+
+    def test_a_file_that_is_no_database(self):
+        self.path.write_text("These are my notes and no database at all.\n" * 50)
+        self.assertRaisesRegex(LogUnusable, "not a SQLite database", open_log, self.url)
+        self.assertTrue(self.path.read_text().startswith("These are my notes"))
+
+    def test_a_file_of_a_newer_schema_is_left_alone(self):
+        log = self.make_log()
+        log.append("a", "x")
+        log.close()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE sse_meta SET value = '99' WHERE name = 'schema'")
+            connection.commit()
+        with self.assertRaisesRegex(LogUnusable, "schema 99.*upgrade"):
+            open_log(self.url)
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            meta = dict(connection.execute("SELECT name, value FROM sse_meta"))
+        self.assertEqual(meta["schema"], "99")
+
+    def test_a_missing_folder(self):
+        url = sqlite_url(self.directory / "nowhere")
+        self.assertRaisesRegex(LogUnavailable, "make its folder", open_log, url)
+
+    def test_a_file_that_was_removed_or_replaced_in_use(self):
+        log = self.make_log()
+        log.append("a", "x")
+        self.path.rename(self.directory / "moved.db")
+        self.assert_publish_fails(log, LogUnusable, "removed or replaced")
+        self.assertRaises(LogUnusable, log.read, 0)
+        with contextlib.closing(open_log(self.url)) as other:
+            other.append("a", "in the new file")
+            self.assertNotEqual(other.epoch, log.epoch)
+        self.assert_publish_fails(log, LogUnusable, "removed or replaced")
+
+    def test_the_error_is_one_to_catch(self):
+        self.assertTrue(issubclass(LogUnavailable, LogError) and issubclass(LogUnusable, LogError))
+
+
+class EpochTest(SQLiteTest):
+    def test_the_epoch_outlives_the_process(self):
+        first = open_log(self.url)
+        first.append("a", "x")
+        first.close()
+        self.assertEqual(self.make_log().last_event_id(), f"{first.epoch}-1")
+
+    def test_a_log_made_anew_has_another(self):
+        first = open_log(self.url)
+        first.close()
+        self.path.unlink()
+        self.assertNotEqual(self.make_log().epoch, first.epoch)
+
+    def test_with_synchronous_normal_each_boot_begins_one(self):
+        url = self.url + "?synchronous=normal"
+        first = open_log(url)
+        first.append("a", "x")
+        first.close()
+        again = open_log(url)
+        self.assertEqual(again.epoch, first.epoch)
+        again.close()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE sse_meta SET value = 'an earlier boot' WHERE name = 'boot'")
+            connection.commit()
+        after = self.make_log(self.url)
+        self.assertNotEqual(after.epoch, first.epoch)
+        self.assertEqual(after.last_sequence(), 1)
+
+    def test_synchronous_is_full_unless_asked(self):
+        for url, level in ((self.url, 2), (self.url + "?synchronous=normal", 1)):
+            with self.make_log(url).transaction() as transaction:
+                self.assertEqual(transaction.connection.execute("PRAGMA synchronous").fetchone(), (level,))
+
+
+class TrimmerTest(SQLiteTest):
+    def test_appending_alone_keeps_a_channel_near_its_bound(self):
+        log = self.make_log(self.url + "?synchronous=normal", Retention(count=160, age=None))
+        for _ in range(2000):
+            log.append("a", "x")
+        count = "SELECT count(*) FROM sse_events"
+
+        def kept():
+            with log.snapshot() as snapshot:
+                return snapshot.connection.execute(count).fetchone()[0]
+
+        wait_until(lambda: 160 <= kept() <= 200, message="the channel to be trimmed in the background")
+
+    def test_a_listener_trims_by_age_what_others_left(self):
+        log = self.make_log(retention=Retention(age=1.0))
+        for number in range(5):
+            log.append(f"channel-{number}", "x")
+        with log.transaction() as transaction:
+            transaction.connection.execute("UPDATE sse_events SET created = created - 10")
+        with mock.patch("sse_threaded.log.sqlite_trim._PERIOD", 0.01):
+            self.addCleanup(log.open_doorbell().close)
+            wait_until(lambda: not self._count(log), message="old events to go")
+
+    @staticmethod
+    def _count(log):
+        with log.snapshot() as snapshot:
+            return snapshot.connection.execute("SELECT count(*) FROM sse_events").fetchone()[0]
+
+    def test_a_look_is_bounded_by_its_batches_and_not_by_the_log(self):
+        log = self.make_log(retention=Retention(count=10, age=None))
+        with log.transaction() as transaction:
+            for _ in range(3000):
+                transaction.append("a", "x")
+        self.assertEqual(log.trim(), 2990)
+        self.assertEqual(log.trim(), 0)

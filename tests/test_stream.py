@@ -1,0 +1,605 @@
+"""Streams over Werkzeug's threaded server: the bytes, resuming, and every way a stream ends."""
+
+import json
+import socket
+import threading
+import unittest
+from unittest import mock
+
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request, Response
+
+from sse_threaded import Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
+from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
+from tests.support import sqlite_url, temporary_directory, wait_until
+
+
+def make_app(hub):
+    """``GET /a,b`` streams the channels a and b."""
+
+    @Request.application
+    def app(web):
+        return hub.stream(web, web.path.strip("/").split(","))
+
+    return app
+
+
+class StreamTest(unittest.TestCase):
+    def serve(self, url="memory://", **settings):
+        self.hub = Hub(url, **settings)
+        self.addCleanup(self.hub.close)
+        server = LiveServer(make_app(self.hub))
+        server.__enter__()
+        self.addCleanup(server.__exit__, None, None, None)
+        self.url = server.url
+        return self.hub
+
+    def connect(self, path="/a", **options):
+        client = EventStreamClient(self.url + path, **options)
+        client.open()
+        self.addCleanup(client.close)
+        return client
+
+    def ready(self, path="/a", **options):
+        """A client whose stream has begun: what is published from here on is live."""
+        client = self.connect(path, **options)
+        client.wait_for(lambda: b"id: " in client.raw, what="the preface")
+        return client
+
+
+class PrefaceTest(StreamTest):
+    def test_it_begins_with_the_reconnection_time_and_its_place(self):
+        hub = self.serve()
+        hub.publish("a", "before")
+        client = self.ready()
+        self.assertEqual(client.raw, f"retry: 5000\n\nid: {hub.log.epoch}-1\n\n".encode())
+        self.assertEqual(client.last_event_id, f"{hub.log.epoch}-1")
+
+    def test_the_headers(self):
+        self.serve()
+        client = self.ready()
+        self.assertEqual(client.status, 200)
+        self.assertEqual(client.headers["Content-Type"], "text/event-stream; charset=utf-8")
+        self.assertEqual(client.headers["Cache-Control"], "no-cache")
+        self.assertEqual(client.headers["X-Accel-Buffering"], "no")
+        self.assertEqual(client.headers["Vary"], "Accept")
+
+    def test_the_library_sets_no_hop_by_hop_header(self):
+        hub = self.serve()
+        response = hub.stream(EnvironBuilder("/a").get_environ(), "a")
+        hop_by_hop = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
+        self.assertFalse(hop_by_hop & {name.lower() for name, _ in response.headers})
+        self.assertNotIn("Content-Length", response.headers)
+
+    def test_head_answers_and_holds_nothing(self):
+        hub = self.serve()
+        for accept in ("text/event-stream", "application/json"):
+            reply = request("HEAD", self.url + "/a", headers={"Accept": accept})
+            self.assertEqual((reply.status, reply.body), (200, b""))
+            self.assertTrue(reply.headers["Content-Type"].startswith(accept))
+            self.assertNotIn("Content-Length", reply.headers)
+        self.assertEqual(hub.streams, 0)
+        self.assertIsNone(hub._pump._thread)
+
+    def test_a_response_that_is_never_sent_holds_nothing(self):
+        hub = self.serve(max_streams=1)
+        for _ in range(3):
+            hub.stream(EnvironBuilder("/a").get_environ(), "a")
+            hub.stream(EnvironBuilder("/a").get_environ(), "a").close()
+        self.assertEqual(hub.streams, 0)
+        self.ready()
+
+    def test_what_is_asked_for(self):
+        self.serve()
+        stream, poll = "text/event-stream; charset=utf-8", "application/json"
+        for accept, kind in (
+            ("*/*", stream),
+            (None, stream),
+            ("text/event-stream", stream),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", stream),
+            ("application/json", poll),
+            ("application/json, text/event-stream;q=0.5", poll),
+            ("text/event-stream, application/json", stream),
+        ):
+            with self.subTest(accept=accept):
+                headers = {} if accept is None else {"Accept": accept}
+                reply = request("HEAD", self.url + "/a", headers=headers)
+                self.assertEqual((reply.status, reply.headers["Content-Type"]), (200, kind))
+        reply = request("GET", self.url + "/a", headers={"Accept": "image/png"})
+        self.assertEqual((reply.status, reply.headers["Content-Type"]), (406, "application/problem+json"))
+        reply = request("POST", self.url + "/a", json={})
+        self.assertEqual((reply.status, reply.headers["Allow"]), (405, "GET, HEAD"))
+
+    def test_requests_of_other_frameworks_and_a_bare_environ_will_do(self):
+        hub = self.serve()
+        environ = EnvironBuilder("/a").get_environ()
+        for web in (environ, mock.Mock(environ=environ, spec=["environ"])):
+            self.assertEqual(hub.stream(web, "a").mimetype, "text/event-stream")
+
+    def test_a_channel_that_is_none_is_refused(self):
+        hub = self.serve()
+        environ = EnvironBuilder("/a").get_environ()
+        for channels in ((), "", ["a", ""], ["a", 5], "c" * 256):
+            with self.subTest(channels=channels):
+                self.assertRaises(InvalidEvent, hub.stream, environ, channels)
+
+
+class LiveTest(StreamTest):
+    def test_what_is_published_is_streamed_to_the_byte(self):
+        hub = self.serve()
+        client = self.ready()
+        begin = len(client.raw)
+        hub.publish("a", {"type": "x", "title": "ü"})
+        hub.publish("b", "another channel")
+        hub.publish("a", "two\nlines", "named")
+        client.events(2)
+        epoch = hub.log.epoch
+        expected = f'id: {epoch}-1\ndata: {{"type":"x","title":"ü"}}\n\n'
+        expected += f"id: {epoch}-3\nevent: named\ndata: two\ndata: lines\n\n"
+        self.assertEqual(client.raw[begin:], expected.encode())
+
+    def test_several_channels_share_one_stream_and_one_order(self):
+        hub = self.serve()
+        client = self.ready("/a,b,a")
+        for number in range(6):
+            hub.publish("abc"[number % 3], str(number))
+        self.assertEqual([event.data for event in client.events(4)], ["0", "1", "3", "4"])
+
+    def test_everything_from_the_call_on_is_in_the_stream(self):
+        hub = self.serve()
+
+        @Request.application
+        def app(web):
+            response = hub.stream(web, "a")
+            hub.publish("a", "joined")
+            return response
+
+        with LiveServer(app) as server, EventStreamClient(server.url) as client:
+            self.assertEqual(client.next_event().data, "joined")
+
+    def test_each_events_bytes_are_made_once(self):
+        hub = self.serve()
+        clients = [self.ready() for _ in range(8)]
+        with mock.patch("sse_threaded.pump.encode", wraps=replay.encode) as encode:
+            for number in range(5):
+                hub.publish("a", str(number))
+            for client in clients:
+                self.assertEqual([event.data for event in client.events(5)], list("01234"))
+        self.assertEqual(encode.call_count, 5)
+
+    def test_events_that_wait_leave_in_one_write(self):
+        hub = self.serve()
+        environ = EnvironBuilder("/a").get_environ()
+        body = hub.stream(environ, "a").response
+        self.addCleanup(body.close)
+        next(body)
+        with hub.log.transaction() as transaction:
+            for number in range(50):
+                transaction.append("a", str(number))
+        subscriber = body._subscriber
+        wait_until(lambda: subscriber.waiting == 50, message="the pump to hand the events out")
+        self.assertEqual(next(body).count(b"data: "), 50)
+
+    def test_a_heartbeat_is_a_comment(self):
+        self.serve(heartbeat=0.05)
+        client = self.ready()
+        client.wait_for(lambda: client.comments >= 3, what="three heartbeats")
+        self.assertIn(b": heartbeat\n\n: heartbeat\n\n", client.raw)
+        self.assertFalse(client.has_events())
+
+    def test_there_is_one_pump_thread_and_it_starts_with_the_first_stream(self):
+        hub = self.serve()
+        hub.publish("a", "x")
+
+        def pumps():
+            return [thread.name for thread in threading.enumerate() if thread.name == "sse_threaded pump"]
+
+        before = len(pumps())
+        for _ in range(4):
+            self.ready()
+        self.assertEqual(len(pumps()), before + 1)
+
+
+class ResumeTest(StreamTest):
+    def test_what_came_after_the_last_event_id_is_replayed_and_then_it_is_live(self):
+        hub = self.serve()
+        ids = [hub.publish("ab"[number % 2], str(number)) for number in range(10)]
+        for options in (
+            {"path": "/a", "last_event_id": ids[3]},
+            {"path": f"/a?lastEventId={ids[3]}"},
+            {"path": f"/a?lastEventId={ids[8]}", "last_event_id": ids[3]},
+        ):
+            with self.subTest(**options):
+                client = self.connect(**options)
+                self.assertEqual([event.last_event_id for event in client.events(3)], [ids[4], ids[6], ids[8]])
+        live = hub.publish("a", "live")
+        self.assertEqual(client.next_event().last_event_id, live)
+
+    def test_an_empty_last_event_id_is_none(self):
+        hub = self.serve()
+        hub.publish("a", "before")
+        client = self.ready(last_event_id="")
+        hub.publish("a", "after")
+        self.assertEqual(client.next_event().data, "after")
+
+    def test_a_client_that_was_cut_off_before_its_first_event_misses_nothing(self):
+        hub = self.serve()
+        client = self.ready()
+        client.close()
+        missed = hub.publish("a", "while away")
+        self.assertEqual(self.connect(last_event_id=client.last_event_id).next_event().last_event_id, missed)
+
+    def test_what_cannot_be_resumed_is_answered_by_a_reset_and_goes_on_live(self):
+        hub = self.serve(retention=Retention(count=5, age=None))
+        first = hub.publish("a", "x")
+        for _ in range(50):
+            hub.publish("a", "x")
+        epoch = hub.log.epoch
+        other = "aaaaaa" if epoch != "aaaaaa" else "bbbbbb"
+        for event_id, reason in (
+            (first, "expired"),
+            (f"{other}-1", "epoch"),
+            (f"{epoch}-1000", "beyond"),
+            ("rubbish", "malformed"),
+            ("\xff\xfe", "malformed"),
+        ):
+            with self.subTest(reason=reason):
+                client = self.connect(last_event_id=event_id)
+                self.assertEqual(client.status, 200)
+                reset = client.next_event()
+                self.assertEqual((reset.event, json.loads(reset.data)), ("reset", {"reason": reason}))
+                self.assertEqual(reset.last_event_id, hub.log.last_event_id())
+                live = hub.publish("a", "live")
+                self.assertEqual(client.next_event().last_event_id, live)
+
+    def test_a_long_replay_is_paged_and_complete(self):
+        hub = self.serve(queue_size=10)
+        with hub.log.transaction() as transaction:
+            for number in range(3000):
+                transaction.append("a", str(number))
+        client = self.connect(last_event_id=f"{hub.log.epoch}-0")
+        self.assertEqual([int(event.data) for event in client.events(3000)], list(range(3000)))
+
+    def test_what_is_trimmed_in_the_midst_of_a_replay_is_a_reset_and_no_gap(self):
+        hub = self.serve(retention=Retention(count=1000, age=None))
+        with hub.log.transaction() as transaction:
+            for number in range(1000):
+                transaction.append("a", str(number))
+        body = hub.stream(EnvironBuilder(f"/?lastEventId={hub.log.epoch}-0").get_environ(), "a").response
+        self.addCleanup(body.close)
+        self.assertIn(b"data: 0\n", next(body))
+        with hub.log.transaction() as transaction:
+            for _ in range(900):
+                transaction.append("a", "later")
+        self.assertIn(b'event: reset\ndata: {"reason":"expired"}', next(body))
+
+    def test_replay_meets_live_without_gap_or_double_while_events_pour_in(self):
+        for url in ("memory://", sqlite_url(temporary_directory(self)) + "?synchronous=normal"):
+            with self.subTest(url=url[:6]):
+                self.pour(self.serve(url, retention=Retention(count=None)))
+
+    def pour(self, hub):
+        stop = threading.Event()
+        published = []
+
+        def publish():
+            while not stop.is_set():
+                published.append(hub.publish("a", "x"))
+
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        clients = {}
+        try:
+            for start in (0, 1, 50, 200):
+                wait_until(lambda least=start + 100: len(published) > least, message="events")
+                event_id = f"{hub.log.epoch}-{start}"
+                clients[start] = ResumingClient(self.url + "/a", last_event_id=event_id, retry_factor=0.001)
+                clients[start].start()
+                self.addCleanup(clients[start].stop)
+            wait_until(lambda: all(client.events for client in clients.values()), message="first events")
+            goal = len(published) + 300
+            wait_until(lambda: len(published) > goal, timeout=60, message="more events")
+        finally:
+            stop.set()
+            publisher.join()
+        for start, client in clients.items():
+            client.wait_for(lambda c=client: c.ids[-1:] == published[-1:], 60, "the last event")
+            self.assertEqual(client.ids, published[start:])
+            self.assertEqual(client.resets, [])
+
+
+class EndTest(StreamTest):
+    def test_a_hang_up_is_noticed_without_a_write(self):
+        hub = self.serve(heartbeat=None)
+        for leave in ("close", "abort"):
+            with self.subTest(leave=leave):
+                client = self.ready()
+                self.assertEqual(hub.streams, 1)
+                getattr(client, leave)()
+                wait_until(lambda: hub.streams == 0, message="the hang-up to be noticed")
+
+    def test_a_client_that_goes_on_talking_is_let_talk(self):
+        hub = self.serve()
+        client = self.ready()
+        client._socket.sendall(b"GET /pipelined HTTP/1.1\r\n")
+        hub.publish("a", "x")
+        self.assertEqual(client.next_event().data, "x")
+
+    def test_a_lease_ends_the_stream_and_the_client_resumes(self):
+        hub = self.serve(lease=0.2)
+        client = self.ready()
+        client.wait_for_end()
+        self.assertTrue(client.complete)
+        self.assertRegex(client.raw.decode(), r"retry: \d+\n\n\Z")
+        self.assertLessEqual(client.retry, 1000)
+        wait_until(lambda: hub.streams == 0)
+        with ResumingClient(self.url + "/a", retry_factor=0.01) as client:
+            client.wait_for_connections(1)
+            ids = []
+            while client.connections < 4:
+                ids.append(hub.publish("a", "x"))
+                client.wait_for(lambda: client.ids[-1:] == ids[-1:])
+            self.assertEqual(client.ids, ids)
+
+    def test_leases_and_farewells_are_drawn_at_random(self):
+        self.serve(lease=0.2)
+        retries = set()
+        for client in [self.ready() for _ in range(12)]:
+            client.wait_for_end()
+            retries.add(client.retry)
+        self.assertGreater(len(retries), 3)
+
+    def test_close_says_farewell_to_all_and_ends_them(self):
+        hub = self.serve()
+        clients = [self.ready() for _ in range(5)]
+        last = hub.publish("a", "last")
+        hub.close()
+        for client in clients:
+            client.wait_for_end()
+            self.assertTrue(client.complete)
+            self.assertEqual(client.last_event_id, last)
+            self.assertTrue(1000 <= client.retry <= 5000, client.retry)
+        self.assertEqual(hub.streams, 0)
+        client = self.connect()
+        client.wait_for_end()
+        self.assertEqual(client.status, 200)
+        self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: the hub is closed")
+
+    def test_over_the_budget_a_client_is_told_to_come_back(self):
+        hub = self.serve(max_streams=2)
+        first, _ = self.ready(), self.ready()
+        for _ in range(3):
+            client = self.connect()
+            client.wait_for_end()
+            self.assertEqual(client.status, 200)
+            self.assertEqual(client.headers["Content-Type"], first.headers["Content-Type"])
+            self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: all 2 streams of this process are taken; come back")
+            self.assertTrue(2000 <= client.retry <= 10000, client.retry)
+            self.assertEqual(hub.streams, 2)
+        first.close()
+        wait_until(lambda: hub.streams == 1)
+        self.ready()
+
+    def test_a_slow_client_is_cut_off_the_others_are_not_and_it_resumes_without_loss(self):
+        hub = self.serve(queue_size=20)
+        slow = self.ready(receive_buffer=4096)
+        with ResumingClient(self.url + "/a", retry_factor=0.001) as fast:
+            fast.wait_for_connections(1)
+            wait_until(lambda: hub.streams == 2)
+            ids = []
+            while hub.streams == 2 and not self._ended(hub, "slow") and len(ids) < 5000:
+                ids.append(hub.publish("a", "x" * 20_000))
+                fast.wait_for(lambda: fast.ids[-1:] == ids[-1:], 60)
+            self.assertTrue(self._ended(hub, "slow"), hub)
+            self.assertEqual(fast.connections, 1)
+        got = []
+        try:
+            while True:
+                got.append(slow.next_event().last_event_id)
+        except StreamEnded:
+            pass
+        self.assertLess(len(got), len(ids))
+        self.assertEqual(got, ids[: len(got)])
+        again = self.connect(last_event_id=slow.last_event_id)
+        self.assertEqual([event.last_event_id for event in again.events(len(ids) - len(got))], ids[len(got) :])
+
+    @staticmethod
+    def _ended(hub, reason):
+        return any(subscriber.ended == reason for subscriber in tuple(hub._pump._members))
+
+    def test_a_reader_that_stalls_for_good_gives_its_thread_back(self):
+        with mock.patch("sse_threaded.pump._GRACE", 0.2):
+            hub = self.serve(queue_size=5, heartbeat=None)
+            self.ready(receive_buffer=4096)
+            (subscriber,) = hub._pump._members
+            with self.assertLogs("sse_threaded.pump", "INFO") as logs:
+                # Event by event until its thread is stuck in a send and takes no more, then some to wait.
+                stuck = False
+                while not stuck:
+                    event_id = hub.publish("a", "x" * 50_000)
+                    wait_until(lambda i=event_id: hub._pump.position == hub.log.position(i))
+                    try:
+                        wait_until(lambda: subscriber.waiting == 0, timeout=1)
+                    except AssertionError:
+                        stuck = True
+                for _ in range(6):
+                    hub.publish("a", "x")
+                wait_until(lambda: hub.streams == 0, message="the stalled stream to be cut")
+                wait_until(lambda: len(logs.output) >= 2, message="the log lines")
+        self.assertIn("cut off 1 clients that read too slowly", logs.output[0])
+        self.assertIn("cut the connection of a client that does not read (slow)", logs.output[1])
+
+
+class BrokenLogTest(StreamTest):
+    def break_log(self, hub, *methods):
+        failing = mock.Mock(side_effect=LogUnavailable("x://", "cut off"))
+        return mock.patch.multiple(hub.log, **dict.fromkeys(methods, failing))
+
+    def test_streams_stay_open_while_the_log_cannot_be_read_and_then_have_everything(self):
+        hub = self.serve(heartbeat=0.05)
+        client = self.ready()
+        with self.assertLogs("sse_threaded.pump", "WARNING") as logs:
+            with self.break_log(hub, "read"):
+                missed = hub.publish("a", "written")
+                wait_until(lambda: logs.output, message="the error line")
+                beats = client.comments
+                client.wait_for(lambda: client.comments > beats + 2, what="heartbeats")
+            self.assertEqual(client.next_event().last_event_id, missed)
+        self.assertEqual(len(logs.output), 2, "one line when it fails, one when it is back")
+
+    def test_a_stream_that_cannot_begin_is_told_to_come_back(self):
+        hub = self.serve()
+        for methods in (("last_sequence",), ("read",)):
+            with self.subTest(methods=methods), self.break_log(hub, *methods):
+                client = self.connect()
+                client.wait_for_end()
+                self.assertEqual(client.status, 200)
+                self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: the log cannot be read")
+                wait_until(lambda: hub.streams == 0)
+
+    def test_publish_raises_and_health_too(self):
+        hub = self.serve()
+        with self.break_log(hub, "last_sequence"):
+            self.assertRaises(LogUnavailable, hub.health)
+        self.assertEqual(hub.health()["streams"], 0)
+
+    def test_a_defect_in_the_pump_ends_streams_instead_of_hanging_them(self):
+        hub = self.serve()
+        client = self.ready()
+        defect = mock.patch("sse_threaded.pump.encode", side_effect=RuntimeError("defect"))
+        with self.assertLogs("sse_threaded.pump", "ERROR"), defect:
+            hub.publish("a", "x")
+            client.wait_for_end()
+
+
+class LongPollTest(StreamTest):
+    def poll(self, query="", **headers):
+        reply = request("GET", f"{self.url}/a{query}", headers={"Accept": "application/json", **headers})
+        return reply, json.loads(reply.body)
+
+    def test_events_that_are_there_come_at_once(self):
+        hub = self.serve()
+        ids = [hub.publish("a", {"n": 1}), hub.publish("b", "x"), hub.publish("a", "t", "named")]
+        reply, body = self.poll(f"?wait=60&lastEventId={hub.log.epoch}-0")
+        events = [{"id": ids[0], "data": '{"n":1}'}, {"id": ids[2], "data": "t", "event": "named"}]
+        self.assertEqual(body, {"events": events, "lastEventId": ids[2], "reset": False})
+        self.assertEqual(reply.headers["Content-Type"], "application/json")
+        self.assertEqual(reply.headers["Cache-Control"], "no-cache")
+        _, body = self.poll("?wait=60", **{"Last-Event-ID": ids[0]})
+        self.assertEqual([event["id"] for event in body["events"]], [ids[2]])
+
+    def test_else_when_one_comes(self):
+        hub = self.serve()
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(self.poll("?wait=60")))
+        thread.start()
+        wait_until(lambda: hub.streams == 1, message="the poll to wait")
+        hub.publish("b", "another channel")
+        event_id = hub.publish("a", "x")
+        thread.join(30)
+        self.assertEqual(answers[0][1]["events"], [{"id": event_id, "data": "x"}])
+        self.assertEqual(hub.streams, 0)
+
+    def test_else_empty_after_the_wait(self):
+        hub = self.serve()
+        last = hub.publish("a", "before")
+        for wait in ("0", "0.05"):
+            _, body = self.poll(f"?wait={wait}")
+            self.assertEqual(body, {"events": [], "lastEventId": last, "reset": False})
+
+    def test_what_cannot_be_resumed_is_a_reset_at_once(self):
+        hub = self.serve()
+        last = hub.publish("a", "x")
+        _, body = self.poll("?wait=60&lastEventId=rubbish")
+        self.assertEqual(body, {"events": [], "lastEventId": last, "reset": True})
+
+    def test_a_bad_wait_is_refused(self):
+        self.serve()
+        for wait in ("soon", "-1", "61", "nan", "inf", ""):
+            with self.subTest(wait=wait):
+                reply, body = self.poll(f"?wait={wait}")
+                self.assertEqual((reply.status, reply.headers["Content-Type"]), (400, "application/problem+json"))
+                self.assertIn("wait", body["detail"])
+
+    def test_a_client_changes_between_the_two_and_loses_nothing(self):
+        hub = self.serve()
+        ids, got = [], []
+        client = self.ready()
+        last = client.last_event_id
+        for turn in range(4):
+            ids.append(hub.publish("a", "live"))
+            got.append(client.next_event().last_event_id)
+            client.close()
+            ids += [hub.publish("a", f"{turn}") for _ in range(3)]
+            _, body = self.poll(f"?lastEventId={client.last_event_id}")
+            got += [event["id"] for event in body["events"]]
+            last = body["lastEventId"]
+            ids.append(hub.publish("a", "between"))
+            client = self.connect(last_event_id=last)
+            got.append(client.next_event().last_event_id)
+        self.assertEqual(got, ids)
+
+    def test_over_the_budget_it_answers_at_once_and_says_when_to_ask_again(self):
+        hub = self.serve(max_streams=1)
+        self.ready()
+        reply, body = self.poll("?wait=60")
+        self.assertEqual((reply.status, body["events"], reply.headers["Retry-After"]), (200, [], "5"))
+        self.assertEqual(hub._budget.taken, 1)
+
+    def test_the_end_of_the_hub_ends_it(self):
+        hub = self.serve()
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(self.poll("?wait=60")))
+        thread.start()
+        wait_until(lambda: hub.streams == 1, message="the poll to wait")
+        hub.close()
+        thread.join(30)
+        self.assertEqual((answers[0][0].status, answers[0][1]["events"]), (200, []))
+
+    def test_a_client_that_leaves_gives_its_thread_back(self):
+        hub = self.serve()
+        with socket.create_connection(self.url.removeprefix("http://").split(":")) as connection:
+            connection.sendall(b"GET /a?wait=60 HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n")
+            wait_until(lambda: hub.streams == 1, message="the poll to wait")
+        wait_until(lambda: hub.streams == 0, message="the hang-up to be noticed")
+
+
+class HubTest(unittest.TestCase):
+    def test_numbers_out_of_range_are_refused_and_named(self):
+        for name, value in (
+            ("retry", -1),
+            ("heartbeat", 0),
+            ("lease", 0),
+            ("max_streams", -1),
+            ("queue_size", 0),
+            ("heartbeat", float("nan")),
+        ):
+            with self.subTest(name=name, value=value):
+                self.assertRaisesRegex(ValueError, name, Hub, **{name: value})
+
+    def test_repr_tells_the_counts(self):
+        with Hub() as hub:
+            self.assertEqual(repr(hub), "<Hub memory:// streams=0 position=0>")
+
+    def test_health(self):
+        with Hub(max_streams=7) as hub:
+            last = hub.publish("a", "x")
+            expected = {"log": {"url": "memory://", "lastEventId": last}, "streams": 0, "maxStreams": 7}
+            self.assertEqual(hub.health(), expected)
+
+    def test_a_closed_hub_takes_no_streams(self):
+        hub = Hub()
+        hub.close()
+        hub.close()
+        body = hub.stream(EnvironBuilder("/").get_environ(), "a").response
+        self.assertIn(b"come back", next(body))
+        self.assertRaises(StopIteration, next, body)
+        body.close()
+        self.assertRaises(HubClosed, hub._pump.admit, body._subscriber)
+
+    def test_an_app_may_answer_with_it_as_any_response(self):
+        with Hub() as hub:
+            response = hub.stream(EnvironBuilder("/").get_environ(), "a")
+            self.assertIsInstance(response, Response)
+            response.set_cookie("seen", "1")
+            self.assertIn("Set-Cookie", response.headers)
