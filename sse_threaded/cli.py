@@ -150,3 +150,6 @@ def _open(url: str) -> EventLog:
     if url.startswith("sqlite:") and not os.path.exists(parse_url(url)[0]):
         raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
     return open_log(url)
+
+if __name__ == "__main__":
+    sys.exit(main())

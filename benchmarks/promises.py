@@ -1,0 +1,162 @@
+"""Measures what the README promises in figures: ``python -m benchmarks.promises`` (some 30 seconds).
+
+It runs the board under plain gthread on this machine and prints a table; with ``--write`` it replaces the table
+in docs/measured.md. The package must be installed, curl must be there.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sse_threaded import Retention, open_log
+from sse_threaded.testing import EventStreamClient, GunicornServer, request
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
+DOCUMENT = ROOT / "docs" / "measured.md"
+EVENTS = "/boards/board-1/events"
+RUNS = 5
+
+
+def serve(directory: str) -> GunicornServer:
+    """The board as the README runs it, but on one worker, so that a pool can be filled."""
+    args = ["-k", "gthread", "--threads", "64", "-w", "1"]
+    env = {"SSE_THREADED_URL": f"sqlite:///{directory}/log.db"}
+    return GunicornServer(config=CONFIG, args=args, env=env, cwd=directory)
+
+
+def connected(server: GunicornServer, count: int) -> list[EventStreamClient]:
+    """So many clients whose streams have begun."""
+    clients = [EventStreamClient(server.url + EVENTS, timeout=30).open() for _ in range(count)]
+    for client in clients:
+        client.wait_for(lambda c=client: b"retry: " in c.raw)  # type: ignore[misc]
+    return clients
+
+
+def exercise() -> tuple[str, str]:
+    """From the answer to a change until curl has printed its line."""
+    late: list[float] = []
+    with tempfile.TemporaryDirectory() as directory, serve(directory) as server:
+        command = ["curl", "-sN", server.url + EVENTS]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
+            assert curl.stdout is not None
+            assert curl.stdout.readline() == b"retry: 5000\n"
+            printed: list[float] = []
+
+            def read(lines: object = curl.stdout) -> None:
+                for line in lines:  # type: ignore[attr-defined]
+                    if line.startswith(b"data: "):
+                        printed.append(time.perf_counter())
+
+            reader = threading.Thread(target=read, daemon=True)
+            reader.start()
+            tasks = server.url + "/boards/board-1/tasks"
+            for _ in range(40):
+                made = request("POST", tasks, json={"title": "New task"})
+                late.append(wait_for_line(printed, time.perf_counter(), len(late)))
+                task = f"{tasks}/{json.loads(made.body)['id']}"
+                request("PATCH", task, json={"listId": "list-done"})
+                late.append(wait_for_line(printed, time.perf_counter(), len(late)))
+                request("DELETE", task)
+                late.append(wait_for_line(printed, time.perf_counter(), len(late)))
+            curl.kill()
+    figures = f"median {ms(statistics.median(late))}, longest {ms(max(late))}, of {len(late)}"
+    return "`curl -N` prints the line of a change, after the change's answer", figures
+
+
+def wait_for_line(printed: list[float], answered: float, index: int) -> float:
+    """Seconds from the answer to the line; 0 when curl was first."""
+    while len(printed) <= index:
+        time.sleep(0.0002)
+    return max(0.0, printed[index] - answered)
+
+
+def farewell() -> tuple[str, str]:
+    """SIGTERM with 50 open streams, until master and workers are gone."""
+    took = []
+    for _ in range(RUNS):
+        with tempfile.TemporaryDirectory() as directory, serve(directory) as server:
+            clients = connected(server, 50)
+            start = time.perf_counter()
+            server.terminate()
+            server.wait()
+            took.append(time.perf_counter() - start)
+            for client in clients:
+                client.wait_for_end()
+                assert client.complete and client.raw.endswith(b"\n\n") and 1000 <= (client.retry or 0) <= 5000
+    return "SIGTERM with 50 streams, all told farewell, until the process is gone", spread(took)
+
+
+def full_pool() -> tuple[str, str]:
+    """An ordinary request while every place for streams is taken and more clients want one."""
+    took = []
+    with tempfile.TemporaryDirectory() as directory, serve(directory) as server:
+        clients = connected(server, 64)
+        for _ in range(100):
+            start = time.perf_counter()
+            assert request("GET", server.url + "/healthz").status == 200
+            took.append(time.perf_counter() - start)
+        for client in clients:
+            client.close()
+    figures = f"median {ms(statistics.median(took))}, longest {ms(max(took))}, of {len(took)}"
+    return "`GET /healthz` with the pool full of streams", figures
+
+
+def appends(option: str) -> Callable[[], tuple[str, str]]:
+    """Appending to a SQLite log that holds 1,000 events, and to one that holds 200,000."""
+
+    def run() -> tuple[str, str]:
+        costs = {}
+        for held in (1_000, 200_000):
+            with tempfile.TemporaryDirectory() as directory:
+                log = open_log(f"sqlite:///{directory}/log.db{option}", Retention(count=held // 10, age=None))
+                with log.transaction() as transaction:
+                    for number in range(held):
+                        transaction.append(f"channel-{number % 10}", "x" * 110)
+                times = []
+                for number in range(3000):
+                    start = time.perf_counter()
+                    log.append(f"channel-{number % 10}", "x" * 110)
+                    times.append(time.perf_counter() - start)
+                costs[held] = statistics.median(times)
+                log.close()
+        small, large = costs[1_000], costs[200_000]
+        figures = f"{1e6 * small:.0f} µs among 1,000, {1e6 * large:.0f} µs among 200,000 (x {large / small:.2f})"
+        return f"publish to SQLite, `synchronous={option[-6:] or 'full'}`, trimming as it goes", figures
+
+    return run
+
+
+def ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"
+
+
+def spread(took: list[float]) -> str:
+    return f"median {statistics.median(took):.2f} s, longest {max(took):.2f} s, of {len(took)}"
+
+
+def main() -> None:
+    """Run all and print, or write, the table."""
+    rows = []
+    for measure in (exercise, farewell, full_pool, appends(""), appends("?synchronous=normal")):
+        what, figures = measure()
+        rows.append(f"| {what} | {figures} |")
+        print(rows[-1], flush=True)  # noqa: T201
+    if "--write" in sys.argv:
+        machine = f"CPython {platform.python_version()}, {platform.system()}, a shared machine with two cores"
+        setup = f"By `python -m benchmarks.promises --write`: {machine}; gthread, 64 threads, one worker."
+        text = ["# Measured", "", setup, "", "| what | figure |", "|---|---|", *rows, ""]
+        DOCUMENT.write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The same app, unchanged, under three servers: Werkzeug's, gunicorn's gthread and waitress."""
+
+import json
+import subprocess
+import sys
+import unittest
+
+from sse_threaded.board import create_app
+from sse_threaded.testing import EventStreamClient, GunicornServer, LiveServer, request
+from tests.support import free_port, missing, sqlite_url, temporary_directory, wait_until
+
+try:
+    import flask
+except ImportError:
+    flask = None
+try:
+    import waitress
+except ImportError:
+    waitress = None
+
+EVENTS = "/boards/board-1/events"
+
+
+class ServersTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = temporary_directory(self)
+        self.log_url = sqlite_url(self.directory)
+
+    def exercise(self, url):
+        """What a client sees, which must not depend on the server."""
+        first = EventStreamClient(url + EVENTS)
+        first.open()
+        self.addCleanup(first.close)
+        first.wait_for(lambda: b"id: " in first.raw)
+        self.assertEqual(first.headers["Content-Type"], "text/event-stream; charset=utf-8")
+        for number in range(3):
+            reply = request("POST", url + "/boards/board-1/tasks", json={"title": f"Task {number}"})
+            self.assertEqual(reply.status, 201)
+        events = first.events(3)
+        again = EventStreamClient(url + EVENTS, last_event_id=events[0].last_event_id)
+        again.open()
+        self.addCleanup(again.close)
+        self.assertEqual(again.events(2), events[1:])
+        self.assertEqual(request("HEAD", url + EVENTS).status, 200)
+        poll = f"{EVENTS}?wait=5&lastEventId={events[1].last_event_id}"
+        body = json.loads(request("GET", url + poll, headers={"Accept": "application/json"}).body)
+        self.assertEqual(body["events"], [{"id": events[2].last_event_id, "data": events[2].data}])
+        return bytes(first.raw)
+
+    def test_what_a_client_gets_is_the_same_to_the_byte(self):
+        seen = {}
+        for name, serve in (
+            ("werkzeug", self.with_werkzeug),
+            ("gunicorn gthread", self.with_gunicorn),
+            ("waitress", self.with_waitress),
+        ):
+            with self.subTest(name):
+                raw, epoch = serve()
+                seen[name] = raw.replace(epoch.encode(), b"EPOCH")
+        self.assertEqual(len(seen), 3)
+        self.assertEqual(len(set(seen.values())), 1, seen)
+
+    def with_werkzeug(self):
+        app = create_app(sqlite_url(self.directory, "werkzeug.db"))
+        self.addCleanup(app.hub.close)
+        with LiveServer(app) as server:
+            return self.exercise(server.url), app.hub.log.epoch
+
+    def with_gunicorn(self):
+        env = {"SSE_THREADED_URL": sqlite_url(self.directory, "gunicorn.db")}
+        args = ["-k", "gthread", "--threads", "8"]
+        with GunicornServer("sse_threaded.board:create_app()", args=args, env=env, cwd=self.directory) as server:
+            raw = self.exercise(server.url)
+            return raw, self.epoch(server.url)
+
+    def with_waitress(self):
+        if waitress is None:
+            missing("waitress (pip install waitress)")
+        app = "sse_threaded.board:create_app"
+        port = free_port()
+        command = [sys.executable, "-m", "waitress", "--threads=8", f"--listen=127.0.0.1:{port}", "--call", app]
+        url = f"http://127.0.0.1:{port}"
+        with subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE) as server:
+            try:
+                wait_until(lambda: self.answers(url) or server.poll() is not None, timeout=30)
+                return self.exercise(url), self.epoch(url)
+            finally:
+                server.kill()
+
+    @staticmethod
+    def epoch(url):
+        return json.loads(request("GET", url + "/healthz").body)["log"]["lastEventId"].partition("-")[0]
+
+    @staticmethod
+    def answers(url):
+        try:
+            return request("GET", url + "/healthz").status == 200
+        except OSError:
+            return False
+
+
+class FlaskTest(unittest.TestCase):
+    def test_a_flask_view_returns_the_stream(self):
+        if flask is None:
+            missing("flask (pip install flask)")
+        from sse_threaded import Hub  # noqa: PLC0415
+
+        hub = Hub()
+        self.addCleanup(hub.close)
+        app = flask.Flask(__name__)
+
+        @app.get("/events")
+        def events():
+            return hub.stream(flask.request, "news")
+
+        @app.after_request
+        def mark(response):
+            response.headers["X-Seen"] = "yes"
+            return response
+
+        with LiveServer(app) as server, EventStreamClient(server.url + "/events") as client:
+            self.assertEqual(client.headers["X-Seen"], "yes")
+            client.wait_for(lambda: b"id: " in client.raw)
+            hub.publish("news", {"n": 1})
+            self.assertEqual(client.next_event().data, '{"n":1}')
+            client.close()
+            wait_until(lambda: hub.streams == 0)
+            self.assertEqual(request("HEAD", server.url + "/events").status, 200)
+            self.assertEqual(hub.streams, 0)
