@@ -220,11 +220,15 @@ class EndTest(GunicornTest):
             self.assertEqual(client.resets, [])
 
     def test_every_other_end_says_farewell_too(self):
+        def post_30(server):
+            for _ in range(30):
+                self.post(server)
+
         for name, args, end in (
             ("SIGINT", (), lambda server: os.kill(server.pid, signal.SIGINT)),
             ("SIGQUIT", (), lambda server: os.kill(server.pid, signal.SIGQUIT)),
             ("the master is killed", (), lambda server: os.kill(server.pid, signal.SIGKILL)),
-            ("max_requests", ("-w", "1", "--max-requests", "30"), lambda server: [self.post(server) for _ in range(30)]),
+            ("max_requests", ("-w", "1", "--max-requests", "30"), post_30),
             ("one worker less", ("-w", "2"), lambda server: [os.kill(pid, 15) for pid in server.worker_pids()]),
         ):
             with self.subTest(name):

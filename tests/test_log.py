@@ -46,9 +46,10 @@ class LogContract:
         log = self.make_log()
         for number in range(12):
             log.append("abc"[number % 3], str(number))
+        expected = [str(number) for number in range(12) if number % 3 != 1]
         for channels in (["a", "c"], ["c", "a"], ("a", "c", "a", "nobody"), {"a": 1, "c": 2}):
             with self.subTest(channels=channels):
-                self.assertEqual([r.data for r in log.read(0, channels=channels)], "0 2 3 5 6 8 9 11".split())
+                self.assertEqual([record.data for record in log.read(0, channels=channels)], expected)
         self.assertEqual([r.data for r in log.read(3, channels=["a", "c"], upto=7)], ["3", "5", "6"])
         self.assertEqual(log.read(0, channels=["nobody"]), [])
 
@@ -108,7 +109,8 @@ class LogContract:
         self.assertEqual(log.position(f"{log.epoch}-0"), 0)
         self.assertEqual(log.position(f"{log.epoch}-1"), 1)
         malformed = ["", "1", "-1", f"{log.epoch}-", f"{log.epoch}-01", f"{log.epoch}-1 ", f"{log.epoch}--1"]
-        malformed += [f"{log.epoch}-1\n", f"{log.epoch.upper()}-1", f"{log.epoch}-" + "9" * 40, "\xff\0", "éééééé-1"]
+        malformed += [f"{log.epoch}-1\n", f"{log.epoch.upper()}-1", f"{log.epoch}-" + "9" * 40]
+        malformed += ["\xff\0", "éééééé-1"]
         for reason, ids in (
             ("malformed", malformed),
             ("epoch", ["aaaaaa-1" if log.epoch != "aaaaaa" else "bbbbbb-1"]),

@@ -1,4 +1,4 @@
-"""What only the SQLite log does: other processes, the caller's own rows, and a file that is not as it should be."""
+"""What only the SQLite log does: other processes, the caller's own rows, a file that is not as it should be."""
 
 import contextlib
 import os
@@ -17,6 +17,8 @@ from tests.support import sqlite_url, temporary_directory, wait_until
 from tests.test_log import is_readable
 
 NOBODY = 65534
+
+APPEND = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'x'))"
 
 
 def run_python(code, *arguments, **options):
@@ -97,20 +99,18 @@ class OtherProcessesTest(SQLiteTest):
     def test_all_processes_share_one_epoch_and_one_order(self):
         log = self.make_log()
         log.append("a", "mine")
-        code = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'other'))"
-        self.assertEqual(run_python(code, self.url).strip(), f"{log.epoch}-2")
-        self.assertEqual([record.data for record in log.read(0)], ["mine", "other"])
+        self.assertEqual(run_python(APPEND, self.url).strip(), f"{log.epoch}-2")
+        self.assertEqual([record.data for record in log.read(0)], ["mine", "x"])
 
     def test_an_append_in_another_process_rings_here(self):
         log = self.make_log()
         doorbell = log.open_doorbell()
         self.addCleanup(doorbell.close)
-        run_python("import sys; from sse_threaded import open_log; open_log(sys.argv[1]).append('a', 'x')", self.url)
+        run_python(APPEND, self.url)
         self.assertTrue(is_readable(doorbell, 0))
 
     def test_many_processes_may_make_the_log_at_the_same_moment(self):
-        code = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'x'))"
-        command = [sys.executable, "-c", code, self.url]
+        command = [sys.executable, "-c", APPEND, self.url]
         children = [
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
         ]

@@ -1,0 +1,197 @@
+"""The board as a WSGI app without a framework: Werkzeug's routes, one method a route.
+
+Any thread of the server may be in here; what they share is the hub, the store and the files, each of
+which is made for that. Every error is ``application/problem+json`` (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import Map, Rule
+from werkzeug.utils import redirect
+from werkzeug.wrappers import Response
+
+from ..errors import HubClosed, LogError, LogUnavailable
+from ..event import json_line
+from ..hub import Hub
+from ..problem import problem
+from .assets import Assets
+from .checks import BoardRequest, checked_title, read_object
+from .settings import hub_settings, log_url
+from .store import BoardStore
+from .tables import Unknown
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_log = logging.getLogger(__name__)
+
+# Seconds after which a client may try again when the log is locked or cut off: about as long as that lasts.
+_RETRY_AFTER = "2"
+
+_ROUTES = Map(
+    [
+        Rule("/", endpoint="home", methods=["GET"]),
+        Rule("/healthz", endpoint="health", methods=["GET"]),
+        Rule("/static/<name>", endpoint="asset", methods=["GET"]),
+        Rule("/boards", endpoint="create_board", methods=["POST"]),
+        Rule("/boards/<board>", endpoint="board", methods=["GET"]),
+        Rule("/boards/<board>/events", endpoint="events", methods=["GET"]),
+        Rule("/boards/<board>/tasks", endpoint="create_task", methods=["POST"]),
+        Rule("/boards/<board>/tasks/<task>", endpoint="task", methods=["GET"]),
+        Rule("/boards/<board>/tasks/<task>", endpoint="change_task", methods=["PATCH"]),
+        Rule("/boards/<board>/tasks/<task>", endpoint="delete_task", methods=["DELETE"]),
+    ],
+    merge_slashes=False,
+)
+
+
+def create_app(url: str | None = None, **settings: Any) -> BoardApp:
+    """The live task board as a WSGI app, on a hub of its own.
+
+    :param url: the log, default ``SSE_THREADED_URL``, else ``sqlite:///sse_threaded.db``.
+    :param settings: further arguments of :class:`~sse_threaded.Hub`; they win over the environment's
+        (see :mod:`sse_threaded.board.settings`).
+    :raises SettingError: an environment variable is no good number.
+    :raises LogUnusable: the log needs a person's help.
+    """
+    hub = Hub(url or log_url(os.environ), **{**hub_settings(os.environ), **settings})
+    return BoardApp(hub)
+
+
+class BoardApp:
+    """The WSGI app.
+
+    :param hub: publishes and streams; its log also keeps the boards.
+    :ivar hub: the same, to be closed by whoever runs the app.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self._store = BoardStore(hub.log)
+        self._assets = Assets()
+        try:
+            self._store.prepare()
+        except LogUnavailable as error:
+            _log.warning("starting without the log, which is tried again at each request: %s", error)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        request = BoardRequest(environ)
+        response = self._answer(request)
+        if response.mimetype != "text/event-stream":  # that answer is the library's, to the byte
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Referrer-Policy"] = "same-origin"
+        return response(environ, start_response)
+
+    def _answer(self, request: BoardRequest) -> Response:
+        try:
+            endpoint, values = _match(request)
+            response: Response = getattr(self, f"_on_{endpoint}")(request, **values)
+        except Unknown as error:
+            response = _unknown(error)
+        except MethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            response = problem(405, f"{request.method} does nothing here; use {allowed}.", {"Allow": allowed})
+        except HTTPException as error:
+            response = problem(error.code or 500, error.description or "")
+        except (LogUnavailable, HubClosed) as error:
+            _log.warning("%s %s: %s", request.method, request.path, error)
+            response = problem(
+                503, "The board's store cannot be reached now; try again soon.", {"Retry-After": _RETRY_AFTER}
+            )
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.path)
+            response = problem(500, "The server failed and has logged why; tell whoever runs it if it stays so.")
+        return response
+
+    def _on_home(self, request: BoardRequest) -> Response:
+        return redirect("/boards/board-1")
+
+    def _on_health(self, request: BoardRequest) -> Response:
+        try:
+            return _json(self.hub.health())
+        except LogError as error:
+            _log.warning("unhealthy: %s", error)
+            return problem(503, f"The log cannot be reached: {error.reason}.", {"Retry-After": _RETRY_AFTER})
+
+    def _on_asset(self, request: BoardRequest, name: str) -> Response:
+        return self._assets.answer(request, name)
+
+    def _on_create_board(self, request: BoardRequest) -> Response:
+        body = read_object(request, required=["title"])
+        board = self._store.create_board(checked_title(body["title"]))
+        return _json(board, 201, location=f"/boards/{board['id']}")
+
+    def _on_board(self, request: BoardRequest, board: str) -> Response:
+        kinds = ["text/html", "application/json"]
+        if request.accept_mimetypes.best_match(kinds, default="text/html") == "application/json":
+            response = _json(self._store.snapshot(board))
+        else:
+            self._store.require_board(board)
+            response = self._assets.answer(request, "page.html")
+        response.vary.add("Accept")
+        return response
+
+    def _on_events(self, request: BoardRequest, board: str) -> Response:
+        try:
+            self._store.require_board(board)
+        except LogError:
+            # The hub has an answer to this that EventSource survives; a 503 ends it for good (9.2.3).
+            pass
+        return self.hub.stream(request, board)
+
+    def _on_create_task(self, request: BoardRequest, board: str) -> Response:
+        body = read_object(request, required=["title"], optional=["listId"])
+        task, position = self._store.create_task(board, checked_title(body["title"]), body.get("listId"))
+        return _json(task, 201, position, location=f"/boards/{board}/tasks/{task['id']}")
+
+    def _on_task(self, request: BoardRequest, board: str, task: str) -> Response:
+        return _json(self._store.task(board, task))
+
+    def _on_change_task(self, request: BoardRequest, board: str, task: str) -> Response:
+        body = read_object(request, optional=["title", "listId"])
+        title = checked_title(body["title"]) if "title" in body else None
+        changed, position = self._store.change_task(board, task, title=title, list_id=body.get("listId"))
+        return _json(changed, 200, position)
+
+    def _on_delete_task(self, request: BoardRequest, board: str, task: str) -> Response:
+        response = Response(status=204)
+        del response.headers["Content-Type"]
+        return _at(response, self._store.delete_task(board, task))
+
+
+def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
+    try:
+        endpoint, values = _ROUTES.bind_to_environ(request.environ).match()
+    except NotFound:
+        raise NotFound("There is nothing at this address; the board is at /boards/board-1.") from None
+    return endpoint, dict(values)
+
+
+def _json(value: object, status: int = 200, position: str | None = None, location: str | None = None) -> Response:
+    response = Response(json_line(value) + "\n", status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    if location is not None:
+        response.headers["Location"] = location
+    return _at(response, position)
+
+
+def _at(response: Response, position: str | None) -> Response:
+    # The id of the change's event: a client whose stream has come this far has seen the change there.
+    if position is not None:
+        response.headers["Last-Event-ID"] = position
+    return response
+
+
+def _unknown(error: Unknown) -> Response:
+    if error.kind == "list":
+        return problem(422, f'"listId" names no list of this board; its lists are {", ".join(error.choices)}.')
+    if error.kind == "task":
+        return problem(404, "There is no such task on this board; it may have been deleted.")
+    return problem(404, "There is no such board; /boards/board-1 is always there.")

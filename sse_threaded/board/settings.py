@@ -1,0 +1,105 @@
+"""The board's settings, read from the environment.
+
+>>> hub_settings({"SSE_THREADED_HEARTBEAT": "10", "SSE_THREADED_RETRY": "3000"})
+{'heartbeat': 10.0, 'retry': 3000}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from ..errors import SSEError
+
+URL = "SSE_THREADED_URL"
+DEFAULT_URL = "sqlite:///sse_threaded.db"
+
+
+class SettingError(SSEError):
+    """An environment variable is not what it must be; the app does not start.
+
+    :ivar name: the variable.
+    :ivar value: what it holds.
+    :ivar reason: what it must hold instead, one sentence.
+    """
+
+    def __init__(self, name: str, value: str, reason: str) -> None:
+        super().__init__(f"{name}={value!r}: {reason}")
+        self.name = name
+        self.value = value
+        self.reason = reason
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _milliseconds(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError
+    return number
+
+
+# Variable: the Hub's argument, how the text is read, what a good value is.
+_NUMBERS: dict[str, tuple[str, Callable[[str], int | float], str]] = {
+    "SSE_THREADED_MAX_STREAMS": ("max_streams", _count, "a whole number of streams from 1, such as 56"),
+    "SSE_THREADED_HEARTBEAT": ("heartbeat", _seconds, "a number of seconds above 0, such as 15"),
+    "SSE_THREADED_LEASE": ("lease", _seconds, "a number of seconds above 0, such as 300"),
+    "SSE_THREADED_QUEUE_SIZE": ("queue_size", _count, "a whole number of events from 1, such as 256"),
+    "SSE_THREADED_RETRY": ("retry", _milliseconds, "a whole number of milliseconds from 0, such as 5000"),
+}
+
+
+def log_url(environ: Mapping[str, str]) -> str:
+    """The log's URL: ``SSE_THREADED_URL``, or a SQLite file in the working directory.
+
+    :param environ: the environment, usually ``os.environ``.
+    """
+    return environ.get(URL) or DEFAULT_URL
+
+
+def hub_settings(environ: Mapping[str, str]) -> dict[str, int | float]:
+    """The :class:`~sse_threaded.Hub`'s keyword arguments that the environment sets.
+
+    :param environ: the environment, usually ``os.environ``. ``SSE_THREADED_MAX_STREAMS`` and
+        ``SSE_THREADED_QUEUE_SIZE`` count, ``SSE_THREADED_HEARTBEAT`` and ``SSE_THREADED_LEASE`` are
+        seconds, ``SSE_THREADED_RETRY`` is milliseconds. A variable that is unset or empty leaves the
+        Hub's default.
+    :raises SettingError: a variable is not a number, or out of range.
+    """
+    settings: dict[str, int | float] = {}
+    for variable, (argument, read, wanted) in _NUMBERS.items():
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            settings[argument] = read(text)
+        except ValueError:
+            raise SettingError(variable, text, f"set it to {wanted}, or unset it") from None
+    return settings
+
+
+def server_number(environ: Mapping[str, str], variable: str, default: int) -> int:
+    """A number of processes or threads.
+
+    :param environ: the environment, usually ``os.environ``.
+    :param variable: its name.
+    :param default: what it is when the variable is unset or empty.
+    :raises SettingError: it is not a whole number from 1.
+    """
+    text = environ.get(variable, "").strip()
+    try:
+        return _count(text) if text else default
+    except ValueError:
+        raise SettingError(variable, text, "set it to a whole number from 1, or unset it") from None

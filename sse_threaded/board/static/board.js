@@ -1,0 +1,181 @@
+// The page's hall: state, connection, view and status meet here, and nowhere else.
+
+import { Connection, Gone, limited } from "./connection.js";
+import { BoardState, isAfter } from "./state.js";
+import { Status } from "./status.js";
+import { View } from "./view.js";
+
+const boardUrl = location.pathname.split("/").slice(0, 3).join("/");
+const tasksUrl = `${boardUrl}/tasks`;
+const TIMEOUT_MS = 15_000;
+const RENDER_MS = 10;
+const HIDDEN_MS = 60_000; // a tab that nobody has looked at for so long gives its connection to another
+
+const state = new BoardState();
+const view = new View({ add, move, rename, remove });
+const status = new Status({ tryNow: () => connection.tryNow() });
+const connection = new Connection(`${boardUrl}/events`, {
+  load,
+  position: () => state.position,
+  isAhead: (id) => isAfter(id, state.position),
+  event: take,
+  advance: (id) => isAfter(id, state.position) && state.advance(id),
+  state: (name) => status.connection(name),
+  gone,
+});
+
+async function load(signal) {
+  const response = await fetch(boardUrl, { headers: { Accept: "application/json" }, cache: "no-store", signal });
+  if (response.status === 404) throw new Gone("There is no such board.");
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  state.load(await response.json());
+  render();
+}
+
+function gone(error) {
+  status.connection("gone");
+  view.gone(error.message);
+}
+
+let rendering = null;
+
+// A replay brings many events in one breath; they are shown together. A timer, as a window that is out of
+// sight has no animation frames.
+function renderSoon() {
+  rendering ??= setTimeout(render, RENDER_MS);
+}
+
+function render() {
+  clearTimeout(rendering);
+  rendering = null;
+  view.render({ id: state.id, title: state.title, lists: state.lists, tasks: state.tasks() });
+}
+
+// One event of the board, by whichever way it came; a second time it changes nothing.
+function take(id, data) {
+  const event = parsed(data);
+  const own = state.isOwn(event);
+  const before = state.task(event.taskId ?? event.task?.id);
+  if (!state.apply(id, event)) return;
+  status.wire(id, data);
+  renderSoon();
+  if (!own) status.announce(spoken(event, before));
+}
+
+// Anybody may publish to the board's channel by hand; what is none of the board's events changes nothing.
+function parsed(data) {
+  try {
+    const event = JSON.parse(data);
+    return typeof (event.taskId ?? event.task.id) === "string" ? event : {};
+  } catch {
+    return {};
+  }
+}
+
+function spoken({ type, task }, before) {
+  const list = ({ listId }) => state.lists.find(({ id }) => id === listId)?.title ?? "";
+  if (type === "task_created") return `“${task.title}” was added to ${list(state.task(task.id) ?? {})}.`;
+  if (!before) return "";
+  if (type === "task_moved") return `“${before.title}” was moved to ${list(task)}.`;
+  if (type === "task_renamed") return `“${before.title}” was renamed to “${task.title}”.`;
+  if (type === "task_deleted") return `“${before.title}” was deleted.`;
+  return "";
+}
+
+// Show one's own change, ask the server for it, and keep it until the stream brings it; or put things back
+// and throw what a person can act on.
+async function change(own, method, url, body) {
+  state.begin(own);
+  render();
+  try {
+    const response = await send(method, url, body);
+    const until = response.headers.get("Last-Event-ID");
+    state.answered(own, until, own.id ?? (await response.json()).id);
+    if (until) connection.expect(until);
+  } catch (error) {
+    state.failed(own);
+    throw error;
+  } finally {
+    render();
+  }
+}
+
+async function send(method, url, body) {
+  let response;
+  try {
+    response = await fetch(url, {
+      method,
+      headers: body && { "Content-Type": "application/json" },
+      body: body && JSON.stringify(body),
+      signal: limited(new AbortController().signal, TIMEOUT_MS),
+    });
+  } catch (error) {
+    const late = error.name === "AbortError";
+    throw new Error(late ? "No answer came; see whether it was saved." : "The server cannot be reached.");
+  }
+  if (response.ok) return response;
+  const { detail } = await response.json().catch(() => ({}));
+  throw new Error(detail ?? `The server answered ${response.status}; try again later.`);
+}
+
+async function add(listId, title) {
+  try {
+    const own = { kind: "add", listId, title };
+    await change(own, "POST", tasksUrl, { title, listId });
+    view.reveal(own.id);
+    status.announce(`Added “${title}”.`);
+  } catch (error) {
+    const again = { label: "Try again", run: () => add(listId, title) };
+    status.fail(`“${title}” was not added. ${error.message}`, view.returnTitle(listId, title) ? null : again);
+  }
+}
+
+async function move(id, listId) {
+  const task = state.task(id);
+  if (!task || task.listId === listId) return;
+  const list = state.lists.find((one) => one.id === listId);
+  status.announce(`Moved to ${list.title}.`);
+  try {
+    await change({ kind: "move", id, listId }, "PATCH", `${tasksUrl}/${id}`, { listId });
+  } catch (error) {
+    status.fail(`“${task.title}” was not moved. ${error.message}`, { label: "Try again", run: () => move(id, listId) });
+  }
+}
+
+async function rename(id, title) {
+  const task = state.task(id);
+  if (!task) return;
+  try {
+    await change({ kind: "rename", id, title }, "PATCH", `${tasksUrl}/${id}`, { title });
+  } catch (error) {
+    const offer = { label: "Edit again", run: () => view.edit(id, title) };
+    status.fail(`“${task.title}” was not renamed. ${error.message}`, offer);
+  }
+}
+
+async function remove(id) {
+  const task = state.task(id);
+  if (!task) return;
+  try {
+    await change({ kind: "delete", id }, "DELETE", `${tasksUrl}/${id}`);
+    // Ids are not given twice: what comes back is a new task of the same title.
+    status.notify(`Deleted “${task.title}”.`, { label: "Undo", run: () => add(task.listId, task.title) });
+  } catch (error) {
+    status.fail(`“${task.title}” was not deleted. ${error.message}`, { label: "Try again", run: () => remove(id) });
+  }
+}
+
+let hiding = null;
+
+function looked() {
+  clearTimeout(hiding);
+  if (document.hidden) hiding = setTimeout(() => connection.pause(), HIDDEN_MS);
+  else connection.resume();
+}
+
+document.addEventListener("visibilitychange", looked);
+addEventListener("pagehide", () => connection.pause());
+addEventListener("pageshow", (event) => event.persisted && connection.resume());
+addEventListener("online", () => connection.tryNow());
+connection.resume();
+looked();

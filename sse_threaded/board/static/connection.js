@@ -1,0 +1,282 @@
+// Keeps the page up to date, whatever lies between it and the server: the browser's EventSource as a rule;
+// where streaming does not get through, long polling at the same URL with the same last event id. All
+// waiting is in one loop, so there is one state at a time: connecting, live, polling or reconnecting.
+
+// A stream's comments do not show in EventSource, so a silent one may be an idle board or a proxy that
+// holds everything back. After this time without an event the stream's first line is asked for by
+// fetch, once: if that does not come either while a plain request is answered, streaming is blocked.
+const QUIET_MS = 6000;
+const FIRST_LINE_MS = 5000;
+// A change of our own that was answered but has not come back by the stream: the stream is not well.
+const ECHO_MS = 5000;
+const POLL_WAIT_S = 25; // below the half minute after which many proxies give up
+const STREAM_AGAIN_MS = 120_000; // while polling, how often the stream is tried again
+const BACKOFF_MS = 1000;
+const BACKOFF_MAX_MS = 30_000;
+// A stream that ends as soon as it has opened is how a full server says "later"; asking once in between
+// keeps the board fresh.
+const SHORT_MS = 2000;
+
+// The board is not there; trying again would not help.
+export class Gone extends Error {}
+
+export class Connection {
+  #url;
+  #hooks;
+  #run = null; // the AbortController of the running loop
+  #poke = null; // ends what the loop waits for
+  #state = "connecting";
+  #stale = true; // a snapshot is needed first
+  #proven = false; // a stream's bytes are known to arrive
+  #blocked = false; // they are known not to
+  #failures = 0;
+  #missed = 0;
+  #streamAgain = 0;
+
+  // hooks: load(signal), position(), isAhead(id), event(id, data), advance(id), state(name), gone(error)
+  constructor(url, hooks) {
+    this.#url = url;
+    this.#hooks = hooks;
+  }
+
+  resume() {
+    if (this.#run) return;
+    this.#run = new AbortController();
+    this.#loop(this.#run.signal);
+  }
+
+  // Lets go of the connection: browsers allow six to a host, over all tabs.
+  pause() {
+    this.#run?.abort();
+    this.#run = null;
+    this.#say("connecting");
+  }
+
+  tryNow() {
+    this.#failures = 0;
+    this.#poke?.();
+  }
+
+  // An event of this id has happened; look after the stream if it does not bring it.
+  expect(id) {
+    const signal = this.#run?.signal;
+    setTimeout(async () => {
+      if (signal !== this.#run?.signal || this.#state !== "live" || !this.#hooks.isAhead(id)) return;
+      this.#missed += 1;
+      try {
+        await this.#ask(0, signal);
+      } catch {
+        return; // the server is not well either; the stream will say so
+      }
+      this.#blocked = this.#missed > 1;
+      this.#poke?.();
+    }, ECHO_MS);
+  }
+
+  async #loop(signal) {
+    while (!signal.aborted) {
+      try {
+        if (this.#stale) {
+          await this.#hooks.load(limited(signal, 15_000));
+          this.#stale = false;
+        }
+        if ("EventSource" in window && !this.#blocked) await this.#stream(signal);
+        else await this.#poll(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof Gone) {
+          this.#run = null;
+          this.#hooks.gone(error);
+          return;
+        }
+        this.#say("reconnecting");
+        const most = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** this.#failures);
+        this.#failures += 1;
+        await this.#sleep(250 + Math.random() * most, signal);
+      }
+    }
+  }
+
+  // One EventSource. Resolves when something else is to be done, rejects when it has closed for good, as
+  // it does on any status but 200; as long as it only lost its connection it comes back by itself.
+  async #stream(signal) {
+    if (this.#failures > 2) {
+      await this.#ask(0, signal);
+      this.#blocked = true; // plain requests are answered, only the stream is not
+      return;
+    }
+    const source = new EventSource(this.#address());
+    const ended = new AbortController();
+    const until = { signal: ended.signal };
+    let opened = 0;
+    let short = 0;
+    try {
+      await new Promise((resolve, reject) => {
+        const doubt = () => this.#doubt(signal, ended.signal, resolve);
+        let timer = setTimeout(doubt, QUIET_MS);
+        let calm = null;
+        ended.signal.addEventListener("abort", () => [timer, calm].forEach(clearTimeout));
+        signal.addEventListener("abort", resolve, until);
+        this.#poke = () => {
+          if (source.readyState !== EventSource.OPEN || this.#missed || this.#stale) resolve();
+        };
+        source.addEventListener("open", () => {
+          opened = Date.now();
+          this.#failures = 0;
+          if (short < 2) this.#say("live");
+          calm = setTimeout(() => {
+            short = 0;
+            this.#say("live");
+          }, SHORT_MS);
+          clearTimeout(timer);
+          timer = setTimeout(doubt, QUIET_MS);
+        });
+        source.addEventListener("message", (event) => {
+          this.#proven = true;
+          this.#missed = 0;
+          short = 0;
+          this.#hooks.event(event.lastEventId, event.data);
+        });
+        source.addEventListener("reset", () => {
+          this.#proven = true;
+          this.#stale = true;
+          resolve();
+        });
+        source.addEventListener("error", () => {
+          clearTimeout(calm);
+          if (source.readyState === EventSource.CLOSED) {
+            reject(new Error("the stream was refused"));
+            return;
+          }
+          short = Date.now() - opened < SHORT_MS ? short + 1 : 0;
+          if (short < 2) {
+            this.#say("reconnecting");
+            return;
+          }
+          this.#ask(0, signal).then(
+            () => this.#say("polling"),
+            () => this.#say("reconnecting"),
+          );
+        });
+      });
+    } finally {
+      this.#poke = null;
+      ended.abort();
+      source.close();
+    }
+  }
+
+  async #doubt(signal, ended, resolve) {
+    if (this.#proven || document.hidden) return;
+    if (await this.#flows(signal)) {
+      this.#proven = true;
+      return;
+    }
+    try {
+      await this.#ask(0, signal);
+    } catch {
+      return; // the server is away; EventSource knows
+    }
+    if (this.#proven || ended.aborted) return;
+    this.#blocked = true;
+    resolve();
+  }
+
+  // Does a stream's first line arrive?
+  async #flows(signal) {
+    const done = new AbortController();
+    const stop = () => done.abort();
+    const timer = setTimeout(stop, FIRST_LINE_MS);
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      const response = await fetch(this.#address(), {
+        headers: { Accept: "text/event-stream" },
+        cache: "no-store",
+        signal: done.signal,
+      });
+      if (!response.ok) return false;
+      return (await response.body.getReader().read()).value?.length > 0;
+    } catch {
+      return false;
+    } finally {
+      clearTimeout(timer);
+      stop();
+    }
+  }
+
+  async #poll(signal) {
+    let wait = 0; // the first answer is to come at once, so that the state can be told
+    while (!signal.aborted) {
+      const asked = Date.now();
+      const { fresh, later } = await this.#ask(wait, signal);
+      if (this.#stale) return;
+      this.#failures = 0;
+      this.#say("polling");
+      if (!fresh && wait && Date.now() - asked < 1000) {
+        await this.#sleep((later || 3) * 1000 * (0.75 + Math.random() / 2), signal);
+      }
+      wait = POLL_WAIT_S;
+      if (!("EventSource" in window)) continue;
+      this.#streamAgain ||= Date.now() + STREAM_AGAIN_MS * (0.5 + Math.random());
+      if (Date.now() < this.#streamAgain) continue;
+      this.#streamAgain = 0;
+      if (await this.#flows(signal)) {
+        this.#proven = true;
+        this.#blocked = false;
+        return;
+      }
+    }
+  }
+
+  // One long poll; `later`: in how many seconds a server that has no room wants to be asked again.
+  async #ask(wait, signal) {
+    const response = await fetch(`${this.#address()}&wait=${wait}`, {
+      headers: { Accept: "application/json" },
+      cache: "no-store",
+      signal: limited(signal, (wait + 10) * 1000),
+    });
+    if (response.status === 404) throw new Gone("This board is not there any more.");
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    const answer = await response.json();
+    if (signal.aborted) return {};
+    if (answer.reset) {
+      this.#stale = true;
+      this.#poke?.();
+      return {};
+    }
+    for (const { id, event, data } of answer.events) {
+      if (event === "reset") this.#stale = true;
+      else if (!event) this.#hooks.event(id, data);
+    }
+    this.#hooks.advance(answer.lastEventId);
+    return { fresh: answer.events.length > 0, later: Number(response.headers.get("Retry-After")) };
+  }
+
+  #address() {
+    return `${this.#url}?lastEventId=${encodeURIComponent(this.#hooks.position())}`;
+  }
+
+  #say(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#hooks.state(state);
+  }
+
+  #sleep(milliseconds, signal) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#poke = resolve;
+      signal.addEventListener("abort", resolve, { once: true });
+    }).finally(() => {
+      this.#poke = null;
+    });
+  }
+}
+
+// `signal`, or a time in milliseconds, whichever comes first.
+export function limited(signal, milliseconds) {
+  const either = new AbortController();
+  setTimeout(() => either.abort(), milliseconds);
+  signal.addEventListener("abort", () => either.abort(), { once: true });
+  return either.signal;
+}

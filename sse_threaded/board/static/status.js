@@ -1,0 +1,105 @@
+// What the page says beside the board itself: the connection's state, the events as they came, what failed
+// or can be undone, and what a screen reader is told of others' doings. All texts go in by textContent.
+
+const STATES = {
+  connecting: ["Connecting", ""],
+  live: ["Live", "changes show as they happen"],
+  polling: ["Polling", "changes are fetched, not streamed"],
+  reconnecting: ["Reconnecting", "what you see may be out of date"],
+  gone: ["Gone", ""],
+};
+const PATIENCE_MS = 6000; // a stream's ordinary reconnection takes 5 s; only what takes longer is spoken of
+const MESSAGE_MS = 12_000;
+const WIRE_EVENTS = 40;
+
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const byId = (id) => document.getElementById(id);
+
+export class Status {
+  #patience = null;
+  #spokenLoss = false;
+  #said = [];
+
+  constructor({ tryNow }) {
+    byId("wire-curl").textContent = `curl -N ${location.href.split(/[?#]/)[0]}/events`;
+    byId("try-now").addEventListener("click", tryNow);
+  }
+
+  connection(state) {
+    const [word, why] = STATES[state];
+    byId("connection").dataset.state = state;
+    byId("connection-word").textContent = word;
+    byId("connection-why").textContent = why;
+    byId("try-now").hidden = true;
+    clearTimeout(this.#patience);
+    if (state === "reconnecting") {
+      this.#patience = setTimeout(() => {
+        byId("try-now").hidden = false;
+        this.#spokenLoss = true;
+        this.announce("Connection lost, trying again. What you see may be out of date.");
+      }, PATIENCE_MS);
+    } else if (this.#spokenLoss && state !== "connecting") {
+      this.#spokenLoss = false;
+      this.announce(`Connected again. ${word}: ${why}.`);
+    }
+  }
+
+  // One event, as it came.
+  wire(id, data) {
+    byId("wire-last").textContent = data;
+    const line = document.createElement("li");
+    const text = document.createElement("code");
+    text.textContent = `id: ${id}\ndata: ${data}`;
+    line.append(text);
+    byId("wire-events").prepend(line);
+    while (byId("wire-events").children.length > WIRE_EVENTS) byId("wire-events").lastChild.remove();
+    const pulse = document.querySelector("#connection .pulse");
+    if (!still.matches) pulse.animate([{ transform: "scale(2)" }, { transform: "scale(1)" }], 500);
+  }
+
+  // For screen readers; several in one breath are said together.
+  announce(text) {
+    if (!text) return;
+    this.#said.push(text);
+    if (this.#said.length > 1) return;
+    setTimeout(() => {
+      const { length } = this.#said;
+      byId("announcer").textContent = length > 4 ? `${length} changes on the board.` : this.#said.join(" ");
+      this.#said = [];
+    }, 300);
+  }
+
+  // `offer`: {label, run}, a way on.
+  fail(text, offer) {
+    this.#message(byId("alert"), text, offer);
+  }
+
+  notify(text, offer) {
+    this.#message(byId("notice"), text, offer);
+  }
+
+  #message(region, text, offer) {
+    const box = document.createElement("div");
+    box.className = "message";
+    const words = document.createElement("p");
+    words.textContent = text;
+    box.append(words);
+    const gone = () => {
+      if (box.contains(document.activeElement)) byId("board").focus({ preventScroll: true });
+      box.remove();
+    };
+    if (offer) box.append(button(offer.label, () => [gone(), offer.run()]));
+    box.append(button("Dismiss", gone));
+    region.replaceChildren(box);
+    const expire = () => (box.matches(":hover, :focus-within") ? setTimeout(expire, 1000) : gone());
+    setTimeout(expire, MESSAGE_MS);
+  }
+}
+
+function button(label, run) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = label;
+  made.addEventListener("click", run);
+  return made;
+}

@@ -1,0 +1,287 @@
+// The lists and cards: what the person sees of them and what their hands do to them. Every text of a task
+// goes in by textContent, value or setAttribute, never as HTML. Elements are kept by id and only moved, so
+// that the focus, a half-written title and an animation survive whatever others do to the board meanwhile.
+
+import { followDrags } from "./drag.js";
+
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const byId = (id) => document.getElementById(id);
+
+export class View {
+  #do; // what the person can ask for: add, rename, move, remove
+  #board = byId("board");
+  #lanes = new Map();
+  #cards = new Map();
+  #lists = [];
+  #placing = false; // while cards are put in their places, a lost focus means nothing
+
+  constructor(actions) {
+    this.#do = actions;
+    this.#board.addEventListener("submit", (event) => this.#submitted(event));
+    this.#board.addEventListener("click", (event) => this.#clicked(event));
+    this.#board.addEventListener("keydown", (event) => this.#pressed(event));
+    // A card's buttons join the tab order while the focus is in the card, so that a full board is not
+    // four stops a card; for a pointer and a screen reader they are always there.
+    this.#board.addEventListener("focusin", (event) => reach(event.target.closest(".card"), 0));
+    this.#board.addEventListener("focusout", (event) => {
+      const card = event.target.closest(".card");
+      if (!card?.contains(event.relatedTarget)) reach(card, -1);
+    });
+    followDrags(this.#board, (card, lane) => actions.move(card.dataset.taskId, lane.dataset.listId));
+  }
+
+  render({ id, title, lists, tasks }) {
+    const focused = this.#board.contains(document.activeElement) ? document.activeElement : null;
+    const places = this.#places();
+    const lane = focused?.closest(".lane");
+    const beside = neighbour(focused?.closest(".card"));
+    this.#placing = true;
+    byId("title").textContent = title;
+    byId("board-id").textContent = id;
+    document.title = title;
+    this.#renderLists(lists);
+    const known = new Set(tasks.map((task) => task.id));
+    for (const [id, card] of this.#cards) {
+      if (known.has(id)) continue;
+      card.remove();
+      this.#cards.delete(id);
+    }
+    for (const { id } of lists) this.#renderCards(id, tasks.filter((task) => task.listId === id));
+    this.#renderShares(lists, tasks);
+    this.#board.removeAttribute("aria-busy");
+    byId("waiting").hidden = true;
+    this.#glide(places);
+    if (focused?.isConnected) this.#refocus(focused, lane);
+    else if (focused) (beside?.isConnected ? beside.querySelector(".card-title") : this.#board).focus();
+    this.#placing = false;
+  }
+
+  gone(text) {
+    this.#board.removeAttribute("aria-busy");
+    const link = document.createElement("a");
+    link.href = "/boards/board-1";
+    link.textContent = "Go to the first board";
+    byId("waiting").hidden = false;
+    byId("waiting").replaceChildren(text, " ", link);
+    for (const lane of this.#lanes.values()) lane.remove();
+  }
+
+  reveal(id) {
+    this.#cards.get(id)?.scrollIntoView({ block: "nearest", behavior: still.matches ? "auto" : "smooth" });
+  }
+
+  // Put an unsaved title back into the list's field. False: another is being written there.
+  returnTitle(listId, title) {
+    const field = this.#lanes.get(listId)?.querySelector(".add input");
+    if (!field || field.value) return false;
+    field.value = title;
+    return true;
+  }
+
+  edit(id, text) {
+    const card = this.#cards.get(id);
+    if (!card || card.querySelector("textarea")) return;
+    const button = card.querySelector(".card-title");
+    const old = button.textContent;
+    const field = document.createElement("textarea");
+    field.rows = 1;
+    field.value = text ?? old;
+    field.setAttribute("aria-label", `New title of “${old}”`);
+    button.hidden = true;
+    button.after(field);
+    const fit = () => {
+      field.style.height = "auto";
+      field.style.height = `${field.scrollHeight}px`;
+    };
+    let left = false;
+    const leave = (save) => {
+      if (left || this.#placing) return;
+      left = true; // taking the field away is a blur of its own
+      const title = field.value.replace(/\s+/g, " ").trim();
+      const hadFocus = document.activeElement === field;
+      button.hidden = false;
+      field.remove();
+      if (hadFocus) button.focus();
+      // Left as it was, it does not take back what another has written meanwhile.
+      if (save && title && title !== old) this.#do.rename(id, title);
+    };
+    field.addEventListener("input", fit);
+    // When the whole window loses the focus, the field is still the active element: not done yet.
+    field.addEventListener("blur", () => document.activeElement !== field && leave(true));
+    field.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.isComposing) return;
+      if (event.key === "Enter" || event.key === "Escape") {
+        event.preventDefault();
+        leave(event.key === "Enter");
+      }
+    });
+    fit();
+    field.focus();
+    field.select();
+  }
+
+  #renderLists(lists) {
+    this.#lists = lists;
+    for (const { id, title } of lists) {
+      let lane = this.#lanes.get(id);
+      if (!lane) {
+        lane = byId("list-template").content.firstElementChild.cloneNode(true);
+        lane.dataset.listId = id;
+        lane.id = id;
+        lane.querySelector("h2").id = `${id}-title`;
+        lane.setAttribute("aria-labelledby", `${id}-title`);
+        this.#lanes.set(id, lane);
+      }
+      lane.querySelector(".lane-title").textContent = title;
+      lane.querySelector(".add input").setAttribute("aria-label", `New task in ${title}`);
+      lane.querySelector(".add button").setAttribute("aria-label", `Add to ${title}`);
+      if (!lane.isConnected) this.#board.append(lane);
+    }
+  }
+
+  #renderCards(listId, tasks) {
+    const lane = this.#lanes.get(listId);
+    const cards = lane.querySelector(".cards");
+    let next = cards.firstElementChild;
+    for (const task of tasks) {
+      const card = this.#card(task);
+      if (card === next) next = next.nextElementSibling;
+      // moveBefore, where a browser has it, keeps even the focus and a composition in progress.
+      else if (card.isConnected && cards.moveBefore) cards.moveBefore(card, next);
+      else cards.insertBefore(card, next);
+    }
+    lane.querySelector(".count").textContent = tasks.length;
+    lane.querySelector("h2 .spoken").textContent = tasks.length === 1 ? " task" : " tasks";
+  }
+
+  #card(task) {
+    let card = this.#cards.get(task.id);
+    if (!card) {
+      card = byId("card-template").content.firstElementChild.cloneNode(true);
+      card.dataset.taskId = task.id;
+      card.querySelector(".card-id").textContent = task.id;
+      this.#cards.set(task.id, card);
+    }
+    const { title } = task;
+    const at = this.#lists.findIndex((list) => list.id === task.listId);
+    const button = card.querySelector(".card-title");
+    if (button.textContent !== title) button.textContent = title;
+    for (const [action, list] of [["move-left", this.#lists[at - 1]], ["move-right", this.#lists[at + 1]]]) {
+      const move = card.querySelector(`[data-action=${action}]`);
+      move.disabled = !list;
+      move.setAttribute("aria-label", list ? `Move “${title}” to ${list.title}` : "No list on this side");
+      move.title = list ? `Move to ${list.title}` : "";
+    }
+    card.querySelector("[data-action=delete]").setAttribute("aria-label", `Delete “${title}”`);
+    card.querySelector("[data-action=delete]").title = "Delete";
+    return card;
+  }
+
+  // The bar of the lists' shares: links to the lists, of use on a phone, and the board at a glance.
+  #renderShares(lists, tasks) {
+    const nav = byId("shares");
+    for (const { id, title } of lists) {
+      let link = nav.querySelector(`[data-list-id="${CSS.escape(id)}"]`);
+      if (!link) {
+        link = document.createElement("a");
+        link.href = `#${id}`;
+        link.dataset.listId = id;
+        nav.append(link);
+      }
+      const count = tasks.filter((task) => task.listId === id).length;
+      link.textContent = `${title} ${count}`;
+      link.style.flexGrow = count;
+    }
+  }
+
+  #places() {
+    const all = this.#cards.size <= 100 && !still.matches ? [...this.#cards.values()] : [];
+    return new Map(all.map((card) => [card, card.getBoundingClientRect()]));
+  }
+
+  // Cards that have another place now slide to it; new ones light up.
+  #glide(before) {
+    if (!before.size) return;
+    for (const card of this.#cards.values()) {
+      const old = before.get(card);
+      if (!old) {
+        card.classList.add("arrived");
+        card.addEventListener("animationend", () => card.classList.remove("arrived"), { once: true });
+        continue;
+      }
+      const { left, top } = card.getBoundingClientRect();
+      if (left === old.left && top === old.top) continue;
+      const from = `translate(${old.left - left}px, ${old.top - top}px)`;
+      const easing = "cubic-bezier(0.2, 0.8, 0.2, 1)";
+      card.animate([{ transform: from }, { transform: "none" }], { duration: 260, easing });
+    }
+  }
+
+  #refocus(focused, lane) {
+    const target = focused.disabled ? focused.closest(".card").querySelector(".card-title") : focused;
+    if (document.activeElement !== target) target.focus({ preventScroll: true });
+    if (target.closest(".lane") !== lane) target.closest(".card").scrollIntoView({ block: "nearest" });
+  }
+
+  #submitted(event) {
+    event.preventDefault();
+    const field = event.target.elements.title;
+    const title = field.value.trim();
+    field.value = "";
+    if (title) this.#do.add(field.closest(".lane").dataset.listId, title);
+    field.focus();
+  }
+
+  #clicked(event) {
+    const card = event.target.closest(".card");
+    const action = event.target.closest("[data-action]")?.dataset.action;
+    if (!card) return;
+    const id = card.dataset.taskId;
+    if (action === "rename") this.edit(id);
+    if (action === "delete") this.#do.remove(id);
+    if (action === "move-left") this.#move(card, -1);
+    if (action === "move-right") this.#move(card, 1);
+  }
+
+  #pressed(event) {
+    const card = event.target.closest(".card");
+    if (!card || event.ctrlKey || event.altKey || event.metaKey) return;
+    const side = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (side && event.shiftKey) this.#move(card, side);
+    else if (side) this.#go(this.#lane(card, side)?.querySelectorAll(".card"), place(card));
+    else if (step && !event.shiftKey) this.#go(card.parentElement.children, place(card) + step);
+    else if (event.key === "Delete") this.#do.remove(card.dataset.taskId);
+    else if (event.key === "F2") this.edit(card.dataset.taskId);
+    else return;
+    event.preventDefault();
+  }
+
+  #lane(card, side) {
+    const at = this.#lists.findIndex((list) => list.id === card.closest(".lane").dataset.listId);
+    return this.#lanes.get(this.#lists[at + side]?.id);
+  }
+
+  #move(card, side) {
+    const lane = this.#lane(card, side);
+    if (lane) this.#do.move(card.dataset.taskId, lane.dataset.listId);
+  }
+
+  #go(cards, index) {
+    if (!cards?.length || index < 0) return;
+    cards[Math.min(index, cards.length - 1)].querySelector(".card-title").focus();
+  }
+}
+
+function reach(card, tabIndex) {
+  for (const one of card?.querySelectorAll(".card-foot button") ?? []) one.tabIndex = tabIndex;
+}
+
+function neighbour(card) {
+  return card?.nextElementSibling ?? card?.previousElementSibling;
+}
+
+function place(card) {
+  return [...card.parentElement.children].indexOf(card);
+}

@@ -1,0 +1,124 @@
+"""Reads ``text/event-stream``: bytes in, events out, as WHATWG HTML 9.2.5 and 9.2.6 say.
+
+No I/O, no clock and no threads are in it: whoever has the bytes feeds them, in pieces of any size.
+A decoder belongs to one connection and to one thread at a time; a new connection takes a new one,
+which is given what must outlive the old one::
+
+    decoder = EventStreamDecoder()
+    for event in decoder.feed(b"id: 7\\ndata: hello\\n\\n"):
+        assert (event.data, event.last_event_id) == ("hello", "7")
+    decoder = EventStreamDecoder(last_event_id=decoder.last_event_id, retry=decoder.retry)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DecodedEvent", "EventStreamDecoder"]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# A reconnection time with more digits (31 million years in ms) is taken for a broken field. Without a
+# limit int() would need quadratic time for it, or refuse it (sys.set_int_max_str_digits).
+_RETRY_DIGITS = 18
+
+
+@dataclass(frozen=True)
+class DecodedEvent:
+    """One event, as ``EventSource`` would dispatch it (WHATWG HTML 9.2.6).
+
+    :ivar data: the values of its ``data`` fields, joined by LF.
+    :ivar event: its type; ``"message"`` when the stream named none.
+    :ivar last_event_id: the last event ID of the stream after this event, which is an earlier event's
+        when this one brought none; ``""`` when there was none yet.
+    """
+
+    data: str
+    event: str = "message"
+    last_event_id: str = ""
+
+
+class EventStreamDecoder:
+    """A decoder of one event stream (WHATWG HTML 9.2.5 and 9.2.6).
+
+    The end of the stream needs no call: an event whose closing blank line has not come is never
+    dispatched. Invalid UTF-8 becomes U+FFFD, unknown fields are skipped; no input raises an error.
+
+    :param last_event_id: what the connection was asked to resume after. Events without an id carry
+        it, as in browsers; default ``""``.
+    :param retry: the reconnection time known so far, in milliseconds; default ``None``, not known.
+    :ivar last_event_id: the last event ID; an ``id`` field takes effect at the next blank line, also
+        when there was no data and so no event.
+    :ivar retry: the last reconnection time the stream named, in milliseconds, or ``None``.
+    :ivar comments: how many comment lines have come (heartbeats are comments).
+    """
+
+    def __init__(self, last_event_id: str = "", retry: int | None = None) -> None:
+        self.last_event_id = last_event_id
+        self.retry = retry
+        self.comments = 0
+        self._line = bytearray()  # the line whose end has not come
+        self._at_start = True  # no line has ended: a byte order mark may still come
+        self._after_cr = False  # a CR ended the last line: an LF now is the rest of that line's end
+        self._data: list[str] = []
+        self._event = ""
+        self._id = last_event_id
+
+    def feed(self, chunk: bytes) -> list[DecodedEvent]:
+        """Take the next bytes of the stream; return the events they complete, in order.
+
+        :param chunk: any number of bytes, cut anywhere, inside a character or a line end too.
+        """
+        if not chunk:
+            return []
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        # A CR ends its line at once: waiting to see whether an LF follows would hold the event back
+        # until the next one.
+        self._after_cr = chunk.endswith(b"\r")
+        events = []
+        for piece in chunk.splitlines(keepends=True):  # on bytes: at LF, CR and CRLF only
+            self._line += piece.rstrip(b"\r\n")
+            if piece.endswith((b"\r", b"\n")):
+                event = self._end_line()
+                if event is not None:
+                    events.append(event)
+        return events
+
+    def _end_line(self) -> DecodedEvent | None:
+        line = bytes(self._line)
+        self._line.clear()
+        if self._at_start:
+            self._at_start = False
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        if not line:
+            return self._dispatch()
+        if line.startswith(b":"):
+            self.comments += 1
+            return None
+        # No byte of a longer UTF-8 sequence is a CR, an LF or a colon, so cutting first and decoding
+        # then gives the text that decoding first would give.
+        name, _, value = line.decode("utf-8", "replace").partition(":")
+        self._take_field(name, value.removeprefix(" "))
+        return None
+
+    def _take_field(self, name: str, value: str) -> None:
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id":
+            if "\0" not in value:
+                self._id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            digits = value.lstrip("0") or "0"
+            if len(digits) <= _RETRY_DIGITS:
+                self.retry = int(digits)
+
+    def _dispatch(self) -> DecodedEvent | None:
+        self.last_event_id = self._id
+        data, event = self._data, self._event
+        self._data, self._event = [], ""
+        if not data:
+            return None
+        return DecodedEvent("\n".join(data), event or "message", self.last_event_id)

@@ -1,0 +1,42 @@
+"""For tests of apps that stream: live servers, and clients that do not hang on endless streams.
+
+Everything here waits with a deadline, and every server is on a free port of the loopback interface.
+
+- :class:`LiveServer`: Werkzeug's threaded server in a thread of the test's process.
+- :class:`GunicornServer`: the real gunicorn as a child process, to be killed and started again.
+- :class:`EventStreamClient`: one connection, its bytes and its events.
+- :class:`ResumingClient`: a thread that reconnects and resumes as a browser does.
+- :func:`request`: one ordinary request.
+
+::
+
+    class NewsTest(unittest.TestCase):
+        def test_what_is_published_is_streamed(self):
+            with LiveServer(app) as server, EventStreamClient(server.url + "/news") as client:
+                request("POST", server.url + "/news", json={"title": "hello"})
+                self.assertEqual(client.next_event(timeout=5).data, '{"title":"hello"}')
+"""
+
+from ..decoder import DecodedEvent, EventStreamDecoder
+from .faults import BadResponse, Fault, ServerFailed, StreamEnded, StreamTimeout
+from .gunicorn_server import GunicornServer
+from .live_server import LiveServer
+from .resuming_client import ResumingClient
+from .stream_client import EventStreamClient
+from .wire import Reply, request
+
+__all__ = [
+    "BadResponse",
+    "DecodedEvent",
+    "EventStreamClient",
+    "EventStreamDecoder",
+    "Fault",
+    "GunicornServer",
+    "LiveServer",
+    "Reply",
+    "ResumingClient",
+    "ServerFailed",
+    "StreamEnded",
+    "StreamTimeout",
+    "request",
+]

@@ -1,0 +1,222 @@
+"""The real gunicorn as a child process on a free port, that can be killed and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import IO
+
+from .faults import ServerFailed
+from .processes import POLL_SECONDS, ChildProcess, process_table
+
+_HOST = "127.0.0.1"
+
+# Leaving the ``with`` asks by SIGTERM first, so that the app's endings run, and does not wait longer than
+# this before SIGKILL: an app whose streams do not end on SIGTERM would take gunicorn's graceful_timeout.
+_GOODBYE_SECONDS = 3.0
+
+# No request line: a worker that has loaded the app answers it with 400 by itself and does not call the app.
+_PROBE = b"?\r\n\r\n"
+_PROBE_SECONDS = 1.0
+
+# How much of the output's tail an error shows.
+_SHOWN_BYTES = 20_000
+
+# Variables of this process that would change what the child listens on or loads.
+_NOT_INHERITED = {"GUNICORN_CMD_ARGS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID"}
+
+
+class GunicornServer:
+    """gunicorn, run by this Python as a child process; a context manager. Needs Linux (``/proc``).
+
+    Entering returns when a worker answers. The port stays the same through ``kill`` and ``restart``; while
+    the server is down, connections are refused. When the ``with`` is left by an error, what gunicorn has
+    printed goes to standard error. No process is left behind, however the ``with`` or this process ends.
+
+    ::
+
+        with GunicornServer("shop.web:create_app()", args=["-k", "gthread", "--threads", "8"]) as server:
+            request("GET", server.url + "/healthz")
+            server.kill()
+            server.restart()
+
+    :param app: ``module:name`` or ``module:factory()``; default ``None``: the ``wsgi_app`` of ``config``.
+    :param config: a configuration file; default ``None``: gunicorn's own default, ``gunicorn.conf.py`` in
+        ``cwd`` if there is one.
+    :param args: further arguments; the address to bind is given last and wins.
+    :param env: environment variables beside this process's.
+    :param cwd: the working directory, from which modules are imported; default ``None``, this process's.
+    :param timeout: seconds that starting may take, and each wait that is given no time of its own;
+        default 30.
+    :ivar port: the port; known inside the ``with``.
+    """
+
+    def __init__(
+        self,
+        app: str | None = None,
+        *,
+        config: str | os.PathLike[str] | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.port = 0
+        self.timeout = timeout
+        self._app = app
+        self._config = config
+        self._args = list(args)
+        self._env = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+        self._env["PYTHONUNBUFFERED"] = "1"  # what the app prints is in the output at once
+        self._env.update(env or {})
+        self._cwd = cwd
+        self._resources = contextlib.ExitStack()
+        self._output: IO[bytes] | None = None
+        self._last_output = ""  # what it held when it was closed
+        self._child: ChildProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:port``, without a slash at the end."""
+        return f"http://{_HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the master, of the one last started."""
+        return self._running().pid
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of the master's children that live now, in ascending order."""
+        return sorted(process.pid for process in process_table() if process.parent == self.pid)
+
+    def output(self) -> str:
+        """What the server has printed so far, through all its starts; also after the ``with``."""
+        if self._output is None:
+            return self._last_output
+        # pread: the children write at the file's offset, which they share with this process.
+        descriptor = self._output.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
+
+    def wait_until_ready(self, timeout: float | None = None) -> None:
+        """Wait until a worker answers; entering and ``restart`` do it by themselves.
+
+        :param timeout: seconds; default ``None``, the server's.
+        :raises ServerFailed: when none does in time, or the server ends.
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while not self._answers():
+            status = self._running().poll()
+            if status is not None:
+                raise self._failed(f"gunicorn ended with status {status} before it answered")
+            if time.monotonic() > deadline:
+                raise self._failed("gunicorn does not answer in time")
+            time.sleep(POLL_SECONDS)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the server has ended, workers too; return the master's exit status.
+
+        :param timeout: seconds; default ``None``, the server's.
+        :raises ServerFailed: when it has not ended in time.
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while (status := self._running().poll()) is None:
+            if time.monotonic() > deadline:
+                raise self._failed("gunicorn has not ended in time")
+            time.sleep(POLL_SECONDS)
+        return status
+
+    def terminate(self) -> None:
+        """Ask the master to end gracefully (SIGTERM); ``wait`` waits for it."""
+        self._running().signal(signal.SIGTERM)
+
+    def hup(self) -> None:
+        """Ask the master to load its configuration and the app anew in new workers (SIGHUP)."""
+        self._running().signal(signal.SIGHUP)
+
+    def kill(self) -> None:
+        """Kill master and workers (SIGKILL) and wait until they are gone."""
+        self._running().kill()
+
+    def restart(self) -> None:
+        """Start the server again on the same port, after SIGTERM if it still runs; wait until it answers.
+
+        :raises ServerFailed: when it does not end or does not answer in time.
+        """
+        self.terminate()
+        self.wait()
+        self._start()
+
+    def __enter__(self) -> GunicornServer:
+        with contextlib.ExitStack() as resources:
+            self._output = resources.enter_context(tempfile.TemporaryFile())
+            # The port is bound here and listened on by gunicorn alone: no other program can get it while
+            # the server is down, and connections are refused meanwhile, as after a real crash. A
+            # listening socket handed over (--bind fd://N) would let clients connect to a dead server.
+            reservation = resources.enter_context(socket.socket())
+            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reservation.bind((_HOST, 0))
+            self.port = reservation.getsockname()[1]
+            resources.callback(self._stop)
+            self._start()
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+        if error is not None and not isinstance(error, ServerFailed):  # whose text has it already
+            sys.stderr.write(f"\n{self._shown_output()}\n")
+        self._last_output, self._output = self.output(), None
+        self._resources.close()
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "gunicorn"]
+        if self._config is not None:
+            command += ["--config", os.fspath(self._config)]
+        # The control socket's default path is one for all servers of a user.
+        command += [*self._args, "--no-control-socket", "--bind", f"{_HOST}:{self.port}"]
+        if self._app is not None:
+            command.append(self._app)
+        assert self._output is not None
+        self._child = ChildProcess(command, output=self._output, env=self._env, cwd=self._cwd)
+        self.wait_until_ready()
+
+    def _stop(self) -> None:
+        if self._child is None:
+            return
+        self._child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GOODBYE_SECONDS
+        while self._child.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        self._child.kill()
+
+    def _running(self) -> ChildProcess:
+        if self._child is None:
+            raise ServerFailed("the server was not started: use it as a context manager")
+        return self._child
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((_HOST, self.port), _PROBE_SECONDS) as probe:
+                probe.sendall(_PROBE)
+                return bool(probe.recv(1))
+        except OSError:
+            return False
+
+    def _shown_output(self) -> str:
+        tail = self.output()[-_SHOWN_BYTES:].rstrip()
+        return f"--- output of gunicorn on {self.url}\n{tail}\n--- end of it"
+
+    def _failed(self, what: str) -> ServerFailed:
+        return ServerFailed(f"{what}\n{self._shown_output()}")

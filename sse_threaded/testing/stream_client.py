@@ -1,0 +1,242 @@
+"""A client of one event stream on a raw socket, on which every wait has a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from werkzeug.datastructures import Headers
+
+from ..decoder import DecodedEvent, EventStreamDecoder
+from .faults import StreamEnded, StreamTimeout
+from .wire import ResponseReader, split_url
+
+_RECEIVE_BYTES = 64 * 1024
+
+# How much of the stream's tail an error message shows.
+_SHOWN_BYTES = 200
+
+
+class EventStreamClient:
+    """One connection to an event stream; a context manager.
+
+    It reads the bytes as they come, so that tests can look at them, and does not reconnect: see
+    :class:`ResumingClient` for that. One thread reads; ``interrupt`` may be called from any.
+
+    ::
+
+        with EventStreamClient(url, last_event_id="k3x-17") as client:
+            assert client.status == 200
+            assert client.next_event(timeout=5).data == "hello"
+
+    :param url: an ``http://`` URL.
+    :param last_event_id: sent as ``Last-Event-ID``; default ``None``, no such field.
+    :param headers: further request header fields; they win over those made here.
+    :param timeout: seconds that connecting may take, and each wait that is given no time of its own;
+        default 10.
+    :param receive_buffer: bytes the kernel may keep for this client (``SO_RCVBUF``), so that a test can
+        be a slow consumer; default ``None``, the kernel's choice.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        last_event_id: str | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 10.0,
+        receive_buffer: int | None = None,
+    ) -> None:
+        self.url = url
+        self.timeout = timeout
+        self._parts, self._target = split_url(url)
+        self._receive_buffer = receive_buffer
+        self._headers = Headers({"Accept": "text/event-stream", "Cache-Control": "no-store"})
+        if last_event_id is not None:
+            self._headers["Last-Event-ID"] = last_event_id
+        for name, value in (headers or {}).items():
+            self._headers[name] = value
+        self._decoder = EventStreamDecoder(last_event_id or "")
+        self._reader = ResponseReader()
+        self._events: deque[DecodedEvent] = deque()  # decoded and not yet asked for
+        self._raw = bytearray()
+        self._socket: socket.socket | None = None
+        self._reset = False
+
+    def open(self) -> EventStreamClient:
+        """Connect, send the request and wait for the response's head; return the client.
+
+        :raises OSError: when there is no connection.
+        :raises StreamTimeout: when no head comes in ``timeout`` seconds.
+        :raises StreamEnded: when the connection ends before it.
+        """
+        deadline = time.monotonic() + self.timeout
+        host, port = self._parts.hostname or "", self._parts.port or 80
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        self._socket = socket.socket(family, kind, protocol)
+        try:
+            if self._receive_buffer is not None:
+                # Before connecting: the window's scale is agreed on with the first packet.
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+            self._socket.settimeout(self.timeout)
+            self._socket.connect(address)
+            fields = [("Host", self._parts.netloc.rpartition("@")[2]), *self._headers]
+            lines = [f"GET {self._target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+            self._socket.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+            while not self._reader.status:
+                self._receive(deadline, "the response's head")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @property
+    def status(self) -> int:
+        """The response's status code; 0 before it came."""
+        return self._reader.status
+
+    @property
+    def headers(self) -> Headers:
+        """The response's header fields; names are compared without regard to case."""
+        return self._reader.headers
+
+    @property
+    def raw(self) -> bytes:
+        """The body's bytes so far, without the transfer coding."""
+        return bytes(self._raw)
+
+    @property
+    def last_event_id(self) -> str:
+        """The last event ID of the stream so far, or the one asked for, or ``""``."""
+        return self._decoder.last_event_id
+
+    @property
+    def retry(self) -> int | None:
+        """The last reconnection time the stream named, in milliseconds, or ``None``."""
+        return self._decoder.retry
+
+    @property
+    def comments(self) -> int:
+        """How many comment lines, such as heartbeats, have come so far."""
+        return self._decoder.comments
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end of the stream has been seen."""
+        return self._reader.ended
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ended as HTTP says (the last chunk), and not by a cut connection."""
+        return self._reader.complete
+
+    def next_event(self, timeout: float | None = None) -> DecodedEvent:
+        """Wait for the next event and return it.
+
+        :param timeout: seconds; default ``None``, the client's.
+        :raises StreamTimeout: when none comes in time.
+        :raises StreamEnded: when the stream ends first.
+        """
+        self.wait_for(self.has_events, timeout, "an event")
+        return self._events.popleft()
+
+    def events(self, count: int, timeout: float | None = None) -> list[DecodedEvent]:
+        """Wait for the next ``count`` events, all in ``timeout`` seconds; as :meth:`next_event`."""
+        self.wait_for(lambda: len(self._events) >= count, timeout, f"{count} events")
+        return [self._events.popleft() for _ in range(count)]
+
+    def has_events(self) -> bool:
+        """Whether an event has come that was not asked for yet."""
+        return bool(self._events)
+
+    def pending(self) -> list[DecodedEvent]:
+        """Take the events that have come and were not asked for yet, without waiting."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float | None = None, what: str = "it") -> None:
+        """Read until ``condition()`` holds; it is asked after each piece read, and first of all.
+
+        :param timeout: seconds; default ``None``, the client's.
+        :param what: named in the error's text.
+        :raises StreamTimeout: when it does not hold in time.
+        :raises StreamEnded: when it does not hold at the end of the stream.
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while not condition():
+            self._receive(deadline, what)
+
+    def wait_for_retry(self, timeout: float | None = None) -> int:
+        """Wait until the stream has named a reconnection time and return it, in milliseconds."""
+        self.wait_for(lambda: self.retry is not None, timeout, "a retry field")
+        return self.retry or 0
+
+    def wait_for_end(self, timeout: float | None = None) -> None:
+        """Read to the end of the stream; see :attr:`complete` for how it ended.
+
+        :raises StreamTimeout: when it does not end in time.
+        """
+        self.wait_for(lambda: self.ended, timeout, "the end of the stream")
+
+    def interrupt(self) -> None:
+        """Cut the connection, from any thread; a wait in another thread ends with ``StreamEnded``."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # not connected any more
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection as a browser does that leaves; may be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def abort(self) -> None:
+        """Close the connection with a reset (RST), as a machine does whose process was killed."""
+        if self._socket is not None and self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.close()
+
+    def __enter__(self) -> EventStreamClient:
+        return self.open() if self._socket is None else self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _receive(self, deadline: float, what: str) -> None:
+        if self._reader.ended:
+            how = "by a reset" if self._reset else "as HTTP says" if self.complete else "by a cut connection"
+            raise StreamEnded(f"waited for {what}, but {self._seen()} ended {how}")
+        left = deadline - time.monotonic()
+        if self._socket is None or self._socket.fileno() < 0:
+            raise StreamEnded(f"waited for {what}, but the client is not open")
+        if left <= 0:
+            raise StreamTimeout(f"{what} did not come in time from {self._seen()}")
+        self._socket.settimeout(left)
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            return  # the deadline has passed: the next call says so, if the condition does not hold
+        except ConnectionError:
+            self._reset = True
+            data = b""
+        if not data:
+            self._reader.feed_end()
+            return
+        body = self._reader.feed(data)
+        self._raw += body
+        self._events += self._decoder.feed(body)
+
+    def _seen(self) -> str:
+        tail = bytes(self._raw[-_SHOWN_BYTES:])
+        more = "the last of its bytes" if len(self._raw) > len(tail) else "its bytes"
+        return f"{self.url} (status {self.status}, {more}: {tail!r})"

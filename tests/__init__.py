@@ -1,0 +1,1 @@
+"""The tests; ``python -m tests --help`` says how to run some of them, ``bash tests/run`` runs all."""

@@ -1,0 +1,119 @@
+"""A headless Chromium for tests, through selenium and the chromedriver that comes with it.
+
+    with chromium() as browser:
+        browser.get(server.url)
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.support import missing, wait_until
+
+try:
+    from selenium import webdriver
+    from selenium.common.exceptions import WebDriverException
+except ImportError:
+    webdriver = None
+
+# No sandbox: tests run as root in containers. The rest keeps the browser from talking to anybody else.
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # A desktop has a mouse, which a headless browser denies: hover and a fine pointer.
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
+)
+
+# Seconds; a page that loads or a script that answers takes milliseconds.
+_PAGE_TIMEOUT = 30
+
+
+@contextmanager
+def chromium(width: int = 1280, height: int = 800) -> Iterator[Any]:
+    """A browser with an empty profile, as selenium's driver; ends with the block.
+
+    :param width: of the window, in CSS pixels; default 1280. See :func:`resize` for phones.
+    :param height: of the window, in CSS pixels; default 800.
+
+    Where selenium, Chromium or its driver is missing, the test is skipped (in CI: fails).
+    """
+    if webdriver is None:
+        missing("selenium (pip install selenium)")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        missing("Chromium and its driver (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    # With the profile in a directory of its own, two browsers do not meet.
+    with tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as profile:
+        for flag in (*_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+            options.add_argument(flag)
+        browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        try:
+            browser.set_page_load_timeout(_PAGE_TIMEOUT)
+            browser.set_script_timeout(_PAGE_TIMEOUT)
+            yield browser
+        finally:
+            browser.quit()
+
+
+def resize(browser: Any, width: int, height: int, *, phone: bool = False) -> None:
+    """Give the open page a viewport of exactly this size, smaller than any window if need be.
+
+    :param width: in CSS pixels.
+    :param height: in CSS pixels.
+    :param phone: with a finger for a pointer, until the page is closed, and a phone's way to lay out.
+    """
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    if phone:  # not to be taken back, as taking it back leaves no pointer at all
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+
+
+def prefer(browser: Any, **features: str) -> None:
+    """Emulate media features: ``prefer(browser, color_scheme="dark", reduced_motion="reduce")``."""
+    wanted = [{"name": f"prefers-{name.replace('_', '-')}", "value": value} for name, value in features.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
+
+
+def before_scripts(browser: Any, source: str) -> None:
+    """Run JavaScript in each page that is opened from now on, before the page's own."""
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+
+
+def wait_for(browser: Any, script: str, *arguments: object, timeout: float = 20.0) -> Any:
+    """Wait until a JavaScript expression is true in the page; returns its value.
+
+    :param script: an expression; ``arguments[0]`` and so on are what follows.
+    :param timeout: seconds; default 20.
+    :raises AssertionError: when it does not become true in time; shows the page's text and its console.
+    """
+    value = None
+
+    def true() -> bool:
+        nonlocal value
+        try:
+            value = browser.execute_script(f"return ({script})", *arguments)
+        except WebDriverException:  # while a page loads there may be none to ask
+            return False
+        return bool(value)
+
+    try:
+        wait_until(true, timeout=timeout, message=script)
+    except AssertionError as error:
+        text = browser.execute_script("return document.body?.innerText")
+        raise AssertionError(f"{error}\npage: {text}\nconsole: {browser.get_log('browser')}") from None
+    return value

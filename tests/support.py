@@ -1,0 +1,74 @@
+"""What several tests share: where things are, waiting, temporary directories, and what may be missing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+# The directory that holds tests/, deploy/, README.md: the checkout, or the copy of it without the package
+# that tests/run makes, so that the installed package is what is tested.
+ROOT = Path(__file__).resolve().parent.parent
+
+# The checkout itself, for what reads the sources (ruff, mypy).
+CHECKOUT = Path(os.environ.get("SSE_THREADED_CHECKOUT") or ROOT)
+
+_POLL_SECONDS = 0.01
+
+
+def nothing_may_be_skipped() -> bool:
+    """Whether a skipped test is a failure: in CI, and under tests/run."""
+    return bool(os.environ.get("CI")) or os.environ.get("SSE_THREADED_NO_SKIP") == "1"
+
+
+def missing(what: str) -> NoReturn:
+    """End the test because this machine lacks something: a skip, or a failure where nothing may be skipped.
+
+    :param what: what is missing and how to get it, such as ``"chromium (apt-get install chromium)"``.
+    """
+    if nothing_may_be_skipped():
+        raise AssertionError(f"missing: {what}; here nothing may be skipped")
+    raise unittest.SkipTest(f"missing: {what}")
+
+
+def wait_until(condition: Callable[[], object], *, timeout: float = 10.0, message: str = "") -> None:
+    """Wait until ``condition()`` is true.
+
+    :param timeout: seconds; default 10.
+    :param message: what was awaited, for the failure.
+    :raises AssertionError: when it does not become true in time.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not in {timeout} seconds: {message or 'the awaited condition'}")
+        time.sleep(_POLL_SECONDS)
+
+
+def temporary_directory(test: unittest.TestCase) -> Path:
+    """Make a directory that is removed after the test, with what is left in it.
+
+    Call it before the servers that write into it are started: cleanups run in reverse order.
+    """
+    # A process that was just killed may have left a file between listing and removing: not our subject.
+    directory = tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True)
+    test.addCleanup(directory.cleanup)
+    return Path(directory.name)
+
+
+def sqlite_url(directory: Path, name: str = "log.db") -> str:
+    """The URL of a SQLite log in ``directory`` (four slashes: an absolute path)."""
+    return f"sqlite:///{directory / name}"
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listened on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

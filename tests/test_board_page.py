@@ -1,0 +1,568 @@
+"""The board's page in a real browser, against a live server."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from sse_threaded.board import create_app
+from sse_threaded.testing import LiveServer, request
+from tests.browser import before_scripts, chromium, prefer, resize, wait_for
+from tests.support import wait_until
+
+try:
+    from selenium.webdriver import ActionChains, Keys
+except ImportError:  # then there is no browser either, which says so
+    ActionChains = Keys = None
+
+SECONDS = 60
+
+# The board as a person sees it: its lists, each with the titles and ids of its cards.
+SHOWN = """
+Object.fromEntries([...document.querySelectorAll('.lane')].map(lane => [lane.dataset.listId,
+    [...lane.querySelectorAll('.card')].map(card => card.querySelector('.card-title').textContent)]))
+"""
+STATE = "document.getElementById('connection').dataset.state"
+FOCUSED = "document.activeElement.closest('.card')?.dataset.taskId"
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+# A stream that opens and then brings nothing, though its first line would come if one asked for it.
+SILENT_EVENT_SOURCE = """
+window.opened = 0;
+window.EventSource = class extends EventTarget {
+  static OPEN = 1;
+  static CLOSED = 2;
+  readyState = 1;
+  constructor() {
+    super();
+    window.opened += 1;
+    setTimeout(() => this.dispatchEvent(new Event("open")));
+  }
+  close() {}
+};
+"""
+
+Middleware = Callable[[Any], Any]
+
+
+class Page:
+    """One window of the browser on a board."""
+
+    def __init__(self, browser: Any, url: str) -> None:
+        browser.switch_to.new_window("window")
+        self._browser = browser
+        self._window = browser.current_window_handle
+        self.url = url
+        browser.get(url)
+
+    @property
+    def browser(self) -> Any:
+        """The browser, with this window in front."""
+        if self._browser.current_window_handle != self._window:
+            self._browser.switch_to.window(self._window)
+        return self._browser
+
+    def script(self, expression: str, *arguments: object) -> Any:
+        return self.browser.execute_script(f"return ({expression})", *arguments)
+
+    def wait(self, expression: str, *arguments: object) -> Any:
+        return wait_for(self.browser, expression, *arguments)
+
+    def wait_shown(self, list_id: str, titles: list[str]) -> None:
+        script = f"JSON.stringify({SHOWN}[arguments[0]]) === JSON.stringify(arguments[1])"
+        self.wait(script, list_id, titles)
+
+    def shown(self) -> dict[str, list[str]]:
+        shown: dict[str, list[str]] = self.script(SHOWN)
+        return shown
+
+    def wait_state(self, state: str) -> None:
+        self.wait(f"{STATE} === arguments[0]", state)
+
+    def find(self, selector: str) -> Any:
+        return self.browser.find_element("css selector", selector)
+
+    def card(self, task_id: str, part: str = "") -> Any:
+        return self.find(f'[data-task-id="{task_id}"] {part}')
+
+    def act(self, task_id: str, action: str) -> None:
+        button = self.card(task_id, f"[data-action={action}]")
+        self.browser.execute_script("arguments[0].click()", button)
+
+    def add(self, list_id: str, title: str) -> None:
+        self.find(f"#{list_id} .add input").send_keys(title, Keys.ENTER)
+
+    def press(self, *keys: str) -> None:
+        self.browser.switch_to.active_element.send_keys(*keys)
+
+    def close(self) -> None:
+        self.browser.close()
+        self._browser.switch_to.window(self._browser.window_handles[0])
+
+
+class Streams:
+    """A middleware with an answer of its own to requests for events.
+
+    :param polls: to long polls too, not only to streams.
+    :ivar on: whether it is at work.
+    """
+
+    def __init__(self, answer: Middleware, *, polls: bool = False, on: bool = True) -> None:
+        self.answer = answer
+        self.polls = polls
+        self.on = on
+
+    def __call__(self, app: Any) -> Any:
+        def wrapped(environ: Any, start_response: Any) -> Any:
+            streams = environ.get("HTTP_ACCEPT") == "text/event-stream"
+            mine = environ["PATH_INFO"].endswith("/events") and (streams or self.polls)
+            return self.answer(start_response) if self.on and mine else app(environ, start_response)
+
+        return wrapped
+
+
+def bad_gateway(start_response: Any) -> Iterable[bytes]:
+    start_response("502 Bad Gateway", [("Content-Type", "text/plain")])
+    return [b"bad gateway"]
+
+
+class Holding:
+    """What a proxy does that waits for its buffer to fill: a head, and then nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def __call__(self, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return self.body()
+
+    def body(self) -> Iterator[bytes]:
+        yield b""
+        self.let_go.wait(SECONDS)
+
+
+class PageCase(unittest.TestCase):
+    browser: Any
+    _stack: ExitStack
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls._stack = ExitStack()
+        cls.addClassCleanup(cls._stack.close)
+        cls.browser = cls._stack.enter_context(chromium())
+
+    def setUp(self) -> None:
+        self.browser.get_log("browser")  # what others left
+
+    def make_server(self, middleware: Middleware | None = None, **settings: Any) -> str:
+        self.app = create_app("memory://", **{"retry": 200, **settings})
+        self.addCleanup(self.app.hub.close)
+        server = LiveServer(middleware(self.app) if middleware else self.app)
+        self.enterContext(server)
+        return server.url + "/boards/board-1"
+
+    def enterContext(self, context: Any) -> Any:  # unittest has it from 3.11 on
+        entered = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return entered
+
+    def make_page(self, url: str, state: str = "live") -> Page:
+        page = Page(self.browser, url)
+        self.addCleanup(page.close)
+        page.wait_state(state)
+        return page
+
+    def make_pages(self, **settings: Any) -> tuple[Page, Page]:
+        url = self.make_server(**settings)
+        return self.make_page(url), self.make_page(url)
+
+    def change(self, method: str, url: str, **body: str) -> None:
+        self.assertLess(request(method, url, json=body or None).status, 300)
+
+    def assert_silent_console(self) -> None:
+        # Refusals by the Content-Security-Policy are told there too.
+        self.assertEqual([entry["message"] for entry in self.browser.get_log("browser")], [])
+
+
+class TogetherTest(PageCase):
+    def test_what_one_page_does_the_other_shows(self) -> None:
+        one, other = self.make_pages()
+        todo = one.shown()["list-todo"]
+        one.add("list-todo", "Water the plants")
+        other.wait_shown("list-todo", [*todo, "Water the plants"])
+        one.wait_shown("list-todo", [*todo, "Water the plants"])
+
+        one.card("task-5", ".card-title").click()
+        one.press(Keys.CONTROL, "a")
+        one.press("Water the ferns", Keys.ENTER)
+        other.wait_shown("list-todo", [*todo, "Water the ferns"])
+
+        one.wait(f"{FOCUSED} === 'task-5'")
+        one.press(Keys.SHIFT, Keys.ARROW_RIGHT)
+        doing = one.shown()["list-doing"]
+        self.assertEqual(doing[-1], "Water the ferns")
+        other.wait_shown("list-doing", doing)
+        self.assertEqual(one.script(FOCUSED), "task-5")
+
+        one.press(Keys.DELETE)
+        other.wait_shown("list-doing", doing[:-1])
+        one.wait_shown("list-doing", doing[:-1])
+        self.assertEqual(one.script(FOCUSED), "task-3")  # its neighbour
+        self.assert_silent_console()
+
+    def test_what_others_do_is_told(self) -> None:
+        one, other = self.make_pages()
+        one.add("list-doing", "Said aloud")
+        other.wait("document.getElementById('announcer').textContent === '“Said aloud” was added to Doing.'")
+        other.wait("document.getElementById('wire-last').textContent.includes('Said aloud')")
+
+    def test_buttons_and_undo(self) -> None:
+        one, other = self.make_pages()
+        one.act("task-1", "move-right")
+        other.wait_shown("list-doing", [*one.shown()["list-doing"]])
+        one.act("task-1", "move-left")
+        other.wait("document.querySelector('#list-todo [data-task-id=task-1]')")
+        title = one.card("task-1", ".card-title").text
+        one.act("task-1", "delete")
+        other.wait("!document.querySelector('[data-task-id=task-1]')")
+        one.wait("document.querySelector('#notice .message button')").click()
+        other.wait("document.querySelector('#list-todo [data-task-id=task-5]')")
+        self.assertEqual(other.card("task-5", ".card-title").text, title)
+
+    def test_drag_and_drop(self) -> None:
+        one, other = self.make_pages()
+        lane = one.find("#list-done")
+        ActionChains(one.browser).drag_and_drop(one.card("task-1"), lane).perform()
+        other.wait("document.querySelector('#list-done [data-task-id=task-1]')")
+        self.assertEqual(one.script("document.querySelectorAll('textarea, .dragged, .slot').length"), 0)
+
+    def test_a_title_being_written_survives_what_others_do(self) -> None:
+        one, other = self.make_pages()
+        one.card("task-1", ".card-title").click()
+        one.press(Keys.CONTROL, "a")
+        one.press("Half a")
+        other.act("task-1", "move-right")
+        one.wait("document.querySelector('#list-doing [data-task-id=task-1] textarea')")
+        one.press(" title", Keys.ENTER)
+        other.wait_shown("list-doing", [*other.shown()["list-doing"][:-1], "Half a title"])
+
+    def test_a_title_left_as_it_was_takes_nothing_back(self) -> None:
+        page = self.make_page(self.make_server())
+        page.card("task-1", ".card-title").click()
+        self.change("PATCH", page.url + "/tasks/task-1", title="Another's")
+        page.wait("document.querySelector('[data-task-id=task-1] .card-title').textContent === \"Another's\"")
+        page.press(Keys.TAB)
+        page.wait("!document.querySelector('textarea')")
+        page.add("list-done", "Later")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+        self.assertEqual([record.sequence for record in self.app.hub.log.read(0)], [1, 2])
+        self.assertEqual(page.shown()["list-todo"][0], "Another's")
+
+    def test_a_task_of_no_named_list_is_in_the_first(self) -> None:
+        url = self.make_server()
+        page = self.make_page(url)
+        self.change("POST", url + "/tasks", title="From a script")
+        page.wait("document.querySelector('#list-todo [data-task-id=task-5]')")
+
+    def test_markup_stays_text(self) -> None:
+        url = self.make_server()
+        page = self.make_page(url)
+        title = "<img src=x onerror=\"document.body.textContent='broken in'\"><b>bold</b>"
+        self.change("POST", url + "/tasks", title=title)
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+        page.act("task-5", "move-right")  # its title is in labels and messages too
+        page.act("task-5", "delete")
+        page.wait("document.querySelector('#notice .message')")
+        self.assertIn(title, page.find("#notice").text)
+        self.assertEqual(page.script("document.querySelectorAll('main img, #messages img, b').length"), 0)
+        self.assert_silent_console()
+
+    def test_foreign_events_change_nothing(self) -> None:
+        page = self.make_page(self.make_server())
+        before = page.shown()
+        for data in ("hello", "null", "[]", {"type": "task_moved"}, {"type": "other", "task": {"id": "task-1"}}):
+            self.app.hub.publish("board-1", data)
+        self.app.hub.publish("board-1", {"type": "task_deleted", "taskId": "task-4"})
+        page.wait("!document.querySelector('[data-task-id=task-4]')")
+        self.assertEqual(page.shown(), {**before, "list-done": before["list-done"][:-1]})
+        self.assert_silent_console()
+
+
+class StateTest(PageCase):
+    """state.js by itself."""
+
+    def run_state(self, script: str) -> Any:
+        page = self.make_page(self.make_server())
+        answer = page.browser.execute_async_script(
+            "const done = arguments[0]; import('/static/state.js').then(({BoardState, isAfter}) => {"
+            "const state = new BoardState();"
+            "const show = () => state.tasks().map(task => `${task.id}@${task.listId}:${task.title}`);"
+            "const lists = [{id: 'a', title: 'A'}, {id: 'b', title: 'B'}];"
+            "const tasks = [{id: 'task-1', title: 'one', listId: 'a'}, {id: 'task-2', title: 'two', listId: 'b'}];"
+            "state.load({id: 'board-1', title: 'T', lists, tasks, lastEventId: 'x-10'});"
+            "const say = (n, type, task) => state.apply(`x-${n}`, {type, ...task});"
+            f"{script} }}).catch(error => done(String(error)))"
+        )
+        return answer
+
+    def test_an_event_is_applied_once(self) -> None:
+        answer = self.run_state("""
+            const made = {task: {id: 'task-3', title: 'three'}};
+            const news = [say(11, 'task_created', made), say(11, 'task_created', made),
+                          say(9, 'task_deleted', {taskId: 'task-1'}),
+                          say(12, 'task_moved', {task: {id: 'task-1', listId: 'b'}}),
+                          say(12, 'task_moved', {task: {id: 'task-1', listId: 'a'}})];
+            done([news, show(), state.position]);
+        """)
+        shown = ["task-2@b:two", "task-3@a:three", "task-1@b:one"]
+        self.assertEqual(answer, [[True, False, False, True, False], shown, "x-12"])
+
+    def test_ids_are_compared_as_numbers_within_an_epoch(self) -> None:
+        pairs = [["x-9", "x-10"], ["x-10", "x-9"], ["x-9", "x-9"], ["y-1", "x-9"]]
+        answer = self.run_state(f"done({pairs}.map(([one, other]) => isAfter(one, other)))")
+        self.assertEqual(answer, [False, True, False, True])
+
+    def test_ones_own_change_shows_until_its_event_comes(self) -> None:
+        answer = self.run_state("""
+            const own = state.begin({kind: 'move', id: 'task-1', listId: 'b'});
+            const seen = [show()];
+            say(11, 'task_renamed', {task: {id: 'task-1', title: 'uno'}});
+            state.answered(own, 'x-13');
+            seen.push(show());
+            say(12, 'task_deleted', {taskId: 'task-2'});
+            say(13, 'task_moved', {task: {id: 'task-1', listId: 'b'}});
+            say(14, 'task_moved', {task: {id: 'task-1', listId: 'a'}});
+            seen.push(show());
+            done(seen);
+        """)
+        self.assertEqual(
+            answer, [["task-2@b:two", "task-1@b:one"], ["task-2@b:two", "task-1@b:uno"], ["task-1@a:uno"]]
+        )
+
+    def test_a_task_of_ones_own_shows_once_whatever_comes_first(self) -> None:
+        made = "{task: {id: 'task-3', title: 'three', listId: 'b'}}"
+        begin = "const own = state.begin({kind: 'add', title: 'three', listId: 'b'});"
+        begin += "const seen = [show().length];"
+        both = ["state.answered(own, 'x-11', 'task-3')", f"say(11, 'task_created', {made})"]
+        for steps in (both, both[::-1]):
+            with self.subTest(first=steps[0]):
+                calls = "".join(f"{step}; seen.push(show().length);" for step in steps)
+                self.assertEqual(self.run_state(f"{begin} {calls} done(seen);"), [2, 3, 3])
+
+    def test_a_deleted_task_is_not_brought_back_by_a_late_answer(self) -> None:
+        answer = self.run_state("""
+            const own = state.begin({kind: 'add', title: 'three', listId: 'b'});
+            say(11, 'task_created', {task: {id: 'task-3', title: 'three', listId: 'b'}});
+            say(12, 'task_deleted', {taskId: 'task-3'});
+            state.answered(own, 'x-11', 'task-3');
+            done(show().length);
+        """)
+        self.assertEqual(answer, 2)
+
+    def test_a_failed_change_is_taken_back(self) -> None:
+        answer = self.run_state("""
+            const before = show();
+            const own = ['move', 'rename', 'delete'].map(
+              kind => state.begin({kind, id: 'task-1', title: 'x', listId: 'b'}));
+            const during = show();
+            own.forEach(one => state.failed(one));
+            done([during.length, JSON.stringify(before) === JSON.stringify(show())]);
+        """)
+        self.assertEqual(answer, [1, True])
+
+
+class ConnectionTest(PageCase):
+    def test_a_reset_fetches_the_board_anew(self) -> None:
+        page = self.make_page(self.make_server())
+        # A change that no event tells of, as after a restored backup.
+        with self.app.hub.log.snapshot():
+            self.app._store._memory.execute("UPDATE board_tasks SET title = 'Restored' WHERE number = 1")
+        self.app.hub.publish("board-1", {"reason": "expired"}, event="reset")
+        page.wait_shown("list-todo", ["Restored", *page.shown()["list-todo"][1:]])
+        page.wait_state("live")
+        page.add("list-todo", "After it")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+
+    def test_a_refused_stream_is_tried_again(self) -> None:
+        gateway = Streams(bad_gateway, polls=True, on=False)
+        url = self.make_server(gateway, lease=1.0)
+        page = self.make_page(url)
+        gateway.on = True
+        page.wait_state("reconnecting")  # at the end of the lease EventSource met the 502 and gave up
+        self.change("POST", url + "/tasks", title="Meanwhile")
+        gateway.on = False
+        page.wait_state("live")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+
+    def test_where_only_streams_are_refused_it_polls(self) -> None:
+        url = self.make_server(Streams(bad_gateway))
+        page = self.make_page(url, "polling")
+        self.change("POST", url + "/tasks", title="Polled")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+
+    def test_where_streams_are_held_back_it_polls(self) -> None:
+        holding = Holding()
+        self.addCleanup(holding.let_go.set)
+        url = self.make_server(Streams(holding))
+        page = self.make_page(url, "polling")
+        page.add("list-doing", "Polled")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+        self.change("PATCH", url + "/tasks/task-5", listId="list-done")
+        page.wait("document.querySelector('#list-done [data-task-id=task-5]')")
+
+    def test_an_idle_stream_is_not_taken_for_a_held_one(self) -> None:
+        seen: list[str] = []
+
+        def watching(app: Any) -> Any:
+            def wrapped(environ: Any, start_response: Any) -> Any:
+                seen.append(environ["PATH_INFO"] + " " + environ.get("HTTP_ACCEPT", ""))
+                return app(environ, start_response)
+
+            return wrapped
+
+        page = self.make_page(self.make_server(watching))
+        stream = "/boards/board-1/events text/event-stream"
+        wait_until(lambda: seen.count(stream) == 2, timeout=SECONDS, message="the look at the stream's first line")
+        wait_until(lambda: self.app.hub.streams == 1, timeout=SECONDS, message="that look to be over")
+        self.assertEqual(page.script(STATE), "live")
+
+    def test_a_stream_that_falls_silent_is_noticed_by_ones_own_changes(self) -> None:
+        page = self.make_page(self.make_server())
+        before_scripts(page.browser, SILENT_EVENT_SOURCE)
+        page.browser.get(page.url)
+        page.wait_state("live")
+        page.add("list-todo", "Once")
+        # It is asked for, as it did not come.
+        page.wait("document.getElementById('wire-last').textContent.includes('Once')")
+        page.wait("window.opened === 2")
+        page.add("list-todo", "Twice")
+        page.wait_state("polling")
+        page.wait("document.getElementById('wire-last').textContent.includes('Twice')")
+
+    def test_without_event_source_it_polls(self) -> None:
+        page = self.make_page(self.make_server())
+        before_scripts(page.browser, "delete window.EventSource")
+        page.browser.get(page.url)
+        page.wait_state("polling")
+        self.change("POST", page.url + "/tasks", title="Polled")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+        self.assertEqual(len(page.shown()["list-todo"]), 3)
+
+    def test_a_full_server_is_asked_in_between(self) -> None:
+        url = self.make_server(max_streams=0)
+        page = self.make_page(url, "polling")
+        self.change("POST", url + "/tasks", title="In between")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+
+    def test_a_page_that_is_left_lets_go_of_its_stream(self) -> None:
+        page = self.make_page(self.make_server(heartbeat=0.1))
+        self.assertEqual(self.app.hub.streams, 1)
+        page.browser.get("about:blank")
+        wait_until(lambda: self.app.hub.streams == 0, timeout=SECONDS, message="the stream to end")
+        self.app.hub.publish("board-1", {"type": "task_deleted", "taskId": "task-1"})
+        page.browser.back()
+        page.wait_state("live")
+
+    def test_a_server_that_is_away(self) -> None:
+        app = create_app("memory://", retry=200)
+        self.addCleanup(app.hub.close)
+        with LiveServer(app) as server:
+            page = self.make_page(server.url + "/boards/board-1")
+            before = page.shown()
+        page.wait_state("reconnecting")
+        page.act("task-1", "move-right")
+        page.wait("document.querySelector('#alert .message')")
+        self.assertIn("was not moved. The server cannot be reached.", page.find("#alert").text)
+        self.assertEqual(page.shown(), before)
+        page.add("list-done", "Not lost")
+        page.wait("document.querySelector('#list-done .add input').value === 'Not lost'")
+        page.wait("!document.getElementById('try-now').hidden")
+
+    def test_a_board_that_is_not_there(self) -> None:
+        url = self.make_server()
+        page = self.make_page(url)
+        # The page itself would be a 404; so it finds out while it is open.
+        with self.app.hub.log.snapshot():
+            self.app._store._memory.execute("DELETE FROM board_boards")
+        self.app.hub.publish("board-1", {}, event="reset")
+        page.wait_state("gone")
+        self.assertIn("There is no such board.", page.find("main").text)
+
+
+class RefusalTest(PageCase):
+    def test_a_title_that_is_too_long_is_given_back(self) -> None:
+        page = self.make_page(self.make_server())
+        before = page.shown()
+        long = "x" * 201
+        page.add("list-todo", long)
+        page.wait("document.querySelector('#alert .message')")
+        self.assertIn("201 characters; shorten it to 200.", page.find("#alert").text)
+        self.assertEqual(page.script("document.querySelector('#list-todo .add input').value"), long)
+        self.assertEqual(page.shown(), before)
+
+    def test_a_task_that_another_has_deleted(self) -> None:
+        page = self.make_page(self.make_server())
+        # Without an event, so that this page still shows it.
+        with self.app.hub.log.snapshot():
+            self.app._store._memory.execute("DELETE FROM board_tasks WHERE number = 1")
+        page.act("task-1", "move-right")
+        page.wait("document.querySelector('#alert .message')")
+        self.assertIn("There is no such task on this board", page.find("#alert").text)
+
+
+class LookTest(PageCase):
+    def test_nothing_sticks_out_sideways(self) -> None:
+        url = self.make_server()
+        for title in ("W" * 200, "long words and many of them " * 7, "short"):
+            for list_id in ("list-todo", "list-done"):
+                self.change("POST", url + "/tasks", title=title.strip(), listId=list_id)
+        page = self.make_page(url)
+        page.browser.execute_script("document.getElementById('wire').open = true")
+        self.addCleanup(prefer, page.browser)
+        sizes = ((1280, 800, False), (800, 600, False), (390, 844, True), (320, 640, True))
+        for scheme in ("light", "dark"):
+            prefer(page.browser, color_scheme=scheme)
+            for width, height, phone in sizes:
+                resize(page.browser, width, height, phone=phone)
+                with self.subTest(scheme=scheme, width=width):
+                    self.assertEqual(page.script("innerWidth"), width)
+                    self.assertEqual(page.script(OVERFLOW), 0)
+        self.assert_silent_console()
+
+    def test_dark_is_dark(self) -> None:
+        page = self.make_page(self.make_server())
+        self.addCleanup(prefer, page.browser)
+        colour = "getComputedStyle(document.documentElement).backgroundColor"
+        brightness = f"{colour}.match(/\\d+/g).slice(0, 3).map(Number)"
+        for scheme, dark in (("light", False), ("dark", True)):
+            prefer(page.browser, color_scheme=scheme)
+            with self.subTest(scheme=scheme):
+                self.assertEqual(sum(page.script(brightness)) < 3 * 128, dark)
+
+    def test_a_finger_finds_its_buttons(self) -> None:
+        page = self.make_page(self.make_server())
+        resize(page.browser, 360, 740, phone=True)
+        small = page.script("""
+            [...document.querySelectorAll('main button, main input')].filter(one => !one.disabled)
+              .map(one => [one.getAttribute('aria-label') ?? one.textContent, one.getBoundingClientRect()])
+              .filter(([, {width, height}]) => width < 44 || height < 24).map(([name]) => name)
+        """)
+        self.assertEqual(small, [])
+
+    def test_everything_has_a_name(self) -> None:
+        page = self.make_page(self.make_server())
+        nameless = page.script("""
+            [...document.querySelectorAll('button, input, section, nav')]
+              .filter(one => !one.hidden && !(one.getAttribute('aria-label') || one.getAttribute('aria-labelledby')
+                || one.textContent.trim())).map(one => one.outerHTML)
+        """)
+        self.assertEqual(nameless, [])
+        self.assertEqual(page.script("document.querySelectorAll('h1').length"), 1)
+        self.assertEqual(page.script("document.querySelectorAll('main h2').length"), 3)
+
+
+if __name__ == "__main__":
+    unittest.main()

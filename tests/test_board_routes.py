@@ -1,0 +1,441 @@
+"""The board's routes: the contract to the letter, and an answer to every bad input."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import unittest
+from contextlib import contextmanager
+from typing import Any, NoReturn
+from unittest import mock
+from urllib.parse import urlsplit
+
+from werkzeug.test import Client, TestResponse
+from werkzeug.wrappers import Response
+
+from sse_threaded import Hub, LogUnavailable
+from sse_threaded.board import create_app
+from sse_threaded.board.app import BoardApp
+from sse_threaded.board.settings import SettingError, hub_settings, log_url
+from sse_threaded.testing import LiveServer
+
+JSON = {"Accept": "application/json"}
+TASKS = "/boards/board-1/tasks"
+
+
+class BrokenLog:
+    """A log that fails at every touch."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    @contextmanager
+    def transaction(self) -> Any:
+        raise self.error
+        yield
+
+    snapshot = transaction
+
+
+class BrokenHub:
+    """A hub over a broken log; its streams have an answer of their own."""
+
+    def __init__(self, error: Exception) -> None:
+        self.log = BrokenLog(error)
+
+    def health(self) -> NoReturn:
+        raise self.log.error
+
+    def stream(self, request: Any, channels: str) -> Response:
+        return Response("retry: 5000\n\n", content_type="text/event-stream")
+
+
+class RoutesCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.app = create_app("memory://")
+        self.addCleanup(self.app.hub.close)
+        self.client = Client(self.app)
+
+    def board(self) -> Any:
+        return self.client.get("/boards/board-1", headers=JSON).json
+
+    def events(self) -> list[str]:
+        return [record.data for record in self.app.hub.log.read(0)]
+
+    def assert_problem(self, response: TestResponse, status: int) -> Any:
+        self.assertEqual(response.status_code, status, response.get_data(as_text=True))
+        self.assertEqual(response.content_type, "application/problem+json")
+        body = response.json
+        assert body is not None
+        self.assertEqual(body["status"], status)
+        self.assertTrue(body["title"])
+        self.assertRegex(body["detail"], r"^.{12,200}\.$")  # a sentence
+        return body
+
+
+class ContractTest(RoutesCase):
+    def test_the_root_leads_to_the_board(self) -> None:
+        response = self.client.get("/")
+        self.assertEqual((response.status_code, response.location), (302, "/boards/board-1"))
+
+    def test_the_snapshot(self) -> None:
+        response = self.client.get("/boards/board-1", headers=JSON)
+        self.assertEqual((response.status_code, response.content_type), (200, "application/json"))
+        self.assertEqual(response.headers["Vary"], "Accept")
+        self.assertEqual(response.headers["Cache-Control"], "no-store")
+        board = response.json
+        assert board is not None
+        self.assertEqual(list(board), ["id", "title", "lists", "tasks", "lastEventId"])
+        self.assertEqual({tuple(item) for item in board["lists"]}, {("id", "title")})
+        self.assertEqual({tuple(task) for task in board["tasks"]}, {("id", "title", "listId")})
+        self.assertEqual(board["lastEventId"], self.app.hub.log.last_event_id())
+
+    def test_which_form_of_the_board(self) -> None:
+        page = "text/html; charset=utf-8"
+        for accept, expected in (
+            ("application/json", "application/json"),
+            ("application/json, text/html;q=0.5", "application/json"),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", page),
+            ("*/*", page),
+            ("", page),
+            ("image/png", page),
+        ):
+            with self.subTest(accept=accept):
+                response = self.client.get("/boards/board-1", headers={"Accept": accept})
+                self.assertEqual((response.status_code, response.content_type), (200, expected))
+                self.assertEqual(response.headers["Vary"], "Accept")
+
+    def test_a_new_task(self) -> None:
+        response = self.client.post(TASKS, json={"title": "New task"})
+        self.assertEqual(response.status_code, 201)
+        self.assertEqual(response.text.strip(), '{"id":"task-5","title":"New task","listId":"list-todo"}')
+        self.assertEqual(response.location, f"{TASKS}/task-5")
+        self.assertEqual(response.headers["Last-Event-ID"], self.app.hub.log.last_event_id())
+        self.assertEqual(self.client.get(response.location).json, response.json)
+        self.assertEqual(self.events(), ['{"type":"task_created","task":{"id":"task-5","title":"New task"}}'])
+
+    def test_a_new_task_in_a_list(self) -> None:
+        response = self.client.post(TASKS, json={"title": "  Übung ✓ ", "listId": "list-doing"})
+        self.assertEqual(response.text.strip(), '{"id":"task-5","title":"Übung ✓","listId":"list-doing"}')
+        event = '{"type":"task_created","task":{"id":"task-5","title":"Übung ✓","listId":"list-doing"}}'
+        self.assertEqual(self.events(), [event])
+
+    def test_a_move_a_rename_and_both(self) -> None:
+        task = f"{TASKS}/task-1"
+        moved = self.client.patch(task, json={"listId": "list-doing"})
+        self.assertEqual((moved.status_code, moved.json["listId"]), (200, "list-doing"))
+        renamed = self.client.patch(task, json={"title": "Renamed"})
+        self.assertEqual(renamed.json, {"id": "task-1", "title": "Renamed", "listId": "list-doing"})
+        both = self.client.patch(task, json={"title": "Both", "listId": "list-done"})
+        self.assertEqual(both.headers["Last-Event-ID"], self.app.hub.log.last_event_id())
+        self.assertEqual(
+            self.events(),
+            [
+                '{"type":"task_moved","task":{"id":"task-1","listId":"list-doing"}}',
+                '{"type":"task_renamed","task":{"id":"task-1","title":"Renamed"}}',
+                '{"type":"task_moved","task":{"id":"task-1","listId":"list-done"}}',
+                '{"type":"task_renamed","task":{"id":"task-1","title":"Both"}}',
+            ],
+        )
+        again = self.client.patch(task, json={"title": "Both", "listId": "list-done"})
+        self.assertEqual((again.status_code, again.json), (200, both.json))
+        self.assertNotIn("Last-Event-ID", again.headers)
+        self.assertEqual(len(self.events()), 4)
+
+    def test_a_deletion(self) -> None:
+        response = self.client.delete(f"{TASKS}/task-2")
+        self.assertEqual((response.status_code, response.data), (204, b""))
+        self.assertNotIn("Content-Type", response.headers)
+        self.assertEqual(self.events(), ['{"type":"task_deleted","taskId":"task-2"}'])
+        self.assert_problem(self.client.delete(f"{TASKS}/task-2"), 404)
+        self.assertEqual(len(self.events()), 1)
+
+    def test_a_new_board(self) -> None:
+        response = self.client.post("/boards", json={"title": "Second"})
+        self.assertEqual((response.status_code, response.location), (201, "/boards/board-2"))
+        self.assertEqual(response.json, self.client.get("/boards/board-2", headers=JSON).json)
+        self.assertEqual(self.client.post("/boards/board-2/tasks", json={"title": "x"}).status_code, 201)
+        self.assertEqual(len(self.board()["tasks"]), 4)
+
+    def test_events(self) -> None:
+        self.assert_problem(self.client.get("/boards/board-9/events"), 404)
+        head = self.client.head("/boards/board-1/events")
+        self.assertEqual((head.status_code, head.mimetype), (200, "text/event-stream"))
+        self.assertEqual(head.data, b"")
+        start = self.board()["lastEventId"]
+        self.client.post(TASKS, json={"title": "New task"})
+        poll = self.client.get(f"/boards/board-1/events?wait=0&lastEventId={start}", headers=JSON).json
+        assert poll is not None
+        self.assertEqual([event["data"] for event in poll["events"]], self.events())
+        self.assertEqual((poll["lastEventId"], poll["reset"]), (self.board()["lastEventId"], False))
+
+    def test_health(self) -> None:
+        response = self.client.get("/healthz")
+        self.assertEqual(response.status_code, 200)
+        assert response.json is not None
+        self.assertEqual(response.json["log"]["lastEventId"], self.app.hub.log.last_event_id())
+        self.assertEqual(response.json["streams"], 0)
+
+    def test_head_is_get_without_a_body(self) -> None:
+        for path in ("/", "/healthz", "/boards/board-1", f"{TASKS}/task-1", "/static/board.js", "/boards/board-9"):
+            with self.subTest(path=path):
+                get, head = self.client.get(path), self.client.head(path)
+                self.assertEqual((head.status_code, head.data), (get.status_code, b""))
+                self.assertEqual(head.headers.get("Content-Length"), get.headers.get("Content-Length"))
+
+
+class AssetsTest(RoutesCase):
+    def test_the_page_lets_in_nothing_but_its_own_files(self) -> None:
+        response = self.client.get("/boards/board-1")
+        policy = response.headers["Content-Security-Policy"]
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotIn("unsafe", policy)
+        self.assertEqual(response.headers["X-Content-Type-Options"], "nosniff")
+        self.assertEqual(response.headers["Referrer-Policy"], "same-origin")
+        for forbidden in ("http://", "https://", " style=", "onclick", "<style"):
+            self.assertNotIn(forbidden, response.text)
+
+    def test_files_have_their_types_and_are_not_sent_twice(self) -> None:
+        for path, kind in (
+            ("/static/board.js", "text/javascript; charset=utf-8"),
+            ("/static/board.css", "text/css; charset=utf-8"),
+            ("/static/favicon.svg", "image/svg+xml"),
+            ("/boards/board-1", "text/html; charset=utf-8"),
+        ):
+            with self.subTest(path=path):
+                first = self.client.get(path)
+                self.assertEqual((first.status_code, first.content_type), (200, kind))
+                self.assertEqual(first.headers["Cache-Control"], "no-cache")
+                again = self.client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+                self.assertEqual((again.status_code, again.data), (304, b""))
+
+    def test_all_that_the_page_names_is_there(self) -> None:
+        page = self.client.get("/boards/board-1").text
+        named = [part.split('"')[0] for part in page.split('"/static/')[1:]]
+        self.assertIn("board.js", named)
+        for name in named:
+            with self.subTest(name=name):
+                self.assertEqual(self.client.get(f"/static/{name}").status_code, 200)
+
+    def test_no_other_file_is_to_be_had(self) -> None:
+        for path in ("/static/app.py", "/static/../app.py", "/static/%2e%2e%2fapp.py", "/static/", "/static/x.js"):
+            with self.subTest(path=path):
+                self.assert_problem(self.client.get(path), 404)
+
+
+class BadInputTest(RoutesCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.before = self.board()
+
+    def tearDown(self) -> None:
+        self.assertEqual(self.board(), self.before, "bad input has changed something")
+        super().tearDown()
+
+    def test_bodies_that_are_no_good_object(self) -> None:
+        bodies: list[tuple[bytes, int]] = [
+            (b"", 400),
+            (b"{", 400),
+            (b'{"title": "x"}}', 400),
+            (b"\xff\xfe", 400),
+            (b"[" * 60_000, 400),
+            (b"1" * 5000, 400),
+            (b"[]", 422),
+            (b"null", 422),
+            (b'"title"', 422),
+            (b"{}", 422),
+            (b'{"title": 5}', 422),
+            (b'{"title": null}', 422),
+            (b'{"title": NaN}', 422),
+            (b'{"title": ["x"]}', 422),
+            (b'{"title": "x", "colour": "red"}', 422),
+            (b'{"title": "x", "\\ud800": "red"}', 422),
+            (b'{"title": "x", "listId": 1}', 422),
+            (b'{"title": "x", "listId": "list-nowhere"}', 422),
+            (b'{"title": "x", "listId": "%s"}' % (b"x" * 60_000), 422),
+            (b'{"listId": "list-todo"}', 422),
+            (b" " * (64 * 1024 + 1), 413),
+        ]
+        for body, status in bodies:
+            with self.subTest(body=body[:40]):
+                response = self.client.post(TASKS, data=body, content_type="application/json")
+                self.assert_problem(response, status)
+
+    def test_titles(self) -> None:
+        empty = ("", "   ", "\n", "\u200b")
+        for title in (*empty, "x" * 201, "a\x00b", "a\nb", "a\u2028b", "\x7f", "\ud83d", "a\x1b[0m"):
+            with self.subTest(title=title):
+                self.assert_problem(self.client.post(TASKS, json={"title": title}), 422)
+                self.assert_problem(self.client.patch(f"{TASKS}/task-1", json={"title": title}), 422)
+                self.assert_problem(self.client.post("/boards", json={"title": title}), 422)
+
+    def test_changes(self) -> None:
+        bodies: list[dict[str, Any]] = [{}, {"title": None}, {"listId": "list-nowhere"}, {"id": "task-9"}]
+        for body in [*bodies, {"title": "x", "listId": 1}]:
+            with self.subTest(body=body):
+                self.assert_problem(self.client.patch(f"{TASKS}/task-1", json=body), 422)
+
+    def test_what_is_not_there(self) -> None:
+        title = {"title": "x"}
+        for method, path, body in (
+            ("GET", "/boards/board-9", None),
+            ("GET", "/boards/board-1x", None),
+            ("GET", "/boards/%00", None),
+            ("GET", "/boards/board-9/events", None),
+            ("POST", "/boards/board-9/tasks", title),
+            ("PATCH", f"{TASKS}/task-9", title),
+            ("PATCH", "/boards/board-9/tasks/task-1", title),
+            ("DELETE", f"{TASKS}/task-9", None),
+            ("DELETE", f"{TASKS}/task-18446744073709551617", None),
+            ("GET", f"{TASKS}/task-9", None),
+            ("GET", "/nothing", None),
+            ("GET", "/boards/board-1/", None),
+            ("GET", "//boards/board-1", None),
+        ):
+            with self.subTest(method=method, path=path):
+                self.assert_problem(self.client.open(path, method=method, json=body, headers=JSON), 404)
+
+    def test_wrong_methods(self) -> None:
+        for method, path, allowed in (
+            ("POST", "/", "GET, HEAD"),
+            ("GET", "/boards", "POST"),
+            ("PUT", "/boards/board-1", "GET, HEAD"),
+            ("DELETE", "/boards/board-1", "GET, HEAD"),
+            ("GET", TASKS, "POST"),
+            ("PUT", f"{TASKS}/task-1", "DELETE, GET, HEAD, PATCH"),
+            ("POST", "/boards/board-1/events", "GET, HEAD"),
+            ("OPTIONS", TASKS, "POST"),  # so no other site's script gets leave to post here
+        ):
+            with self.subTest(method=method, path=path):
+                response = self.client.open(path, method=method, json={"title": "x"})
+                self.assert_problem(response, 405)
+                self.assertEqual(response.headers["Allow"], allowed)
+
+    def test_wrong_content_types(self) -> None:
+        for kind in ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json"):
+            with self.subTest(kind=kind):
+                self.assert_problem(self.client.post(TASKS, data=b'{"title": "x"}', content_type=kind), 415)
+                response = self.client.patch(f"{TASKS}/task-1", data=b'{"title": "x"}', content_type=kind)
+                self.assert_problem(response, 415)
+
+    def test_a_long_body_without_a_length(self) -> None:
+        # What fits is good JSON, so cutting it off there would pass for good.
+        body = io.BytesIO(b'{"title":"x"}' + b" " * 64 * 1024)
+        environ = {"wsgi.input_terminated": True}
+        response = self.client.post(
+            TASKS, input_stream=body, content_type="application/json", environ_overrides=environ
+        )
+        self.assert_problem(response, 413)
+
+    def test_a_long_chunked_body_over_a_socket(self) -> None:
+        with LiveServer(self.app) as server:
+            connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+            self.addCleanup(connection.close)
+            headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+            pieces = [b'{"title":"x"}', *[b" " * 1024] * 64]
+            connection.request("POST", TASKS, iter(pieces), headers, encode_chunked=True)
+            response = connection.getresponse()
+            self.assertEqual((response.status, json.load(response)["status"]), (413, 413))
+
+
+class GoodInputTest(RoutesCase):
+    def test_the_longest_title(self) -> None:
+        for title in ("x" * 200, "é" * 200, "🎈" * 200, "👩‍🚀", "x"):
+            with self.subTest(title=title):
+                response = self.client.post(TASKS, json={"title": f" {title}\n"})
+                self.assertEqual((response.status_code, response.json["title"]), (201, title))
+
+    def test_markup_is_text(self) -> None:
+        title = '<img src=x onerror=alert(1)> & "quotes"'
+        self.client.post(TASKS, json={"title": title})
+        self.assertEqual(self.board()["tasks"][-1]["title"], title)
+
+    def test_a_charset_beside_the_type(self) -> None:
+        body = '{"title":"Übung"}'.encode()
+        response = self.client.post(TASKS, data=body, content_type="application/json; charset=utf-8")
+        self.assertEqual(response.status_code, 201)
+
+
+class FailureTest(RoutesCase):
+    def make_client(self, error: Exception) -> Client:
+        hub: Any = BrokenHub(error)
+        return Client(BoardApp(hub))
+
+    def test_a_log_that_cannot_be_reached(self) -> None:
+        with self.assertLogs("sse_threaded.board.app", "WARNING"):
+            client = self.make_client(LogUnavailable("sqlite:///secret", "locked; try again"))
+            for response in (
+                client.get("/healthz"),
+                client.get("/boards/board-1", headers=JSON),
+                client.get("/boards/board-1"),
+                client.post(TASKS, json={"title": "x"}),
+                client.delete(f"{TASKS}/task-1"),
+            ):
+                self.assert_problem(response, 503)
+                self.assertEqual(response.headers["Retry-After"], "2")
+                self.assertNotIn("secret", response.text)
+
+    def test_a_stream_is_not_refused_for_it(self) -> None:
+        # EventSource would give up for good.
+        with self.assertLogs("sse_threaded.board.app", "WARNING"):
+            client = self.make_client(LogUnavailable("sqlite:///x", "locked; try again"))
+        self.assertEqual(client.get("/boards/board-1/events").text, "retry: 5000\n\n")
+
+    def test_what_nobody_expected_is_logged_and_not_told(self) -> None:
+        with self.assertLogs("sse_threaded.board.app", "WARNING"):
+            client = self.make_client(LogUnavailable("x", "y"))
+        client.application.hub.log.error = RuntimeError("internal detail")
+        with self.assertLogs("sse_threaded.board.app", "ERROR") as logs:
+            response = client.get("/boards/board-1", headers=JSON)
+        self.assert_problem(response, 500)
+        self.assertNotIn("internal", response.text)
+        self.assertIn("Traceback", "\n".join(logs.output))
+
+
+class SettingsTest(unittest.TestCase):
+    def test_the_log(self) -> None:
+        self.assertEqual(log_url({}), "sqlite:///sse_threaded.db")
+        self.assertEqual(log_url({"SSE_THREADED_URL": ""}), "sqlite:///sse_threaded.db")
+        self.assertEqual(log_url({"SSE_THREADED_URL": "memory://"}), "memory://")
+
+    def test_numbers(self) -> None:
+        environ = {
+            "SSE_THREADED_MAX_STREAMS": "56",
+            "SSE_THREADED_HEARTBEAT": " 2.5 ",
+            "SSE_THREADED_LEASE": "300",
+            "SSE_THREADED_QUEUE_SIZE": "10",
+            "SSE_THREADED_RETRY": "0",
+        }
+        wanted = {"max_streams": 56, "heartbeat": 2.5, "lease": 300.0, "queue_size": 10, "retry": 0}
+        self.assertEqual(hub_settings(environ), wanted)
+        self.assertEqual(hub_settings({"SSE_THREADED_RETRY": ""}), {})
+        Hub("memory://", **hub_settings(environ)).close()
+
+    def test_what_is_no_number(self) -> None:
+        for name, text in (
+            ("SSE_THREADED_MAX_STREAMS", "many"),
+            ("SSE_THREADED_MAX_STREAMS", "0"),
+            ("SSE_THREADED_MAX_STREAMS", "1.5"),
+            ("SSE_THREADED_HEARTBEAT", "-1"),
+            ("SSE_THREADED_HEARTBEAT", "nan"),
+            ("SSE_THREADED_LEASE", "inf"),
+            ("SSE_THREADED_QUEUE_SIZE", "ten"),
+            ("SSE_THREADED_RETRY", "-5"),
+        ):
+            with self.subTest(name=name, text=text), self.assertRaises(SettingError) as caught:
+                hub_settings({name: text})
+            self.assertIn(f"{name}={text!r}", str(caught.exception))
+
+    def test_the_app_reads_the_environment_and_arguments_win(self) -> None:
+        environ = {"SSE_THREADED_URL": "memory://", "SSE_THREADED_MAX_STREAMS": "7"}
+        with mock.patch.dict("os.environ", environ):
+            for settings, limit in (({}, 7), ({"max_streams": 3}, 3)):
+                app = create_app(**settings)
+                self.addCleanup(app.hub.close)
+                self.assertEqual(app.hub.url, "memory://")
+                self.assertEqual(app.hub.health()["maxStreams"], limit)
+
+
+if __name__ == "__main__":
+    unittest.main()

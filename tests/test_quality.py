@@ -1,0 +1,46 @@
+"""ruff and mypy on the checkout. They do not depend on the Python that runs them: tests/run has them once."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import unittest
+
+from tests.support import CHECKOUT, missing
+
+_SECONDS = 300
+
+
+def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
+    """Leave the tests out where tests/run has already had them under another Python."""
+    return unittest.TestSuite() if os.environ.get("SSE_THREADED_QUALITY") == "done" else tests
+
+
+class QualityTest(unittest.TestCase):
+    def run_tool(self, name: str, *args: str) -> None:
+        if importlib.util.find_spec(name) is None:
+            missing(f"{name} (pip install '.[test]')")
+        done = subprocess.run(
+            [sys.executable, "-m", name, *args],
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, f"{name} {' '.join(args)}\n{done.stdout}")
+
+    def test_ruff_finds_nothing(self) -> None:
+        # The environments are left out by .gitignore, which ruff obeys inside a git work tree only.
+        self.run_tool("ruff", "check", "--quiet", "--extend-exclude", ".venv*", ".")
+
+    def test_mypy_finds_nothing(self) -> None:
+        self.run_tool("mypy")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,101 @@
+"""What the README shows, run."""
+
+import json
+import re
+import sqlite3
+import sys
+import unittest
+from contextlib import closing
+from unittest import mock
+
+from werkzeug.test import EnvironBuilder
+
+import sse_threaded
+from sse_threaded import Hub
+from sse_threaded.replay import encode
+from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests.support import ROOT, missing, sqlite_url, temporary_directory
+
+try:
+    import flask
+except ImportError:
+    flask = None
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+class ReadmeTest(unittest.TestCase):
+    def test_the_flask_app_runs_under_the_configuration_shown(self):
+        if flask is None:
+            missing("flask (pip install flask)")
+        directory = temporary_directory(self)
+        app, config = blocks("python")[:2]
+        (directory / "shop.py").write_text(app)
+        (directory / "gunicorn.conf.py").write_text(config)
+        with (
+            GunicornServer("shop:app", config=directory / "gunicorn.conf.py", cwd=directory) as server,
+            EventStreamClient(server.url + "/orders/events") as client,
+        ):
+            client.wait_for(lambda: b"id: " in client.raw)
+            self.assertEqual(request("POST", server.url + "/orders", json={"item": "tea"}).status, 201)
+            self.assertEqual(json.loads(client.next_event().data), {"type": "order", "item": "tea"})
+            server.terminate()
+            client.wait_for_end()
+            self.assertTrue(client.complete)
+
+    def test_rows_and_event_and_the_snapshot(self):
+        directory = temporary_directory(self)
+        write, read = blocks("python")[2:4]
+        with closing(sqlite3.connect(directory / "log.db")) as mine:
+            mine.execute("CREATE TABLE orders (item)")
+        with Hub(sqlite_url(directory)) as hub:
+            names = {"hub": hub, "item": "tea"}
+            exec(write, names)
+            exec(read, names)
+            self.assertEqual(names["orders"], [("tea",)])
+            self.assertEqual(names["last_event_id"], f"{hub.log.epoch}-1")
+            self.assertEqual(hub.log.read(0)[0].data, '{"type":"order","item":"tea"}')
+
+    def test_the_events_shown_are_the_bytes_a_stream_has(self):
+        with Hub() as hub:
+            body = hub.stream(EnvironBuilder("/").get_environ(), "board-1").response
+            self.addCleanup(body.close)
+            begin = next(body).decode()
+            (shown,) = blocks("console")
+            shown = shown.partition("\n")[2].replace("hyuakn", hub.log.epoch)
+            self.assertTrue(shown.startswith(begin))
+            for line in shown.splitlines():
+                if line.startswith("data: "):
+                    hub.publish("board-1", json.loads(line.removeprefix("data: ")))
+            wire = "".join(hub_events(hub))
+            self.assertEqual(shown.rstrip("\n"), (begin + wire).rstrip("\n"))
+
+    def test_the_arguments_of_hub_and_their_defaults(self):
+        documented = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]+?)`? \|", TEXT, re.MULTILINE))
+        self.assertEqual(list(documented), [name for name in Hub.__init__.__annotations__ if name != "return"])
+        with mock.patch.object(sse_threaded.hub, "Pump") as pump:
+            hub = Hub()
+        pace = pump.call_args.args[1]
+        self.assertEqual(documented["url"], hub.url)
+        self.assertEqual(documented["retry"], str(pace.retry))
+        self.assertEqual(documented["heartbeat"], f"{pace.heartbeat:g}")
+        self.assertEqual(documented["lease"], f"{pace.lease:g}")
+        self.assertEqual(documented["queue_size"], str(hub._queue_size))
+        self.assertEqual(eval(documented["retention"], vars(sse_threaded).copy()), sse_threaded.Retention())
+
+    def test_links_lead_somewhere(self):
+        for link in re.findall(r"\]\(([^)h][^)]*)\)", TEXT):
+            with self.subTest(link):
+                self.assertTrue((ROOT / link).exists())
+
+    def test_the_supported_versions_are_those_of_the_metadata(self):
+        self.assertIn("3.10 or newer", TEXT)
+        self.assertGreaterEqual(sys.version_info, (3, 10))
+
+
+def hub_events(hub):
+    return [encode(hub.log, record).decode() for record in hub.log.read(0)]
