@@ -43,6 +43,15 @@ def post_worker_init(worker: Worker) -> None:
             "No streams: %s thread(s) a worker leave none beside ordinary requests; give it --threads 8 or more",
             worker.cfg.threads,
         )
+    for hub in hubs():
+        if hub.max_streams is not None and hub.max_streams > process_budget.limit:
+            worker.log.warning(
+                "max_streams=%s of %r leaves too few of %s threads for ordinary requests; %s are safe",
+                hub.max_streams,
+                hub,
+                worker.cfg.threads,
+                process_budget.limit,
+            )
     for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
         _chain(signum)
     # max_requests and the loss of the master come without a signal.

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from werkzeug.wrappers import Request, Response
 
-from .errors import InvalidEvent, LogError
+from .errors import HubClosed, InvalidEvent, LogError
 from .event import CONTENT_TYPE
 from .limits import Budget, Pace
 from .log import EventLog, Retention, open_log
@@ -54,7 +54,7 @@ _ending: Callable[[], bool] | None = None
 
 
 class HasEnviron(Protocol):
-    """A request of Werkzeug, Flask, Django or Bottle: anything with the WSGI environ."""
+    """A request of Werkzeug, Flask or Django: anything with the WSGI environ."""
 
     @property
     def environ(self) -> dict[str, Any]:
@@ -98,14 +98,16 @@ class Hub:
         ):
             if value is not None and not value >= least:
                 raise ValueError(f"{name} must be at least {least}, not {value!r}")
+            if isinstance(least, int) and isinstance(value, float):
+                raise ValueError(f"{name} must be a whole number, not {value!r}")
         self.log: EventLog = open_log(url, retention)
         self.url = self.log.url
         self._queue_size = queue_size
-        self._pace = Pace(int(retry), heartbeat, lease)
+        self._pace = Pace(retry, heartbeat, lease)
         self._budget = process_budget if max_streams is None else Budget(max_streams)
         self._pump = Pump(self.log, self._pace, self._budget, _process_ends)
         self._closed = False
-        _hubs[:] = [ref for ref in _hubs if ref() is not None] + [weakref.ref(self)]
+        _hubs.append(weakref.ref(self, _hubs.remove))
 
     def __repr__(self) -> str:
         return f"<Hub {self.url} streams={self.streams} position={self._pump.position}>"
@@ -115,6 +117,11 @@ class Hub:
         """How many streams and long polls are open in this process."""
         return self._pump.members
 
+    @property
+    def max_streams(self) -> int | None:
+        """How many there may be; ``None`` for no bound."""
+        return self._budget.limit
+
     def publish(self, channel: str, data: object, event: str | None = None) -> str:
         """Append an event to the log, for all who subscribe to ``channel``; returns its id.
 
@@ -123,13 +130,16 @@ class Hub:
         :param event: its type for ``addEventListener``; ``None``, the default, for ``message``.
         :raises InvalidEvent: it cannot be an event.
         :raises LogError: it is not in the log; nothing was published.
+        :raises HubClosed: likewise.
         """
+        if self._closed:
+            raise HubClosed("the hub is closed; nothing was published")
         return self.log.append(channel, data, event)
 
     def stream(self, request: HasEnviron | dict[str, Any], channels: str | Iterable[str]) -> Response:
         """The answer to a request for events: a stream, or a long poll for ``Accept: application/json``.
 
-        :param request: Werkzeug's, Flask's, Django's or Bottle's request, or the WSGI environ.
+        :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
         :param channels: one channel or several; all share one order and one last event ID.
         :raises InvalidEvent: a channel's name is none.
 
@@ -181,7 +191,7 @@ class Hub:
         :raises LogError: the log cannot be read.
         """
         log = {"url": self.url, "lastEventId": self.log.last_event_id()}
-        return {"log": log, "streams": self.streams, "maxStreams": self._budget.limit}
+        return {"log": log, "streams": self.streams, "maxStreams": self.max_streams}
 
     def request_close(self) -> None:
         """Begin the end: every stream gets a farewell. Takes no lock; a signal handler may call it."""
@@ -243,24 +253,35 @@ def _connection(environ: Mapping[str, Any]) -> Any:
     return None
 
 
+# Those that came to rest for the fork in progress: a hub may be made or dropped meanwhile.
+_resting: tuple[Hub, ...] = ()
+
+
 def _before_fork() -> None:
-    for hub in hubs():
+    global _resting
+    _resting = hubs()
+    for hub in _resting:
         hub._pump.before_fork()
         hub.log.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for hub in hubs():
-        hub.log.after_fork(in_child=False)
-        hub._pump.after_fork(in_child=False)
+    _after_fork(in_child=False)
 
 
 def _after_fork_in_child() -> None:
     process_budget.after_fork_in_child()
-    for hub in hubs():
-        hub._budget.after_fork_in_child()
-        hub.log.after_fork(in_child=True)
-        hub._pump.after_fork(in_child=True)
+    _after_fork(in_child=True)
+
+
+def _after_fork(*, in_child: bool) -> None:
+    global _resting
+    for hub in _resting:
+        if in_child:
+            hub._budget.after_fork_in_child()
+        hub.log.after_fork(in_child)
+        hub._pump.after_fork(in_child)
+    _resting = ()
 
 
 os.register_at_fork(

@@ -59,13 +59,14 @@ class Pace:
     heartbeat: float | None
     lease: float | None
 
-    def preface(self, event_id: str) -> bytes:
-        """The first bytes of a stream: the reconnection time, and where in the log it begins.
+    def preface(self, event_id: str | None) -> bytes:
+        """The first bytes of a stream: the reconnection time, and where in the log it begins, if that is known.
 
         The id dispatches nothing, but a browser keeps it (9.2.6): one that is cut off before its first event
         resumes from here and misses nothing.
         """
-        return ServerSentEvent(retry=self.retry).encode() + ServerSentEvent(id=event_id).encode()
+        retry = ServerSentEvent(retry=self.retry).encode()
+        return retry if event_id is None else retry + ServerSentEvent(id=event_id).encode()
 
     def farewell(self, reason: str) -> bytes:
         """The last bytes of a stream that ends for ``reason``: a reconnection time drawn at random.

@@ -35,6 +35,9 @@ _TICK = 1.0
 # Seconds a stream that was told to end may take, before its connection is cut: its thread is stuck in a send.
 _GRACE = 5.0
 _SHUTDOWN_GRACE = 0.5
+_NEVER = float("inf")
+# Timers of clients that left which may stay, whatever the number of clients.
+_IDLE_TIMERS = 100
 # Seconds between two tries to read a log that cannot be read, doubling from the first to the last.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 
@@ -92,7 +95,7 @@ class Pump:
                 if self._pace.lease is not None:
                     subscriber.deadline = now + self._pace.lease * random.uniform(0.8, 1.0)
                 # The first beat at a random time, so that beats are spread over their period.
-                beat = float("inf") if self._pace.heartbeat is None else self._pace.heartbeat
+                beat = _NEVER if self._pace.heartbeat is None else self._pace.heartbeat
                 self._set_timer(subscriber, now + beat * random.uniform(0.5, 1.0))
                 self._members.add(subscriber)
                 self._watch(subscriber)
@@ -123,7 +126,13 @@ class Pump:
             self._members.remove(subscriber)
             self._detach(subscriber)
             self._unwatch(subscriber)
+            # Timers of those who left are dropped when they are the most.
+            if len(self._timers) > 2 * len(self._members) + _IDLE_TIMERS:
+                self._timers = [timer for timer in self._timers if not timer[2].closed]
+                heapq.heapify(self._timers)
         self._budget.give_back()
+        if self._closing:
+            self._wake.ring()
 
     # Called from anywhere.
 
@@ -170,11 +179,20 @@ class Pump:
         doorbell = self._eventlog.open_doorbell()
         self._selector.register(doorbell, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, args=(doorbell,), name="sse_threaded pump", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(doorbell,), name="sse_threaded pump", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads; the next stream tries again
+            self._selector.unregister(doorbell)
+            self._selector.unregister(self._wake)
+            doorbell.close()
+            raise
+        self._thread = thread
 
     def _set_timer(self, subscriber: Subscriber, when: float) -> None:
-        heapq.heappush(self._timers, (min(when, subscriber.deadline), next(self._timer_ids), subscriber))
+        when = min(when, subscriber.deadline)
+        if when < _NEVER:
+            heapq.heappush(self._timers, (when, next(self._timer_ids), subscriber))
 
     def _detach(self, subscriber: Subscriber) -> None:
         for channel in subscriber.channels:
@@ -209,40 +227,45 @@ class Pump:
     def _run(self, doorbell: Doorbell) -> None:
         try:
             while not (self._closing and self._end_all("shutdown")):
-                wait = min(self._next_timer(), self._next_read) - time.monotonic()
-                for key, _ in self._selector.select(max(min(wait, _TICK), 0.0)):
-                    if key.data is not None:
-                        self._heard_from(key.data)
-                    elif key.fileobj is self._wake:
-                        self._wake.clear()
-                    else:
-                        doorbell.clear()
-                        self._next_read = 0.0
-                if time.monotonic() >= self._next_read:
-                    self._next_read = self._read_log()
-                self._run_timers()
-                if self._ending():
-                    self._closing = True
-        except Exception:
-            # A defect. No stream may hang on a thread that is no more: their clients come back elsewhere.
-            _log.exception("the pump failed; its streams end")
-            self._closing = True
-            self._end_all("shutdown")
+                try:
+                    self._turn(doorbell)
+                except Exception:
+                    # A defect. No stream may hang: all end, and their clients come back to replay.
+                    _log.exception("the pump failed; all streams end and begin anew")
+                    self._end_all("behind")
+                    self._next_read = time.monotonic() + _TICK
         finally:
             doorbell.close()
+
+    def _turn(self, doorbell: Doorbell) -> None:
+        wait = min(self._next_timer(), self._next_read) - time.monotonic()
+        for key, _ in self._selector.select(max(min(wait, _TICK), 0.0)):
+            if key.data is not None:
+                self._heard_from(key.data)
+            elif key.fileobj is self._wake:
+                self._wake.clear()
+            else:
+                doorbell.clear()
+                self._next_read = 0.0
+        self._run_timers()
+        if time.monotonic() >= self._next_read:
+            self._next_read = self._read_log()
+        if self._ending():
+            self._closing = True
 
     def _read_log(self) -> float:
         """Hand out one page of what is new; returns when to look again if nobody rings (monotonic)."""
         try:
-            page = self._eventlog.read(self._position)
+            try:
+                page = self._eventlog.read(self._position)
+            except HistoryGone:
+                # So far behind that events are trimmed: clients resume from the log, each by its own id.
+                self._end_all("behind")
+                self._position = self._eventlog.last_sequence()
+                return 0.0
             if self._failures:
                 _log.warning("the log can be read again: %s", self._eventlog.url)
             self._failures = 0
-        except HistoryGone:
-            # So far behind that events are trimmed: clients resume from the log, each by its own id.
-            self._end_all("behind")
-            self._position = self._eventlog.last_sequence()
-            return 0.0
         except LogError as error:
             if not self._failures:
                 _log.error("cannot read events, streams stay open and wait: %s", error)
@@ -252,7 +275,7 @@ class Pump:
             self._hand_out(page)
             return 0.0  # there may be more; timers and hang-ups have their turn in between
         interval = self._eventlog.poll_interval
-        return float("inf") if interval is None else time.monotonic() + interval
+        return _NEVER if interval is None else time.monotonic() + interval
 
     def _hand_out(self, page: list[Record]) -> None:
         slow: list[Subscriber] = []
@@ -274,11 +297,11 @@ class Pump:
                 slow += full
             self._position = page[-1].sequence
         if slow:
-            _log.info("cut off %d clients that read too slowly; they resume by replay", len(slow))
+            _log.info("cut off as too slow, to resume by replay: %d client(s)", len(slow))
 
     def _next_timer(self) -> float:
         with self._lock:
-            return self._timers[0][0] if self._timers else float("inf")
+            return self._timers[0][0] if self._timers else _NEVER
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -63,7 +63,9 @@ class EventStream:
         try:
             self._pump.admit(subscriber)
             self._admitted = True
-            head = self._pace.preface(self._cursor.event_id)
+            # A reset brings an id of its own; one before it would let a client that is cut off there resume
+            # as if nothing were missing.
+            head = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
             for wire in self._replay(self._cursor):
                 yield head + wire
                 head = b""

@@ -8,8 +8,11 @@ import tempfile
 import time
 import unittest
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 # The directory that holds tests/, deploy/, README.md: the checkout, or the copy of it without the package
 # that tests/run makes, so that the installed package is what is tested.
@@ -59,6 +62,32 @@ def temporary_directory(test: unittest.TestCase) -> Path:
     directory = tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True)
     test.addCleanup(directory.cleanup)
     return Path(directory.name)
+
+
+def has_failed(test: unittest.TestCase) -> bool:
+    """Whether a running test has failed already, for its cleanups."""
+    # unittest has no public way: since 3.11 the failure is in the result at once, 3.10 keeps it till the end.
+    outcome = getattr(test, "_outcome", None)
+    result = getattr(outcome, "result", None)
+    told = [*getattr(outcome, "errors", ()), *getattr(result, "failures", ()), *getattr(result, "errors", ())]
+    return any(error and getattr(case, "test_case", case) is test for case, error in told)
+
+
+def enter(test: unittest.TestCase, manager: AbstractContextManager[T]) -> T:
+    """Enter ``manager`` and leave it after the test; it is told when the test has failed.
+
+    So a ``GunicornServer`` that lives as long as its test shows its output on a failure.
+    """
+
+    def leave() -> None:
+        if has_failed(test):
+            manager.__exit__(AssertionError, AssertionError("the test has failed"), None)
+        else:
+            manager.__exit__(None, None, None)
+
+    value = manager.__enter__()
+    test.addCleanup(leave)
+    return value
 
 
 def sqlite_url(directory: Path, name: str = "log.db") -> str:

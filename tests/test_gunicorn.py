@@ -13,7 +13,7 @@ import unittest
 
 from sse_threaded import open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, ResumingClient, StreamEnded, request
-from tests.support import ROOT, sqlite_url, temporary_directory, wait_until
+from tests.support import ROOT, enter, sqlite_url, temporary_directory, wait_until
 
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 EVENTS = "/boards/board-1/events"
@@ -29,9 +29,7 @@ class GunicornTest(unittest.TestCase):
     def serve(self, *args, **env):
         env = {"SSE_THREADED_URL": self.log_url, **env}
         server = GunicornServer(config=CONFIG, args=[*self.args, *args], env=env, cwd=self.directory)
-        server.__enter__()
-        self.addCleanup(server.__exit__, None, None, None)
-        return server
+        return enter(self, server)
 
     def connect(self, server, **options):
         client = EventStreamClient(server.url + EVENTS, **options)
@@ -110,17 +108,36 @@ class ProtocolTest(GunicornTest):
 
     def test_streams_spread_over_the_workers_and_an_event_reaches_all(self):
         server = self.serve("-w", "2")
-        clients = [self.connect(server) for _ in range(40)]
-        shares = {}
-        deadline = time.monotonic() + 20
-        while len(shares) < 2 and time.monotonic() < deadline:
-            health = json.loads(request("GET", server.url + "/healthz").body)
-            shares[health["streams"]] = True
-        self.assertEqual(sum(shares), 40, shares)
-        self.assertGreaterEqual(min(shares), 4, shares)
+        clients = []
+
+        def both_have_some():
+            # The second worker may be loading the app still; each answers for itself.
+            clients.append(self.connect(server))
+            seen = {self.streams(server) for _ in range(20)}
+            return len(clients) >= 20 and len(seen) == 2 and min(seen) >= 1 and sum(seen) == len(clients)
+
+        wait_until(both_have_some, timeout=30, message="both workers to have streams")
         self.post(server)
         for client in clients:
             self.assertIn("task_created", client.next_event().data)
+
+    @staticmethod
+    def streams(server):
+        return json.loads(request("GET", server.url + "/healthz").body)["streams"]
+
+    def test_an_event_of_one_worker_wakes_the_other_at_once(self):
+        # The slow look that backs up the doorbell takes up to a second, half on average. The best of several
+        # is far below that only if the bell rings.
+        server = self.serve("-w", "2")
+        clients = [self.connect(server) for _ in range(20)]
+        longest = []
+        for _ in range(12):
+            self.post(server)
+            answered = time.monotonic()
+            for client in clients:
+                client.next_event()
+            longest.append(time.monotonic() - answered)
+        self.assertLess(min(longest), 0.1, longest)
 
     def test_preloading_the_app_changes_nothing(self):
         server = self.serve("-w", "2", "--preload")
@@ -271,23 +288,30 @@ class FaultTest(GunicornTest):
         posted, stop = [], threading.Event()
 
         def post():
-            while not stop.wait(0.02):
+            # Four of these make 50 posts a second, however long each takes.
+            due = time.monotonic()
+            while not stop.wait(max(0.0, due - time.monotonic())):
+                due += 0.08
                 try:
-                    posted.append(self.post(server, f"Task {len(posted)}")["id"])
+                    posted.append(self.post(server)["id"])
                 except (OSError, AssertionError):
                     pass  # its worker was killed; whether the task was made, the log knows
 
-        poster = threading.Thread(target=post)
-        poster.start()
+        posters = [threading.Thread(target=post) for _ in range(4)]
+        for poster in posters:
+            poster.start()
         try:
-            for _ in range(12):
+            for turn in range(12):
                 wait_until(lambda: len(server.worker_pids()) == 2, timeout=30, message="both workers")
                 goal = len(posted) + chance.randrange(5, 40)
                 wait_until(lambda goal=goal: len(posted) >= goal, timeout=60, message="posts")
-                os.kill(chance.choice(server.worker_pids()), signal.SIGKILL)
+                killed = server.worker_pids() if turn % 4 == 3 else [chance.choice(server.worker_pids())]
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
         finally:
             stop.set()
-            poster.join()
+            for poster in posters:
+                poster.join()
         ids = self.log_ids()
         self.assertGreaterEqual(len(ids), len(posted))
         for client in clients:

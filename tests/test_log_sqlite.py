@@ -11,8 +11,9 @@ import threading
 import unittest
 from unittest import mock
 
-from sse_threaded import LogError, LogUnavailable, LogUnusable, Retention, open_log
+from sse_threaded import Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log import sqlite_file
+from sse_threaded.log.base import NestedTransaction
 from tests.support import sqlite_url, temporary_directory, wait_until
 from tests.test_log import is_readable
 
@@ -64,6 +65,25 @@ class OwnRowsTest(SQLiteTest):
             transaction.append("a", "x")
             transaction.connection.execute("INSERT INTO one VALUES (1), (1)")
         self.assertEqual(log.last_sequence(), 0)
+
+    def test_it_is_not_mistaken_for_an_error_of_the_file(self):
+        log = self.make_log()
+        with self.assertRaisesRegex(sqlite3.OperationalError, "malformed JSON"), log.transaction() as transaction:
+            transaction.connection.execute("SELECT json_extract('{bad', '$.a')")
+
+    def test_a_snapshot_lets_nothing_be_written(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.connection.execute("CREATE TABLE notes (text)")
+        with self.assertRaises(LogUnavailable), log.snapshot() as snapshot:
+            snapshot.connection.execute("INSERT INTO notes VALUES ('a')")
+        self.assertEqual(log.append("a", "x"), f"{log.epoch}-1")
+
+    def test_reading_the_log_inside_ones_own_snapshot_is_refused_at_once(self):
+        log = self.make_log()
+        with log.snapshot():
+            self.assertRaises(NestedTransaction, log.read, 0)
+        self.assertEqual(log.read(0), [])
 
     def test_the_callers_own_connection_can_carry_the_event(self):
         log = self.make_log()
@@ -155,10 +175,10 @@ class OtherProcessesTest(SQLiteTest):
         log = self.make_log()
         (self.directory / "log.db-bells").write_text("in the way")
         with self.assertLogs("sse_threaded.log.sqlite", "WARNING") as logs:
-            log.open_doorbell()
+            doorbell = log.open_doorbell()
         self.assertIn("looking every", logs.output[0])
         log.append("a", "x")
-        self.assertIsNotNone(log.poll_interval)
+        self.assertTrue(is_readable(doorbell, 0), "this process is woken all the same")
 
     def test_who_may_write_the_file_may_ring(self):
         log = self.make_log()
@@ -221,6 +241,61 @@ class ForkTest(SQLiteTest):
             count = "SELECT count(*) FROM sse_events WHERE data = 'child'"
             self.assertEqual(snapshot.connection.execute(count).fetchone(), (10,))
             self.assertEqual(snapshot.connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+
+
+    def test_a_child_outlives_its_parent(self):
+        # A child that inherited the parent's connection would write into a log the parent's end takes away.
+        printed = run_python(
+            """
+            import os, sys, time
+            from sse_threaded import Hub
+            hub = Hub(sys.argv[1])
+            hub.publish("a", "parent")
+            hub.log.read(0)
+            parent = os.getpid()
+            if os.fork():
+                sys.exit()    # an orderly end: connections are closed
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            print(hub.publish("a", "child"), len(hub.log.read(0)))
+            """,
+            self.url,
+        )
+        log = self.make_log()
+        self.assertEqual(printed.split(), [f"{log.epoch}-2", "2"])
+        self.assertEqual([record.data for record in log.read(0)], ["parent", "child"])
+
+    def test_a_fork_during_a_transaction_leaves_the_parents_as_it_is(self):
+        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.1):
+            hub = Hub(self.url)
+            self.addCleanup(hub.close)
+            entered, leave = threading.Event(), threading.Event()
+
+            def keep():
+                with hub.log.transaction() as transaction:
+                    transaction.append("a", "in the transaction")
+                    entered.set()
+                    leave.wait(30)
+
+            thread = threading.Thread(target=keep)
+            thread.start()
+            self.assertTrue(entered.wait(30))
+            with self.assertLogs("sse_threaded.log.sqlite_file", "WARNING"):
+                self.fork_and_end()
+            self.assertRaises(LogUnavailable, hub.publish, "a", "beside")
+            leave.set()
+            thread.join(30)
+            with self.assertLogs("sse_threaded.log.sqlite_file", "WARNING"), hub.log.transaction() as transaction:
+                transaction.append("a", "second")
+                self.fork_and_end()
+        self.assertEqual([record.data for record in hub.log.read(0)], ["in the transaction", "second"])
+
+    @staticmethod
+    def fork_and_end():
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
 
 
 class BadFileTest(SQLiteTest):
@@ -356,8 +431,10 @@ class BadFileTest(SQLiteTest):
             self.assertNotEqual(other.epoch, log.epoch)
         self.assert_publish_fails(log, LogUnusable, "removed or replaced")
 
-    def test_the_error_is_one_to_catch(self):
-        self.assertTrue(issubclass(LogUnavailable, LogError) and issubclass(LogUnusable, LogError))
+    def test_a_closed_log(self):
+        log = self.make_log()
+        log.close()
+        self.assert_publish_fails(log, LogUnusable, "was closed")
 
 
 class EpochTest(SQLiteTest):
@@ -429,3 +506,15 @@ class TrimmerTest(SQLiteTest):
                 transaction.append("a", "x")
         self.assertEqual(log.trim(), 2990)
         self.assertEqual(log.trim(), 0)
+
+    def test_what_an_append_causes_does_not_grow_with_the_channels(self):
+        log = self.make_log(retention=Retention(count=100, age=None))
+        with log.transaction() as transaction:
+            for number in range(2000):
+                transaction.append(f"channel-{number}", "x")
+        trimmer = log._trimmer
+        with mock.patch.object(trimmer, "_trim", wraps=trimmer._trim) as trim:
+            for _ in range(trimmer._slack):
+                log.append("busy", "x")
+            trimmer._trim_grown()
+        self.assertLessEqual({call.args for call in trim.call_args_list}, {("busy",)})

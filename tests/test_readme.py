@@ -1,11 +1,17 @@
 """What the README shows, run."""
 
 import json
+import os
 import re
+import shutil
+import signal
 import sqlite3
+import subprocess
 import sys
+import tempfile
 import unittest
 from contextlib import closing
+from importlib.metadata import metadata
 from unittest import mock
 
 from werkzeug.test import EnvironBuilder
@@ -14,7 +20,16 @@ import sse_threaded
 from sse_threaded import Hub
 from sse_threaded.replay import encode
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from tests.support import ROOT, missing, sqlite_url, temporary_directory
+from tests.support import (
+    CHECKOUT,
+    ROOT,
+    enter,
+    free_port,
+    missing,
+    sqlite_url,
+    temporary_directory,
+    wait_until,
+)
 
 try:
     import flask
@@ -93,8 +108,46 @@ class ReadmeTest(unittest.TestCase):
                 self.assertTrue((ROOT / link).exists())
 
     def test_the_supported_versions_are_those_of_the_metadata(self):
-        self.assertIn("3.10 or newer", TEXT)
-        self.assertGreaterEqual(sys.version_info, (3, 10))
+        (least,) = re.findall(r"with Python ([0-9.]+) or newer", TEXT)
+        self.assertEqual(metadata("sse-threaded")["Requires-Python"], f">={least}")
+
+    def test_the_first_line_runs_the_board_from_a_bare_clone(self):
+        directory = temporary_directory(self)
+        clone, home = directory / "clone", directory / "home"
+        home.mkdir()
+        leave_out = shutil.ignore_patterns(".venv*", ".git", "*.db*", "build", "*.egg-info", "__pycache__", ".*_cache")
+        shutil.copytree(CHECKOUT, clone, ignore=leave_out)
+        line = next(line for line in blocks("sh")[0].splitlines() if "gunicorn -c deploy/gunicorn.conf.py" in line)
+        # This test's own Python, and a port that is free; the rest as it is written.
+        port = free_port()
+        line = f"{line} -b 127.0.0.1:{port}".replace("python3 ", f"{sys.executable} ", 1)
+        environ = {"HOME": str(home), "PATH": os.environ["PATH"]}
+        output = enter(self, tempfile.TemporaryFile())
+        with subprocess.Popen(
+            ["sh", "-c", f"exec sh -c '{line}'"],
+            cwd=clone,
+            env=environ,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        ) as server:
+
+            def answers():
+                if server.poll() is not None:
+                    output.seek(0)
+                    self.fail(f"the line ended: {output.read().decode()}")
+                try:
+                    return request("GET", f"http://127.0.0.1:{port}/boards/board-1").status == 200
+                except OSError:
+                    return False
+
+            try:
+                wait_until(answers, timeout=180, message="the board")
+                with EventStreamClient(f"http://127.0.0.1:{port}/boards/board-1/events") as client:
+                    self.assertEqual(client.wait_for_retry(), 5000)
+            finally:
+                os.killpg(server.pid, signal.SIGTERM)
+                server.wait(30)
 
 
 def hub_events(hub):

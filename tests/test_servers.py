@@ -5,6 +5,7 @@ import subprocess
 import sys
 import unittest
 
+from sse_threaded import Hub
 from sse_threaded.board import create_app
 from sse_threaded.testing import EventStreamClient, GunicornServer, LiveServer, request
 from tests.support import free_port, missing, sqlite_url, temporary_directory, wait_until
@@ -103,8 +104,6 @@ class FlaskTest(unittest.TestCase):
     def test_a_flask_view_returns_the_stream(self):
         if flask is None:
             missing("flask (pip install flask)")
-        from sse_threaded import Hub  # noqa: PLC0415
-
         hub = Hub()
         self.addCleanup(hub.close)
         app = flask.Flask(__name__)

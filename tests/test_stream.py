@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import unittest
 from unittest import mock
@@ -11,7 +13,7 @@ from werkzeug.wrappers import Request, Response
 
 from sse_threaded import Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
-from tests.support import sqlite_url, temporary_directory, wait_until
+from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
 
 def make_app(hub):
@@ -28,10 +30,7 @@ class StreamTest(unittest.TestCase):
     def serve(self, url="memory://", **settings):
         self.hub = Hub(url, **settings)
         self.addCleanup(self.hub.close)
-        server = LiveServer(make_app(self.hub))
-        server.__enter__()
-        self.addCleanup(server.__exit__, None, None, None)
-        self.url = server.url
+        self.url = enter(self, LiveServer(make_app(self.hub))).url
         return self.hub
 
     def connect(self, path="/a", **options):
@@ -247,6 +246,8 @@ class ResumeTest(StreamTest):
                 client = self.connect(last_event_id=event_id)
                 self.assertEqual(client.status, 200)
                 reset = client.next_event()
+                before = client.raw.partition(b"event: reset")[0].decode()
+                self.assertEqual(before.count(reset.last_event_id), 1, "an id before the reset would hide it")
                 self.assertEqual((reset.event, json.loads(reset.data)), ("reset", {"reason": reason}))
                 self.assertEqual(reset.last_event_id, hub.log.last_event_id())
                 live = hub.publish("a", "live")
@@ -284,7 +285,7 @@ class ResumeTest(StreamTest):
 
         def publish():
             while not stop.is_set():
-                published.append(hub.publish("a", "x"))
+                published.append(hub.publish("ab"[len(published) % 2], "x"))
 
         publisher = threading.Thread(target=publish)
         publisher.start()
@@ -293,7 +294,7 @@ class ResumeTest(StreamTest):
             for start in (0, 1, 50, 200):
                 wait_until(lambda least=start + 100: len(published) > least, message="events")
                 event_id = f"{hub.log.epoch}-{start}"
-                clients[start] = ResumingClient(self.url + "/a", last_event_id=event_id, retry_factor=0.001)
+                clients[start] = ResumingClient(self.url + "/a,b", last_event_id=event_id, retry_factor=0.001)
                 clients[start].start()
                 self.addCleanup(clients[start].stop)
             wait_until(lambda: all(client.events for client in clients.values()), message="first events")
@@ -306,6 +307,39 @@ class ResumeTest(StreamTest):
             client.wait_for(lambda c=client: c.ids[-1:] == published[-1:], 60, "the last event")
             self.assertEqual(client.ids, published[start:])
             self.assertEqual(client.resets, [])
+
+
+    def test_several_channels_while_another_process_publishes(self):
+        directory = temporary_directory(self)
+        hub = self.serve(sqlite_url(directory) + "?synchronous=normal", retention=Retention(count=None))
+        code = """
+import sys
+from sse_threaded import Hub
+hub = Hub(sys.argv[1])
+for number in range(6000):
+    hub.publish("abc"[number % 3], "x")
+"""
+        first = f"{hub.log.epoch}-0"
+        with subprocess.Popen([sys.executable, "-c", code, hub.url]) as publisher:
+            clients = [
+                ResumingClient(self.url + path, last_event_id=first, retry_factor=0.001).start()
+                for path in ("/a,b,c", "/a,c", "/b")
+            ]
+            for client in clients:
+                self.addCleanup(client.stop)
+            # Long polls go by pages only, and so meet more of the moments between two reads.
+            polled, last = [], first
+            while publisher.poll() is None or last != hub.log.last_event_id():
+                query = f"/a,b,c?wait=0.2&lastEventId={last}"
+                body = json.loads(request("GET", self.url + query, headers={"Accept": "application/json"}).body)
+                polled += [event["id"] for event in body["events"]]
+                last = body["lastEventId"]
+        ids = [f"{hub.log.epoch}-{number}" for number in range(1, 6001)]
+        self.assertEqual(polled, ids)
+        wanted = [ids, [i for n, i in enumerate(ids) if n % 3 != 1], ids[1::3]]
+        for client, expected in zip(clients, wanted, strict=True):
+            client.wait_for(lambda c=client, e=expected: len(c.ids) >= len(e), 60, "the last event")
+            self.assertEqual(client.ids, expected)
 
 
 class EndTest(StreamTest):
@@ -426,7 +460,7 @@ class EndTest(StreamTest):
                     hub.publish("a", "x")
                 wait_until(lambda: hub.streams == 0, message="the stalled stream to be cut")
                 wait_until(lambda: len(logs.output) >= 2, message="the log lines")
-        self.assertIn("cut off 1 clients that read too slowly", logs.output[0])
+        self.assertIn("cut off as too slow, to resume by replay: 1 client(s)", logs.output[0])
         self.assertIn("cut the connection of a client that does not read (slow)", logs.output[1])
 
 
@@ -470,6 +504,32 @@ class BrokenLogTest(StreamTest):
         with self.assertLogs("sse_threaded.pump", "ERROR"), defect:
             hub.publish("a", "x")
             client.wait_for_end()
+            self.assertTrue(client.complete)
+        again = self.connect(last_event_id=client.last_event_id)
+        self.assertEqual(again.next_event(timeout=30).data, "x", "the pump goes on when it can")
+
+    def test_without_a_thread_for_the_pump_the_stream_fails_and_the_next_one_works(self):
+        hub = self.serve()
+        environ = EnvironBuilder("/a").get_environ()
+        body = hub.stream(environ, "a").response
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            self.assertRaises(RuntimeError, next, body)
+        body.close()
+        client = self.ready()
+        hub.publish("a", "x")
+        self.assertEqual(client.next_event().data, "x")
+
+    def test_clients_that_left_are_forgotten_though_their_timers_are_far_away(self):
+        for settings in ({"heartbeat": None, "lease": None}, {"heartbeat": None}, {}):
+            with self.subTest(**settings):
+                hub = Hub(**settings)
+                self.addCleanup(hub.close)
+                for _ in range(500):
+                    body = hub.stream(EnvironBuilder("/").get_environ(), "a").response
+                    next(body)
+                    body.close()
+                self.assertLess(len(hub._pump._timers), 150)
+                self.assertEqual((hub.streams, hub._pump._channels), (0, {}))
 
 
 class LongPollTest(StreamTest):
@@ -573,6 +633,8 @@ class HubTest(unittest.TestCase):
             ("max_streams", -1),
             ("queue_size", 0),
             ("heartbeat", float("nan")),
+            ("retry", 1.5),
+            ("max_streams", 2.5),
         ):
             with self.subTest(name=name, value=value):
                 self.assertRaisesRegex(ValueError, name, Hub, **{name: value})
@@ -596,6 +658,7 @@ class HubTest(unittest.TestCase):
         self.assertRaises(StopIteration, next, body)
         body.close()
         self.assertRaises(HubClosed, hub._pump.admit, body._subscriber)
+        self.assertRaises(HubClosed, hub.publish, "a", "x")
 
     def test_an_app_may_answer_with_it_as_any_response(self):
         with Hub() as hub:

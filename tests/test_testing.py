@@ -20,6 +20,7 @@ import unittest
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from werkzeug.wrappers import Request, Response
 
@@ -39,7 +40,7 @@ from sse_threaded.testing import (
 )
 from sse_threaded.testing.processes import process_table
 from sse_threaded.testing.wire import ResponseReader
-from tests.support import ROOT, temporary_directory, wait_until
+from tests.support import ROOT, enter, missing, temporary_directory, wait_until
 
 # Longer than any of this takes on a slow machine; only a failing test waits so long.
 LONG = 30.0
@@ -641,6 +642,41 @@ class SupportTest(unittest.TestCase):
     def test_waiting_has_an_end(self) -> None:
         with self.assertRaisesRegex(AssertionError, "the moon"):
             wait_until(lambda: False, timeout=SHORT, message="the moon")
+
+    def test_a_server_of_a_whole_test_is_told_of_its_failure(self) -> None:
+        told: list[object] = []
+
+        class Manager(contextlib.AbstractContextManager[str]):
+            def __enter__(self) -> str:
+                return "entered"
+
+            def __exit__(self, kind: object, *rest: object) -> None:
+                told.append(kind)
+
+        class Inner(unittest.TestCase):
+            def test_good(self) -> None:
+                self.assertEqual(enter(self, Manager()), "entered")
+
+            def test_bad(self) -> None:
+                self.fail(enter(self, Manager()))
+
+        for name in ("test_good", "test_bad"):
+            Inner(name).run(unittest.TestResult())
+        self.assertEqual(told, [None, AssertionError])
+
+    def test_what_is_missing_is_a_skip_or_a_failure(self) -> None:
+        for variables, expected in (
+            ({}, unittest.SkipTest),
+            ({"CI": "", "SSE_THREADED_NO_SKIP": "0"}, unittest.SkipTest),
+            ({"CI": "true"}, AssertionError),
+            ({"SSE_THREADED_NO_SKIP": "1"}, AssertionError),
+        ):
+            with (
+                self.subTest(variables),
+                mock.patch.dict(os.environ, variables, clear=True),
+                self.assertRaisesRegex(expected, "a browser"),
+            ):
+                missing("a browser")
 
     def test_the_package_under_test_is_the_installed_one_under_tests_run(self) -> None:
         if "SSE_THREADED_CHECKOUT" in os.environ:

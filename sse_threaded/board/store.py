@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..log import EventLog, Transaction
+from ..log import EventLog, Snapshot, Transaction
 from . import tables
 from .tables import Board, Task
 
@@ -142,10 +142,10 @@ class BoardStore:
             return transaction.append(board_id, {"type": "task_deleted", "taskId": task_id})
 
     @contextmanager
-    def _look(self) -> Iterator[tuple[sqlite3.Connection, Transaction]]:
+    def _look(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
         self.prepare()
-        with self._log.snapshot() as transaction:
-            yield transaction.connection or self._memory_rows(), transaction
+        with self._log.snapshot() as snapshot:
+            yield snapshot.connection or self._memory_rows(), snapshot
 
     @contextmanager
     def _change(self) -> Iterator[tuple[sqlite3.Connection, Transaction]]:

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from typing import TypedDict
 
-from ..log import Transaction
+from ..log import Snapshot
 
 # A task's or board's number is a row's key: AUTOINCREMENT never gives one twice, so that an id which some
 # client still shows is never another task's. A task's place within its list is the order of its ``place``,
@@ -118,7 +118,7 @@ def read_task(rows: sqlite3.Connection, board: int, task_id: str) -> Task:
     return {"id": task_id, "title": row[0], "listId": row[1]}
 
 
-def read_board(rows: sqlite3.Connection, board: int, transaction: Transaction) -> Board:
+def read_board(rows: sqlite3.Connection, board: int, snapshot: Snapshot) -> Board:
     """The whole board, and the id of the newest event that the transaction sees."""
     (title,) = rows.execute("SELECT title FROM board_boards WHERE number = ?", (board,)).fetchone()
     found = rows.execute("SELECT number, title, list FROM board_tasks WHERE board = ? ORDER BY place", (board,))
@@ -127,7 +127,7 @@ def read_board(rows: sqlite3.Connection, board: int, transaction: Transaction) -
         "title": title,
         "lists": read_lists(rows, board),
         "tasks": [{"id": f"task-{number}", "title": name, "listId": in_list} for number, name, in_list in found],
-        "lastEventId": transaction.last_event_id(),
+        "lastEventId": snapshot.last_event_id(),
     }
 
 

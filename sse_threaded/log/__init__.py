@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..errors import LogUnusable
-from .base import EventLog, Record, Retention, Transaction
+from .base import EventLog, Record, Retention, Snapshot, Transaction
 from .memory import MemoryLog
 from .sqlite import SQLiteLog
 
-__all__ = ["EventLog", "MemoryLog", "Record", "Retention", "SQLiteLog", "Transaction", "open_log"]
+__all__ = ["EventLog", "MemoryLog", "Record", "Retention", "SQLiteLog", "Snapshot", "Transaction", "open_log"]
 
 
 def open_log(url: str, retention: Retention | None = None) -> EventLog:

@@ -114,14 +114,14 @@ def page_of(records: Iterable[Record], upto: int | None) -> list[Record]:
 
 
 class NestedTransaction(LogError):
-    """Appending beside one's own open transaction would wait for itself."""
+    """Using the log beside one's own open transaction or snapshot would wait for itself."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(url, "this thread has a transaction open; append through it, or after it")
+        super().__init__(url, "this thread has a transaction or snapshot open; use that, or end it first")
 
 
-class Transaction(ABC):
-    """Several steps on the log that take effect together; made by the log, used by one thread.
+class Snapshot(ABC):
+    """The log at one moment; made by the log, used by one thread.
 
     :ivar connection: for ``sqlite://`` the open connection, inside the transaction, for the caller's own
         rows; ``None`` for other engines.
@@ -130,12 +130,20 @@ class Transaction(ABC):
     connection: sqlite3.Connection | None
 
     @abstractmethod
-    def append(self, channel: str, data: object, event: str | None = None) -> str:
-        """Append an event when, and only when, the transaction commits; returns its id."""
+    def last_event_id(self) -> str:
+        """The id of the newest event it sees."""
+
+
+class Transaction(Snapshot):
+    """Several steps on the log that take effect together."""
 
     @abstractmethod
-    def last_event_id(self) -> str:
-        """The id of the newest event this transaction sees."""
+    def append(self, channel: str, data: object, event: str | None = None) -> str:
+        """Append an event when, and only when, the transaction commits; returns its id.
+
+        :raises InvalidEvent: it cannot be an event.
+        :raises LogError: it could not be written; leave the block by this error.
+        """
 
 
 class EventLog(ABC):
@@ -161,6 +169,7 @@ class EventLog(ABC):
         :param data: text, or anything JSON can write.
         :param event: its type; ``None``, the default, for ``message``.
         :raises InvalidEvent: it cannot be an event.
+        :raises NestedTransaction: this thread has a transaction open.
         :raises LogError: it is not in the log.
         """
 
@@ -174,8 +183,13 @@ class EventLog(ABC):
         """
 
     @abstractmethod
-    def snapshot(self) -> AbstractContextManager[Transaction]:
-        """A read transaction: the caller's rows and the last event ID that belongs to them."""
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """A read transaction: the caller's rows, and the last event ID that belongs to them.
+
+        Nothing can be changed in it. Be quick: every other reader of this process waits for the block to end.
+
+        :raises LogError: the log cannot be read.
+        """
 
     @abstractmethod
     def last_sequence(self) -> int:

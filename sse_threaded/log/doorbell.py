@@ -24,6 +24,7 @@ class Doorbell:
     """
 
     closed = False
+    _read = _write = -1  # until it is open
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -63,8 +64,6 @@ class FifoDoorbell(Doorbell):
     :param mode: permission bits of folder and FIFO, taken from the log's file: who may append may ring.
     :raises OSError: the folder cannot be written.
     """
-
-    _read = _write = -1  # until it is open
 
     def __init__(self, folder: str, mode: int) -> None:
         os.makedirs(folder, exist_ok=True)

@@ -21,6 +21,7 @@ from .base import (
     NestedTransaction,
     Record,
     Retention,
+    Snapshot,
     Transaction,
     checked,
     new_epoch,
@@ -34,17 +35,25 @@ _SWEPT_PER_APPEND = 2
 # The newest events of all channels in a row: what the pump reads. A pump further behind reads the channels.
 _FEED_EVENTS = 1000
 
+# Channels without events of which is remembered up to where they were trimmed; beyond so many, one bound serves
+# for all that are forgotten.
+_REMEMBERED = 10_000
+
 
 class _Channel:
     """One channel's events, oldest first; ``start`` counts those at the front that are trimmed."""
 
     __slots__ = ("records", "start", "times", "trimmed")
 
-    def __init__(self) -> None:
+    def __init__(self, trimmed: int) -> None:
         self.records: list[Record] = []
         self.times: list[float] = []
         self.start = 0
-        self.trimmed = 0  # the number of the newest event that is gone
+        self.trimmed = trimmed  # the number of the newest event that is gone
+
+    @property
+    def is_empty(self) -> bool:
+        return self.start == len(self.records)
 
     def trim(self, retention: Retention, now: float) -> None:
         end, start = len(self.records), self.start
@@ -83,6 +92,7 @@ class MemoryLog(EventLog):
         self._sweep: Iterator[str] = iter(())
         self._feed: deque[Record] = deque(maxlen=_FEED_EVENTS)
         self._last = 0
+        self._floor = 0  # up to here, a channel that is not in _channels may have been trimmed
         self._batch: _Batch | None = None
         self._doorbells: list[Doorbell] = []
 
@@ -106,7 +116,9 @@ class MemoryLog(EventLog):
         # With the lock held.
         self._last += 1
         now = time.monotonic()
-        channel = self._channels.setdefault(name, _Channel())
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = _Channel(self._floor)
         record = Record(self._last, name, kind, text)
         self._feed.append(record)
         channel.records.append(record)
@@ -117,7 +129,15 @@ class MemoryLog(EventLog):
             if swept is None:
                 self._sweep = iter(list(self._channels)) if self._retention.age is not None else iter(())
                 break
-            self._channels[swept].trim(self._retention, now)
+            self._sweep_one(swept, now)
+
+    def _sweep_one(self, name: str, now: float) -> None:
+        channel = self._channels.get(name)
+        if channel is not None:
+            channel.trim(self._retention, now)
+            if channel.is_empty and len(self._channels) > _REMEMBERED:
+                self._floor = max(self._floor, channel.trimmed)
+                del self._channels[name]
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -136,10 +156,10 @@ class MemoryLog(EventLog):
             self.ring()
 
     @contextmanager
-    def snapshot(self) -> Iterator[Transaction]:
+    def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
         with self._lock:
-            yield _Batch(self)
+            yield _View(self, self._last)
 
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
@@ -156,7 +176,8 @@ class MemoryLog(EventLog):
             wanted = [self._channels[name] for name in names if name in self._channels]
             # A channel that has nothing new costs a comparison here, not an iterator in the merge.
             fresh = [channel for channel in wanted if channel.records and channel.records[-1].sequence > after]
-            if any(channel.trimmed > after for channel in wanted):
+            unknown = len(wanted) < len(names)
+            if any(channel.trimmed > after for channel in wanted) or (unknown and self._floor > after):
                 raise HistoryGone("expired")
             return page_of(merge(*(channel.after(after) for channel in fresh)), upto)
 
@@ -198,17 +219,23 @@ class MemoryLog(EventLog):
             self._lock.release()
 
 
-class _Batch(Transaction):
+class _View(Snapshot):
     connection = None
 
-    def __init__(self, log: MemoryLog) -> None:
+    def __init__(self, log: MemoryLog, last: int) -> None:
         self._log = log
-        self._first = log.last_sequence() + 1
+        self._last = last
+
+    def last_event_id(self) -> str:
+        return self._log.event_id(self._last)
+
+
+class _Batch(_View, Transaction):
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log, log.last_sequence())
         self.appended: list[tuple[str, str, str | None]] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         self.appended.append(checked(channel, data, event))
+        self._last += 1
         return self.last_event_id()
-
-    def last_event_id(self) -> str:
-        return self._log.event_id(self._first - 1 + len(self.appended))

@@ -13,16 +13,17 @@ import logging
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from heapq import merge
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import HistoryGone, LogUnusable
-from .base import EventLog, NestedTransaction, Record, Retention, Transaction, checked, page_of
+from .base import EventLog, Record, Retention, Snapshot, Transaction, checked, page_of
 from .doorbell import Doorbell, FifoDoorbell, Ringer
 from .sqlite_file import Gate, SQLiteFile, translated
-from .sqlite_trim import Trimmer
+from .sqlite_trim import FOLDED, Trimmer
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class SQLiteLog(EventLog):
     :raises LogUnavailable: the file cannot be opened now.
     """
 
-    # A process that dies between its commit and the bell leaves its event to this look.
+    # What a process leaves that dies between its commit and the bell is found by this look.
     poll_interval = 1.0
 
     def __init__(self, url: str, retention: Retention | None = None) -> None:
@@ -50,9 +51,10 @@ class SQLiteLog(EventLog):
         self._file = SQLiteFile(path, url, synchronous)
         self._epoch = self._file.prepare()
         self._writer = Gate(self._file)
-        self._reader = Gate(self._file)
+        self._reader = Gate(self._file, read_only=True)
         self._bells = path + "-bells"
         self._ringer = Ringer(self._bells)
+        self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # where FIFOs could not be made
         self._trimmer = Trimmer(self._file, retention or Retention())
 
     @property
@@ -78,7 +80,7 @@ class SQLiteLog(EventLog):
         if connection is not None:
             with translated(self.url):
                 return self._insert(connection, row)
-        with self._writing() as writer, translated(self.url):
+        with self._writer.enter() as writer, translated(self.url):
             event_id = self._insert(writer, row)
         self.ring()
         return event_id
@@ -89,15 +91,10 @@ class SQLiteLog(EventLog):
         self._trimmer.appended(channel)
         return self.event_id(cursor.lastrowid or 0)
 
-    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        if self._writer.is_mine:
-            raise NestedTransaction(self.url)
-        return self._writer.enter()
-
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """See :class:`EventLog`; errors of the caller's own statements pass unless they are about the file."""
-        with self._writing() as writer, translated(self.url, known_only=True):
+        with self._writer.enter() as writer, translated(self.url, known_only=True):
             writer.execute("BEGIN IMMEDIATE")
             transaction = _SQLiteTransaction(self, writer)
             try:
@@ -112,14 +109,21 @@ class SQLiteLog(EventLog):
             self.ring()
 
     @contextmanager
-    def snapshot(self) -> Iterator[Transaction]:
+    def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
-        with self._reader.enter() as reader, translated(self.url, known_only=True):
+        with self._reading(known_only=True) as reader:
+            yield _SQLiteSnapshot(self, reader)
+
+    @contextmanager
+    def _reading(self, *, known_only: bool = False) -> Iterator[sqlite3.Connection]:
+        # All statements of the block see one state of the file.
+        with self._reader.enter() as reader, translated(self.url, known_only=known_only):
             reader.execute("BEGIN")
             try:
-                yield _SQLiteTransaction(self, reader)
+                yield reader
             finally:
-                reader.execute("ROLLBACK")
+                if reader.in_transaction:
+                    reader.execute("ROLLBACK")
 
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
@@ -130,12 +134,12 @@ class SQLiteLog(EventLog):
         self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
     ) -> list[Record]:
         """See :class:`EventLog`."""
-        with self._reader.enter() as reader, translated(self.url):
-            # First the rows, then what is missing: the trimmer may run in between.
-            page = _page(reader, after, channels, upto)
+        # One state for all channels: an event of the first that is appended while the second is read would be
+        # passed over for good.
+        with self._reading() as reader:
             if _trimmed(reader, channels) > after:
                 raise HistoryGone("expired")
-            return page
+            return _page(reader, after, channels, upto)
 
     def open_doorbell(self) -> Doorbell:
         """See :class:`EventLog`; whoever listens also trims."""
@@ -143,17 +147,28 @@ class SQLiteLog(EventLog):
         try:
             return FifoDoorbell(self._bells, self._file.mode())
         except OSError as error:
-            _log.warning("%s: no doorbell (%s); looking every %g s instead", self.url, error, self.poll_interval)
-            return Doorbell()
+            _log.warning(
+                "%s: no doorbell for other processes (%s); looking every %g s instead",
+                self.url,
+                error,
+                self.poll_interval,
+            )
+            pipe = Doorbell()
+            self._pipes.add(pipe)
+            return pipe
 
     def ring(self) -> None:
         """See :class:`EventLog`."""
         self._ringer.ring()
+        for pipe in tuple(self._pipes):
+            pipe.ring()
 
     def trim(self) -> int:
-        """Trim all channels now, as the background does by and by; returns how many events went."""
-        with self._writing() as writer:
-            return self._trimmer.sweep(writer)
+        """Trim all channels now, as the background does by and by; returns how many events went.
+
+        :raises LogError: the file cannot be written now.
+        """
+        return self._trimmer.sweep()
 
     def close(self) -> None:
         """See :class:`EventLog`."""
@@ -164,32 +179,35 @@ class SQLiteLog(EventLog):
 
     def before_fork(self) -> None:
         """See :class:`EventLog`."""
-        self._writer.before_fork()
-        self._reader.before_fork()
+        for gate in (self._writer, self._reader, self._trimmer.gate):
+            gate.before_fork()
 
     def after_fork(self, in_child: bool) -> None:
         """See :class:`EventLog`."""
-        self._reader.after_fork(in_child)
-        self._writer.after_fork(in_child)
+        for gate in (self._writer, self._reader, self._trimmer.gate):
+            gate.after_fork(in_child)
         if in_child:
             self._trimmer.after_fork_in_child()
             self._ringer.after_fork_in_child()
 
 
-class _SQLiteTransaction(Transaction):
+class _SQLiteSnapshot(Snapshot):
     connection: sqlite3.Connection
 
     def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
         self._log = log
         self.connection = connection
-        self.appended = False
+
+    def last_event_id(self) -> str:
+        return self._log.event_id(_last_sequence(self.connection))
+
+
+class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
+    appended = False
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         self.appended = True
         return self._log._insert(self.connection, checked(channel, data, event))
-
-    def last_event_id(self) -> str:
-        return self._log.event_id(_last_sequence(self.connection))
 
 
 def _last_sequence(reader: sqlite3.Connection) -> int:
@@ -220,8 +238,8 @@ def _trimmed(reader: sqlite3.Connection, channels: Collection[str] | None) -> in
     if channels is None:
         return reader.execute("SELECT max(trimmed) FROM sse_channels").fetchone()[0] or 0
     one = "SELECT trimmed FROM sse_channels WHERE channel = ?"
-    rows = (reader.execute(one, (channel,)).fetchone() for channel in channels)
-    return max((row[0] for row in rows if row), default=0)
+    floor = reader.execute(one, (FOLDED,)).fetchone() or (0,)
+    return max(((reader.execute(one, (channel,)).fetchone() or floor)[0] for channel in channels), default=0)
 
 
 def parse_url(url: str) -> tuple[str, str]:

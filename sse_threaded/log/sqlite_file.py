@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from ..errors import LogUnavailable, LogUnusable
-from .base import new_epoch
+from .base import NestedTransaction, new_epoch
+
+_log = logging.getLogger(__name__)
 
 # Counts the shapes of the tables below; a file of a higher one is left alone.
 SCHEMA = 1
@@ -38,19 +41,14 @@ CREATE INDEX IF NOT EXISTS sse_channels_trimmed ON sse_channels (trimmed);
 # What SQLite says (its messages are stable; error codes reach Python from 3.11 on only), which error that
 # is here, and what a person can do.
 _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] = (
-    ("locked", LogUnavailable, f"locked by another writer for over {BUSY_TIMEOUT:g} s; try again, or end it"),
+    ("locked", LogUnavailable, f"locked by another writer for over {BUSY_TIMEOUT:g} s; try again or end it"),
     ("disk is full", LogUnavailable, "the disk is full; make room, then try again"),
     ("readonly", LogUnavailable, "read-only for this process; let it write the file and its folder"),
     ("unable to open", LogUnavailable, "cannot be opened; make its folder, and let this process write there"),
     ("disk i/o", LogUnavailable, "the disk failed to read or write; look at the system's log"),
-    ("malformed", LogUnusable, "the file is corrupt; restore it from a backup, or move it away"),
+    ("disk image is malformed", LogUnusable, "the file is corrupt; restore it from a backup, or move it away"),
     ("not a database", LogUnusable, "not a SQLite database; name another file, or move this one away"),
 )
-
-# Connections of a parent process. SQLite forbids a child to use them or even to close them (closing may
-# delete the parent's write-ahead log), so they are kept from the garbage collector for good.
-_abandoned: list[sqlite3.Connection] = []
-
 
 @contextmanager
 def translated(url: str, *, known_only: bool = False) -> Iterator[None]:
@@ -85,8 +83,11 @@ class SQLiteFile:
         self._synchronous = synchronous
         self._identity: tuple[int, int] | None = None
 
-    def connect(self) -> sqlite3.Connection:
-        """A connection in autocommit mode, usable by any one thread at a time."""
+    def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+        """A connection in autocommit mode, usable by any one thread at a time.
+
+        :param read_only: refuse to change anything through it; default ``False``.
+        """
         with translated(self.url):
             connection = sqlite3.connect(
                 self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -94,6 +95,7 @@ class SQLiteFile:
             try:
                 _use_wal(connection, self.url)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                connection.execute(f"PRAGMA query_only = {int(read_only)}")
             except BaseException:
                 connection.close()
                 raise
@@ -132,9 +134,11 @@ class SQLiteFile:
         # With synchronous=normal a power cut takes back the last commits, and their numbers would be given
         # again. After each boot the ids therefore begin a new epoch: clients refetch instead of missing events.
         if self._synchronous == "normal" or "boot" in meta:
-            boot = ""
-            with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                boot = file.read().strip()
+            try:
+                with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                    boot = file.read().strip()
+            except OSError:
+                raise LogUnusable(self.url, "synchronous=normal needs Linux, which tells boots apart") from None
             if meta.setdefault("boot", boot) != boot:
                 meta.update(boot=boot, epoch=new_epoch())
 
@@ -162,60 +166,85 @@ class Gate:
     """A connection and the lock that lets one thread at a time use it; opened at first use.
 
     :param file: what to connect to.
+    :param read_only: refuse to change anything through it; default ``False``.
     """
 
-    def __init__(self, file: SQLiteFile) -> None:
+    def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
         self._file = file
+        self._read_only = read_only
         # Guards the connection, for as long as a statement or a transaction lasts.
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this thread is inside."""
-        return self._owner == threading.get_ident()
+        self._rests = False  # the lock is held for a fork
+        self._closed = False
 
     @contextmanager
     def enter(self) -> Iterator[sqlite3.Connection]:
         """The connection, for the length of the block.
 
+        :raises NestedTransaction: this thread is inside already.
         :raises LogUnavailable: another thread of this process keeps it for longer than another process may.
+        :raises LogUnusable: the log was closed, or the file is no longer the one at its path.
         """
+        if self._owner == threading.get_ident():
+            raise NestedTransaction(self._file.url)
         if not self._lock.acquire(timeout=BUSY_TIMEOUT):
             waited = f"kept by another thread for over {BUSY_TIMEOUT:g} s"
             raise LogUnavailable(self._file.url, f"{waited}; try again")
         self._owner = threading.get_ident()
         try:
+            if self._closed:
+                raise LogUnusable(self._file.url, "this log was closed; open it again")
             self._file.require_same()
             if self._connection is None:
-                self._connection = self._file.connect()
+                self._connection = self._file.connect(read_only=self._read_only)
             yield self._connection
         finally:
             self._owner = 0
             self._lock.release()
 
     def close(self) -> None:
-        """Close the connection; a later use opens it again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        """Close the connection for good; idempotent. Who is inside for too long keeps it."""
+        self._closed = True
+        if self._lock.acquire(timeout=BUSY_TIMEOUT):
+            self._disconnect()
+            self._lock.release()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def before_fork(self) -> None:
-        """Wait until nobody is inside (but not for ever: the forking thread itself may be)."""
-        self._lock.acquire(timeout=BUSY_TIMEOUT)
+        """Wait until nobody is inside, and close the connection: a child must not inherit one.
+
+        SQLite keeps what it knows of a file in the process, so that a child of a process with an open
+        connection would take the parent's locks for its own, whether it uses that connection or not. Only
+        where the forking thread, or one that stays inside, has a transaction open does that remain so.
+        """
+        mine = self._owner == threading.get_ident()
+        self._rests = not mine and self._lock.acquire(timeout=BUSY_TIMEOUT)
+        if self._rests:
+            self._disconnect()
+        else:
+            _log.warning("%s: forking with a transaction open; the child must not use this log", self._file.url)
 
     def after_fork(self, in_child: bool) -> None:
-        """Let others in again; in the child, with a connection of its own."""
-        if in_child:
-            if self._connection is not None:
-                _abandoned.append(self._connection)
+        """Let others in again."""
+        if in_child and not self._rests:
+            # Of the parent's transaction the child can have no part, not even in closing its connection.
+            _abandoned.append(self._connection)
             self._connection = None
             self._owner = 0
             self._lock = threading.Lock()
-        else:
+        elif self._rests:
+            self._rests = False
             self._lock.release()
+
+
+# Connections that were inside a transaction at a fork, kept from the child's garbage collector.
+_abandoned: list[sqlite3.Connection | None] = []
 
 
 def _use_wal(connection: sqlite3.Connection, url: str) -> None:

@@ -1,7 +1,8 @@
 """Trimming a SQLite log to its retention, on a thread of its own and a little at a time.
 
-An append only counts. When a channel has grown by an eighth of what it may keep, and every few seconds for
-age's sake, the thread looks at it; so the work an append causes does not grow with the log.
+An append only counts. When a channel has grown by an eighth of what it may keep the thread looks at that
+channel; every few seconds it looks at some others, for age's sake. So what an append causes does not grow with
+the log.
 """
 
 from __future__ import annotations
@@ -10,45 +11,61 @@ import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import LogError
 from .base import Retention
-from .sqlite_file import SQLiteFile, translated
+from .sqlite_file import Gate, SQLiteFile, translated
 
 _log = logging.getLogger(__name__)
 
 # Events that one transaction deletes: a millisecond or two in which writers wait.
 _BATCH = 250
-# Seconds between two looks at events' age, and the channels that one look takes in: it goes round.
+# Seconds between two rounds, and how many channels one takes in: the next goes on from there.
 _PERIOD = 5.0
-_CHANNELS_A_LOOK = 200
+_CHANNELS_A_ROUND = 200
+# Channels without events of which is remembered up to where they were trimmed. Beyond so many the oldest are
+# folded into one row: whoever resumes from before it on a channel without a row of its own gets a reset.
+_REMEMBERED = 10_000
+# The name of that row; no channel's is empty.
+FOLDED = ""
 
 _NEXT_CHANNEL = "SELECT channel FROM sse_events WHERE channel > ? ORDER BY channel LIMIT 1"
+_SPAN = "SELECT max(sequence) - min(sequence) FROM sse_events WHERE channel = ?"
 _OVER_COUNT = "SELECT sequence FROM sse_events WHERE channel = ? ORDER BY sequence DESC LIMIT 1 OFFSET ?"
 _OLDEST = "SELECT sequence, created FROM sse_events WHERE channel = ? ORDER BY sequence LIMIT ?"
 _DELETE = "DELETE FROM sse_events WHERE channel = ? AND sequence <= ?"
 _REMEMBER = """INSERT INTO sse_channels (channel, trimmed) VALUES (?, ?)
     ON CONFLICT (channel) DO UPDATE SET trimmed = max(trimmed, excluded.trimmed)"""
+_FOLDABLE = """SELECT channel, trimmed FROM sse_channels
+    WHERE channel != '' AND NOT EXISTS (SELECT 1 FROM sse_events WHERE sse_events.channel = sse_channels.channel)
+    ORDER BY trimmed LIMIT ?"""
 
 
 class Trimmer:
-    """The trimming thread of one process; it starts with the first doorbell or the first full channel.
+    """The trimming of one process; its thread starts with the first doorbell or the first full channel.
 
     :param file: the log's file.
     :param retention: what is kept.
+    :ivar gate: its connection.
     """
 
     def __init__(self, file: SQLiteFile, retention: Retention) -> None:
-        self._file = file
         self._retention = retention
+        self._file = file
+        self.gate = Gate(file)
         self._slack = max(16, (retention.count or 0) // 8)
+        self._last_channel = ""  # where the next round goes on; the thread's alone
+        self._begin()
+
+    def _begin(self) -> None:
         self._wake = threading.Event()
         # Guards _grown, _thread and _stopped.
         self._lock = threading.Lock()
         self._grown: dict[str, int] = {}
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._last_channel = ""  # the look that goes round is here
 
     def appended(self, channel: str) -> None:
         """Count one append to ``channel``; any thread."""
@@ -61,101 +78,134 @@ class Trimmer:
             self.start()
 
     def start(self) -> None:
-        """Start the thread unless it runs."""
+        """Start the thread unless it runs; any thread."""
         with self._lock:
             if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def stop(self) -> None:
-        """End the thread and wait for it."""
+        """End the thread, and wait a second for it; any thread."""
         with self._lock:
             thread, self._thread, self._stopped = self._thread, None, True
         self._wake.set()
         if thread is not None:
-            thread.join()
+            thread.join(1.0)
+        self.gate.close()
 
     def after_fork_in_child(self) -> None:
-        """The thread stayed with the parent: start afresh."""
-        self.__init__(self._file, self._retention)  # type: ignore[misc]
+        """The thread stayed with the parent: begin anew."""
+        self._begin()
+
+    def sweep(self) -> int:
+        """Trim every channel now; returns how many events went. Any thread.
+
+        :raises LogError: the file cannot be written now.
+        """
+        channel, trimmed = "", 0
+        while channel := self._next_channel(channel):
+            trimmed += self._trim(channel)
+        self._fold()
+        return trimmed
 
     def _run(self) -> None:
-        # This thread's only connection; everything else in the class but appended() runs here.
-        connection: sqlite3.Connection | None = None
+        next_round = 0.0
         while not self._stopped:
             self._wake.wait(_PERIOD)
             self._wake.clear()
             try:
-                if connection is None:
-                    connection = self._file.connect()
-                self._file.require_same()
-                self._look(connection)
+                self._trim_grown()
+                if time.monotonic() >= next_round:
+                    next_round = time.monotonic() + _PERIOD
+                    self._round()
             except LogError as error:
-                # The events stay for now; the next round tries again.
-                _log.warning("could not trim: %s", error)
-        if connection is not None:
-            connection.close()
+                if not self._stopped:
+                    # The events stay for now; the next round tries again.
+                    _log.warning("could not trim: %s", error)
 
-    def _look(self, connection: sqlite3.Connection) -> None:
+    def _trim_grown(self) -> None:
         with self._lock:
             grown = [channel for channel, by in self._grown.items() if by >= self._slack]
             for channel in grown:
                 del self._grown[channel]
-            if len(self._grown) > 100 * _CHANNELS_A_LOOK:
-                self._grown.clear()  # the round below takes them in; counting must not grow without end
+            if len(self._grown) > 100 * _CHANNELS_A_ROUND:
+                self._grown.clear()  # the rounds take them in; counting must not grow without end
         for channel in grown:
-            self.trim(connection, channel)
-        for _ in range(_CHANNELS_A_LOOK):
-            with translated(self._file.url):
-                row = connection.execute(_NEXT_CHANNEL, (self._last_channel,)).fetchone()
-            self._last_channel = row[0] if row else ""
-            if not row or self._stopped:
+            self._trim(channel)
+
+    def _round(self) -> None:
+        for _ in range(_CHANNELS_A_ROUND):
+            self._last_channel = self._next_channel(self._last_channel)
+            if not self._last_channel or self._stopped:
                 break
-            self.trim(connection, self._last_channel)
+            self._trim(self._last_channel)
+        self._fold()
 
-    def sweep(self, connection: sqlite3.Connection) -> int:
-        """Trim every channel now; returns how many events went."""
-        channel, trimmed = "", 0
-        with translated(self._file.url):
-            while row := connection.execute(_NEXT_CHANNEL, (channel,)).fetchone():
-                channel = row[0]
-                trimmed += self.trim(connection, channel)
-        return trimmed
+    @contextmanager
+    def _entered(self) -> Iterator[sqlite3.Connection]:
+        with self.gate.enter() as connection, translated(self._file.url):
+            yield connection
 
-    def trim(self, connection: sqlite3.Connection, channel: str) -> int:
-        """Delete what ``channel`` need not keep, in small transactions; returns how many events went.
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._entered() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
-        :raises LogError: the file cannot be written now.
-        """
+    def _next_channel(self, after: str) -> str:
+        with self._entered() as connection:
+            row = connection.execute(_NEXT_CHANNEL, (after,)).fetchone()
+        return row[0] if row else ""
+
+    def _trim(self, channel: str) -> int:
+        """Delete what ``channel`` need not keep, in small transactions; returns how many events went."""
         trimmed = 0
-        with translated(self._file.url):
+        with self._entered() as connection:
             limit = self._count_limit(connection, channel)
-            cutoff = float("-inf") if self._retention.age is None else time.time() - self._retention.age
-            while not self._stopped:
+        while not self._stopped:
+            with self._entered() as connection:
                 oldest = connection.execute(_OLDEST, (channel, _BATCH)).fetchall()
-                last = 0
-                for sequence, created in oldest:
-                    if sequence > limit and created >= cutoff:
-                        break
-                    last = sequence
-                if not last:
-                    break
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    trimmed += connection.execute(_DELETE, (channel, last)).rowcount
-                    connection.execute(_REMEMBER, (channel, last))
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-                if last != oldest[-1][0]:
-                    break
+            last = self._last_to_go(oldest, limit)
+            if not last:
+                break
+            with self._writing() as connection:
+                trimmed += connection.execute(_DELETE, (channel, last)).rowcount
+                connection.execute(_REMEMBER, (channel, last))
+            if last != oldest[-1][0]:
+                break
         return trimmed
+
+    def _last_to_go(self, oldest: list[tuple[int, float]], limit: int) -> int:
+        cutoff = float("-inf") if self._retention.age is None else time.time() - self._retention.age
+        last = 0
+        for sequence, created in oldest:
+            if sequence > limit and created >= cutoff:
+                break
+            last = sequence
+        return last
 
     def _count_limit(self, connection: sqlite3.Connection, channel: str) -> int:
         """The newest number that is over the count, 0 for none."""
-        if self._retention.count is None:
+        count = self._retention.count
+        # Two looks at the index tell most channels apart before one walks along it.
+        if count is None or (connection.execute(_SPAN, (channel,)).fetchone()[0] or 0) < count:
             return 0
-        row = connection.execute(_OVER_COUNT, (channel, self._retention.count)).fetchone()
+        row = connection.execute(_OVER_COUNT, (channel, count)).fetchone()
         return row[0] if row else 0
+
+    def _fold(self) -> None:
+        with self._entered() as connection:
+            (rows,) = connection.execute("SELECT count(*) FROM sse_channels").fetchone()
+        if rows <= _REMEMBERED:
+            return
+        with self._writing() as connection:
+            folded = connection.execute(_FOLDABLE, (min(_BATCH, rows - _REMEMBERED),)).fetchall()
+            if folded:
+                connection.execute(_REMEMBER, (FOLDED, folded[-1][1]))
+                connection.executemany("DELETE FROM sse_channels WHERE channel = ?", [row[:1] for row in folded])

@@ -263,11 +263,13 @@ export class Connection {
   }
 
   #sleep(milliseconds, signal) {
+    const woken = new AbortController();
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
+      setTimeout(resolve, milliseconds);
       this.#poke = resolve;
-      signal.addEventListener("abort", resolve, { once: true });
+      signal.addEventListener("abort", resolve, { once: true, signal: woken.signal });
     }).finally(() => {
+      woken.abort();
       this.#poke = null;
     });
   }
@@ -275,8 +277,5 @@ export class Connection {
 
 // `signal`, or a time in milliseconds, whichever comes first.
 export function limited(signal, milliseconds) {
-  const either = new AbortController();
-  setTimeout(() => either.abort(), milliseconds);
-  signal.addEventListener("abort", () => either.abort(), { once: true });
-  return either.signal;
+  return AbortSignal.any([signal, AbortSignal.timeout(milliseconds)]);
 }
