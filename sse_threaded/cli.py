@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .board.settings import DEFAULT_URL, URL
-from .errors import LogUnusable, SSEError
+from .errors import InvalidEvent, LogUnusable, SSEError
 from .log import EventLog, open_log
 from .log.sqlite import parse_url
 from .replay import Cursor
@@ -107,7 +107,10 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    data = sys.stdin.read() if options.data == "-" else options.data
+    try:
+        data = sys.stdin.buffer.read().decode() if options.data == "-" else options.data
+    except UnicodeDecodeError as error:
+        raise InvalidEvent("data", f"standard input is not UTF-8 (byte {error.start + 1}); send text") from None
     log = _open(options.url)
     try:
         print(log.append(options.channel, data, options.event))  # noqa: T201
@@ -146,7 +149,7 @@ _WHY = {
 
 def _open(url: str) -> EventLog:
     if url == "memory://":
-        raise LogUnusable(url, "ends with the process that made it; name a log in a file, or start with --url")
+        raise LogUnusable(url, "lives inside one process, no command can see it; give --url sqlite:///file.db")
     if url.startswith("sqlite:") and not os.path.exists(parse_url(url)[0]):
         raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
     return open_log(url)

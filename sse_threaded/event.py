@@ -53,7 +53,7 @@ def _require_unicode(field: str, text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidEvent(field, f"a lone surrogate at character {error.start} has no UTF-8 form") from None
+            raise InvalidEvent(field, f"character {error.start} is half of one (a lone surrogate)") from None
 
 
 def check_name(value: object) -> None:
@@ -63,7 +63,7 @@ def check_name(value: object) -> None:
     """
     _require_field("event", value, forbidden="\r\n")
     if value == "":
-        raise InvalidEvent("event", "is empty; pass None for an unnamed event, which browsers call 'message'")
+        raise InvalidEvent("event", "must not be empty; leave it out for an ordinary message")
 
 
 def _require_field(field: str, value: object, forbidden: str) -> None:

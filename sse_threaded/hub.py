@@ -10,11 +10,13 @@ made before a fork (gunicorn's ``preload_app``): each child goes on with connect
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
@@ -28,6 +30,8 @@ from .pump import Pump
 from .replay import Cursor
 from .stream import EventStream
 from .subscriber import Subscriber
+
+_log = logging.getLogger(__name__)
 
 # 1,000 events may wait for a client: more than a burst that a healthy one takes in a moment. The frames are
 # shared by all clients, so the bound is on how far behind a client may be rather than on memory.
@@ -44,6 +48,8 @@ RETRY = 5000
 
 # For the hubs that are not given a limit of their own; a server's hooks set it from the size of its pool.
 process_budget = Budget()
+
+_GTHREAD = "gunicorn -k gthread --threads 64"
 
 # Every hub of the process, for fork and for shutdown. A list, not a WeakSet: copying it is one step of the
 # interpreter, so that a signal handler may.
@@ -93,13 +99,17 @@ class Hub:
             ("retry", retry, 0),
             ("heartbeat", heartbeat, 0.01),
             ("lease", lease, 0.01),
-            ("max_streams", max_streams, 0),
+            ("max_streams", max_streams, 1),
             ("queue_size", queue_size, 1),
         ):
-            if value is not None and not value >= least:
-                raise ValueError(f"{name} must be at least {least}, not {value!r}")
-            if isinstance(least, int) and isinstance(value, float):
-                raise ValueError(f"{name} must be a whole number, not {value!r}")
+            if value is None and name in ("heartbeat", "lease", "max_streams"):
+                continue
+            kinds = (int,) if isinstance(least, int) else (int, float)
+            if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
+                kind = "whole number" if kinds == (int,) else "number"
+                raise ValueError(f"{name} must be a {kind} of at least {least}, not {value!r}")
+        if retention is not None and not isinstance(retention, Retention):
+            raise ValueError(f"retention must be a Retention(count=..., age=...), not {retention!r}")
         self.log: EventLog = open_log(url, retention)
         self.url = self.log.url
         self._queue_size = queue_size
@@ -107,6 +117,7 @@ class Hub:
         self._budget = process_budget if max_streams is None else Budget(max_streams)
         self._pump = Pump(self.log, self._pace, self._budget, _process_ends)
         self._closed = False
+        self._warned = False
         _hubs.append(weakref.ref(self, _hubs.remove))
 
     def __repr__(self) -> str:
@@ -155,11 +166,11 @@ class Hub:
         web = Request(request if isinstance(request, dict) else request.environ)
         if web.method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
-        accepted = web.accept_mimetypes
-        kind = accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
+        kind = _best_kind(web)
         if kind is None:
             offer = "Events come as text/event-stream, or as application/json by long polling"
             return problem(406, f"{offer}; ask for one of them in Accept.")
+        self._warn_once(web.environ)
         answer = self._stream if kind == "text/event-stream" else self._long_poll
         response = answer(web, names)
         response.headers["Cache-Control"] = "no-cache"
@@ -178,6 +189,19 @@ class Hub:
         subscriber = Subscriber(names, self._queue_size, _connection(web.environ))
         body = EventStream(self._pump, self._pace, subscriber, cursor)
         return Response(body, content_type=CONTENT_TYPE, direct_passthrough=True)
+
+    def _warn_once(self, environ: Mapping[str, Any]) -> None:
+        # A plain attribute: two warnings at the same moment do no harm.
+        if self._warned:
+            return
+        self._warned = True
+        if not environ.get("wsgi.multithread", True):
+            _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
+        elif self.max_streams is None and "werkzeug.socket" not in environ:
+            _log.warning(
+                "Streams may take every thread of this server. Under gunicorn set the hooks of "
+                "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
+            )
 
     def _long_poll(self, web: Request, names: tuple[str, ...]) -> Response:
         if web.method == "HEAD":
@@ -238,6 +262,12 @@ def close_all_when(ending: Callable[[], bool]) -> None:
 
 def _process_ends() -> bool:
     return _ending is not None and _ending()
+
+
+def _best_kind(web: Request) -> str | None:
+    # Parameters (;charset=utf-8) say nothing here; both forms are UTF-8.
+    accepted = MIMEAccept([(kind.partition(";")[0].strip(), quality) for kind, quality in web.accept_mimetypes])
+    return accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
 
 
 def _last_event_id(web: Request) -> str | None:

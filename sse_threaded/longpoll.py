@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 import time
 
 from werkzeug.wrappers import Request, Response
@@ -19,6 +19,8 @@ from .subscriber import Subscriber
 # Seconds: proxies and browsers cut requests that stay silent for much longer.
 DEFAULT_WAIT = 25.0
 LONGEST_WAIT = 60.0
+
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def long_poll(
@@ -54,14 +56,20 @@ def long_poll(
         "lastEventId": cursor.event_id,
         "reset": cursor.reset is not None,
     }
-    return Response(json_line(body) + "\n", content_type="application/json", headers=headers)
+    response = Response(json_line(body) + "\n", content_type="application/json", headers=headers)
+    if subscriber.ended == "shutdown":
+        # As a stream does (EventStream.close): a server that is told to stop need not wait for the client.
+        response.call_on_close(subscriber.sever)
+    return response
 
 
 def _wait(request: Request) -> float:
-    wait = float(request.args.get("wait", DEFAULT_WAIT))
-    if not (math.isfinite(wait) and 0 <= wait <= LONGEST_WAIT):
+    wait = request.args.get("wait")
+    if wait is None:
+        return DEFAULT_WAIT
+    if not _SECONDS.fullmatch(wait) or float(wait) > LONGEST_WAIT:
         raise ValueError
-    return wait
+    return float(wait)
 
 
 def _await(pump: Pump, subscriber: Subscriber, cursor: Cursor, deadline: float) -> list[Record]:

@@ -222,11 +222,18 @@ class Pump:
         subscriber.deadline = time.monotonic() + (_SHUTDOWN_GRACE if reason == "shutdown" else _GRACE)
         self._set_timer(subscriber, subscriber.deadline)
 
+    def _end_members(self, reason: str) -> None:
+        for subscriber in tuple(self._members):
+            if subscriber.ended is None:
+                self._end(subscriber, reason)
+
     # The pump's thread.
 
     def _run(self, doorbell: Doorbell) -> None:
+        over = False
         try:
-            while not (self._closing and self._end_all("shutdown")):
+            while not over:
+                closing = self._closing
                 try:
                     self._turn(doorbell)
                 except Exception:
@@ -234,6 +241,7 @@ class Pump:
                     _log.exception("the pump failed; all streams end and begin anew")
                     self._end_all("behind")
                     self._next_read = time.monotonic() + _TICK
+                over = closing and self._end_all("shutdown")
         finally:
             doorbell.close()
 
@@ -248,10 +256,11 @@ class Pump:
                 doorbell.clear()
                 self._next_read = 0.0
         self._run_timers()
-        if time.monotonic() >= self._next_read:
+        if time.monotonic() >= self._next_read or self._closing:
+            # Before an end too: what was appended before it goes out with the farewell.
             self._next_read = self._read_log()
         if self._ending():
-            self._closing = True
+            self.request_close()
 
     def _read_log(self) -> float:
         """Hand out one page of what is new; returns when to look again if nobody rings (monotonic)."""
@@ -259,10 +268,15 @@ class Pump:
             try:
                 page = self._eventlog.read(self._position)
             except HistoryGone:
-                # So far behind that events are trimmed: clients resume from the log, each by its own id.
-                self._end_all("behind")
-                self._position = self._eventlog.last_sequence()
+                # So far behind that events are trimmed: clients resume from the log, each by its own id. In one
+                # step, or a stream that attaches in between would have the old position and miss them.
+                newest = self._eventlog.last_sequence()
+                with self._lock:
+                    self._end_members("behind")
+                    self._position = newest
                 return 0.0
+            if page:
+                self._hand_out(page)
             if self._failures:
                 _log.warning("the log can be read again: %s", self._eventlog.url)
             self._failures = 0
@@ -272,7 +286,6 @@ class Pump:
             self._failures += 1
             return time.monotonic() + min(_FIRST_RETRY * (1 << min(self._failures, 6)), _LAST_RETRY)
         if page:
-            self._hand_out(page)
             return 0.0  # there may be more; timers and hang-ups have their turn in between
         interval = self._eventlog.poll_interval
         return _NEVER if interval is None else time.monotonic() + interval
@@ -280,16 +293,14 @@ class Pump:
     def _hand_out(self, page: list[Record]) -> None:
         slow: list[Subscriber] = []
         with self._lock:
-            for record in page:
-                subscribers = self._channels.get(record.channel)
-                if not subscribers:
-                    continue
-                sequence = record.sequence
-                wire = encode(self._eventlog, record)
+            # All are encoded before any is put: one that cannot be must not leave the page half handed out.
+            wanted = [record for record in page if record.channel in self._channels]
+            wires = [encode(self._eventlog, record) for record in wanted]
+            for record, wire in zip(wanted, wires, strict=True):
                 full = []
-                for subscriber in subscribers:
+                for subscriber in self._channels.get(record.channel, ()):
                     try:
-                        subscriber.put(sequence, wire)
+                        subscriber.put(record.sequence, wire)
                     except queue.Full:
                         full.append(subscriber)
                 for subscriber in full:
@@ -342,7 +353,5 @@ class Pump:
     def _end_all(self, reason: str) -> bool:
         """End every stream; returns whether none is left."""
         with self._lock:
-            for subscriber in tuple(self._members):
-                if subscriber.ended is None:
-                    self._end(subscriber, reason)
+            self._end_members(reason)
             return not self._members

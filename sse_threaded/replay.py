@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .errors import HistoryGone
+from .errors import HistoryGone, InvalidEvent, LogUnusable
 from .event import ServerSentEvent
 from .log import EventLog, Record
+from .log.base import RESET
 
 
 class Cursor:
@@ -55,11 +56,18 @@ class Cursor:
         """The next page as it goes to the client, an event ``reset`` included; empty when there are no more."""
         wire = b"" if self.reset else b"".join(encode(self._log, record) for record in self.read(upto))
         if self.reset:
-            wire = ServerSentEvent(id=self.event_id, event="reset", data={"reason": self.reset}).encode()
+            wire = ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()
             self.reset = None
         return wire
 
 
 def encode(log: EventLog, record: Record) -> bytes:
-    """The event's bytes, the same on every path."""
-    return ServerSentEvent(id=log.event_id(record.sequence), event=record.event, data=record.data).encode()
+    """The event's bytes, the same on every path.
+
+    :raises LogUnusable: it is none; some other program has written it into the log.
+    """
+    event_id = log.event_id(record.sequence)
+    try:
+        return ServerSentEvent(id=event_id, event=record.event, data=record.data).encode()
+    except InvalidEvent as error:
+        raise LogUnusable(log.url, f"event {event_id} is none ({error}); delete or mend that row") from error

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 # for a burst, without a copy that grows with the queue.
 WRITE_BYTES = 64 * 1024
 
+# A client for which more than this waits is too slow, however few events they are.
+WAITING_BYTES = 8 * 1024 * 1024
+
 _END = b""  # no frame is empty, so an empty one can mark the end
 
 
@@ -32,7 +35,19 @@ class Subscriber:
     :ivar deadline: when its lease ends (monotonic); once it has ended, when its connection is cut.
     """
 
-    __slots__ = ("_queue", "after", "beats", "channels", "closed", "connection", "deadline", "ended", "farewell")
+    __slots__ = (
+        "_put_bytes",
+        "_queue",
+        "_taken_bytes",
+        "after",
+        "beats",
+        "channels",
+        "closed",
+        "connection",
+        "deadline",
+        "ended",
+        "farewell",
+    )
 
     def __init__(
         self,
@@ -50,6 +65,9 @@ class Subscriber:
         self.closed = False  # its thread has let go of it and of its socket
         self.deadline = float("inf")
         self._queue: queue.Queue[bytes] = queue.Queue(size)
+        # Counted up by the pump's thread alone, and by the client's thread alone.
+        self._put_bytes = 0
+        self._taken_bytes = 0
 
     @property
     def waiting(self) -> int:
@@ -62,12 +80,16 @@ class Subscriber:
         :raises queue.Full: it is too slow.
         """
         if sequence > self.after:
+            if self._put_bytes - self._taken_bytes > WAITING_BYTES:
+                raise queue.Full
             self._queue.put_nowait(wire)
+            self._put_bytes += len(wire)
 
     def put_heartbeat(self, wire: bytes) -> None:
         """Give it a heartbeat, unless something else is on its way; the pump's thread."""
         if self.beats and self._queue.empty():
             self._queue.put_nowait(wire)
+            self._put_bytes += len(wire)
 
     def end(self, reason: str, farewell: bytes) -> None:
         """Let its stream end with these last bytes; any thread, the first one counts."""
@@ -98,6 +120,7 @@ class Subscriber:
                 size += len(frames[-1])
         except queue.Empty:
             pass
+        self._taken_bytes += size
         return b"".join(frames)
 
     def sever(self) -> None:

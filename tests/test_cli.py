@@ -100,7 +100,7 @@ class CliTest(unittest.TestCase):
             (["listen", "news", "--since", "rubbish"], "that is no event's id"),
             (["listen", "news", "--since", "aaaaaa-1"], "another log"),
             (["publish", "news", "x", "--url", "sqlite:///nowhere.db"], "start the server first"),
-            (["listen", "news", "--url", "memory://"], "name a log in a file"),
+            (["listen", "news", "--url", "memory://"], "lives inside one process"),
             (["publish", "news", "x", "--url", "postgres://me:secret@host/db"], "sqlite:///"),
             (["publish", "", "x"], "channel"),
             (["publish", "news", "x", "--event", "a\nb"], "event"),

@@ -49,6 +49,10 @@ class GunicornTest(unittest.TestCase):
         self.assertEqual(reply.status, 201, reply.body)
         return json.loads(reply.body)
 
+    @staticmethod
+    def streams(server):
+        return json.loads(request("GET", server.url + "/healthz").body)["streams"]
+
     def log_ids(self):
         """The ids of the board's events, as the log has them."""
         log = open_log(self.log_url)
@@ -121,10 +125,6 @@ class ProtocolTest(GunicornTest):
         for client in clients:
             self.assertIn("task_created", client.next_event().data)
 
-    @staticmethod
-    def streams(server):
-        return json.loads(request("GET", server.url + "/healthz").body)["streams"]
-
     def test_an_event_of_one_worker_wakes_the_other_at_once(self):
         # The slow look that backs up the doorbell takes up to a second, half on average. The best of several
         # is far below that only if the bell rings.
@@ -170,6 +170,27 @@ class ProtocolTest(GunicornTest):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("memory:// is one process's log, but there are 2 workers", done.stdout + done.stderr)
 
+    def test_what_could_not_work_is_refused_in_one_line(self):
+        for variable, value in (
+            ("SSE_THREADED_LEASE", "0"),
+            ("SSE_THREADED_RETRY", "soon"),
+            ("SSE_THREADED_WORKERS", "none"),
+            ("SSE_THREADED_THREADS", "0"),
+            ("SSE_THREADED_URL", "bogus://"),
+            ("SSE_THREADED_URL", f"sqlite:///{self.directory}/nowhere/log.db"),
+            ("SSE_THREADED_URL", f"sqlite:///{CONFIG}"),
+        ):
+            with self.subTest(variable=variable, value=value):
+                command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIG), "-b", "127.0.0.1:0"]
+                env = {**os.environ, "SSE_THREADED_URL": self.log_url, variable: value}
+                done = subprocess.run(
+                    command, env=env, cwd=self.directory, capture_output=True, text=True, timeout=60, check=False
+                )
+                self.assertEqual(done.returncode, 1)
+                (line,) = [line for line in (done.stdout + done.stderr).splitlines() if "[INFO]" not in line]
+                self.assertTrue(line.startswith("Cannot start: "), line)
+                self.assertIn(value.partition(":")[0], line)
+
     def test_one_worker_on_a_log_in_memory_works(self):
         self.log_url = "memory://"
         server = self.serve()
@@ -204,6 +225,19 @@ class EndTest(GunicornTest):
         self.assert_farewells(clients)
         self.assertEqual(server.wait(30), 0)
 
+    def test_a_long_poll_does_not_hold_the_end_up(self):
+        server = self.serve("-w", "1", "--graceful-timeout", "600")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            head = f"GET {EVENTS}?wait=60 HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n"
+            connection.sendall(head.encode())
+            wait_until(lambda: self.streams(server) == 1, message="the poll to wait")
+            server.terminate()
+            self.assertEqual(server.wait(30), 0)
+            answer = b""
+            while received := connection.recv(4096):
+                answer += received
+        self.assertIn(b'{"events":[],', answer)
+
     def test_readers_that_stall_do_not_hold_the_end_up(self):
         server = self.serve("-w", "1", "--graceful-timeout", "600")
         stalled = [self.connect(server, receive_buffer=4096) for _ in range(5)]
@@ -212,7 +246,7 @@ class EndTest(GunicornTest):
         self.addCleanup(log.close)
         for _ in range(300):
             log.append("board-1", "x" * 50_000)
-        live.events(300, timeout=60)
+            live.next_event(timeout=60)
         server.terminate()
         self.assert_farewells([live])
         self.assertEqual(server.wait(30), 0)

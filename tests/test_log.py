@@ -91,6 +91,7 @@ class LogContract:
             ("data", ("a", "x" * (MAX_DATA_CHARACTERS + 1))),
             ("event", ("a", "x", "two\nlines")),
             ("event", ("a", "x", "")),
+            ("event", ("a", "x", "reset")),
         ]
         for field, arguments in cases:
             with self.subTest(field=field, arguments=str(arguments)[:40]):

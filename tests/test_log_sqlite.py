@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -65,6 +66,16 @@ class OwnRowsTest(SQLiteTest):
             transaction.append("a", "x")
             transaction.connection.execute("INSERT INTO one VALUES (1), (1)")
         self.assertEqual(log.last_sequence(), 0)
+
+    def test_a_commit_of_the_callers_own_is_no_error(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+            transaction.connection.execute("COMMIT")
+        self.assertTrue(is_readable(doorbell, 0))
+        self.assertEqual(log.last_sequence(), 1)
 
     def test_it_is_not_mistaken_for_an_error_of_the_file(self):
         log = self.make_log()
@@ -160,6 +171,24 @@ class OtherProcessesTest(SQLiteTest):
         self.assertEqual(len(list(bells.iterdir())), 1)
         log.append("a", "x")
         self.assertEqual(list(bells.iterdir()), [])
+
+    def test_what_is_no_doorbell_is_left_alone(self):
+        log = self.make_log()
+        bells = self.directory / "log.db-bells"
+        bells.mkdir()
+        precious = self.directory / "precious"
+        precious.write_text("precious")
+        (bells / "link").symlink_to(precious)
+        (bells / "file").write_text("a file")
+        (bells / "folder").mkdir()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(bells / "socket"))
+            listener.listen()
+            for _ in range(3):
+                log.append("a", "x")
+        self.assertEqual(precious.read_text(), "precious")
+        self.assertEqual((bells / "file").read_text(), "a file")
+        self.assertEqual({path.name for path in bells.iterdir()}, {"link", "file", "folder", "socket"})
 
     def test_a_doorbell_that_is_full_holds_nobody_up(self):
         log = self.make_log()
@@ -416,9 +445,10 @@ class BadFileTest(SQLiteTest):
             meta = dict(connection.execute("SELECT name, value FROM sse_meta"))
         self.assertEqual(meta["schema"], "99")
 
-    def test_a_missing_folder(self):
+    def test_a_missing_folder_and_a_folder_in_its_place(self):
         url = sqlite_url(self.directory / "nowhere")
-        self.assertRaisesRegex(LogUnavailable, "make its folder", open_log, url)
+        self.assertRaisesRegex(LogUnavailable, "its folder must be there", open_log, url)
+        self.assertRaisesRegex(LogUnusable, "is a directory", open_log, f"sqlite:///{self.directory}")
 
     def test_a_file_that_was_removed_or_replaced_in_use(self):
         log = self.make_log()

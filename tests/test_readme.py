@@ -14,8 +14,6 @@ from contextlib import closing
 from importlib.metadata import metadata
 from unittest import mock
 
-from werkzeug.test import EnvironBuilder
-
 import sse_threaded
 from sse_threaded import Hub
 from sse_threaded.replay import encode
@@ -23,14 +21,20 @@ from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.support import (
     CHECKOUT,
     ROOT,
-    enter,
     free_port,
     missing,
     sqlite_url,
     temporary_directory,
     wait_until,
 )
+from tests.test_stream import make_environ
 
+try:
+    import bottle
+    import django.conf
+    import django.http
+except ImportError:
+    bottle = django = None
 try:
     import flask
 except ImportError:
@@ -62,9 +66,27 @@ class ReadmeTest(unittest.TestCase):
             client.wait_for_end()
             self.assertTrue(client.complete)
 
+    def test_djangos_and_bottles_lines(self):
+        if django is None or bottle is None:
+            missing("django and bottle (pip install django bottle)")
+        django.conf.settings.configure()
+        _, over_django, over_bottle = blocks("python")[2].splitlines()
+        with Hub() as hub:
+            for line, names in (
+                (over_django, {"StreamingHttpResponse": django.http.StreamingHttpResponse}),
+                (over_bottle, {"HTTPResponse": bottle.HTTPResponse}),
+            ):
+                with self.subTest(line):
+                    names["r"] = hub.stream(make_environ("/"), "orders")
+                    response = eval(line.strip().removeprefix("return ").partition("  #")[0], names)
+                    self.assertEqual(response.status_code, 200)
+                    self.assertEqual(response.headers["Content-Type"], "text/event-stream; charset=utf-8")
+                    self.assertIn(b"retry: 5000\n", next(iter(names["r"].response)))
+                    names["r"].response.close()
+
     def test_rows_and_event_and_the_snapshot(self):
         directory = temporary_directory(self)
-        write, read = blocks("python")[2:4]
+        write, read = blocks("python")[3:5]
         with closing(sqlite3.connect(directory / "log.db")) as mine:
             mine.execute("CREATE TABLE orders (item)")
         with Hub(sqlite_url(directory)) as hub:
@@ -77,7 +99,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_the_events_shown_are_the_bytes_a_stream_has(self):
         with Hub() as hub:
-            body = hub.stream(EnvironBuilder("/").get_environ(), "board-1").response
+            body = hub.stream(make_environ("/"), "board-1").response
             self.addCleanup(body.close)
             begin = next(body).decode()
             (shown,) = blocks("console")
@@ -115,22 +137,19 @@ class ReadmeTest(unittest.TestCase):
         directory = temporary_directory(self)
         clone, home = directory / "clone", directory / "home"
         home.mkdir()
-        leave_out = shutil.ignore_patterns(".venv*", ".git", "*.db*", "build", "*.egg-info", "__pycache__", ".*_cache")
-        shutil.copytree(CHECKOUT, clone, ignore=leave_out)
+        leave_out = (".venv*", ".git", "*.db*", "build", "*.egg-info", "__pycache__", ".*_cache")
+        shutil.copytree(CHECKOUT, clone, ignore=shutil.ignore_patterns(*leave_out))
         line = next(line for line in blocks("sh")[0].splitlines() if "gunicorn -c deploy/gunicorn.conf.py" in line)
         # This test's own Python, and a port that is free; the rest as it is written.
         port = free_port()
         line = f"{line} -b 127.0.0.1:{port}".replace("python3 ", f"{sys.executable} ", 1)
         environ = {"HOME": str(home), "PATH": os.environ["PATH"]}
-        output = enter(self, tempfile.TemporaryFile())
-        with subprocess.Popen(
-            ["sh", "-c", f"exec sh -c '{line}'"],
-            cwd=clone,
-            env=environ,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        ) as server:
+        with (
+            tempfile.TemporaryFile() as output,
+            subprocess.Popen(
+                ["sh", "-c", line], cwd=clone, env=environ, stdout=output, stderr=output, start_new_session=True
+            ) as server,
+        ):
 
             def answers():
                 if server.poll() is not None:

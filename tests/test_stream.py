@@ -16,6 +16,11 @@ from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, 
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
 
+def make_environ(path="/"):
+    """A WSGI environ of a threaded server, without a socket."""
+    return {**EnvironBuilder(path, multithread=True).get_environ(), "werkzeug.socket": None}
+
+
 def make_app(hub):
     """``GET /a,b`` streams the channels a and b."""
 
@@ -65,7 +70,7 @@ class PrefaceTest(StreamTest):
 
     def test_the_library_sets_no_hop_by_hop_header(self):
         hub = self.serve()
-        response = hub.stream(EnvironBuilder("/a").get_environ(), "a")
+        response = hub.stream(make_environ("/a"), "a")
         hop_by_hop = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
         self.assertFalse(hop_by_hop & {name.lower() for name, _ in response.headers})
         self.assertNotIn("Content-Length", response.headers)
@@ -83,8 +88,8 @@ class PrefaceTest(StreamTest):
     def test_a_response_that_is_never_sent_holds_nothing(self):
         hub = self.serve(max_streams=1)
         for _ in range(3):
-            hub.stream(EnvironBuilder("/a").get_environ(), "a")
-            hub.stream(EnvironBuilder("/a").get_environ(), "a").close()
+            hub.stream(make_environ("/a"), "a")
+            hub.stream(make_environ("/a"), "a").close()
         self.assertEqual(hub.streams, 0)
         self.ready()
 
@@ -99,6 +104,8 @@ class PrefaceTest(StreamTest):
             ("application/json", poll),
             ("application/json, text/event-stream;q=0.5", poll),
             ("text/event-stream, application/json", stream),
+            ("text/event-stream;charset=utf-8", stream),
+            ("application/json; charset=utf-8", poll),
         ):
             with self.subTest(accept=accept):
                 headers = {} if accept is None else {"Accept": accept}
@@ -111,13 +118,13 @@ class PrefaceTest(StreamTest):
 
     def test_requests_of_other_frameworks_and_a_bare_environ_will_do(self):
         hub = self.serve()
-        environ = EnvironBuilder("/a").get_environ()
+        environ = make_environ("/a")
         for web in (environ, mock.Mock(environ=environ, spec=["environ"])):
             self.assertEqual(hub.stream(web, "a").mimetype, "text/event-stream")
 
     def test_a_channel_that_is_none_is_refused(self):
         hub = self.serve()
-        environ = EnvironBuilder("/a").get_environ()
+        environ = make_environ("/a")
         for channels in ((), "", ["a", ""], ["a", 5], "c" * 256):
             with self.subTest(channels=channels):
                 self.assertRaises(InvalidEvent, hub.stream, environ, channels)
@@ -168,7 +175,7 @@ class LiveTest(StreamTest):
 
     def test_events_that_wait_leave_in_one_write(self):
         hub = self.serve()
-        environ = EnvironBuilder("/a").get_environ()
+        environ = make_environ("/a")
         body = hub.stream(environ, "a").response
         self.addCleanup(body.close)
         next(body)
@@ -266,7 +273,7 @@ class ResumeTest(StreamTest):
         with hub.log.transaction() as transaction:
             for number in range(1000):
                 transaction.append("a", str(number))
-        body = hub.stream(EnvironBuilder(f"/?lastEventId={hub.log.epoch}-0").get_environ(), "a").response
+        body = hub.stream(make_environ(f"/?lastEventId={hub.log.epoch}-0"), "a").response
         self.addCleanup(body.close)
         self.assertIn(b"data: 0\n", next(body))
         with hub.log.transaction() as transaction:
@@ -441,6 +448,16 @@ class EndTest(StreamTest):
     def _ended(hub, reason):
         return any(subscriber.ended == reason for subscriber in tuple(hub._pump._members))
 
+    def test_what_may_wait_is_bounded_in_bytes_too(self):
+        with mock.patch("sse_threaded.subscriber.WAITING_BYTES", 100_000):
+            hub = self.serve()
+            body = hub.stream(make_environ("/a"), "a").response
+            self.addCleanup(body.close)
+            next(body)
+            for _ in range(5):
+                hub.publish("a", "x" * 50_000)
+            wait_until(lambda: body._subscriber.ended == "slow", message="the cut")
+
     def test_a_reader_that_stalls_for_good_gives_its_thread_back(self):
         with mock.patch("sse_threaded.pump._GRACE", 0.2):
             hub = self.serve(queue_size=5, heartbeat=None)
@@ -491,6 +508,55 @@ class BrokenLogTest(StreamTest):
                 self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: the log cannot be read")
                 wait_until(lambda: hub.streams == 0)
 
+    def test_who_attaches_while_the_pump_is_found_behind_misses_nothing(self):
+        hub = self.serve(sqlite_url(temporary_directory(self)), retention=Retention(count=1, age=None))
+        living = self.ready()
+        reading, go_on = threading.Event(), threading.Event()
+        read = hub.log.read
+
+        def slow_read(after, **options):
+            if threading.current_thread().name == "sse_threaded pump":
+                reading.set()
+                go_on.wait(10)
+            return read(after, **options)
+
+        with mock.patch.object(hub.log, "read", slow_read):
+            hub.publish("a", "1")
+            self.assertTrue(reading.wait(10))
+            ids = [hub.publish("a", str(number)) for number in range(2, 5)]
+            hub.log.trim()
+            joining = self.ready(last_event_id=ids[-1])
+            go_on.set()
+            living.wait_for_end()
+            ids.append(hub.publish("a", "5"))
+            seen = []
+            try:
+                while ids[-1] not in seen:
+                    seen.append(joining.next_event().last_event_id)
+            except StreamEnded:
+                again = self.connect(last_event_id=joining.last_event_id)
+                seen.append(again.next_event().last_event_id)
+        self.assertEqual(seen, ids[-1:])
+
+    def test_what_another_program_put_into_the_log_is_an_error_and_no_injection(self):
+        directory = temporary_directory(self)
+        hub = self.serve(sqlite_url(directory))
+        client = self.ready()
+        with self.assertLogs("sse_threaded", "ERROR") as logs:
+            with hub.log.transaction() as transaction:
+                insert = "INSERT INTO sse_events (channel, event, data, created) VALUES ('a', ?, 'x', 0)"
+                transaction.connection.execute(insert, ("two\nlines",))
+            hub.log.ring()
+            wait_until(lambda: logs.output, message="the error line")
+            late = self.connect(last_event_id=f"{hub.log.epoch}-0")
+            late.wait_for_end()
+        self.assertIn("delete or mend that row", logs.output[0])
+        self.assertIn(b"come back", late.raw)
+        with hub.log.transaction() as transaction:
+            transaction.connection.execute("DELETE FROM sse_events")
+        event_id = hub.publish("a", "good")
+        self.assertEqual(client.next_event().last_event_id, event_id)
+
     def test_publish_raises_and_health_too(self):
         hub = self.serve()
         with self.break_log(hub, "last_sequence"):
@@ -510,7 +576,7 @@ class BrokenLogTest(StreamTest):
 
     def test_without_a_thread_for_the_pump_the_stream_fails_and_the_next_one_works(self):
         hub = self.serve()
-        environ = EnvironBuilder("/a").get_environ()
+        environ = make_environ("/a")
         body = hub.stream(environ, "a").response
         with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
             self.assertRaises(RuntimeError, next, body)
@@ -525,7 +591,7 @@ class BrokenLogTest(StreamTest):
                 hub = Hub(**settings)
                 self.addCleanup(hub.close)
                 for _ in range(500):
-                    body = hub.stream(EnvironBuilder("/").get_environ(), "a").response
+                    body = hub.stream(make_environ("/"), "a").response
                     next(body)
                     body.close()
                 self.assertLess(len(hub._pump._timers), 150)
@@ -575,7 +641,7 @@ class LongPollTest(StreamTest):
 
     def test_a_bad_wait_is_refused(self):
         self.serve()
-        for wait in ("soon", "-1", "61", "nan", "inf", ""):
+        for wait in ("soon", "-1", "61", "nan", "inf", "", "1_0", "1e1", "%D9%A3"):
             with self.subTest(wait=wait):
                 reply, body = self.poll(f"?wait={wait}")
                 self.assertEqual((reply.status, reply.headers["Content-Type"]), (400, "application/problem+json"))
@@ -653,16 +719,30 @@ class HubTest(unittest.TestCase):
         hub = Hub()
         hub.close()
         hub.close()
-        body = hub.stream(EnvironBuilder("/").get_environ(), "a").response
+        body = hub.stream(make_environ("/"), "a").response
         self.assertIn(b"come back", next(body))
         self.assertRaises(StopIteration, next, body)
         body.close()
         self.assertRaises(HubClosed, hub._pump.admit, body._subscriber)
         self.assertRaises(HubClosed, hub.publish, "a", "x")
 
+    def test_a_server_that_cannot_stream_safely_is_named_once(self):
+        for environ, words in (
+            ({"wsgi.multithread": False}, "one request at a time"),
+            ({"wsgi.multithread": True}, "every thread"),
+        ):
+            with self.subTest(words), Hub() as hub:
+                with self.assertLogs("sse_threaded.hub", "WARNING") as logs:
+                    for _ in range(3):
+                        hub.stream({**EnvironBuilder("/").get_environ(), **environ}, "a")
+                self.assertEqual(len(logs.output), 1)
+                self.assertIn(words, logs.output[0])
+        with Hub(max_streams=5) as hub, self.assertNoLogs("sse_threaded.hub"):
+            hub.stream({**EnvironBuilder("/").get_environ(), "wsgi.multithread": True}, "a")
+
     def test_an_app_may_answer_with_it_as_any_response(self):
         with Hub() as hub:
-            response = hub.stream(EnvironBuilder("/").get_environ(), "a")
+            response = hub.stream(make_environ("/"), "a")
             self.assertIsInstance(response, Response)
             response.set_cookie("seen", "1")
             self.assertIn("Set-Cookie", response.headers)

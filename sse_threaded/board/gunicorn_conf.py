@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sse_threaded.board.settings import DEFAULT_URL, URL, server_number
+from sse_threaded.board.settings import DEFAULT_URL, URL, SettingError, hub_settings, server_number
+from sse_threaded.errors import SSEError
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
+from sse_threaded.log import open_log
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -29,18 +31,26 @@ __all__ = [
     "wsgi_app",
 ]
 
+
+def _number(variable: str, default: int) -> int:
+    try:
+        return server_number(os.environ, variable, default)
+    except SettingError as error:
+        raise SystemExit(f"Cannot start: {error}") from None
+
+
 _url = os.environ.get(URL) or DEFAULT_URL
 
 wsgi_app = "sse_threaded.board:create_app()"
 bind = os.environ.get("SSE_THREADED_BIND") or "127.0.0.1:3000"
 
 # Two, so that one is there while the other restarts. A log in memory is one process's.
-workers = server_number(os.environ, "SSE_THREADED_WORKERS", 1 if _url == "memory://" else 2)
+workers = _number("SSE_THREADED_WORKERS", 1 if _url == "memory://" else 2)
 
 # An open page holds a thread. 64 cost a few megabytes and carry 56 pages a worker; the other 8 are for
 # ordinary requests.
 worker_class = "gthread"
-threads = server_number(os.environ, "SSE_THREADED_THREADS", 64)
+threads = _number("SSE_THREADED_THREADS", 64)
 
 # A worker whose main thread says nothing for so many seconds is killed. Streams are not on that thread, so
 # they neither keep a hung worker alive nor get a healthy one killed.
@@ -54,7 +64,12 @@ control_socket_disable = True
 
 
 def on_starting(server: Arbiter) -> None:
-    """Refuse what would lose events."""
+    """Refuse, in one line, what could not work, and what would lose events."""
+    try:
+        hub_settings(os.environ)
+        open_log(_url).close()
+    except SSEError as error:
+        raise SystemExit(f"Cannot start: {error}") from None
     if _url == "memory://" and server.cfg.workers > 1:
         raise SystemExit(
             f"{URL}=memory:// is one process's log, but there are {server.cfg.workers} workers: "

@@ -55,8 +55,8 @@ def _seconds(text: str) -> float:
 _NUMBERS: dict[str, tuple[str, Callable[[str], int | float], str]] = {
     "SSE_THREADED_MAX_STREAMS": ("max_streams", _count, "a whole number of streams from 1, such as 56"),
     "SSE_THREADED_HEARTBEAT": ("heartbeat", _seconds, "a number of seconds above 0, such as 15"),
-    "SSE_THREADED_LEASE": ("lease", _seconds, "a number of seconds above 0, such as 300"),
-    "SSE_THREADED_QUEUE_SIZE": ("queue_size", _count, "a whole number of events from 1, such as 256"),
+    "SSE_THREADED_LEASE": ("lease", _seconds, "a number of seconds above 0, such as 900"),
+    "SSE_THREADED_QUEUE_SIZE": ("queue_size", _count, "a whole number of events from 1, such as 1000"),
     "SSE_THREADED_RETRY": ("retry", _milliseconds, "a whole number of milliseconds from 0, such as 5000"),
 }
 

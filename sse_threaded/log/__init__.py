@@ -18,12 +18,12 @@ def open_log(url: str, retention: Retention | None = None) -> EventLog:
     :raises LogUnusable: no such scheme, or the log needs a person's help.
     :raises LogUnavailable: the log cannot be opened now.
     """
-    scheme = url.partition(":")[0]
     if url == "memory://":
         return MemoryLog(retention)
-    if scheme == "sqlite" and url.startswith("sqlite:///"):
+    if str(url).startswith("sqlite:///"):
         return SQLiteLog(url, retention)
-    raise LogUnusable(_without_secret(url), "write memory://, sqlite:///file.db or sqlite:////absolute/file.db")
+    forms = "write memory://, sqlite:///file.db or sqlite:////absolute/file.db"
+    raise LogUnusable(_without_secret(str(url)), f"names no log; {forms}")
 
 
 def _without_secret(url: str) -> str:

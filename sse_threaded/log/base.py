@@ -31,6 +31,9 @@ PAGE_CHARACTERS = 256 * 1024  # a page holds one event at least, however long it
 MAX_DATA_CHARACTERS = 1024 * 1024
 MAX_CHANNEL_CHARACTERS = 255
 
+# The type of the event that tells a client to fetch its state anew.
+RESET = "reset"
+
 # <epoch>-<sequence>; 18 digits fit every engine's 64-bit integers.
 _ID = re.compile(r"([a-z]{6})-(0|[1-9][0-9]{0,17})", re.ASCII)
 
@@ -76,8 +79,8 @@ def check_channel(channel: object) -> None:
     :raises InvalidEvent: not text, empty, over 255 characters, or not Unicode.
     """
     if not isinstance(channel, str) or not 0 < len(channel) <= MAX_CHANNEL_CHARACTERS:
-        limit = f"text of 1 to {MAX_CHANNEL_CHARACTERS} characters"
-        raise InvalidEvent("channel", f"must be {limit}, not {str(channel)[:50]!r} ({type(channel).__name__})")
+        found = f"{str(channel)[:50]!r}" if isinstance(channel, str) else type(channel).__name__
+        raise InvalidEvent("channel", f"must be text of 1 to {MAX_CHANNEL_CHARACTERS} characters, not {found}")
     try:
         channel.encode()
     except UnicodeEncodeError:
@@ -92,6 +95,8 @@ def checked(channel: object, data: object, event: object) -> tuple[str, str, str
     check_channel(channel)
     if event is not None:
         check_name(event)
+        if event == RESET:
+            raise InvalidEvent("event", f"{RESET!r} tells clients to fetch their state anew; choose another name")
     text = data_text(data)
     if len(text) > MAX_DATA_CHARACTERS:
         limit = f"over {MAX_DATA_CHARACTERS:,} characters ({len(text):,})"

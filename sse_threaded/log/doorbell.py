@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import threading
 from contextlib import suppress
 
@@ -119,15 +120,22 @@ class Ringer:
         path = os.path.join(self._folder, name)
         try:
             if name not in self._descriptors:
-                self._descriptors[name] = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                if not _is_fifo(path):
+                    return  # not ours, and nothing to write into
+                descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+                self._descriptors[name] = descriptor
+                if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # somebody put it there since
+                    os.close(self._descriptors.pop(name))
+                    return
             os.write(self._descriptors[name], b"\0")
         except OSError as error:
             # EAGAIN: full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
             if error.errno in (errno.ENXIO, errno.EPIPE):
-                with suppress(OSError):
-                    os.unlink(path)
                 if name in self._descriptors:
                     os.close(self._descriptors.pop(name))
+                with suppress(OSError):
+                    if _is_fifo(path):
+                        os.unlink(path)
 
     def close(self) -> None:
         """Close what it opened; idempotent."""
@@ -139,3 +147,7 @@ class Ringer:
         """Begin anew: the lock may have been held by a thread that stayed with the parent."""
         self._lock = threading.Lock()
         self.close()
+
+
+def _is_fifo(path: str) -> bool:
+    return stat.S_ISFIFO(os.lstat(path).st_mode)

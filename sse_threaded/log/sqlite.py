@@ -99,7 +99,8 @@ class SQLiteLog(EventLog):
             transaction = _SQLiteTransaction(self, writer)
             try:
                 yield transaction
-                writer.execute("COMMIT")
+                if writer.in_transaction:  # or the caller has committed
+                    writer.execute("COMMIT")
             except BaseException:
                 # SQLite has rolled back by itself where the disk was full.
                 if writer.in_transaction:

@@ -44,7 +44,7 @@ _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] 
     ("locked", LogUnavailable, f"locked by another writer for over {BUSY_TIMEOUT:g} s; try again or end it"),
     ("disk is full", LogUnavailable, "the disk is full; make room, then try again"),
     ("readonly", LogUnavailable, "read-only for this process; let it write the file and its folder"),
-    ("unable to open", LogUnavailable, "cannot be opened; make its folder, and let this process write there"),
+    ("unable to open", LogUnavailable, "cannot be opened; its folder must be there, and this process write in it"),
     ("disk i/o", LogUnavailable, "the disk failed to read or write; look at the system's log"),
     ("disk image is malformed", LogUnusable, "the file is corrupt; restore it from a backup, or move it away"),
     ("not a database", LogUnusable, "not a SQLite database; name another file, or move this one away"),
@@ -90,7 +90,7 @@ class SQLiteFile:
         """
         with translated(self.url):
             connection = sqlite3.connect(
-                self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                self._file_path(), timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             try:
                 _use_wal(connection, self.url)
@@ -102,6 +102,11 @@ class SQLiteFile:
         if self._identity is None:
             self._identity = self._look()
         return connection
+
+    def _file_path(self) -> str:
+        if os.path.isdir(self.path):
+            raise LogUnusable(self.url, "is a directory; name a file in it")
+        return self.path
 
     def prepare(self) -> str:
         """Make the tables if they are not there; returns the log's epoch.
