@@ -74,6 +74,7 @@ class Pump:
         # The pump's thread's own.
         self._next_read = 0.0
         self._failures = 0
+        self._announced = False  # every stream has been told of the end
 
     # Called by clients' threads.
 
@@ -241,12 +242,16 @@ class Pump:
                     _log.exception("the pump failed; all streams end and begin anew")
                     self._end_all("behind")
                     self._next_read = time.monotonic() + _TICK
-                over = closing and self._end_all("shutdown")
+                if closing:
+                    self._announced = True
+                    over = self._end_all("shutdown")
         finally:
             doorbell.close()
 
     def _turn(self, doorbell: Doorbell) -> None:
         wait = min(self._next_timer(), self._next_read) - time.monotonic()
+        if self._closing and not self._announced:
+            wait = 0.0
         for key, _ in self._selector.select(max(min(wait, _TICK), 0.0)):
             if key.data is not None:
                 self._heard_from(key.data)

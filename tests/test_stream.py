@@ -454,9 +454,10 @@ class EndTest(StreamTest):
             body = hub.stream(make_environ("/a"), "a").response
             self.addCleanup(body.close)
             next(body)
-            for _ in range(5):
-                hub.publish("a", "x" * 50_000)
-            wait_until(lambda: body._subscriber.ended == "slow", message="the cut")
+            wait_until(
+                lambda: hub.publish("a", "x" * 50_000) and body._subscriber.ended == "slow", message="the cut"
+            )
+            self.assertLess(body._subscriber.waiting, 50)
 
     def test_a_reader_that_stalls_for_good_gives_its_thread_back(self):
         with mock.patch("sse_threaded.pump._GRACE", 0.2):
