@@ -77,7 +77,7 @@ class Hub:
     :param lease: the longest life of a stream in seconds, default 900, of which each gets 80 to 100 %;
         the client then reconnects. ``None`` for no bound.
     :param max_streams: how many streams may be open at once in this process; a further one is told to come
-        back. Default ``None``: what the server's hooks set from its threads
+        back; 0 for none, then clients poll. Default ``None``: what the server's hooks set from its threads
         (:mod:`sse_threaded.gunicorn_hooks`), without hooks no bound.
     :param queue_size: how many events may wait for a client before it is cut off, default 1000.
     :raises LogError: the log cannot be opened.
@@ -99,7 +99,7 @@ class Hub:
             ("retry", retry, 0),
             ("heartbeat", heartbeat, 0.01),
             ("lease", lease, 0.01),
-            ("max_streams", max_streams, 1),
+            ("max_streams", max_streams, 0),
             ("queue_size", queue_size, 1),
         ):
             if value is None and name in ("heartbeat", "lease", "max_streams"):

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from sse_threaded.board import create_app
+from sse_threaded.log.base import new_epoch
 from sse_threaded.testing import LiveServer, request
 from tests.browser import before_scripts, chromium, prefer, resize, wait_for
 from tests.support import wait_until
@@ -164,6 +165,12 @@ class PageCase(unittest.TestCase):
         self.enterContext(server)
         return server.url + "/boards/board-1"
 
+    def make_log_anew(self) -> None:
+        """Let clients find that the log's ids are of another epoch, as after a restored backup."""
+        hub = self.app.hub
+        hub.log._epoch = new_epoch()
+        hub._pump._end_all("lease")
+
     def enterContext(self, context: Any) -> Any:  # unittest has it from 3.11 on
         entered = context.__enter__()
         self.addCleanup(context.__exit__, None, None, None)
@@ -276,7 +283,7 @@ class TogetherTest(PageCase):
         page.act("task-5", "move-right")  # its title is in labels and messages too
         page.act("task-5", "delete")
         page.wait("document.querySelector('#notice .message')")
-        self.assertIn(title, page.find("#notice").text)
+        self.assertIn(title[:30], page.find("#notice").text)
         self.assertEqual(page.script("document.querySelectorAll('main img, #messages img, b').length"), 0)
         self.assert_silent_console()
 
@@ -380,7 +387,7 @@ class ConnectionTest(PageCase):
         # A change that no event tells of, as after a restored backup.
         with self.app.hub.log.snapshot():
             self.app._store._memory.execute("UPDATE board_tasks SET title = 'Restored' WHERE number = 1")
-        self.app.hub.publish("board-1", {"reason": "expired"}, event="reset")
+        self.make_log_anew()
         page.wait_shown("list-todo", ["Restored", *page.shown()["list-todo"][1:]])
         page.wait_state("live")
         page.add("list-todo", "After it")
@@ -487,9 +494,9 @@ class ConnectionTest(PageCase):
         # The page itself would be a 404; so it finds out while it is open.
         with self.app.hub.log.snapshot():
             self.app._store._memory.execute("DELETE FROM board_boards")
-        self.app.hub.publish("board-1", {}, event="reset")
+        self.make_log_anew()
         page.wait_state("gone")
-        self.assertIn("There is no such board.", page.find("main").text)
+        self.assertIn("This board is not there any more.", page.find("main").text)
 
 
 class RefusalTest(PageCase):
@@ -497,11 +504,22 @@ class RefusalTest(PageCase):
         page = self.make_page(self.make_server())
         before = page.shown()
         long = "x" * 201
+        unbound = "document.querySelectorAll('input').forEach(input => input.removeAttribute('maxlength'))"
+        page.browser.execute_script(unbound)
         page.add("list-todo", long)
         page.wait("document.querySelector('#alert .message')")
         self.assertIn("201 characters; shorten it to 200.", page.find("#alert").text)
         self.assertEqual(page.script("document.querySelector('#list-todo .add input').value"), long)
         self.assertEqual(page.shown(), before)
+
+    def test_a_long_title_neither_fits_into_the_field_nor_fills_the_screen(self) -> None:
+        page = self.make_page(self.make_server())
+        page.add("list-todo", "y" * 300)
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+        self.assertEqual(page.shown()["list-todo"][-1], "y" * 200)
+        page.act("task-5", "delete")
+        page.wait("document.querySelector('#notice .message')")
+        self.assertLess(len(page.find("#notice p").text), 60)
 
     def test_a_task_that_another_has_deleted(self) -> None:
         page = self.make_page(self.make_server())

@@ -290,7 +290,6 @@ class BadInputTest(RoutesCase):
             ("DELETE", f"{TASKS}/task-18446744073709551617", None),
             ("GET", f"{TASKS}/task-9", None),
             ("GET", "/nothing", None),
-            ("GET", "/boards/board-1/", None),
             ("GET", "//boards/board-1", None),
         ):
             with self.subTest(method=method, path=path):
@@ -439,3 +438,21 @@ class SettingsTest(unittest.TestCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class AddressTest(RoutesCase):
+    def test_a_wrong_address_is_a_page_for_people_and_a_problem_for_programs(self) -> None:
+        browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+        for path in ("/boards/board-99", "/nowhere"):
+            with self.subTest(path):
+                page = self.client.get(path, headers=browser)
+                self.assertEqual((page.status_code, page.mimetype), (404, "text/html"))
+                self.assertIn('<a href="/boards/board-1">', page.get_data(as_text=True))
+                self.assertIn("default-src 'none'", page.headers["Content-Security-Policy"])
+                for accept in ("*/*", "application/json", "text/event-stream"):
+                    self.assert_problem(self.client.get(path, headers={"Accept": accept}), 404)
+                self.assert_problem(self.client.delete(path, headers=browser), 405 if "board" in path else 404)
+
+    def test_a_slash_too_many_leads_to_the_board(self) -> None:
+        response = self.client.get("/boards/board-1/")
+        self.assertEqual((response.status_code, response.location), (308, "/boards/board-1"))

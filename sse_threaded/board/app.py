@@ -6,13 +6,15 @@ which is made for that. Every error is ``application/problem+json`` (RFC 9457).
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
@@ -41,6 +43,7 @@ _ROUTES = Map(
         Rule("/static/<name>", endpoint="asset", methods=["GET"]),
         Rule("/boards", endpoint="create_board", methods=["POST"]),
         Rule("/boards/<board>", endpoint="board", methods=["GET"]),
+        Rule("/boards/<board>/", redirect_to="/boards/<board>", methods=["GET"]),
         Rule("/boards/<board>/events", endpoint="events", methods=["GET"]),
         Rule("/boards/<board>/tasks", endpoint="create_task", methods=["POST"]),
         Rule("/boards/<board>/tasks/<task>", endpoint="task", methods=["GET"]),
@@ -94,12 +97,14 @@ class BoardApp:
             endpoint, values = _match(request)
             response: Response = getattr(self, f"_on_{endpoint}")(request, **values)
         except Unknown as error:
-            response = _unknown(error)
+            response = self._for_people(request, _unknown(error))
+        except RequestRedirect as error:
+            response = redirect(urlsplit(error.new_url).path, 308)
         except MethodNotAllowed as error:
             allowed = ", ".join(sorted(error.valid_methods or ()))
             response = problem(405, f"{request.method} does nothing here; use {allowed}.", {"Allow": allowed})
         except HTTPException as error:
-            response = problem(error.code or 500, error.description or "")
+            response = self._for_people(request, problem(error.code or 500, error.description or ""))
         except (LogUnavailable, HubClosed) as error:
             _log.warning("%s %s: %s", request.method, request.path, error)
             response = problem(
@@ -109,6 +114,15 @@ class BoardApp:
             _log.exception("%s %s failed", request.method, request.path)
             response = problem(500, "The server failed and has logged why; tell whoever runs it if it stays so.")
         return response
+
+    def _for_people(self, request: BoardRequest, response: Response) -> Response:
+        # A browser that was sent to an address asks for text/html by name; programs do not.
+        wants_page = request.method in ("GET", "HEAD") and request.accept_mimetypes["text/html"] == 1
+        if response.status_code != 404 or not wants_page or "text/html" not in request.headers["Accept"]:
+            return response
+        page = self._assets.missing(json.loads(response.get_data())["detail"])
+        page.vary.add("Accept")
+        return page
 
     def _on_home(self, request: BoardRequest) -> Response:
         return redirect("/boards/board-1")

@@ -6,6 +6,7 @@ import hashlib
 from importlib.resources import files
 from pathlib import PurePosixPath
 
+from markupsafe import escape
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Request, Response
 
@@ -31,6 +32,17 @@ _POLICY = "; ".join(
     )
 )
 
+_MISSING = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Not found</title>
+<link rel="icon" href="/static/favicon.svg">
+<link rel="stylesheet" href="/static/board.css">
+<main><p class="waiting">{} <a href="/boards/board-1">Go to the first board</a></p></main>
+</html>
+"""
+
 
 class Assets:
     """The package's own files by name: ``page.html`` and what is in ``static``."""
@@ -39,6 +51,16 @@ class Assets:
         here = files(__package__ or __name__)
         found = [here / "page.html", *(here / "static").iterdir()]
         self._files = {item.name: item.read_bytes() for item in found if _suffix(item.name) in _TYPES}
+
+    def missing(self, detail: str) -> Response:
+        """A page that says what is not there, for people in a browser; everybody else gets a problem.
+
+        :param detail: the sentence.
+        """
+        response = Response(_MISSING.format(escape(detail)), 404, content_type=_TYPES[".html"])
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     def answer(self, request: Request, name: str) -> Response:
         """The file, or 304 when the client has it (RFC 9110, section 13).

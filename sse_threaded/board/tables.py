@@ -33,7 +33,7 @@ FIRST_BOARD = "Live task board"
 FIRST_TASKS = (
     ("Open this board in a second window, side by side", "list-todo"),
     ("Add a task here and see it arrive there", "list-todo"),
-    ("Drag a card, or press Shift and an arrow key", "list-doing"),
+    ("Drag a card, or use its arrows", "list-doing"),
     ("Start the server", "list-done"),
 )
 

@@ -74,10 +74,10 @@ function parsed(data) {
 
 function spoken({ type, task }, before) {
   const list = ({ listId }) => state.lists.find(({ id }) => id === listId)?.title ?? "";
-  if (type === "task_created") return `“${task.title}” was added to ${list(state.task(task.id) ?? {})}.`;
+  if (type === "task_created") return `${quoted(task.title)} was added to ${list(state.task(task.id) ?? {})}.`;
   if (!before) return "";
   if (type === "task_moved") return `“${before.title}” was moved to ${list(task)}.`;
-  if (type === "task_renamed") return `“${before.title}” was renamed to “${task.title}”.`;
+  if (type === "task_renamed") return `“${before.title}” was renamed to ${quoted(task.title)}.`;
   if (type === "task_deleted") return `“${before.title}” was deleted.`;
   return "";
 }
@@ -118,15 +118,15 @@ async function send(method, url, body) {
   throw new Error(detail ?? `The server answered ${response.status}; try again later.`);
 }
 
-async function add(listId, title) {
+async function add(listId, title, done = "Added") {
   try {
     const own = { kind: "add", listId, title };
     await change(own, "POST", tasksUrl, { title, listId });
     view.reveal(own.id);
-    status.announce(`Added “${title}”.`);
+    status.announce(`${done} ${quoted(title)}.`);
   } catch (error) {
     const again = { label: "Try again", run: () => add(listId, title) };
-    status.fail(`“${title}” was not added. ${error.message}`, view.returnTitle(listId, title) ? null : again);
+    status.fail(`${quoted(title)} was not added. ${error.message}`, view.returnTitle(listId, title) ? null : again);
   }
 }
 
@@ -138,7 +138,7 @@ async function move(id, listId) {
   try {
     await change({ kind: "move", id, listId }, "PATCH", `${tasksUrl}/${id}`, { listId });
   } catch (error) {
-    status.fail(`“${task.title}” was not moved. ${error.message}`, { label: "Try again", run: () => move(id, listId) });
+    status.fail(`${quoted(task.title)} was not moved. ${error.message}`, { label: "Try again", run: () => move(id, listId) });
   }
 }
 
@@ -149,7 +149,7 @@ async function rename(id, title) {
     await change({ kind: "rename", id, title }, "PATCH", `${tasksUrl}/${id}`, { title });
   } catch (error) {
     const offer = { label: "Edit again", run: () => view.edit(id, title) };
-    status.fail(`“${task.title}” was not renamed. ${error.message}`, offer);
+    status.fail(`${quoted(task.title)} was not renamed. ${error.message}`, offer);
   }
 }
 
@@ -159,9 +159,9 @@ async function remove(id) {
   try {
     await change({ kind: "delete", id }, "DELETE", `${tasksUrl}/${id}`);
     // Ids are not given twice: what comes back is a new task of the same title.
-    status.notify(`Deleted “${task.title}”.`, { label: "Undo", run: () => add(task.listId, task.title) });
+    status.notify(`Deleted ${quoted(task.title)}.`, { label: "Undo", run: () => add(task.listId, task.title, "Restored") });
   } catch (error) {
-    status.fail(`“${task.title}” was not deleted. ${error.message}`, { label: "Try again", run: () => remove(id) });
+    status.fail(`${quoted(task.title)} was not deleted. ${error.message}`, { label: "Try again", run: () => remove(id) });
   }
 }
 
@@ -179,3 +179,9 @@ addEventListener("pageshow", (event) => event.persisted && connection.resume());
 addEventListener("online", () => connection.tryNow());
 connection.resume();
 looked();
+
+// A title as messages have it: they must not grow with it.
+function quoted(title) {
+  const letters = [...title];
+  return `“${letters.length > 40 ? `${letters.slice(0, 39).join("").trimEnd()}…` : title}”`;
+}

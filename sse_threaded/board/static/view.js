@@ -105,6 +105,7 @@ export class View {
       // Left as it was, it does not take back what another has written meanwhile.
       if (save && title && title !== old) this.#do.rename(id, title);
     };
+    field.maxLength = 200;
     field.addEventListener("input", fit);
     // When the whole window loses the focus, the field is still the active element: not done yet.
     field.addEventListener("blur", () => document.activeElement !== field && leave(true));
