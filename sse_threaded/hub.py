@@ -25,11 +25,12 @@ from .limits import Budget, Pace
 from .log import EventLog, Retention, open_log
 from .log.base import check_channel
 from .longpoll import long_poll
+from .parked import ENVIRON_KEY
 from .problem import problem
 from .pump import Pump
+from .queued import Queued
 from .replay import Cursor
-from .stream import EventStream
-from .subscriber import Subscriber
+from .stream import EventStream, Seat
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ RETRY = 5000
 # For the hubs that are not given a limit of their own; a server's hooks set it from the size of its pool.
 process_budget = Budget()
 
+# The same for streams that hold no thread but a connection.
+parking_budget = Budget()
 _GTHREAD = "gunicorn -k gthread --threads 64"
 
 # Every hub of the process, for fork and for shutdown. A list, not a WeakSet: copying it is one step of the
@@ -115,7 +118,8 @@ class Hub:
         self._queue_size = queue_size
         self._pace = Pace(retry, heartbeat, lease)
         self._budget = process_budget if max_streams is None else Budget(max_streams)
-        self._pump = Pump(self.log, self._pace, self._budget, _process_ends)
+        self._parking = parking_budget if max_streams is None else self._budget
+        self._pump = Pump(self.log, self._pace, self._budget, self._parking, _process_ends)
         self._closed = False
         self._warned = False
         _hubs.append(weakref.ref(self, _hubs.remove))
@@ -129,9 +133,15 @@ class Hub:
         return self._pump.members
 
     @property
+    def own_limit(self) -> int | None:
+        """The ``max_streams`` it was made with."""
+        return None if self._budget is process_budget else self._budget.limit
+
+    @property
     def max_streams(self) -> int | None:
         """How many there may be; ``None`` for no bound."""
-        return self._budget.limit
+        limits = [budget.limit for budget in (self._budget, self._parking) if budget.limit is not None]
+        return max(limits, default=None)
 
     def publish(self, channel: str, data: object, event: str | None = None) -> str:
         """Append an event to the log, for all who subscribe to ``channel``; returns its id.
@@ -163,7 +173,8 @@ class Hub:
             raise InvalidEvent("channel", "name at least one to subscribe to")
         for name in names:
             check_channel(name)
-        web = Request(request if isinstance(request, dict) else request.environ)
+        environ = request if isinstance(request, dict) else request.environ
+        web = Request(environ, populate_request=False)  # the environ's request stays the app's
         if web.method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
         kind = _best_kind(web)
@@ -186,8 +197,9 @@ class Hub:
             cursor = Cursor(self.log, names, _last_event_id(web))
         except LogError:
             cursor = None
-        subscriber = Subscriber(names, self._queue_size, _connection(web.environ))
-        body = EventStream(self._pump, self._pace, subscriber, cursor)
+        seat = Seat(names, self._queue_size, _connection(web.environ))
+        space = web.environ.get(ENVIRON_KEY)
+        body = EventStream(self._pump, self._pace, seat, cursor, space)
         return Response(body, content_type=CONTENT_TYPE, direct_passthrough=True)
 
     def _warn_once(self, environ: Mapping[str, Any]) -> None:
@@ -206,7 +218,7 @@ class Hub:
     def _long_poll(self, web: Request, names: tuple[str, ...]) -> Response:
         if web.method == "HEAD":
             return Response(iter(()), content_type="application/json", direct_passthrough=True)
-        subscriber = Subscriber(names, self._queue_size, _connection(web.environ), beats=False)
+        subscriber = Queued(names, self._queue_size, _connection(web.environ), beats=False)
         return long_poll(self._pump, self.log, web, subscriber, _last_event_id(web))
 
     def health(self) -> dict[str, Any]:
@@ -301,6 +313,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     process_budget.after_fork_in_child()
+    parking_budget.after_fork_in_child()
     _after_fork(in_child=True)
 
 

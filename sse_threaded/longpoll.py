@@ -13,8 +13,8 @@ from .limits import Overloaded
 from .log import EventLog, Record
 from .problem import problem
 from .pump import Pump
+from .queued import Queued
 from .replay import Cursor
-from .subscriber import Subscriber
 
 # Seconds: proxies and browsers cut requests that stay silent for much longer.
 DEFAULT_WAIT = 25.0
@@ -24,7 +24,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def long_poll(
-    pump: Pump, log: EventLog, request: Request, subscriber: Subscriber, last_event_id: str | None
+    pump: Pump, log: EventLog, request: Request, subscriber: Queued, last_event_id: str | None
 ) -> Response:
     """Answer with what came after ``last_event_id``: at once if there is any, else when something comes.
 
@@ -72,7 +72,7 @@ def _wait(request: Request) -> float:
     return float(wait)
 
 
-def _await(pump: Pump, subscriber: Subscriber, cursor: Cursor, deadline: float) -> list[Record]:
+def _await(pump: Pump, subscriber: Queued, cursor: Cursor, deadline: float) -> list[Record]:
     upto = pump.attach(subscriber, cursor.after)
     page = cursor.read(upto)
     # The queue only says that something came; what it is, the log says.

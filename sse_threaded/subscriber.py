@@ -1,14 +1,17 @@
-"""One client's bounded queue of ready-made frames, between the pump and the thread that writes to the client.
+"""What the hub knows of one client, however its bytes get to it.
 
-The pump's thread puts and ends; the client's thread takes. Neither ever waits for the other's network.
+Two kinds follow: :class:`~sse_threaded.queued.Queued`, whose thread takes frames from a queue and writes them, and
+:class:`~sse_threaded.parked.Parked`, whose socket the pump writes to.
 """
 
 from __future__ import annotations
 
 import queue
 import socket
-import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from .frame import Frame
 
 # Frames that wait are joined into one write of at most about this many bytes: one system call and one chunk
 # for a burst, without a copy that grows with the queue.
@@ -17,111 +20,84 @@ WRITE_BYTES = 64 * 1024
 # A client for which more than this waits is too slow, however few events they are.
 WAITING_BYTES = 8 * 1024 * 1024
 
-_END = b""  # no frame is empty, so an empty one can mark the end
 
-
-class Subscriber:
-    """What the hub knows of one client.
+class Subscriber(ABC):
+    """One client.
 
     :param channels: what it wants.
-    :param size: how many frames may wait before it counts as too slow.
+    :param size: how many events may wait before it counts as too slow.
     :param connection: the client's socket, where the server shows it: watched for a hang-up, and cut when
-        its thread is stuck in a send. ``None``, the default, for neither.
-    :param beats: whether it wants heartbeats.
+        it does not take what is sent. ``None`` for neither.
 
     :ivar after: events up to this number it has already, by replay; they are not put again.
-    :ivar ended: why its stream is to end (``"lease"``, ``"slow"``, ``"gone"``, ``"shutdown"``, ``"behind"``),
-        ``None`` while it goes on.
+    :ivar ended: why its stream is to end (``"lease"``, ``"slow"``, ``"gone"``, ``"shutdown"``, ``"behind"``,
+        ``"unavailable"``), ``None`` while it goes on.
     :ivar deadline: when its lease ends (monotonic); once it has ended, when its connection is cut.
+    :ivar talks: it has sent something behind its request, so a hang-up cannot be told any more.
+    :ivar closed: it has been let go of, and so has its socket.
     """
 
     __slots__ = (
+        "_put",
         "_put_bytes",
-        "_queue",
+        "_taken",
         "_taken_bytes",
         "after",
-        "beats",
         "channels",
         "closed",
         "connection",
         "deadline",
         "ended",
-        "farewell",
+        "size",
+        "talks",
     )
 
-    def __init__(
-        self,
-        channels: Sequence[str],
-        size: int,
-        connection: socket.socket | None = None,
-        beats: bool = True,
-    ) -> None:
-        self.channels = tuple(dict.fromkeys(channels))
+    def __init__(self, channels: Iterable[str], size: int, connection: socket.socket | None) -> None:
+        self.channels = tuple(sorted(set(channels)))
+        self.size = size
         self.connection = connection
-        self.beats = beats
         self.after = 0
         self.ended: str | None = None
-        self.farewell = b""
-        self.closed = False  # its thread has let go of it and of its socket
         self.deadline = float("inf")
-        self._queue: queue.Queue[bytes] = queue.Queue(size)
-        # Counted up by the pump's thread alone, and by the client's thread alone.
-        self._put_bytes = 0
-        self._taken_bytes = 0
+        self.talks = False
+        self.closed = False
+        # Events and bytes put, counted by the pump's thread alone, and taken, by who writes them alone.
+        self._put = self._put_bytes = 0
+        self._taken = self._taken_bytes = 0
 
     @property
     def waiting(self) -> int:
-        """Frames in the queue."""
-        return self._queue.qsize()
+        """Events that wait to be written."""
+        return self._put - self._taken
 
-    def put(self, sequence: int, wire: bytes) -> None:
-        """Give it an event, unless replay did; the pump's thread.
+    def _count(self, frame: Frame) -> None:
+        # A client for which nothing waits is not too slow, however many these are.
+        waiting = self._put - self._taken
+        if waiting and waiting + frame.count > self.size:
+            raise queue.Full
+        if self._put_bytes - self._taken_bytes > WAITING_BYTES:
+            raise queue.Full
+        self._put += frame.count
+        self._put_bytes += len(frame.wire)
+
+    @abstractmethod
+    def put(self, frame: Frame) -> bool:
+        """Give it some events; returns whether the pump has to look after it. The pump's thread.
 
         :raises queue.Full: it is too slow.
         """
-        if sequence > self.after:
-            if self._put_bytes - self._taken_bytes > WAITING_BYTES:
-                raise queue.Full
-            self._queue.put_nowait(wire)
-            self._put_bytes += len(wire)
 
-    def put_heartbeat(self, wire: bytes) -> None:
-        """Give it a heartbeat, unless something else is on its way; the pump's thread."""
-        if self.beats and self._queue.empty():
-            self._queue.put_nowait(wire)
-            self._put_bytes += len(wire)
+    @abstractmethod
+    def put_heartbeat(self, frame: Frame) -> bool:
+        """Give it a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
 
+    @abstractmethod
     def end(self, reason: str, farewell: bytes) -> None:
-        """Let its stream end with these last bytes; any thread, the first one counts."""
-        if self.ended is None:
-            self.farewell = farewell
-            self.ended = reason
-            try:
-                self._queue.put_nowait(_END)
-            except queue.Full:
-                pass  # then nobody waits for it: its thread looks at `ended` after each take
+        """Let its stream end with these last bytes; the first reason counts. With the members' lock held."""
 
-    def take(self, deadline: float | None = None) -> bytes:
-        """Wait for frames and take those that are there, joined; empty at the end or at the deadline.
-
-        :param deadline: by the monotonic clock; ``None``, the default, for none.
-        """
-        if self.ended == "slow":  # what waits is a part of what it missed; replay will bring it all
-            return b""
-        frames: list[bytes] = []
-        size = 0
-        try:
-            if self.ended is None:
-                timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-                frames.append(self._queue.get(timeout=timeout))
-                size = len(frames[0])
-            while size < WRITE_BYTES and (not frames or frames[-1] is not _END):
-                frames.append(self._queue.get_nowait())
-                size += len(frames[-1])
-        except queue.Empty:
-            pass
-        self._taken_bytes += size
-        return b"".join(frames)
+    @abstractmethod
+    def lose_connection(self) -> None:
+        """Its socket cannot be watched. With the members' lock held."""
 
     def sever(self) -> None:
         """Cut its connection, so that a thread stuck in a send to it comes free."""

@@ -52,9 +52,14 @@ class ReadmeTest(unittest.TestCase):
         if flask is None:
             missing("flask (pip install flask)")
         directory = temporary_directory(self)
-        app, config = blocks("python")[:2]
+        app, *configs = blocks("python")[:3]
         (directory / "shop.py").write_text(app)
-        (directory / "gunicorn.conf.py").write_text(config)
+        for config in configs:
+            with self.subTest(config=config):
+                (directory / "gunicorn.conf.py").write_text(config)
+                self.exercise(directory)
+
+    def exercise(self, directory):
         with (
             GunicornServer("shop:app", config=directory / "gunicorn.conf.py", cwd=directory) as server,
             EventStreamClient(server.url + "/orders/events") as client,
@@ -70,7 +75,7 @@ class ReadmeTest(unittest.TestCase):
         if django is None or bottle is None:
             missing("django and bottle (pip install django bottle)")
         django.conf.settings.configure()
-        _, over_django, over_bottle = blocks("python")[2].splitlines()
+        _, over_django, over_bottle = blocks("python")[3].splitlines()
         with Hub() as hub:
             for line, names in (
                 (over_django, {"StreamingHttpResponse": django.http.StreamingHttpResponse}),
@@ -86,7 +91,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_rows_and_event_and_the_snapshot(self):
         directory = temporary_directory(self)
-        write, read = blocks("python")[3:5]
+        write, read = blocks("python")[4:6]
         with closing(sqlite3.connect(directory / "log.db")) as mine:
             mine.execute("CREATE TABLE orders (item)")
         with Hub(sqlite_url(directory)) as hub:

@@ -12,6 +12,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 from sse_threaded import Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
+from sse_threaded.queued import Queued
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
@@ -166,7 +167,7 @@ class LiveTest(StreamTest):
     def test_each_events_bytes_are_made_once(self):
         hub = self.serve()
         clients = [self.ready() for _ in range(8)]
-        with mock.patch("sse_threaded.pump.encode", wraps=replay.encode) as encode:
+        with mock.patch("sse_threaded.fanout.encode", wraps=replay.encode) as encode:
             for number in range(5):
                 hub.publish("a", str(number))
             for client in clients:
@@ -446,7 +447,7 @@ class EndTest(StreamTest):
 
     @staticmethod
     def _ended(hub, reason):
-        return any(subscriber.ended == reason for subscriber in tuple(hub._pump._members))
+        return any(subscriber.ended == reason for subscriber in tuple(hub._pump._members.all))
 
     def test_what_may_wait_is_bounded_in_bytes_too(self):
         with mock.patch("sse_threaded.subscriber.WAITING_BYTES", 100_000):
@@ -460,10 +461,10 @@ class EndTest(StreamTest):
             self.assertLess(body._subscriber.waiting, 50)
 
     def test_a_reader_that_stalls_for_good_gives_its_thread_back(self):
-        with mock.patch("sse_threaded.pump._GRACE", 0.2):
+        with mock.patch("sse_threaded.members._GRACE", 0.2):
             hub = self.serve(queue_size=5, heartbeat=None)
             self.ready(receive_buffer=4096)
-            (subscriber,) = hub._pump._members
+            (subscriber,) = hub._pump._members.all
             with self.assertLogs("sse_threaded.pump", "INFO") as logs:
                 # Event by event until its thread is stuck in a send and takes no more, then some to wait.
                 stuck = False
@@ -567,7 +568,7 @@ class BrokenLogTest(StreamTest):
     def test_a_defect_in_the_pump_ends_streams_instead_of_hanging_them(self):
         hub = self.serve()
         client = self.ready()
-        defect = mock.patch("sse_threaded.pump.encode", side_effect=RuntimeError("defect"))
+        defect = mock.patch("sse_threaded.fanout.encode", side_effect=RuntimeError("defect"))
         with self.assertLogs("sse_threaded.pump", "ERROR"), defect:
             hub.publish("a", "x")
             client.wait_for_end()
@@ -595,8 +596,8 @@ class BrokenLogTest(StreamTest):
                     body = hub.stream(make_environ("/"), "a").response
                     next(body)
                     body.close()
-                self.assertLess(len(hub._pump._timers), 150)
-                self.assertEqual((hub.streams, hub._pump._channels), (0, {}))
+                self.assertLess(len(hub._pump._members.timers), 150)
+                self.assertEqual((hub.streams, hub._pump._members.fanout._audiences), (0, {}))
 
 
 class LongPollTest(StreamTest):
@@ -724,7 +725,7 @@ class HubTest(unittest.TestCase):
         self.assertIn(b"come back", next(body))
         self.assertRaises(StopIteration, next, body)
         body.close()
-        self.assertRaises(HubClosed, hub._pump.admit, body._subscriber)
+        self.assertRaises(HubClosed, hub._pump.admit, Queued(["a"], 1))
         self.assertRaises(HubClosed, hub.publish, "a", "x")
 
     def test_a_server_that_cannot_stream_safely_is_named_once(self):

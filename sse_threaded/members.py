@@ -1,0 +1,111 @@
+"""Who is subscribed in this process, and what is to happen to each: fan-out, timers, watched sockets.
+
+Threads of clients and the pump's thread share it, under its lock; the methods that want the lock held say so.
+"""
+
+from __future__ import annotations
+
+import random
+import selectors
+import threading
+import time
+from collections import deque
+
+from .fanout import Fanout
+from .limits import Pace
+from .log import EventLog
+from .subscriber import Subscriber
+from .timers import NEVER, Timers
+
+# Seconds a stream that was told to end may take, before its connection is cut: its thread is stuck in a send.
+_GRACE = 5.0
+_SHUTDOWN_GRACE = 0.5
+
+
+class Members:
+    """The subscribers of one process.
+
+    :param log: knows the ids.
+    :param pace: the times of a stream.
+
+    :ivar position: the newest event that has been handed out.
+    :ivar touched: subscribers with something left to send, or nothing more to do; the pump's thread looks
+        after them.
+    """
+
+    def __init__(self, log: EventLog, pace: Pace) -> None:
+        self._pace = pace
+        # Guards all that is here but the selector, which lets one thread register while another waits (epoll
+        # and kqueue do), and touched, a deque that many may append to.
+        self.lock = threading.Lock()
+        self.all: set[Subscriber] = set()
+        self.fanout = Fanout(log)
+        self.timers = Timers()
+        self.position = 0
+        self.selector = selectors.DefaultSelector()
+        self.touched: deque[Subscriber] = deque()
+
+    # With the lock held.
+
+    def take_in(self, subscriber: Subscriber) -> None:
+        """Let it count, have heartbeats, a lease and an eye on its socket; but no events yet."""
+        now = time.monotonic()
+        if self._pace.lease is not None:
+            subscriber.deadline = now + self._pace.lease * random.uniform(0.8, 1.0)
+        # The first beat at a random time, so that beats are spread over their period.
+        beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
+        self.set_timer(subscriber, now + beat * random.uniform(0.5, 1.0))
+        self.all.add(subscriber)
+        self.watch(subscriber)
+
+    def attach(self, subscriber: Subscriber, after: int) -> int:
+        """Let it have all events from here on, but not those up to ``after``; returns the position."""
+        subscriber.after = after
+        if subscriber.ended is None:
+            self.fanout.add(subscriber, self.position)
+        return self.position
+
+    def end(self, subscriber: Subscriber, reason: str) -> None:
+        """Tell it to end, and see later whether it did."""
+        self.fanout.remove(subscriber)
+        subscriber.end(reason, self._pace.farewell(reason))
+        subscriber.deadline = time.monotonic() + (_SHUTDOWN_GRACE if reason == "shutdown" else _GRACE)
+        self.set_timer(subscriber, subscriber.deadline)
+        self.touched.append(subscriber)
+
+    def end_all(self, reason: str) -> None:
+        """Tell all to end that were not told yet."""
+        for subscriber in tuple(self.all):
+            if subscriber.ended is None:
+                self.end(subscriber, reason)
+
+    def let_go(self, subscriber: Subscriber) -> None:
+        """Forget it."""
+        subscriber.closed = True
+        self.all.remove(subscriber)
+        self.fanout.remove(subscriber)
+        self.unwatch(subscriber)
+        self.timers.shrink(len(self.all))
+
+    def set_timer(self, subscriber: Subscriber, when: float) -> None:
+        """Look at it at ``when``, or when its deadline comes."""
+        self.timers.add(min(when, subscriber.deadline), subscriber)
+
+    # With or without it.
+
+    def watch(self, subscriber: Subscriber, events: int = selectors.EVENT_READ) -> None:
+        """Wait for something to happen to its socket."""
+        if subscriber.connection is not None and events:
+            try:
+                self.selector.register(subscriber.connection, events, subscriber)
+            except (KeyError, ValueError, OSError):
+                subscriber.lose_connection()  # closed meanwhile, or nothing that can be waited for
+                self.touched.append(subscriber)
+
+    def unwatch(self, subscriber: Subscriber) -> None:
+        """Wait no more."""
+        if subscriber.connection is not None:
+            try:
+                self.selector.unregister(subscriber.connection)
+            except (KeyError, ValueError):
+                pass  # it was not waited for

@@ -1,0 +1,170 @@
+"""A client whose socket the pump writes to itself, so that no thread is held by it.
+
+Everything here is called on the pump's thread, but the constructor.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .frame import LAST_CHUNK, Frame
+from .replay import Cursor
+from .subscriber import WRITE_BYTES, Subscriber
+
+# The key of the WSGI environ under which a server that can park puts a Space.
+ENVIRON_KEY = "sse_threaded.parking"
+
+
+class Space:
+    """Where a stream announces itself to a server that can park it.
+
+    An object and not a key of its own, as a middleware may have copied the environ; and not the type of the
+    response's iterable, as middleware wraps that.
+
+    :ivar stream: the :class:`~sse_threaded.stream.EventStream` that answers this request, if one does.
+    """
+
+    __slots__ = ("stream",)
+
+    def __init__(self) -> None:
+        self.stream: Any = None
+
+
+class Parked(Subscriber):
+    """A subscriber without a thread: what the socket takes at once is sent at once, the rest waits here.
+
+    :param channels: what it wants.
+    :param size: how many events may wait before it counts as too slow.
+    :param connection: its socket, which nobody else uses until ``finished`` is called.
+    :param chunked: whether the body is sent in chunks (RFC 9112, section 7.1), as the response's head said.
+    :param cursor: where it is; what comes before the pump's position is replayed.
+    :param finished: called once, on the pump's thread, when the last byte was sent or there is nobody to send
+        it to.
+
+    :ivar sent: bytes of the body that were sent, without the framing.
+    :ivar complete: the body was ended as HTTP says.
+    """
+
+    __slots__ = ("_chunked", "_pending", "complete", "cursor", "finished", "lost", "sent", "waits")
+
+    connection: socket.socket
+
+    def __init__(
+        self,
+        channels: Iterable[str],
+        size: int,
+        connection: socket.socket,
+        *,
+        chunked: bool,
+        cursor: Cursor,
+        finished: Callable[[], None],
+    ) -> None:
+        super().__init__(channels, size, connection)
+        self._chunked = chunked
+        # What the socket would not take: views of the rest, and what each is worth when it is gone.
+        self._pending: deque[tuple[memoryview, Frame]] = deque()
+        self.cursor: Cursor | None = cursor
+        self.waits = False  # the pump waits for its socket to be writable
+        self.finished = finished
+        self.sent = 0
+        self.complete = False
+        self.lost = False
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the socket must be writable before more can be sent."""
+        return bool(self._pending)
+
+    def put(self, frame: Frame) -> bool:
+        """Send some events, or keep what the socket does not take. See :class:`Subscriber`."""
+        data = frame.chunk if self._chunked else frame.wire
+        if not self._pending:
+            try:
+                sent = self.connection.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.lost = True
+                return True
+            if sent == len(data):
+                self.sent += len(frame.wire)
+                return False
+            self._count(frame)
+            self._pending.append((memoryview(data)[sent:], frame))
+        else:
+            if self.ended is None:  # the end always finds room
+                self._count(frame)
+            self._pending.append((memoryview(data), frame))
+        return True
+
+    def put_heartbeat(self, frame: Frame) -> bool:
+        """Send a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
+        return not self._pending and self.put(frame)
+
+    def end(self, reason: str, farewell: bytes) -> None:
+        """Send the last bytes after what waits; the first reason counts."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        self.cursor = None
+        if reason == "gone":
+            self.lost = True
+        if reason == "slow":
+            # Of what waits only the frame that has begun is sent to its end, or the framing would break.
+            while len(self._pending) > 1:
+                self._pending.pop()
+        if self.lost:
+            self._pending.clear()
+            return
+        self.put(Frame(farewell, 0))
+        if self._chunked and not self.lost:
+            self.put(LAST_CHUNK)
+
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+        while self._pending and not self.lost:
+            batch: list[memoryview] = []
+            size = 0
+            for data, _ in self._pending:
+                batch.append(data)
+                size += len(data)
+                if size >= WRITE_BYTES:
+                    break
+            try:
+                sent = self.connection.send(batch[0] if len(batch) == 1 else b"".join(batch))
+            except BlockingIOError:
+                return
+            except OSError:
+                self.lost = True
+                self._pending.clear()
+                return
+            short = sent < size
+            while sent:
+                data, frame = self._pending.popleft()
+                if sent < len(data):
+                    self._pending.appendleft((data[sent:], frame))
+                    break
+                sent -= len(data)
+                self.sent += len(frame.wire)
+                self._taken += frame.count
+                self._taken_bytes += len(frame.wire)
+            if short:
+                return
+
+    def lose_connection(self) -> None:
+        """Its socket is gone."""
+        self.lost = True
+
+    def sever(self) -> None:
+        """Cut its connection; what waits is lost."""
+        self.lost = self.lost or bool(self._pending)
+        self._pending.clear()
+        super().sever()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to send."""
+        return self.lost or (self.ended is not None and not self._pending)

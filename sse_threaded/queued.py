@@ -1,0 +1,98 @@
+"""A client with a thread: its bounded queue of ready-made frames, between the pump and that thread.
+
+The pump's thread puts and ends; the client's thread takes. Neither ever waits for the other's network.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import time
+from collections.abc import Iterable
+
+from .frame import Frame
+from .subscriber import WRITE_BYTES, Subscriber
+
+_END = Frame(b"", 0)  # no other frame is empty
+
+
+class Queued(Subscriber):
+    """A subscriber whose frames a thread takes and writes.
+
+    :param channels: what it wants.
+    :param size: how many events may wait before it counts as too slow.
+    :param connection: see :class:`Subscriber`; default ``None``.
+    :param beats: whether it wants heartbeats; default ``True``.
+
+    :ivar farewell: its last bytes, once it has ended.
+    """
+
+    __slots__ = ("_beats", "_queue", "farewell")
+
+    def __init__(
+        self,
+        channels: Iterable[str],
+        size: int,
+        connection: socket.socket | None = None,
+        *,
+        beats: bool = True,
+    ) -> None:
+        super().__init__(channels, size, connection)
+        self._beats = beats
+        self.farewell = b""
+        # Each frame holds an event at least, so there are never more frames than events. One more place for
+        # the end and for a heartbeat.
+        self._queue: queue.Queue[Frame] = queue.Queue(size + 2)
+
+    def put(self, frame: Frame) -> bool:
+        """See :class:`Subscriber`."""
+        self._count(frame)
+        self._queue.put_nowait(frame)
+        return False
+
+    def put_heartbeat(self, frame: Frame) -> bool:
+        """See :class:`Subscriber`."""
+        return self._beats and self._queue.empty() and self.put(frame)
+
+    def end(self, reason: str, farewell: bytes) -> None:
+        """See :class:`Subscriber`."""
+        if self.ended is None:
+            self.farewell = farewell
+            self.ended = reason
+            try:
+                self._queue.put_nowait(_END)
+            except queue.Full:
+                pass  # then nobody waits for it: its thread looks at `ended` after each take
+
+    def take(self, deadline: float | None = None) -> bytes:
+        """Wait for frames and take those that are there, joined; empty at the end or at the deadline.
+
+        :param deadline: by the monotonic clock; ``None``, the default, for none.
+        """
+        if self.ended == "slow":  # what waits is a part of what it missed; replay will bring it all
+            return b""
+        wires: list[bytes] = []
+        size = 0
+        try:
+            # Only the first may be waited for, and only while there may be more.
+            wait = self.ended is None
+            while size < WRITE_BYTES:
+                if wait:
+                    timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                    frame = self._queue.get(timeout=timeout)
+                    wait = False
+                else:
+                    frame = self._queue.get_nowait()
+                if frame is _END:
+                    break
+                wires.append(frame.wire)
+                size += len(frame.wire)
+                self._taken += frame.count
+        except queue.Empty:
+            pass
+        self._taken_bytes += size
+        return b"".join(wires)
+
+    def lose_connection(self) -> None:
+        """See :class:`Subscriber`; its thread will find out by itself."""
+        self.connection = None

@@ -1,0 +1,257 @@
+"""The worker that parks streams: all that is promised under plain gthread, and what only it does."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import unittest
+
+from sse_threaded import open_log
+from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests import test_gunicorn
+from tests.support import enter, free_port, temporary_directory, wait_until
+
+WORKER = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "8")
+
+
+class ProtocolTest(test_gunicorn.ProtocolTest):
+    args = WORKER
+
+    def test_with_the_pool_full_of_streams_ordinary_requests_are_answered(self):
+        # There is no such pool: what streams may take is connections.
+        server = self.serve("-w", "1", "--worker-connections", "60")
+        clients = [self.connect(server) for _ in range(70 - 8)]
+        refused = [client for client in clients if b"come back" in client.raw]
+        self.assertEqual(len(refused), 70 - 8 - 52)
+        self.assertEqual(self.streams(server), 52)
+        self.post(server)
+
+    def test_without_threads_to_spare_it_says_so_and_serves_the_rest(self):
+        self.args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "2", "-w", "1")
+        server = self.serve()
+        clients = [self.connect(server) for _ in range(20)]
+        self.post(server)
+        for client in clients:
+            self.assertIn("task_created", client.next_event().data)
+        self.assertNotIn("WARNING] No streams", server.output())
+
+
+class EndTest(test_gunicorn.EndTest):
+    args = WORKER
+
+
+class FaultTest(test_gunicorn.FaultTest):
+    args = WORKER
+
+
+class ParkingTest(test_gunicorn.GunicornTest):
+    args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "4", "-w", "1")
+
+    def test_streams_hold_no_thread_and_a_hang_up_is_noticed_without_a_write(self):
+        server = self.serve("--worker-connections", "500", SSE_THREADED_HEARTBEAT="600")
+        clients = [self.connect(server) for _ in range(200)]
+        (worker,) = server.worker_pids()
+        self.assertLess(threads_of(worker), 12)
+        self.assertEqual(self.streams(server), 200)
+        for number, client in enumerate(clients[:100]):
+            (client.abort if number % 2 else client.close)()
+        wait_until(lambda: self.streams(server) == 100, message="the hang-ups")
+        self.post(server)
+        for client in clients[100:]:
+            self.assertIn("task_created", client.next_event().data)
+
+    def test_the_bytes_are_those_of_a_thread(self):
+        log = open_log(self.log_url)
+        self.addCleanup(log.close)
+        for number in range(450):
+            log.append("board-1", f"before {number}")
+        bodies = []
+        for args in (("-k", "gthread", "--threads", "8"), self.args):
+            self.args = args
+            server = self.serve("-w", "1", SSE_THREADED_HEARTBEAT="600")
+            client = self.connect(server, last_event_id=f"{log.epoch}-0")
+            client.events(450)
+            bodies.append(bytes(client.raw))
+        self.assertEqual(*bodies)
+        self.assertEqual(client.headers["Transfer-Encoding"], "chunked")
+
+    def test_one_that_is_far_behind_and_slow_holds_nobody_up(self):
+        log = open_log(self.log_url)
+        self.addCleanup(log.close)
+        with log.transaction() as transaction:
+            for _ in range(600):
+                transaction.append("board-1", "x" * 30_000)
+        server = self.serve()
+        live = self.connect(server)
+        slow = [
+            self.connect(server, last_event_id=f"{log.epoch}-0", receive_buffer=4096, timeout=60) for _ in range(5)
+        ]
+        for _ in range(5):
+            self.post(server)
+            self.assertIn("task_created", live.next_event().data)
+        ids = self.log_ids()
+        self.assertEqual([event.last_event_id for event in slow[0].events(len(ids), timeout=60)], ids)
+        for client in slow[1:]:
+            client.close()
+        wait_until(lambda: self.streams(server) == 2, message="the rest to be let go")
+
+    def test_a_lease_ends_it_and_the_connection_can_be_used_again(self):
+        server = self.serve(SSE_THREADED_LEASE="0.5")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            for path, words in ((test_gunicorn.EVENTS, b"\r\n0\r\n\r\n"), ("/healthz", b'"streams":0')):
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                received = b""
+                while words not in received:
+                    piece = connection.recv(65536)
+                    self.assertTrue(piece, received)
+                    received += piece
+
+    def test_the_access_line_and_post_request_come_when_the_stream_ends(self):
+        directory = temporary_directory(self)
+        (directory / "conf.py").write_text(
+            f"exec(open({str(test_gunicorn.CONFIG)!r}).read())\n"
+            "def post_request(worker, req, environ, resp):\n"
+            "    print('POST_REQUEST', req.path, resp.status_code, flush=True)\n"
+        )
+        args = [*self.args, "--access-logfile", "-", "--access-logformat", "ACCESS %(U)s %(s)s %(B)s"]
+        env = {"SSE_THREADED_URL": self.log_url}
+        server = enter(self, GunicornServer(config=directory / "conf.py", args=args, env=env, cwd=self.directory))
+        client = self.connect(server)
+        self.post(server)
+        client.next_event()
+        self.assertNotIn(f"ACCESS {test_gunicorn.EVENTS}", server.output())
+        client.close()
+        wait_until(lambda: f"POST_REQUEST {test_gunicorn.EVENTS} 200" in server.output(), message="the hook")
+        (line,) = re.findall(rf"^ACCESS {test_gunicorn.EVENTS} .*$", server.output(), re.MULTILINE)
+        self.assertEqual(line, f"ACCESS {test_gunicorn.EVENTS} 200 {len(client.raw)}")
+
+
+APP = """
+import gzip
+from flask import Flask, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+from sse_threaded import Hub
+
+hub = Hub(heartbeat=600)
+flask_app = Flask(__name__)
+
+@flask_app.get("/events")
+def events():
+    return hub.stream(request, "a")
+
+@flask_app.post("/publish")
+def publish():
+    return hub.publish("a", "x" * 10)
+
+@flask_app.get("/threads")
+def threads():
+    import threading
+    return str(hub.streams)
+
+class Wrapped:
+    def __init__(self, path, iterable):
+        self.path = path
+        self.iterable = iterable
+        self.iterator = iter(iterable)
+    def __iter__(self):
+        return self
+    def __next__(self):
+        return next(self.iterator)
+    def close(self):
+        print("CLOSED", self.path, flush=True)
+        self.iterable.close()
+
+def wrapping(environ, start_response):
+    return Wrapped(environ["PATH_INFO"], proxied({**environ}, start_response))
+
+def shouting(environ, start_response):
+    for chunk in proxied(environ, start_response):
+        yield chunk.upper()
+
+def encoding(environ, start_response):
+    def encoded(status, headers, exc_info=None):
+        return start_response(status, [*headers, ("Content-Encoding", "identity")], exc_info)
+    return proxied(environ, encoded)
+
+proxied = ProxyFix(flask_app)
+"""
+
+
+class MiddlewareTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = temporary_directory(self)
+        (self.directory / "shop.py").write_text(APP)
+
+    def exercise(self, app, *args, count=6):
+        server = enter(self, GunicornServer(f"shop:{app}", args=[*args, "-w", "1"], cwd=self.directory))
+        clients = [enter(self, EventStreamClient(server.url + "/events")) for _ in range(count)]
+        for client in clients:
+            client.wait_for(lambda c=client: b"5000" in c.raw)
+        request("POST", server.url + "/publish")
+        for client in clients:
+            client.wait_for(lambda c=client: b"XXXXX" in c.raw.upper())
+        return server, clients
+
+    def test_behind_flask_proxyfix_and_a_middleware_that_wraps_and_copies_it_is_parked(self):
+        args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "3")
+        for app in ("flask_app", "proxied", "wrapping"):
+            with self.subTest(app):
+                server, clients = self.exercise(app, *args, count=12)
+                self.assertEqual(request("GET", server.url + "/threads").body, b"12")
+                if app == "wrapping":
+                    self.assertNotIn("CLOSED /events", server.output())
+                    clients[0].close()
+                    wait_until(lambda s=server: s.output().count("CLOSED /events") >= 1, message="its close")
+
+    def test_what_was_changed_on_its_way_keeps_its_thread_and_its_change(self):
+        args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "10")
+        for app, words in (("shouting", b"RETRY: 5000"), ("encoding", b"retry: 5000")):
+            with self.subTest(app):
+                server, clients = self.exercise(app, *args)
+                self.assertTrue(clients[0].raw.startswith(words))
+                (worker,) = server.worker_pids()
+                self.assertGreaterEqual(threads_of(worker), 6)
+
+    def test_over_tls_it_keeps_its_thread(self):
+        words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
+        make = ["openssl", *words.split()]
+        subprocess.run(make, cwd=self.directory, check=True, capture_output=True, timeout=60)
+        port = free_port()
+        command = [sys.executable, "-m", "gunicorn", "-k", "sse_threaded.worker.ThreadWorker", "--threads", "10"]
+        command += ["-b", f"127.0.0.1:{port}", "--certfile=cert.pem", "--keyfile=key.pem", "--no-control-socket"]
+        context = ssl.create_default_context(cafile=str(self.directory / "cert.pem"))
+        connections = []
+
+        def connect():
+            try:
+                plain = enter(self, socket.create_connection(("127.0.0.1", port), timeout=30))
+                connections.append(enter(self, context.wrap_socket(plain, server_hostname="localhost")))
+            except OSError:
+                return False
+            return True
+
+        command.append("shop:flask_app")
+        with subprocess.Popen(command, cwd=self.directory, stderr=subprocess.DEVNULL) as server:
+            try:
+                wait_until(connect, timeout=30, message="the server")
+                (connection,) = connections
+                connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+                received = b""
+                while b"id: " not in received:
+                    received += connection.recv(4096)
+                server.terminate()
+                while b"\r\n0\r\n\r\n" not in received:
+                    piece = connection.recv(4096)
+                    self.assertTrue(piece, received)
+                    received += piece
+                self.assertEqual(server.wait(30), 0)
+            finally:
+                server.kill()
+
+
+def threads_of(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"^Threads:\s+(\d+)", file.read(), re.MULTILINE)[1])
