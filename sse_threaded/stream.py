@@ -55,7 +55,7 @@ class EventStream:
         self._seat = seat
         self._subscriber: Queued | None = None  # once it is admitted
         self._cursor = cursor
-        self._chunks = self._run()
+        self._chunks: Iterator[bytes] = self._run()
         self._reserved = False
         self._space = space
         self.first = b""
@@ -91,12 +91,14 @@ class EventStream:
         """
         assert self._reserved and self._cursor is not None
         self._reserved = False  # the place is the parked one's now
+        cursor, self._cursor = self._cursor, None
+        self._chunks = iter(())  # what is kept for each open page should be little
         return Parked(
             self._seat.channels,
             self._seat.size,
             connection,
             chunked=chunked,
-            cursor=self._cursor,
+            cursor=cursor,
             finished=finished,
         )
 
