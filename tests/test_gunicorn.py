@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import unittest
+from http.client import HTTPException
 
 from sse_threaded import open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, ResumingClient, StreamEnded, request
@@ -308,7 +309,7 @@ def is_running(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -328,7 +329,7 @@ class FaultTest(GunicornTest):
                 due += 0.08
                 try:
                     posted.append(self.post(server)["id"])
-                except (OSError, AssertionError):
+                except (OSError, HTTPException, AssertionError):
                     pass  # its worker was killed; whether the task was made, the log knows
 
         posters = [threading.Thread(target=post) for _ in range(4)]
