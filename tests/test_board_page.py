@@ -46,6 +46,39 @@ window.EventSource = class extends EventTarget {
 };
 """
 
+# From here on, what the page says of its connection, one after the other.
+WATCH_STATES = """
+window.states = [];
+const connection = document.getElementById("connection");
+new MutationObserver(() => {
+  if (window.states.at(-1) !== connection.dataset.state) window.states.push(connection.dataset.state);
+}).observe(connection, { attributeFilter: ["data-state"] });
+"""
+
+# Long waits pass at once: messages are taken away after 12 s.
+SHORT_MESSAGES = """
+const later = window.setTimeout;
+window.setTimeout = (run, time, ...rest) => later(run, time === 12000 ? 300 : time, ...rest);
+"""
+
+# What the page says in a state of the connection, with the button that comes after a while.
+SHOW_STATE = """
+const [state, done] = arguments;
+import("/static/status.js").then(({ Status }) => {
+  new Status({ tryNow() {} }).connection(state);
+  document.getElementById("try-now").hidden = state !== "reconnecting";
+  done();
+});
+"""
+
+# A message of the passing kind, by a second instance of what shows them.
+SAY = """
+import("/static/status.js").then(({ Status }) => {
+  new Status({ tryNow() {} }).notify("Passing.");
+  window.said = true;
+});
+"""
+
 Middleware = Callable[[Any], Any]
 
 
@@ -458,11 +491,27 @@ class ConnectionTest(PageCase):
         page.wait("document.querySelector('[data-task-id=task-5]')")
         self.assertEqual(len(page.shown()["list-todo"]), 3)
 
-    def test_a_full_server_is_asked_in_between(self) -> None:
+    def test_a_full_server_is_waited_for_and_asked_in_between(self) -> None:
         url = self.make_server(max_streams=0)
-        page = self.make_page(url, "polling")
-        self.change("POST", url + "/tasks", title="In between")
-        page.wait("document.querySelector('[data-task-id=task-5]')")
+        page = self.make_page(url, "waiting")
+        self.assertIn("Waiting for a place", page.find("#connection").text)
+        page.browser.execute_script(WATCH_STATES)
+        for title, task in (("In between", "task-5"), ("And again", "task-6")):
+            self.change("POST", url + "/tasks", title=title)
+            page.wait("document.querySelector(`[data-task-id=${arguments[0]}]`)", task)
+        self.assertEqual(page.script("window.states"), [])
+        self.app.hub._budget.limit = self.app.hub._parking.limit = None
+        page.wait_state("live")
+        self.assertEqual(page.script("window.states"), ["live"])
+
+    def test_a_page_out_of_sight_is_paused(self) -> None:
+        page = self.make_page(self.make_server(heartbeat=0.1))
+        page.browser.execute_script("dispatchEvent(new Event('pagehide'))")
+        page.wait_state("paused")
+        self.assertIn("resumes when you look", page.find("#connection").text)
+        wait_until(lambda: self.app.hub.streams == 0, timeout=SECONDS, message="the stream to end")
+        page.browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_state("live")
 
     def test_a_page_that_is_left_lets_go_of_its_stream(self) -> None:
         page = self.make_page(self.make_server(heartbeat=0.1))
@@ -521,6 +570,35 @@ class RefusalTest(PageCase):
         page.wait("document.querySelector('#notice .message')")
         self.assertLess(len(page.find("#notice p").text), 60)
 
+    def test_a_message_of_an_unsaved_title_stays_until_something_is_saved(self) -> None:
+        page = self.make_page(self.make_server())
+        page.browser.get("about:blank")
+        before_scripts(page.browser, SHORT_MESSAGES)
+        page.browser.get(page.url)
+        page.wait_state("live")
+        # What no keyboard writes, so that the server refuses it.
+        page.browser.execute_script("document.querySelector('#list-todo .add input').value = 'bell \\u0007'")
+        page.find("#list-todo .add input").send_keys(Keys.ENTER)
+        page.wait("document.querySelector('#alert .message')")
+        page.act("task-2", "delete")
+        page.wait("!document.querySelector('#alert .message')")  # something was saved
+        page.wait("!document.querySelector('#notice .message')")  # time took it
+        page.find("#list-todo .add input").send_keys(Keys.ENTER)
+        page.wait("document.querySelector('#alert .message')")
+        # Another message comes and goes; this one is older and still there.
+        page.browser.execute_script(SAY)
+        page.wait("window.said && !document.querySelector('#notice .message')")
+        self.assertEqual(page.script("document.querySelectorAll('#alert .message').length"), 1)
+
+    def test_what_is_taken_back_is_said_to_be_restored(self) -> None:
+        page = self.make_page(self.make_server())
+        title = page.card("task-1", ".card-title").text
+        page.act("task-1", "delete")
+        page.wait("document.querySelector('#notice .message button')").click()
+        page.wait("document.getElementById('announcer').textContent.includes('Restored “')")
+        self.assertNotIn("Added", page.script("document.getElementById('announcer').textContent"))
+        self.assertIn(title[:30], page.script("document.getElementById('announcer').textContent"))
+
     def test_a_task_that_another_has_deleted(self) -> None:
         page = self.make_page(self.make_server())
         # Without an event, so that this page still shows it.
@@ -549,6 +627,43 @@ class LookTest(PageCase):
                     self.assertEqual(page.script("innerWidth"), width)
                     self.assertEqual(page.script(OVERFLOW), 0)
         self.assert_silent_console()
+
+    def test_the_head_moves_nothing_whatever_the_connection_is(self) -> None:
+        page = self.make_page(self.make_server())
+        shown = "[...document.querySelectorAll('h1, #shares a, .lane, .card')]"
+        places = f"JSON.stringify({shown}.map(one => one.getBoundingClientRect()).map(({{x, y}}) => [x, y]))"
+        for width, height, phone in ((1280, 800, False), (800, 600, False), (390, 844, True), (320, 640, True)):
+            resize(page.browser, width, height, phone=phone)
+            seen = []
+            for state in ("live", "connecting", "polling", "waiting", "paused", "reconnecting"):
+                page.browser.execute_async_script(SHOW_STATE, state)
+                seen.append(page.script(places))
+            with self.subTest(width=width):
+                self.assertEqual(len(set(seen)), 1, seen)
+                self.assertEqual(page.script(OVERFLOW), 0)
+                button = page.script("document.getElementById('try-now').getBoundingClientRect().right")
+                self.assertLessEqual(button, width)
+
+    def test_a_message_covers_neither_the_events_nor_the_keys(self) -> None:
+        page = self.make_page(self.make_server())
+        page.act("task-2", "delete")
+        page.wait("document.querySelector('#notice .message')")
+        edges = """(() => {
+            const message = document.querySelector('#notice .message').getBoundingClientRect();
+            const buttons = [...document.querySelectorAll('#notice button, #notice p')]
+              .map(one => one.getBoundingClientRect());
+            return {bottom: message.bottom, foot: document.querySelector('footer').getBoundingClientRect().top,
+              inside: message.left >= 0 && message.right <= innerWidth && message.bottom <= innerHeight,
+              row: Math.max(...buttons.map(box => box.top)) < Math.min(...buttons.map(box => box.bottom))};
+        })()"""
+        for width, height, phone in ((1280, 800, False), (390, 844, True)):
+            resize(page.browser, width, height, phone=phone)
+            for opened in (False, True):
+                page.browser.execute_script("document.getElementById('wire').open = arguments[0]", opened)
+                with self.subTest(width=width, opened=opened):
+                    seen = page.script(edges)
+                    self.assertLessEqual(seen["bottom"], seen["foot"])
+                    self.assertTrue(seen["inside"] and seen["row"], seen)
 
     def test_dark_is_dark(self) -> None:
         page = self.make_page(self.make_server())

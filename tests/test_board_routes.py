@@ -436,10 +436,6 @@ class SettingsTest(unittest.TestCase):
                 self.assertEqual(app.hub.health()["maxStreams"], limit)
 
 
-if __name__ == "__main__":
-    unittest.main()
-
-
 class AddressTest(RoutesCase):
     def test_a_wrong_address_is_a_page_for_people_and_a_problem_for_programs(self) -> None:
         browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -456,3 +452,7 @@ class AddressTest(RoutesCase):
     def test_a_slash_too_many_leads_to_the_board(self) -> None:
         response = self.client.get("/boards/board-1/")
         self.assertEqual((response.status_code, response.location), (308, "/boards/board-1"))
+
+
+if __name__ == "__main__":
+    unittest.main()

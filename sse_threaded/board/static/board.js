@@ -76,9 +76,9 @@ function spoken({ type, task }, before) {
   const list = ({ listId }) => state.lists.find(({ id }) => id === listId)?.title ?? "";
   if (type === "task_created") return `${quoted(task.title)} was added to ${list(state.task(task.id) ?? {})}.`;
   if (!before) return "";
-  if (type === "task_moved") return `“${before.title}” was moved to ${list(task)}.`;
-  if (type === "task_renamed") return `“${before.title}” was renamed to ${quoted(task.title)}.`;
-  if (type === "task_deleted") return `“${before.title}” was deleted.`;
+  if (type === "task_moved") return `${quoted(before.title)} was moved to ${list(task)}.`;
+  if (type === "task_renamed") return `${quoted(before.title)} was renamed to ${quoted(task.title)}.`;
+  if (type === "task_deleted") return `${quoted(before.title)} was deleted.`;
   return "";
 }
 
@@ -89,6 +89,7 @@ async function change(own, method, url, body) {
   render();
   try {
     const response = await send(method, url, body);
+    status.saved();
     const until = response.headers.get("Last-Event-ID");
     state.answered(own, until, own.id ?? (await response.json()).id);
     if (until) connection.expect(until);
@@ -118,15 +119,16 @@ async function send(method, url, body) {
   throw new Error(detail ?? `The server answered ${response.status}; try again later.`);
 }
 
-async function add(listId, title, done = "Added") {
+async function add(listId, title, word = "added") {
   try {
     const own = { kind: "add", listId, title };
     await change(own, "POST", tasksUrl, { title, listId });
     view.reveal(own.id);
-    status.announce(`${done} ${quoted(title)}.`);
+    status.announce(`${word[0].toUpperCase()}${word.slice(1)} ${quoted(title)}.`);
   } catch (error) {
-    const again = { label: "Try again", run: () => add(listId, title) };
-    status.fail(`${quoted(title)} was not added. ${error.message}`, view.returnTitle(listId, title) ? null : again);
+    const again = { label: "Try again", run: () => add(listId, title, word) };
+    const offer = view.returnTitle(listId, title) ? null : again;
+    status.fail(`${quoted(title)} was not ${word}. ${error.message}`, offer, { unsaved: true });
   }
 }
 
@@ -149,7 +151,7 @@ async function rename(id, title) {
     await change({ kind: "rename", id, title }, "PATCH", `${tasksUrl}/${id}`, { title });
   } catch (error) {
     const offer = { label: "Edit again", run: () => view.edit(id, title) };
-    status.fail(`${quoted(task.title)} was not renamed. ${error.message}`, offer);
+    status.fail(`${quoted(task.title)} was not renamed. ${error.message}`, offer, { unsaved: true });
   }
 }
 
@@ -159,7 +161,7 @@ async function remove(id) {
   try {
     await change({ kind: "delete", id }, "DELETE", `${tasksUrl}/${id}`);
     // Ids are not given twice: what comes back is a new task of the same title.
-    status.notify(`Deleted ${quoted(task.title)}.`, { label: "Undo", run: () => add(task.listId, task.title, "Restored") });
+    status.notify(`Deleted ${quoted(task.title)}.`, { label: "Undo", run: () => add(task.listId, task.title, "restored") });
   } catch (error) {
     status.fail(`${quoted(task.title)} was not deleted. ${error.message}`, { label: "Try again", run: () => remove(id) });
   }

@@ -1,6 +1,7 @@
 // Keeps the page up to date, whatever lies between it and the server: the browser's EventSource as a rule;
 // where streaming does not get through, long polling at the same URL with the same last event id. All
-// waiting is in one loop, so there is one state at a time: connecting, live, polling or reconnecting.
+// waiting is in one loop, so there is one state at a time: connecting, live, polling, waiting (the server has
+// no room), reconnecting or paused.
 
 // A stream's comments do not show in EventSource, so a silent one may be an idle board or a proxy that
 // holds everything back. After this time without an event the stream's first line is asked for by
@@ -13,9 +14,11 @@ const POLL_WAIT_S = 25; // below the half minute after which many proxies give u
 const STREAM_AGAIN_MS = 120_000; // while polling, how often the stream is tried again
 const BACKOFF_MS = 1000;
 const BACKOFF_MAX_MS = 30_000;
-// A stream that ends as soon as it has opened is how a full server says "later"; asking once in between
-// keeps the board fresh.
+// A stream that ends as soon as it has opened, without an event, is how a full server says "later", as any
+// status but 200 would end EventSource for good. A long poll tells it from a lost connection, and keeps the
+// board fresh in between.
 const SHORT_MS = 2000;
+const TELL_MS = 1000; // when that takes longer, the connection is taken for lost
 
 // The board is not there; trying again would not help.
 export class Gone extends Error {}
@@ -42,14 +45,16 @@ export class Connection {
   resume() {
     if (this.#run) return;
     this.#run = new AbortController();
+    this.#say("connecting");
     this.#loop(this.#run.signal);
   }
 
   // Lets go of the connection: browsers allow six to a host, over all tabs.
   pause() {
-    this.#run?.abort();
+    if (!this.#run) return;
+    this.#run.abort();
     this.#run = null;
-    this.#say("connecting");
+    this.#say("paused");
   }
 
   tryNow() {
@@ -108,8 +113,8 @@ export class Connection {
     const source = new EventSource(this.#address());
     const ended = new AbortController();
     const until = { signal: ended.signal };
-    let opened = 0;
-    let short = 0;
+    let opened = 0; // when, while nothing has come by it yet
+    let short = 0; // how many openings in a row ended at once
     try {
       await new Promise((resolve, reject) => {
         const doubt = () => this.#doubt(signal, ended.signal, resolve);
@@ -123,7 +128,7 @@ export class Connection {
         source.addEventListener("open", () => {
           opened = Date.now();
           this.#failures = 0;
-          if (short < 2) this.#say("live");
+          if (short < 2 && this.#state !== "waiting") this.#say("live");
           calm = setTimeout(() => {
             short = 0;
             this.#say("live");
@@ -134,7 +139,9 @@ export class Connection {
         source.addEventListener("message", (event) => {
           this.#proven = true;
           this.#missed = 0;
+          opened = 0;
           short = 0;
+          if (this.#state === "waiting") this.#say("live");
           this.#hooks.event(event.lastEventId, event.data);
         });
         source.addEventListener("reset", () => {
@@ -149,20 +156,32 @@ export class Connection {
             return;
           }
           short = Date.now() - opened < SHORT_MS ? short + 1 : 0;
-          if (short < 2) {
-            this.#say("reconnecting");
-            return;
-          }
-          this.#ask(0, signal).then(
-            () => this.#say("polling"),
-            () => this.#say("reconnecting"),
-          );
+          opened = 0;
+          if (short) this.#tell(source, short, ended.signal);
+          else this.#say("reconnecting");
         });
       });
     } finally {
       this.#poke = null;
       ended.abort();
       source.close();
+    }
+  }
+
+  // Why has the stream ended at once?
+  async #tell(source, short, signal) {
+    const say = (state) => {
+      if (!signal.aborted && (state === "waiting" || source.readyState !== EventSource.OPEN)) this.#say(state);
+    };
+    const late = setTimeout(say, TELL_MS, "reconnecting");
+    try {
+      let { fresh, later } = await this.#ask(0, signal);
+      if (fresh) ({ later } = await this.#ask(0, signal)); // what had news needed no room
+      say(later || short > 1 ? "waiting" : "reconnecting");
+    } catch {
+      say("reconnecting");
+    } finally {
+      clearTimeout(late);
     }
   }
 

@@ -5,7 +5,9 @@ const STATES = {
   connecting: ["Connecting", ""],
   live: ["Live", "changes show as they happen"],
   polling: ["Polling", "changes are fetched, not streamed"],
-  reconnecting: ["Reconnecting", "what you see may be out of date"],
+  waiting: ["Waiting for a place", "no room on the server for more live pages; trying again"],
+  paused: ["Paused", "resumes when you look"],
+  reconnecting: ["Reconnecting", "this may be out of date"],
   gone: ["Gone", ""],
 };
 const PATIENCE_MS = 6000; // a stream's ordinary reconnection takes 5 s; only what takes longer is spoken of
@@ -19,6 +21,7 @@ export class Status {
   #patience = null;
   #spokenLoss = false;
   #said = [];
+  #saved = () => {}; // takes away what a success makes untrue
 
   constructor({ tryNow }) {
     byId("wire-curl").textContent = `curl -N ${location.href.split(/[?#]/)[0]}/events`;
@@ -32,13 +35,14 @@ export class Status {
     byId("connection-why").textContent = why;
     byId("try-now").hidden = true;
     clearTimeout(this.#patience);
-    if (state === "reconnecting") {
+    if (state === "reconnecting" || state === "waiting") {
+      const lost = "Connection lost, trying again. What you see may be out of date.";
       this.#patience = setTimeout(() => {
-        byId("try-now").hidden = false;
+        byId("try-now").hidden = state === "waiting";
         this.#spokenLoss = true;
-        this.announce("Connection lost, trying again. What you see may be out of date.");
+        this.announce(state === "waiting" ? `${word}: ${why}.` : lost);
       }, PATIENCE_MS);
-    } else if (this.#spokenLoss && state !== "connecting") {
+    } else if (this.#spokenLoss && (state === "live" || state === "polling")) {
       this.#spokenLoss = false;
       this.announce(`Connected again. ${word}: ${why}.`);
     }
@@ -69,16 +73,22 @@ export class Status {
     }, 300);
   }
 
-  // `offer`: {label, run}, a way on.
-  fail(text, offer) {
-    this.#message(byId("alert"), text, offer);
+  // `offer`: {label, run}, a way on. With `unsaved`, the person's text is nowhere but here or in a field, and
+  // the message stays until it is dismissed, or (when nothing is offered) until something is saved.
+  fail(text, offer, { unsaved = false } = {}) {
+    const gone = this.#message(byId("alert"), text, offer, unsaved);
+    this.#saved = unsaved && !offer ? gone : () => {};
+  }
+
+  saved() {
+    this.#saved();
   }
 
   notify(text, offer) {
-    this.#message(byId("notice"), text, offer);
+    this.#message(byId("notice"), text, offer, false);
   }
 
-  #message(region, text, offer) {
+  #message(region, text, offer, stays) {
     const box = document.createElement("div");
     box.className = "message";
     const words = document.createElement("p");
@@ -92,7 +102,8 @@ export class Status {
     box.append(button("Dismiss", gone));
     region.replaceChildren(box);
     const expire = () => (box.matches(":hover, :focus-within") ? setTimeout(expire, 1000) : gone());
-    setTimeout(expire, MESSAGE_MS);
+    if (!stays) setTimeout(expire, MESSAGE_MS);
+    return gone;
   }
 }
 

@@ -4,6 +4,9 @@
 
 import { followDrags } from "./drag.js";
 
+// The server's limit is of characters; the browser counts UTF-16 units, of which there may be more.
+const MOST_UNITS = 200;
+
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const byId = (id) => document.getElementById(id);
 
@@ -85,6 +88,7 @@ export class View {
     const old = button.textContent;
     const field = document.createElement("textarea");
     field.rows = 1;
+    field.maxLength = MOST_UNITS;
     field.value = text ?? old;
     field.setAttribute("aria-label", `New title of “${old}”`);
     button.hidden = true;
@@ -105,7 +109,6 @@ export class View {
       // Left as it was, it does not take back what another has written meanwhile.
       if (save && title && title !== old) this.#do.rename(id, title);
     };
-    field.maxLength = 200;
     field.addEventListener("input", fit);
     // When the whole window loses the focus, the field is still the active element: not done yet.
     field.addEventListener("blur", () => document.activeElement !== field && leave(true));
