@@ -80,8 +80,9 @@ class Hub:
     :param lease: the longest life of a stream in seconds, default 900, of which each gets 80 to 100 %;
         the client then reconnects. ``None`` for no bound.
     :param max_streams: how many streams may be open at once in this process; a further one is told to come
-        back; 0 for none, then clients poll. Default ``None``: what the server's hooks set from its threads
-        (:mod:`sse_threaded.gunicorn_hooks`), without hooks no bound.
+        back; 0 for none, then clients poll. Default ``None``: what gunicorn's hooks set from its threads
+        (:mod:`sse_threaded.gunicorn_hooks`) or the worker that parks from its connections
+        (:mod:`sse_threaded.worker`), without either no bound.
     :param queue_size: how many events may wait for a client before it is cut off, default 1000.
     :raises LogError: the log cannot be opened.
     :raises ValueError: a number is out of its range.
