@@ -243,15 +243,16 @@ class ForkTest(SQLiteTest):
         self.assertEqual([record.data for record in log.read(0)], ["before", "first", "second", "after"])
 
     def test_a_fork_in_the_midst_of_appends_harms_neither_side(self):
-        run_python(
+        printed = run_python(
             """
             import os, sys, threading
-            from sse_threaded import Hub
-            hub = Hub(sys.argv[1])
+            from sse_threaded import Hub, Retention
+            hub = Hub(sys.argv[1], retention=Retention(count=None))    # a fast disk would fill the default's
             stop = threading.Event()
+            published = []
             def publish():
                 while not stop.is_set():
-                    hub.publish("a", "parent")
+                    published.append(hub.publish("a", "parent"))
             threads = [threading.Thread(target=publish) for _ in range(3)]
             for thread in threads: thread.start()
             for _ in range(10):
@@ -262,15 +263,16 @@ class ForkTest(SQLiteTest):
                 assert os.waitpid(pid, 0)[1] == 0
             stop.set()
             for thread in threads: thread.join()
+            print(len(set(published)))
             """,
             self.url,
         )
         log = self.make_log()
         with log.snapshot() as snapshot:
-            count = "SELECT count(*) FROM sse_events WHERE data = 'child'"
-            self.assertEqual(snapshot.connection.execute(count).fetchone(), (10,))
+            count = "SELECT count(*) FROM sse_events WHERE data = ?"
+            self.assertEqual(snapshot.connection.execute(count, ["child"]).fetchone(), (10,))
+            self.assertEqual(snapshot.connection.execute(count, ["parent"]).fetchone(), (int(printed),))
             self.assertEqual(snapshot.connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
-
 
     def test_a_child_outlives_its_parent(self):
         # A child that inherited the parent's connection would write into a log the parent's end takes away.
