@@ -14,9 +14,12 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
-from werkzeug.datastructures import MIMEAccept
+from werkzeug.datastructures import Headers, MIMEAccept
+from werkzeug.http import parse_accept_header
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
@@ -47,6 +50,9 @@ LEASE = 900.0
 # Milliseconds.
 RETRY = 5000
 
+# Neither caches nor proxies keep an answer or hold it back; and which kind it is depends on Accept.
+_HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"), ("Vary", "Accept"))
+
 # For the hubs that are not given a limit of their own; a server's hooks set it from the size of its pool.
 process_budget = Budget()
 
@@ -60,6 +66,12 @@ _hubs: list[weakref.ref[Hub]] = []
 
 # Says whether the process is about to end; see close_all_when().
 _ending: Callable[[], bool] | None = None
+
+
+class _StreamResponse(Response):
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        # Without what Werkzeug looks for, of which a stream has nothing: a Location, a length.
+        return self.headers
 
 
 class HasEnviron(Protocol):
@@ -175,33 +187,31 @@ class Hub:
         for name in names:
             check_channel(name)
         environ = request if isinstance(request, dict) else request.environ
-        web = Request(environ, populate_request=False)  # the environ's request stays the app's
-        if web.method not in ("GET", "HEAD"):
+        method = environ.get("REQUEST_METHOD", "GET")
+        if method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
-        kind = _best_kind(web)
+        kind = _best_kind(environ.get("HTTP_ACCEPT", ""))
         if kind is None:
             offer = "Events come as text/event-stream, or as application/json by long polling"
             return problem(406, f"{offer}; ask for one of them in Accept.")
-        self._warn_once(web.environ)
-        answer = self._stream if kind == "text/event-stream" else self._long_poll
-        response = answer(web, names)
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["X-Accel-Buffering"] = "no"
-        response.headers["Vary"] = "Accept"
+        self._warn_once(environ)
+        if method == "HEAD":
+            # An iterator, so that no length is announced: a GET would not have one either.
+            response = Response(iter(()), content_type=kind, direct_passthrough=True)
+        elif kind == CONTENT_TYPE:
+            response = _StreamResponse(self._body(environ, names), content_type=kind, direct_passthrough=True)
+        else:
+            response = self._long_poll(environ, names)
+        response.headers.extend(_HEADERS)
         return response
 
-    def _stream(self, web: Request, names: tuple[str, ...]) -> Response:
-        if web.method == "HEAD":
-            # An iterator, so that no length is announced: a GET would not have one either.
-            return Response(iter(()), content_type=CONTENT_TYPE, direct_passthrough=True)
+    def _body(self, environ: dict[str, Any], names: tuple[str, ...]) -> EventStream:
         try:
-            cursor = Cursor(self.log, names, _last_event_id(web))
+            cursor = Cursor(self.log, names, _last_event_id(environ), self._pump.position)
         except LogError:
             cursor = None
-        seat = Seat(names, self._queue_size, _connection(web.environ))
-        space = web.environ.get(ENVIRON_KEY)
-        body = EventStream(self._pump, self._pace, seat, cursor, space)
-        return Response(body, content_type=CONTENT_TYPE, direct_passthrough=True)
+        seat = Seat(names, self._queue_size, _connection(environ))
+        return EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY))
 
     def _warn_once(self, environ: Mapping[str, Any]) -> None:
         # A plain attribute: two warnings at the same moment do no harm.
@@ -216,11 +226,10 @@ class Hub:
                 "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
             )
 
-    def _long_poll(self, web: Request, names: tuple[str, ...]) -> Response:
-        if web.method == "HEAD":
-            return Response(iter(()), content_type="application/json", direct_passthrough=True)
-        subscriber = Queued(names, self._queue_size, _connection(web.environ), beats=False)
-        return long_poll(self._pump, self.log, web, subscriber, _last_event_id(web))
+    def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
+        web = Request(environ, populate_request=False)  # the environ's request stays the app's
+        subscriber = Queued(names, self._queue_size, _connection(environ), beats=False)
+        return long_poll(self._pump, self.log, web, subscriber, _last_event_id(environ))
 
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.
@@ -277,16 +286,23 @@ def _process_ends() -> bool:
     return _ending is not None and _ending()
 
 
-def _best_kind(web: Request) -> str | None:
+@lru_cache(maxsize=256)
+def _best_kind(accept: str) -> str | None:
+    """Which of the two kinds an ``Accept`` header wants, ``None`` for neither."""
+    accepted = parse_accept_header(accept, MIMEAccept)
     # Parameters (;charset=utf-8) say nothing here; both forms are UTF-8.
-    accepted = MIMEAccept([(kind.partition(";")[0].strip(), quality) for kind, quality in web.accept_mimetypes])
-    return accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
+    accepted = MIMEAccept([(kind.partition(";")[0].strip(), quality) for kind, quality in accepted])
+    best = accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
+    return CONTENT_TYPE if best == "text/event-stream" else best
 
 
-def _last_event_id(web: Request) -> str | None:
+def _last_event_id(environ: Mapping[str, Any]) -> str | None:
     # An empty one is none (9.2.2: EventSource does not send it). The header wins: on a reconnection it is
     # newer than what was once written into the URL.
-    return web.headers.get("Last-Event-ID") or web.args.get("lastEventId") or None
+    header: str = environ.get("HTTP_LAST_EVENT_ID", "")
+    if header or "lastEventId" not in environ.get("QUERY_STRING", ""):
+        return header or None
+    return next((value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"), None)
 
 
 def _connection(environ: Mapping[str, Any]) -> Any:

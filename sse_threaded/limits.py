@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 
 from .errors import SSEError
 from .event import ServerSentEvent
@@ -59,14 +60,19 @@ class Pace:
     heartbeat: float | None
     lease: float | None
 
+    @cached_property
+    def _retry(self) -> bytes:
+        return ServerSentEvent(retry=self.retry).encode()
+
     def preface(self, event_id: str | None) -> bytes:
         """The first bytes of a stream: the reconnection time, and where in the log it begins, if that is known.
 
         The id dispatches nothing, but a browser keeps it (9.2.6): one that is cut off before its first event
         resumes from here and misses nothing.
         """
-        retry = ServerSentEvent(retry=self.retry).encode()
-        return retry if event_id is None else retry + ServerSentEvent(id=event_id).encode()
+        if event_id is None:
+            return self._retry
+        return b"%bid: %b\n\n" % (self._retry, event_id.encode())
 
     def farewell(self, reason: str) -> bytes:
         """The last bytes of a stream that ends for ``reason``: a reconnection time drawn at random.

@@ -34,7 +34,7 @@ class Members:
     """
 
     def __init__(self, log: EventLog, pace: Pace) -> None:
-        self._pace = pace
+        self.pace = pace
         # Guards all that is here but the selector, which lets one thread register while another waits (epoll
         # and kqueue do), and touched, a deque that many may append to.
         self.lock = threading.Lock()
@@ -50,11 +50,12 @@ class Members:
     def take_in(self, subscriber: Subscriber) -> None:
         """Let it count, have heartbeats, a lease and an eye on its socket; but no events yet."""
         now = time.monotonic()
-        if self._pace.lease is not None:
-            subscriber.deadline = now + self._pace.lease * random.uniform(0.8, 1.0)
-        # The first beat at a random time, so that beats are spread over their period.
-        beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
-        self.set_timer(subscriber, now + beat * random.uniform(0.5, 1.0))
+        # By chance, so that neither leases nor beats come together; one draw serves both.
+        chance = random.random()
+        if self.pace.lease is not None:
+            subscriber.deadline = now + self.pace.lease * (1.0 - 0.2 * chance)
+        beat = NEVER if self.pace.heartbeat is None else self.pace.heartbeat
+        self.set_timer(subscriber, now + beat * (1.0 - 0.5 * chance))
         self.all.add(subscriber)
         self.watch(subscriber)
 
@@ -68,7 +69,7 @@ class Members:
     def end(self, subscriber: Subscriber, reason: str) -> None:
         """Tell it to end, and see later whether it did."""
         self.fanout.remove(subscriber)
-        subscriber.end(reason, self._pace.farewell(reason))
+        subscriber.end(reason, self.pace.farewell(reason))
         subscriber.deadline = time.monotonic() + (_SHUTDOWN_GRACE if reason == "shutdown" else _GRACE)
         self.set_timer(subscriber, subscriber.deadline)
         self.touched.append(subscriber)

@@ -1,6 +1,6 @@
 """A client whose socket the pump writes to itself, so that no thread is held by it.
 
-Everything here is called on the pump's thread, but the constructor.
+Everything here is called on the pump's thread, but the constructor and :meth:`Parked.begin`.
 """
 
 from __future__ import annotations
@@ -64,14 +64,29 @@ class Parked(Subscriber):
     ) -> None:
         super().__init__(channels, size, connection)
         self._chunked = chunked
-        # What the socket would not take: views of the rest, and what each is worth when it is gone.
-        self._pending: deque[tuple[memoryview, Frame]] = deque()
+        # What the socket would not take: views of the rest, and what each is worth when it is gone. Most take all,
+        # so there is a deque, of 600 bytes, only while something is in it.
+        self._pending: deque[tuple[memoryview, Frame]] | None = None
         self.cursor: Cursor | None = cursor
         self.waits = False  # the pump waits for its socket to be writable
         self.finished = finished
         self.sent = 0
         self.complete = False
         self.lost = False
+
+    def begin(self, head: bytes, frame: Frame | None) -> None:
+        """Send the response's head and first bytes, which are not counted, and some events in one packet with
+        them; before the pump has it.
+        """
+        self.connection.setblocking(False)
+        data = head
+        if frame is not None and frame.wire:
+            data += frame.chunk if self._chunked else frame.wire
+            self._count(frame)
+        else:
+            frame = Frame(b"", 0)
+        self._pending = deque([(memoryview(data), frame)])
+        self.flush()
 
     @property
     def blocked(self) -> bool:
@@ -93,7 +108,7 @@ class Parked(Subscriber):
                 self.sent += len(frame.wire)
                 return False
             self._count(frame)
-            self._pending.append((memoryview(data)[sent:], frame))
+            self._pending = deque([(memoryview(data)[sent:], frame)])
         else:
             if self.ended is None:  # the end always finds room
                 self._count(frame)
@@ -114,10 +129,10 @@ class Parked(Subscriber):
             self.lost = True
         if reason == "slow":
             # Of what waits only the frame that has begun is sent to its end, or the framing would break.
-            while len(self._pending) > 1:
+            while self._pending and len(self._pending) > 1:
                 self._pending.pop()
         if self.lost:
-            self._pending.clear()
+            self._pending = None
             return
         self.put(Frame(farewell, 0))
         if self._chunked and not self.lost:
@@ -139,7 +154,7 @@ class Parked(Subscriber):
                 return
             except OSError:
                 self.lost = True
-                self._pending.clear()
+                self._pending = None
                 return
             short = sent < size
             while sent:
@@ -153,6 +168,8 @@ class Parked(Subscriber):
                 self._taken_bytes += len(frame.wire)
             if short:
                 return
+        if not self._pending:
+            self._pending = None
 
     def lose_connection(self) -> None:
         """Its socket is gone."""
@@ -160,8 +177,8 @@ class Parked(Subscriber):
 
     def sever(self) -> None:
         """Cut its connection; what waits is lost."""
-        self.lost = self.lost or bool(self._pending)
-        self._pending.clear()
+        self.lost = self.lost or self.blocked
+        self._pending = None
         super().sever()
 
     @property

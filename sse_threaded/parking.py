@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import selectors
+import time
 from collections import deque
 
 from .errors import LogError
@@ -14,9 +15,13 @@ from .frame import Frame
 from .limits import Budget
 from .members import Members
 from .parked import Parked
+from .recent import Recent
 from .subscriber import Subscriber
 
 _log = logging.getLogger(__name__)
+
+# Seconds between two looks at what nobody announces: whether the process is to end, a timer set meanwhile.
+TICK = 1.0
 
 # Pages that are replayed between two looks at what else there is to do.
 _REPLAYS_A_ROUND = 32
@@ -26,37 +31,71 @@ class Parking:
     """The parked streams of one process.
 
     :param members: among which they are.
+    :param recent: from which those are replayed that were not away for long.
     :param budget: how many there may be.
     """
 
-    def __init__(self, members: Members, budget: Budget) -> None:
+    def __init__(self, members: Members, recent: Recent, budget: Budget) -> None:
         self._members = members
+        self._recent = recent
         self.budget = budget
-        self._arriving: deque[Parked] = deque()  # guarded by the members' lock
-        self._replaying: deque[Parked] = deque()  # each has a turn a round
+        self._shut = False  # guarded by the members' lock
+        self._replaying: deque[Parked] = deque()  # each has a turn a round; appended to by any thread
 
-    def arrive(self, parked: Parked) -> None:
-        """Let the pump take it over at its next round; with the members' lock held."""
-        self._arriving.append(parked)
+    def arrive(self, parked: Parked, head: bytes) -> bool:
+        """Take over a stream, and send it ``head`` and what it missed; any thread.
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether none is on its way; with the members' lock held."""
-        return not self._arriving
+        Returns whether the pump has to be woken: for more than can be done here.
+        """
+        members = self._members
+        with members.lock:
+            frame = self._remembered(parked)
+        parked.begin(head, frame)
+        with members.lock:
+            shut = self._shut
+            if not shut:
+                members.take_in(parked)
+                if parked.lost or parked.blocked:
+                    members.touched.append(parked)
+                elif frame is None or not self._attach(parked):
+                    self._replaying.append(parked)
+                else:
+                    return members.timers.next() < time.monotonic() + TICK
+        if shut:
+            parked.end("shutdown", members.pace.farewell("shutdown"))
+            self.done_with(parked)
+        return not shut
+
+    def _remembered(self, parked: Parked) -> Frame | None:
+        """The next events it missed, ``None`` if they must be read from the log; with the members' lock held."""
+        cursor = parked.cursor
+        if cursor is None or cursor.reset is not None or cursor.after < self._recent.floor:
+            return None
+        try:
+            frame, cursor.after = self._recent.frame(parked.channels, cursor.after)
+        except LogError:
+            return None  # who reads the log says so
+        return frame
+
+    def _attach(self, parked: Parked) -> bool:
+        """Let it have events as they come, if it has all there were; with the members' lock held."""
+        cursor = parked.cursor
+        if cursor is None or cursor.after < self._members.position:
+            return False
+        parked.cursor = None
+        self._members.attach(parked, cursor.after)
+        return True
+
+    def shut(self) -> bool:
+        """Take no more, unless some are there; returns which."""
+        with self._members.lock:
+            self._shut = not self._members.all
+            return self._shut
 
     @property
     def is_replaying(self) -> bool:
         """Whether some can be given another page at once."""
         return bool(self._replaying)
-
-    def take_arrivals(self) -> None:
-        """Take over those that have come."""
-        with self._members.lock:
-            while self._arriving:
-                parked = self._arriving.popleft()
-                parked.connection.setblocking(False)
-                self._members.take_in(parked)
-                self._replaying.append(parked)
 
     def replay(self) -> None:
         """A page for some of those who are behind, so that those who are not need not wait for long."""
@@ -66,21 +105,24 @@ class Parking:
             if cursor is None or parked.blocked:
                 continue  # ended; or its turn comes when its socket is writable
             try:
-                wire = cursor.read_wire()
+                with self._members.lock:
+                    frame = self._remembered(parked)
+                if frame is None:
+                    frame = Frame(cursor.read_wire())
+                    if not frame.wire:
+                        # All there is; and nothing can come in between: it is this thread that hands events out.
+                        cursor.after = max(cursor.after, self._members.position)
             except LogError as error:
                 _log.error("a stream could not go on: %s", error)
                 with self._members.lock:
                     self._members.end(parked, "unavailable")
                 continue
-            if not wire:
-                # Nothing can have come in between: it is this thread that hands events out.
-                parked.cursor = None
-                with self._members.lock:
-                    self._members.attach(parked, cursor.after)
-            elif parked.put(Frame(wire)):
+            if frame.wire and parked.put(frame):
                 self._members.touched.append(parked)
-            else:
-                self._replaying.append(parked)
+                continue
+            with self._members.lock:
+                if not self._attach(parked):
+                    self._replaying.append(parked)
 
     def writable(self, subscriber: Subscriber) -> None:
         """Its socket takes something again."""

@@ -23,7 +23,8 @@ from .log import EventLog, Record
 from .log.doorbell import Doorbell
 from .members import Members
 from .parked import Parked
-from .parking import Parking
+from .parking import TICK, Parking
+from .recent import Recent
 from .subscriber import Subscriber
 from .timers import NEVER
 
@@ -31,8 +32,6 @@ _log = logging.getLogger(__name__)
 
 HEARTBEAT = Frame(comment("heartbeat"), 0)
 
-# Seconds between two looks at whether the process is to end, if nothing else happens.
-_TICK = 1.0
 # Seconds between two tries to read a log that cannot be read, doubling from the first to the last.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 
@@ -59,12 +58,12 @@ class Pump:
 
     def _begin(self) -> None:
         self._members = Members(self._eventlog, self._pace)
-        self._parking = Parking(self._members, self._parking_budget)
+        self._recent = Recent(self._eventlog, 0)
+        self._parking = Parking(self._members, self._recent, self._parking_budget)
         self._wake = Doorbell()
         self._closing = False
         # Guarded by the members' lock.
         self._thread: threading.Thread | None = None
-        self._stopped = False  # it has ended
         # The pump's thread's own.
         self._next_read = 0.0
         self._failures = 0
@@ -124,16 +123,12 @@ class Pump:
         """Give back the place of a stream that is not parked after all."""
         self._parking_budget.give_back()
 
-    def adopt(self, parked: Parked) -> None:
-        """Take over a stream and its socket; the pump calls ``parked.finished`` when it is done with both."""
-        with self._members.lock:
-            stopped = self._stopped
-            if not stopped:
-                self._parking.arrive(parked)
-        if stopped:
-            parked.end("shutdown", self._pace.farewell("shutdown"))
-            self._parking.done_with(parked)
-        else:
+    def adopt(self, parked: Parked, head: bytes) -> None:
+        """Take over a stream and its socket; the pump calls ``parked.finished`` when it is done with both.
+
+        :param head: what is to be sent before anything else.
+        """
+        if self._parking.arrive(parked, head) or self._closing:
             self._wake.ring()
 
     # Called from anywhere.
@@ -182,6 +177,7 @@ class Pump:
             return
         # The position before the bell: what is appended in between is read by the first look.
         self._members.position = self._eventlog.last_sequence()
+        self._recent.fill(self._members.position)
         doorbell = self._eventlog.open_doorbell()
         selector = self._members.selector
         selector.register(doorbell, selectors.EVENT_READ)
@@ -209,7 +205,7 @@ class Pump:
                     # A defect. No stream may hang: all end, and their clients come back to replay.
                     _log.exception("the pump failed; all streams end and begin anew")
                     self._end_all("behind")
-                    self._next_read = time.monotonic() + _TICK
+                    self._next_read = time.monotonic() + TICK
                 if closing:
                     self._announced = True
                     over = self._close()
@@ -228,7 +224,6 @@ class Pump:
             else:
                 doorbell.clear()
                 self._next_read = 0.0
-        self._parking.take_arrivals()
         self._run_timers()
         if time.monotonic() >= self._next_read or self._closing:
             # Before an end too: what was appended before it goes out with the farewell.
@@ -244,16 +239,13 @@ class Pump:
             return 0.0
         with self._members.lock:
             next_timer = self._members.timers.next()
-        return max(min(min(next_timer, self._next_read) - time.monotonic(), _TICK), 0.0)
+        return max(min(min(next_timer, self._next_read) - time.monotonic(), TICK), 0.0)
 
     def _close(self) -> bool:
         """End every stream; returns whether none is left, nor on its way."""
-        self._parking.take_arrivals()
         self._end_all("shutdown")
         self._parking.tend()
-        with self._members.lock:
-            self._stopped = not self._members.all and self._parking.is_empty
-            return self._stopped
+        return self._parking.shut()
 
     def _end_all(self, reason: str) -> None:
         with self._members.lock:
@@ -272,6 +264,7 @@ class Pump:
                 with members.lock:
                     members.end_all("behind")
                     members.position = newest
+                self._recent.begin(newest)
                 return 0.0
             if page:
                 self._hand_out(page)
@@ -294,6 +287,7 @@ class Pump:
             # All are encoded before any is put: one that cannot be must not leave the page half handed out.
             deliveries = members.fanout.deliveries(page)
             members.position = page[-1].sequence
+            self._recent.add(page)
         # Without the lock: of a parked one this is its send. Who leaves meanwhile gets some for nothing.
         slow: list[Subscriber] = []
         touched = members.touched

@@ -16,18 +16,21 @@ class Cursor:
     :param log: the log.
     :param channels: what the client wants.
     :param last_event_id: what the client had last; ``None`` to begin at the log's end.
+    :param known: see :meth:`EventLog.position`; default 0.
     :raises LogError: the log cannot be read.
 
     :ivar after: the number up to which the client has everything.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`), ``None`` as long as nothing is missing.
     """
 
-    def __init__(self, log: EventLog, channels: Sequence[str], last_event_id: str | None) -> None:
+    def __init__(
+        self, log: EventLog, channels: Sequence[str], last_event_id: str | None, known: int = 0
+    ) -> None:
         self._log = log
         self._channels = channels
         self.reset: str | None = None
         try:
-            self.after = log.last_sequence() if last_event_id is None else log.position(last_event_id)
+            self.after = log.last_sequence() if last_event_id is None else log.position(last_event_id, known=known)
         except HistoryGone as gone:
             self.after = log.last_sequence()
             self.reset = gone.reason

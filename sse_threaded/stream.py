@@ -102,9 +102,12 @@ class EventStream:
             finished=finished,
         )
 
-    def hand_over(self, parked: Parked) -> None:
-        """Give the pump what :meth:`park` made; nobody else may use its socket from here on."""
-        self._pump.adopt(parked)
+    def hand_over(self, parked: Parked, head: bytes) -> None:
+        """Give the pump what :meth:`park` made; nobody else may use its socket from here on.
+
+        :param head: what is to be sent before anything else.
+        """
+        self._pump.adopt(parked, head)
 
     def _run(self) -> Iterator[bytes]:
         if self._cursor is None:

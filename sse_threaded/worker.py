@@ -7,46 +7,113 @@ sends the head and the first bytes, leaves the socket to the pump and takes the 
 has ended, a thread writes the access line, calls ``post_request`` and gives the connection back to gunicorn.
 
 What is overridden of gunicorn's (tests/test_worker_points.py knows what it looks like):
-``handle_request``, which is where a response is iterated; ``finish_request``, which is where a connection goes
-once its thread is done with it; ``load_wsgi``, for the hooks that the plain worker needs in a configuration file.
+
+- ``accept``: as many connections as there are, not one; those whose request has not come yet wait in the poller.
+- ``enqueue_req`` and ``wait_for_and_dispatch_events``: connections go to the pool by way of :mod:`.runners`.
+- ``handle_request``: where a response is iterated.
+- ``set_accept_enabled``: for pauses.
+- ``get_thread_pool`` and ``load_wsgi``: what must be there before the first request; the hooks that the plain
+  worker needs in a configuration file among it.
 """
 
 from __future__ import annotations
 
+import errno
+import gc
 import logging
+import selectors
+import socket
+import time
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from gunicorn import util
+from gunicorn import http, util
+from gunicorn.config import PostRequest
+from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from gunicorn.workers import gthread
 
 from . import gunicorn_hooks
 from .parked import ENVIRON_KEY, Parked, Space
+from .runners import PATIENCE, Runners
 from .stream import EventStream
 
 _log = logging.getLogger(__name__)
 
+# Connections accepted before the main thread looks at anything else.
+_ACCEPTS_A_ROUND = 64
+
+# What accept() fails with when the process or the machine has no room for another connection, and for how many
+# seconds it is then left alone: the connection stays in the kernel's queue.
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_ROOM_PAUSE = 1.0
+
+
+class _Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annotations
+    """gunicorn's connection, and the stream for which its thread leaves it to the pump."""
+
+    leaving: tuple[EventStream, Parked, bytes] | None = None
+
+
+class _Outcome:
+    """What became of a request, as gunicorn's ``finish_request`` asks for it."""
+
+    def __init__(self, again: Any = False, error: BaseException | None = None) -> None:
+        self.again = again
+        self.error = error
+
+    def cancelled(self) -> bool:
+        return False
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.again
+
+
+class _Buffer:
+    """Takes the place of a socket, so that a response's head and its first bytes leave in one packet."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
 
 class _Exchange:
-    """One request and its response, from its first to its last byte."""
+    """One request and its response, from its first to its last byte.
 
-    def __init__(self, worker: ThreadWorker, req: Any, conn: Any) -> None:
+    :ivar again: whether the connection may be used again.
+    """
+
+    def __init__(self, worker: ThreadWorker, req: Any, conn: _Connection) -> None:
         self._worker = worker
         self._req = req
-        self._conn = conn
+        self.conn = conn
         self._start = datetime.now()  # noqa: DTZ005  # gunicorn's access log takes the difference
-        self.environ: dict[str, Any] = {}
+        self.environ: Any = {}
         self.resp: Any = None
         self.respiter: Any = None
+        self.again = False
         self.parked: Parked | None = None
+
+    def park(self, parked: Parked) -> None:
+        """Keep, for as long as the stream is parked, no more than its end will ask for."""
+        self.parked = parked
+        if not self.conn.parser.unreader.buf.getvalue():
+            self.conn.parser = None
+        if not self._worker.tells_ends:
+            self._req = self.environ = self.resp = None
 
     def conclude(self) -> None:
         """The access line, then the iterable's close, in gunicorn's order."""
         try:
-            elapsed = datetime.now() - self._start  # noqa: DTZ005
-            self._worker.log.access(self.resp, self._req, self.environ, elapsed)
+            if self.resp is not None:
+                elapsed = datetime.now() - self._start  # noqa: DTZ005
+                self._worker.log.access(self.resp, self._req, self.environ, elapsed)
         finally:
             if hasattr(self.respiter, "close"):
                 self.respiter.close()
@@ -58,6 +125,28 @@ class _Exchange:
         except Exception:
             self._worker.log.exception("Exception in post_request hook")
 
+    def finished(self) -> None:
+        """The stream has ended; on the pump's thread, which must not wait for a log file, a hook or the pool."""
+        self._worker.method_queue.defer(self._worker.enqueue, self._after)
+
+    def _after(self) -> None:
+        parked = self.parked
+        assert parked is not None
+        if self.resp is not None:
+            self.resp.sent += parked.sent
+        try:
+            self.conclude()
+        except BaseException as error:
+            self._worker.give_back(self.conn, _Outcome(error=error))
+            return
+        finally:
+            if self._worker.tells_ends:
+                self.post_request()
+        again = self.again and parked.complete and parked.ended != "shutdown"
+        if again and self.conn.parser is None:
+            self.conn.parser = http.get_parser(self._worker.cfg, self.conn.sock, self.conn.client)
+        self._worker.give_back(self.conn, _Outcome(again))
+
 
 class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
     """gunicorn's ThreadWorker that parks streams; its settings mean what gunicorn's manual says.
@@ -68,13 +157,127 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.alive: bool
-        # Connections whose thread has left them to the pump, until the main thread hands them over.
-        self._leaving: dict[Any, tuple[EventStream, Parked]] = {}
+        self._accepts_again = 0.0  # not before (monotonic)
+        self._crowded = False  # connections come faster than they are served
+        self.tells_ends = True  # somebody wants to know of a request's end: an access log, a hook
+        self._runners: Runners
+
+    def get_thread_pool(self) -> Any:
+        """gunicorn's pool, and the runners who use it."""
+        pool = super().get_thread_pool()
+        self._runners = Runners(pool, self.cfg.threads, self._on_idle)
+        return pool
 
     def load_wsgi(self) -> None:
         """Load the app, and see to the ends of its streams."""
         super().load_wsgi()
+        # gunicorn finds a setting by way of __getattr__, which is a tenth of the time a request takes. In a worker
+        # none changes any more.
+        self.cfg.__dict__.update((name, setting.get()) for name, setting in self.cfg.settings.items())
+        own_logger = type(self.log).access is not Logger.access
+        own_hook = self.cfg.post_request is not PostRequest.default
+        self.tells_ends = own_logger or own_hook or self.log.access_log_enabled
         gunicorn_hooks.post_worker_init(self, parks=True)
+        gc.freeze()  # the app is here to stay; let collections pass it by
+
+    # The main thread.
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Let connections come or wait in the kernel's queue; a pause outlasts what gunicorn thinks of it."""
+        super().set_accept_enabled(enabled and not self._crowded and time.monotonic() >= self._accepts_again)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, no longer than the runners and a pause of accepting can."""
+        if self._runners.dispatch() or self._crowded:
+            timeout = min(timeout, PATIENCE)
+        elif not self._accepting:
+            timeout = min(timeout, max(self._accepts_again - time.monotonic(), PATIENCE))
+        super().wait_for_and_dispatch_events(timeout)
+        if self._crowded and not self._runners.brisk:
+            self._accept_more()
+        self._runners.dispatch()
+
+    def accept(self, listener: socket.socket) -> int:
+        """Accept the connections that wait, as far as there may be more; returns how many."""
+        server = listener.getsockname()
+        accepted = 0
+        for _ in range(min(_ACCEPTS_A_ROUND, self.worker_connections - self.nr_conns)):
+            try:
+                client_sock, client_addr = listener.accept()
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self.log.warning("Cannot accept connections: %s; raise the limit (ulimit -n)", error)
+                    self._accepts_again = time.monotonic() + _NO_ROOM_PAUSE
+                    self.set_accept_enabled(False)
+                elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
+                    raise
+                break
+            accepted += 1
+            self.nr_conns += 1
+            conn = _Connection(self.cfg, client_sock, client_addr, server)
+            if _has_data(client_sock):
+                conn.data_ready = True
+                self.enqueue_req(conn)
+            else:
+                self._await_request(conn)
+        if accepted and self._runners.brisk:
+            # Where many come at once this thread and that of the runner would fight for the interpreter lock: let
+            # it finish what there is, undisturbed.
+            self._crowded = True
+            self.set_accept_enabled(False)
+        return accepted
+
+    def _accept_more(self) -> None:
+        if self.alive and not sum(self.accept(listener) for listener in self.sockets):
+            self._crowded = False
+            self.set_accept_enabled(self.nr_conns < self.worker_connections)
+
+    def _await_request(self, conn: _Connection) -> None:
+        # No thread waits for a client that takes its time; it has as long as with gunicorn.
+        conn.timeout = time.monotonic() + gthread.DEFAULT_WORKER_DATA_TIMEOUT + self.cfg.keepalive
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def enqueue_req(self, conn: _Connection) -> None:
+        """Have a thread serve the connection's request, which has begun to arrive."""
+        self.enqueue(partial(self._serve, conn))
+
+    def enqueue(self, task: Callable[[], None]) -> None:
+        """Have a thread run ``task``, which must not raise."""
+        self._runners.put(task)
+
+    def _count_out(self) -> None:
+        self.nr_conns -= 1
+
+    # Threads of the pool.
+
+    def _on_idle(self) -> None:
+        if self._crowded:
+            self.method_queue.defer(self._accept_more)
+
+    def _serve(self, conn: _Connection) -> None:
+        try:
+            outcome = _Outcome(self.handle(conn))
+        except BaseException as error:
+            outcome = _Outcome(error=error)
+        leaving, conn.leaving = conn.leaving, None
+        if leaving is None:
+            self.give_back(conn, outcome)
+        else:
+            stream, parked, head = leaving
+            stream.hand_over(parked, head)
+
+    def give_back(self, conn: _Connection, outcome: _Outcome) -> None:
+        """Let gunicorn wait for the connection's next request, or close it."""
+        if outcome.again or outcome.error:
+            self.method_queue.defer(self.finish_request, conn, outcome)
+            return
+        # Here, as the main thread must not wait until the client has closed too, for up to two seconds.
+        try:
+            conn.close(graceful=True)
+        except OSError:
+            conn.close()
+        self.method_queue.defer(self._count_out)
 
     def handle_request(self, req: Any, conn: Any) -> bool:
         """Answer one request, on a thread of the pool; returns whether the connection may be used again."""
@@ -82,10 +285,11 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         parked = False
         try:
             self.cfg.pre_request(self, req)
-            exchange.resp, exchange.environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
-            exchange.environ["wsgi.multithread"] = True
+            exchange.resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
+            environ["wsgi.multithread"] = True
+            exchange.environ = environ
             self._count_request(exchange.resp)
-            parked = self._respond(exchange, conn)
+            parked = self._respond(exchange)
             return not parked and not exchange.resp.should_close()
         except OSError:
             raise
@@ -111,7 +315,7 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         if not self.alive or not self.cfg.keepalive or no_room:
             resp.force_close()
 
-    def _respond(self, exchange: _Exchange, conn: Any) -> bool:
+    def _respond(self, exchange: _Exchange) -> bool:
         """Send the response, to its end or until it is parked; returns which."""
         resp, environ = exchange.resp, exchange.environ
         space = environ[ENVIRON_KEY] = Space()
@@ -122,54 +326,40 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
                 resp.write_file(exchange.respiter)
             else:
                 for item in exchange.respiter:
+                    stream, space.stream = space.stream, None
+                    if stream is not None and self._may_park(stream, item, resp):
+                        self._park(stream, item, exchange)
+                        parked = True
+                        return True
                     resp.write(item)
-                    if space.stream is not None:
-                        parked = self._park(space.stream, item, exchange, conn)
-                        if parked:
-                            return True
-                        space.stream = None
             resp.close()
             return False
         finally:
             if not parked:
                 exchange.conclude()
 
-    def _park(self, stream: EventStream, item: bytes, exchange: _Exchange, conn: Any) -> bool:
-        resp = exchange.resp
-        encoded = any(name.lower() == "content-encoding" for name, _ in resp.headers)
+    def _may_park(self, stream: EventStream, item: bytes, resp: Any) -> bool:
         # The rest is sent past gunicorn and past all middleware, so the bytes must have come through unchanged.
+        encoded = any(name.lower() == "content-encoding" for name, _ in resp.headers)
         changed = encoded or item != stream.first or resp.response_length is not None
-        if changed or self.cfg.is_ssl or resp._omits_body:
-            return False
-        parked = stream.park(conn.sock, resp.chunked, partial(self._on_finished, exchange, conn))
-        exchange.parked = parked
-        self._leaving[conn] = (stream, parked)
-        return True
+        return not (changed or self.cfg.is_ssl or resp._omits_body)
 
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        """A thread is done with a connection; on the main thread."""
-        leaving = self._leaving.pop(conn, None)
-        if leaving is None:
-            super().finish_request(conn, fs)
-        else:
-            stream, parked = leaving
-            stream.hand_over(parked)
+    def _park(self, stream: EventStream, item: bytes, exchange: _Exchange) -> None:
+        resp, conn = exchange.resp, exchange.conn
+        resp.sock = begin = _Buffer()
+        resp.write(item)
+        resp.sock = conn.sock
+        exchange.again = not resp.should_close()
+        parked = stream.park(conn.sock, resp.chunked, exchange.finished)
+        exchange.park(parked)
+        conn.leaving = (stream, parked, begin.data)
 
-    def _on_finished(self, exchange: _Exchange, conn: Any) -> None:
-        # On the pump's thread, which must not wait for a log file or a hook, nor for the pool's lock.
-        self.method_queue.defer(self._conclude, exchange, conn)
 
-    def _conclude(self, exchange: _Exchange, conn: Any) -> None:
-        # On the main thread, as for any connection that becomes ready.
-        future = self.tpool.submit(self._after_stream, exchange)
-        future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
-
-    def _after_stream(self, exchange: _Exchange) -> bool:
-        parked = exchange.parked
-        assert parked is not None
-        exchange.resp.sent += parked.sent
-        try:
-            exchange.conclude()
-        finally:
-            exchange.post_request()
-        return bool(parked.complete and parked.ended != "shutdown" and not exchange.resp.should_close())
+def _has_data(sock: socket.socket) -> bool:
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a thread will find out
+    return True

@@ -5,21 +5,36 @@ import inspect
 import unittest
 
 import gunicorn
+from gunicorn import config, glogging
 from gunicorn.http import wsgi
 from gunicorn.workers import base, gthread
 
 # What each was when the code beside it was written: fingerprints of the source, one for each known form.
 POINTS = {
     "overridden by worker.ThreadWorker": {
+        gthread.ThreadWorker.accept: {"a06fbabe3fdb"},
+        gthread.ThreadWorker.enqueue_req: {"0077368bd496"},
+        gthread.ThreadWorker.get_thread_pool: {"7d502e0bc619"},
         gthread.ThreadWorker.handle_request: {"83829ceefc32"},
-        gthread.ThreadWorker.finish_request: {"c6a1a1f39f11"},
+        gthread.ThreadWorker.set_accept_enabled: {"de784d6e9485"},
+        gthread.ThreadWorker.wait_for_and_dispatch_events: {"eac8483c085f"},
         base.Worker.load_wsgi: {"fe1ed977a7f6"},
     },
     "relied on by worker.ThreadWorker": {
-        gthread.ThreadWorker.handle: {"e0fcb03f7a3d"},
-        gthread.ThreadWorker.enqueue_req: {"0077368bd496"},
-        gthread.ThreadWorker._keepalive_after: {"318430685de5"},
+        config.Config.__getattr__: {"e332ce2e600e"},
+        glogging.Logger.access: {"2eb421e0dc10"},
         gthread.PollableMethodQueue.defer: {"5af8c4018ed8"},
+        gthread.TConn.__init__: {"6f0455060212"},
+        gthread.TConn.close: {"eb060afadaaa"},
+        gthread.TConn.init: {"e4b965c18bcb"},
+        gthread.ThreadWorker._keepalive_after: {"318430685de5"},
+        gthread.ThreadWorker.finish_request: {"c6a1a1f39f11"},
+        gthread.ThreadWorker.handle: {"e0fcb03f7a3d"},
+        gthread.ThreadWorker.init_process: {"357ac730010e"},
+        gthread.ThreadWorker.murder_pending: {"00b3959e780e"},
+        gthread.ThreadWorker.on_client_socket_readable: {"f41a9a5e9d82"},
+        gthread.ThreadWorker.on_pending_socket_readable: {"39b3acee312c"},
+        gthread.ThreadWorker.run: {"fbafdd20400c"},
         wsgi.create: {"ff372b261e22"},
         wsgi.Response.write: {"314aea79b39e"},
         wsgi.Response.should_close: {"cd784e8a6495"},

@@ -1,0 +1,111 @@
+"""The newest events in memory, so that a client that was away for a moment is replayed without the log.
+
+The pump has read them all, of every channel and without a gap; so here is everything between :attr:`Recent.floor`
+and the pump's position. Written by the pump's thread alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from .errors import HistoryGone
+from .frame import Frame
+from .log import EventLog, Record
+from .replay import encode
+from .subscriber import WRITE_BYTES
+
+# Events that are kept, and the length of their data together: some seconds of a busy hub.
+_COUNT = 2048
+_LENGTH = 4 * 1024 * 1024
+
+# Frames that are kept until the next event: after a deploy many clients come back from the same place.
+_FRAMES = 1024
+
+
+class Recent:
+    """The newest events of a log.
+
+    :param log: knows the ids.
+    :param position: the number after which the first event will be added.
+
+    :ivar floor: events after this number are all here, up to the last that was added.
+    """
+
+    def __init__(self, log: EventLog, position: int) -> None:
+        self._log = log
+        self.begin(position)
+
+    def begin(self, position: int) -> None:
+        """Forget all: the next event is the first after ``position``."""
+        self.floor = position
+        self._newest = position
+        self._length = 0
+        self._records: deque[Record] = deque()
+        self._by_channel: dict[str, deque[Record]] = {}
+        self._frames: dict[tuple[tuple[str, ...], int], tuple[Frame, int]] = {}
+
+    def fill(self, position: int) -> None:
+        """Begin with the log's newest events up to ``position``: after a deploy all clients come back at once.
+
+        :raises LogError: the log cannot be read.
+        """
+        after = max(position - _COUNT, 0)
+        self.begin(after)
+        try:
+            while self._newest < position and (page := self._log.read(self._newest, upto=position)):
+                self.add(page)
+        except HistoryGone:
+            self.begin(position)  # some of these were trimmed
+        self._newest = position
+
+    def add(self, page: Iterable[Record]) -> None:
+        """Add what follows the last; the oldest may go."""
+        self._frames.clear()
+        for record in page:
+            self._newest = record.sequence
+            self._records.append(record)
+            self._length += len(record.data)
+            self._by_channel.setdefault(record.channel, deque()).append(record)
+        while self._length > _LENGTH or len(self._records) > _COUNT:
+            record = self._records.popleft()
+            self._length -= len(record.data)
+            self.floor = record.sequence
+            channel = self._by_channel[record.channel]
+            channel.popleft()
+            if not channel:
+                del self._by_channel[record.channel]
+
+    def frame(self, channels: tuple[str, ...], after: int) -> tuple[Frame, int]:
+        """The next events of the channels after ``after`` as one frame, empty when there are none; and the number
+        up to which that is all.
+
+        :param after: at least :attr:`floor`.
+        :raises LogUnusable: one of them is no event.
+        """
+        key = (channels, after)
+        try:
+            return self._frames[key]
+        except KeyError:
+            pass
+        made = self._make(channels, after)
+        if len(self._frames) < _FRAMES:
+            self._frames[key] = made
+        return made
+
+    def _make(self, channels: Sequence[str], after: int) -> tuple[Frame, int]:
+        missed: list[Record] = []
+        for channel in channels:
+            for record in reversed(self._by_channel.get(channel, ())):
+                if record.sequence <= after:
+                    break
+                missed.append(record)
+        missed.sort()
+        wires: list[bytes] = []
+        length = 0
+        for record in missed:
+            wires.append(encode(self._log, record))
+            length += len(wires[-1])
+            if length >= WRITE_BYTES:
+                return Frame(b"".join(wires), len(wires)), record.sequence
+        return Frame(b"".join(wires), len(wires)), max(after, self._newest)

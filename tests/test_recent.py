@@ -1,0 +1,102 @@
+"""The newest events in memory: nothing missing between its floor and the pump's position."""
+
+from __future__ import annotations
+
+import unittest
+from unittest import mock
+
+from sse_threaded import Hub, Retention, ServerSentEvent, open_log, recent
+from sse_threaded.recent import Recent
+from tests.support import temporary_directory
+
+
+class RecentTest(unittest.TestCase):
+    def setUp(self):
+        self.hub = Hub()
+        self.addCleanup(self.hub.close)
+        self.log = self.hub.log
+
+    def publish(self, *channels):
+        for channel in channels:
+            self.hub.publish(channel, f"on {channel}")
+
+    def wire(self, *numbers):
+        """What those who resume get: the log's events of these numbers."""
+        records = {n: self.log.read(n - 1)[0] for n in numbers}
+        events = (ServerSentEvent(data=records[n].data, id=self.log.event_id(n)) for n in numbers)
+        return b"".join(event.encode() for event in events)
+
+    def filled(self):
+        found = Recent(self.log, 0)
+        found.fill(self.log.last_sequence())
+        return found
+
+    def test_one_channel_or_several_in_the_logs_order(self):
+        self.publish("a", "b", "a", "c", "b")
+        found = self.filled()
+        for channels, after, numbers in (
+            (("a",), 0, (1, 3)),
+            (("a",), 1, (3,)),
+            (("b", "a"), 1, (2, 3, 5)),
+            (("c",), 4, ()),
+            (("nobody",), 0, ()),
+            (("a",), 5, ()),
+        ):
+            with self.subTest(channels=channels, after=after):
+                frame, upto = found.frame(channels, after)
+                self.assertEqual(frame.wire, self.wire(*numbers))
+                self.assertEqual((frame.count, upto), (len(numbers), 5))
+
+    def test_who_is_ahead_stays_so(self):
+        self.publish("a")
+        self.assertEqual(self.filled().frame(("a",), 9)[1], 9)
+
+    def test_what_many_ask_for_is_joined_once(self):
+        self.publish("a", "a")
+        found = self.filled()
+        self.assertIs(found.frame(("a",), 1)[0], found.frame(("a",), 1)[0])
+        self.publish("a")
+        found.add(self.log.read(2))
+        self.assertEqual(found.frame(("a",), 1)[0].wire, self.wire(2, 3))
+
+    def test_pages_are_bounded(self):
+        for _ in range(5):
+            self.hub.publish("a", "x" * 40_000)
+        found, after, pages = self.filled(), 0, []
+        while after < 5:
+            frame, after = found.frame(("a",), after)
+            pages.append(frame)
+        self.assertEqual([frame.count for frame in pages], [2, 2, 1])
+        self.assertEqual(b"".join(frame.wire for frame in pages), self.wire(1, 2, 3, 4, 5))
+
+    def test_it_is_bounded_in_events(self):
+        with mock.patch.object(recent, "_COUNT", 3):
+            self.publish("a", "b", "a", "b", "b")
+            found = self.filled()
+        self.assertEqual(found.floor, 2)
+        self.assertEqual(found.frame(("a", "b"), 2)[0].wire, self.wire(3, 4, 5))
+
+    def test_it_is_bounded_in_length(self):
+        with mock.patch.object(recent, "_LENGTH", 100):
+            for _ in range(4):
+                self.hub.publish("a", "x" * 40)
+            found = self.filled()
+            self.assertEqual(found.floor, 2)
+            self.hub.publish("a", "x" * 500)
+            found.add(self.log.read(4))
+        self.assertEqual(found.floor, 5)
+        self.assertEqual(found.frame(("a",), 5)[0].wire, b"")
+
+    def test_where_some_were_trimmed_it_begins_empty(self):
+        directory = temporary_directory(self)
+        log = open_log(f"sqlite:///{directory}/log.db", Retention(count=30))
+        self.addCleanup(log.close)
+        for _ in range(100):
+            log.append("a", "x")
+        log.trim()
+        found = Recent(log, 0)
+        found.fill(100)
+        self.assertEqual((found.floor, found.frame(("a",), 100)[1]), (100, 100))
+        log.append("a", "new")
+        found.add(log.read(100))
+        self.assertIn(b"data: new", found.frame(("a",), 100)[0].wire)

@@ -1,0 +1,95 @@
+"""The runners: short tasks on one thread after the other, and a thread more for each that takes its time."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+from sse_threaded.runners import Runners
+from tests.support import wait_until
+
+
+class RunnersTest(unittest.TestCase):
+    def setUp(self):
+        self.pool = ThreadPoolExecutor(4)
+        self.addCleanup(self.pool.shutdown)
+        self.idle = threading.Semaphore(0)
+        self.runners = Runners(self.pool, 4, self.idle.release)
+
+    def put(self, *tasks):
+        for task in tasks:
+            self.runners.put(task)
+
+    def dispatch_until(self, condition):
+        """As the main thread does: again and again for as long as it is asked to."""
+
+        def done():
+            self.runners.dispatch()
+            return condition()
+
+        wait_until(done, message="the tasks")
+
+    def test_every_task_is_run_once_and_in_order(self):
+        ran = []
+        self.put(*(lambda n=n: ran.append(n) for n in range(1000)))
+        self.dispatch_until(lambda: len(ran) == 1000)
+        self.assertEqual(ran, list(range(1000)))
+        self.assertTrue(self.idle.acquire(timeout=30), "it is said that there is nothing more to do")
+
+    def test_without_tasks_no_thread_is_woken(self):
+        self.assertFalse(self.runners.dispatch())
+        self.assertFalse(self.runners.brisk)
+
+    def test_a_task_that_waits_holds_nobody_up(self):
+        leave, ran = threading.Event(), []
+        self.addCleanup(leave.set)
+        self.put(lambda: leave.wait(60), lambda: ran.append("after"))
+        self.dispatch_until(lambda: ran)
+        self.assertFalse(leave.is_set())
+
+    def test_there_are_no_more_than_the_limit_and_a_free_one_takes_what_waits(self):
+        leave, lock, ran = threading.Event(), threading.Lock(), []
+        self.addCleanup(leave.set)
+        together = [0, 0]
+
+        def wait():
+            with lock:
+                together[0] += 1
+                together[1] = max(together)
+            leave.wait(60)
+            with lock:
+                together[0] -= 1
+
+        self.put(*[wait] * 4, lambda: ran.append("after"))
+        self.dispatch_until(lambda: together[0] == 4)
+        wait_until(lambda: not self.runners.dispatch(), message="nothing more to be done")
+        self.assertFalse(ran)
+        leave.set()
+        wait_until(lambda: ran, message="the last task")  # without another dispatch
+        self.assertEqual(together[1], 4)
+
+    def test_one_that_was_relieved_stops_while_another_is_at_work(self):
+        leave, threads = threading.Event(), []
+        relieved = threading.Semaphore(0)
+
+        def first():
+            leave.wait(60)
+            relieved.release()
+
+        def more():
+            threads.append(threading.get_ident())
+            if len(threads) == 1:
+                leave.set()
+                relieved.acquire(timeout=60)
+
+        self.put(first, *[more] * 500)
+        self.dispatch_until(lambda: len(threads) == 500)
+        wait_until(lambda: not self.runners._active, message="the end of all runners")
+        self.assertLessEqual(len(set(threads)), 3)
+
+    def test_a_task_put_while_the_last_thread_stops_is_not_forgotten(self):
+        for _ in range(300):
+            done = threading.Event()
+            self.put(done.set)
+            self.dispatch_until(done.is_set)
