@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from .chain import Chain, Link
 from .errors import HistoryGone, HubClosed, LogError
 from .event import comment
 from .frame import Frame
@@ -24,6 +25,7 @@ from .log.doorbell import Doorbell
 from .members import Members
 from .parked import Parked
 from .parking import TICK, Parking
+from .queued import Queued
 from .recent import Recent
 from .subscriber import Subscriber
 from .timers import NEVER
@@ -60,6 +62,7 @@ class Pump:
         self._members = Members(self._eventlog, self._pace)
         self._recent = Recent(self._eventlog, 0)
         self._parking = Parking(self._members, self._recent, self._parking_budget)
+        self._chain = Chain()
         self._wake = Doorbell()
         self._closing = False
         # Guarded by the members' lock.
@@ -71,7 +74,7 @@ class Pump:
 
     # Called by clients' threads.
 
-    def admit(self, subscriber: Subscriber) -> None:
+    def admit(self, subscriber: Queued) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
         :raises Overloaded: there are as many as may be.
@@ -82,6 +85,7 @@ class Pump:
         try:
             with self._members.lock:
                 self._require_running()
+                subscriber.link = Link(self._chain)
                 self._members.take_in(subscriber)
         except BaseException:
             self._budget.give_back()
@@ -97,12 +101,13 @@ class Pump:
         with self._members.lock:
             return self._members.attach(subscriber, after)
 
-    def leave(self, subscriber: Subscriber) -> None:
+    def leave(self, subscriber: Queued) -> None:
         """Let ``subscriber`` go; called by its thread before the server closes its socket; idempotent."""
         with self._members.lock:
             if subscriber not in self._members.all:
                 return
             self._members.let_go(subscriber)
+        subscriber.link.leave()
         self._budget.give_back()
         if self._closing:
             self._wake.ring()
@@ -228,6 +233,7 @@ class Pump:
         if time.monotonic() >= self._next_read or self._closing:
             # Before an end too: what was appended before it goes out with the farewell.
             self._next_read = self._read_log()
+        self._chain.tend()
         self._parking.replay()
         self._parking.tend()
         if self._ending():
@@ -239,11 +245,12 @@ class Pump:
             return 0.0
         with self._members.lock:
             next_timer = self._members.timers.next()
-        return max(min(min(next_timer, self._next_read) - time.monotonic(), TICK), 0.0)
+        return max(min(min(next_timer, self._next_read, self._chain.due) - time.monotonic(), TICK), 0.0)
 
     def _close(self) -> bool:
         """End every stream; returns whether none is left, nor on its way."""
         self._end_all("shutdown")
+        self._chain.tend()
         self._parking.tend()
         return self._parking.shut()
 

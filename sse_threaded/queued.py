@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import queue
 import socket
-import time
 from collections.abc import Iterable
 
+from .chain import Link
 from .frame import Frame
 from .subscriber import WRITE_BYTES, Subscriber
 
@@ -25,9 +25,12 @@ class Queued(Subscriber):
     :param beats: whether it wants heartbeats; default ``True``.
 
     :ivar farewell: its last bytes, once it has ended.
+    :ivar link: where its thread waits; set when it is admitted.
     """
 
-    __slots__ = ("_beats", "_queue", "farewell")
+    __slots__ = ("_beats", "_queue", "farewell", "link")
+
+    link: Link
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Queued(Subscriber):
         """See :class:`Subscriber`."""
         self._count(frame)
         self._queue.put_nowait(frame)
+        self.link.call()
         return False
 
     def put_heartbeat(self, frame: Frame) -> bool:
@@ -62,34 +66,29 @@ class Queued(Subscriber):
             try:
                 self._queue.put_nowait(_END)
             except queue.Full:
-                pass  # then nobody waits for it: its thread looks at `ended` after each take
+                pass  # then nobody waits for it: its thread looks at `ended` before it waits
+            self.link.call()
 
     def take(self, deadline: float | None = None) -> bytes:
         """Wait for frames and take those that are there, joined; empty at the end or at the deadline.
 
         :param deadline: by the monotonic clock; ``None``, the default, for none.
         """
+        if self.ended is None:  # else nothing more may come
+            self.link.rest(self._queue.empty, deadline)
         if self.ended == "slow":  # what waits is a part of what it missed; replay will bring it all
             return b""
         wires: list[bytes] = []
         size = 0
-        try:
-            # Only the first may be waited for, and only while there may be more.
-            wait = self.ended is None
-            while size < WRITE_BYTES:
-                if wait:
-                    timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-                    frame = self._queue.get(timeout=timeout)
-                    wait = False
-                else:
-                    frame = self._queue.get_nowait()
-                if frame is _END:
-                    break
-                wires.append(frame.wire)
-                size += len(frame.wire)
-                self._taken += frame.count
-        except queue.Empty:
-            pass
+        waiting = self._queue.qsize()  # nobody else takes
+        while waiting and size < WRITE_BYTES:
+            frame = self._queue.get_nowait()
+            if frame is _END:
+                break
+            wires.append(frame.wire)
+            size += len(frame.wire)
+            self._taken += frame.count
+            waiting -= 1
         self._taken_bytes += size
         return b"".join(wires)
 

@@ -28,7 +28,7 @@ ROOMS = (
     "log.*",
     "log",
     "replay",
-    "subscriber",
+    "subscriber chain",
     "queued parked timers fanout recent",
     "members",
     "parking",
