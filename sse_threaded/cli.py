@@ -1,4 +1,4 @@
-"""``sse-threaded``: serve the board, publish an event, listen to a channel."""
+"""``sse-threaded``: serve the board, publish an event, listen to a channel, put a server under load."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
 from .errors import InvalidEvent, LogUnusable, SSEError
 from .log import EventLog, open_log
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sse-threaded",
-        description="Server-Sent Events from synchronous Python web apps. The commands share one event log: "
-        "what one publishes, all others see.",
+        description="Server-Sent Events from synchronous Python web apps. serve, publish and listen share one "
+        "event log: what one publishes, the others see.",
     )
     parser.add_argument("--version", action="version", version=f"sse-threaded {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
             default=os.environ.get(URL) or DEFAULT_URL,
             help=f"where events are kept; default: the variable {URL}, now %(default)s",
         )
+    bench.add_parser(commands)
     return parser
 
 

@@ -37,6 +37,7 @@ ROOMS = (
     "hub",
     "gunicorn_hooks runners testing testing.*",
     "worker",
+    "bench bench.*",
     ".",
     "board board.*",
     "cli",

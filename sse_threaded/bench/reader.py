@@ -1,0 +1,184 @@
+"""A process that holds streams and counts what they bring: ``python -m sse_threaded.bench.reader``.
+
+Run by :mod:`.load`, which sends orders (:mod:`.pipes`). One thread, one poll loop. Per delivery it makes one
+read, one comparison and one subtraction: bytes that are the same as the last stream's are not searched again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from .faults import CannotBench
+from .opening import Opening
+from .pipes import raise_file_limit, say
+from .stamps import LENGTH, Latencies, pattern
+
+_READ = 1 << 16
+
+# An event's end, as it is and as a chunk's end. A stamp may be cut in two only where neither is seen.
+_ENDS = (b"\n\n", b"\n\n\r\n")
+
+# Without stamps: lines that carry data.
+_DATA_LINES = re.compile(b"data:")
+
+_PROGRESS_SECONDS = 0.1
+
+
+class Reader:
+    """The streams of one process, and what they have brought since the last mark."""
+
+    def __init__(self) -> None:
+        # select.poll, where there is no epoll, counts in milliseconds.
+        epoll = hasattr(select, "epoll")
+        self.poller: Any = select.epoll() if epoll else select.poll()
+        self._unit = 1.0 if epoll else 1000.0
+        self.streams: dict[int, Any] = {}  # those that are read, by descriptor
+        self.stalled: list[Any] = []  # sockets that are not
+        self.ended = 0
+        self._tails: dict[int, bytes] = {}
+        self._stamped = False
+        self._find: Callable[[bytes], list[bytes]] = _DATA_LINES.findall
+        self._opening: Opening | None = None
+        self._until: dict[str, Any] | None = None
+        self._rest = b""
+        self._said = 0.0
+        self._mark()
+
+    def _mark(self) -> None:
+        self.deliveries = 0
+        self.bytes = 0
+        self._last_ns = 0
+        self._late: array[int] = array("q")
+        self._marked = (time.monotonic_ns(), time.process_time_ns())
+
+    def run(self) -> None:
+        """Until standard input ends."""
+        stdin = sys.stdin.fileno()
+        self.poller.register(stdin, select.POLLIN)
+        while True:
+            for descriptor, _ in self.poller.poll(_PROGRESS_SECONDS * self._unit):
+                if descriptor in self.streams:
+                    self._receive(descriptor)
+                elif descriptor == stdin:
+                    received = os.read(stdin, _READ)
+                    if not received:
+                        return
+                    *lines, self._rest = (self._rest + received).split(b"\n")
+                    for line in lines:
+                        self._obey(json.loads(line))
+                elif self._opening is not None:
+                    self._opening.ready(descriptor)
+            self._look()
+
+    def _receive(self, descriptor: int) -> None:
+        try:
+            received = os.read(descriptor, _READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = b""
+        if received:
+            self.take(descriptor, received)
+        else:
+            self.poller.unregister(descriptor)
+            self.streams.pop(descriptor).close()
+            self._tails.pop(descriptor, None)
+            self.ended += 1
+
+    # What the last stream brought, and its stamps: the next one mostly brings the same.
+    _known = b""
+    _stamps: list[int] | list[bytes] = []  # noqa: RUF012  # replaced, never changed
+
+    def take(self, descriptor: int, received: bytes) -> None:
+        """Count what a stream has brought."""
+        now = time.monotonic_ns()
+        self.bytes += len(received)
+        if self._tails:
+            received = self._tails.pop(descriptor, b"") + received
+        if received != self._known:
+            self._known = received
+            found = self._find(received)
+            self._stamps = [int(digits, 16) for digits in found] if self._stamped else found
+        if self._stamps:
+            self.deliveries += len(self._stamps)
+            self._last_ns = now
+            if self._stamped:
+                self._late.extend([now - stamp for stamp in self._stamps])  # type: ignore[operator]
+        if not received.endswith(_ENDS):
+            self._tails[descriptor] = received[1 - (LENGTH if self._stamped else 5) :]
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        match order.pop("do"):
+            case "open":
+                raise_file_limit(order["count"] + len(self.streams) + len(self.stalled) + 64)
+                self._mark()
+                self._opening = Opening(self, **order)
+            case "mark":
+                self._mark()
+                if order["mark"]:
+                    self._stamped = True
+                    self._find = pattern(order["mark"]).findall
+                self._known, self._stamps = b"", []
+                say(open=len(self.streams))
+            case "until":
+                now = time.monotonic()
+                self._until = {**order, "since": now, "seen": self.deliveries, "moved": now}
+            case "close":
+                for stream in (*self.streams.values(), *self.stalled):
+                    stream.close()
+                self.streams, self.stalled, self._tails = {}, [], {}
+                say()
+
+    def _look(self) -> None:
+        """Go on with what was ordered, and answer when it is done."""
+        now = time.monotonic()
+        opening, until = self._opening, self._until
+        if opening is not None:
+            opening.go_on(now)
+            if opening.done:
+                self._opening = None
+                say(first=opening.first_ns, last=opening.last_ns, **self._figures())
+        if until is not None:
+            if self.deliveries != until["seen"]:
+                until["seen"], until["moved"] = self.deliveries, now
+            enough = until["total"] is not None and self.deliveries >= until["total"]
+            quiet = until["quiet"] is not None and now - until["moved"] > until["quiet"]
+            late = until["seconds"] is not None and now - until["since"] > until["seconds"]
+            if enough or quiet or late:
+                self._until = None
+                say(last=self._last_ns, **self._figures())
+        if now - self._said > _PROGRESS_SECONDS and (self._opening or self._until):
+            self._said = now
+            say(progress=self._opening.opened if self._opening else self.deliveries)
+
+    def _figures(self) -> dict[str, Any]:
+        wall, processor = self._marked
+        return {
+            "open": len(self.streams) + len(self.stalled),
+            "ended": self.ended,
+            "deliveries": self.deliveries,
+            "bytes": self.bytes,
+            "wall_ns": time.monotonic_ns() - wall,
+            "cpu_ns": time.process_time_ns() - processor,
+            "latencies": Latencies.of(self._late).counts,
+        }
+
+
+def main() -> None:
+    """Serve the parent; what cannot be done is told to it."""
+    try:
+        Reader().run()
+    except CannotBench as error:
+        say(error=str(error))
+
+
+if __name__ == "__main__":
+    main()

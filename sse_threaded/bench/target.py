@@ -1,0 +1,71 @@
+"""Where the load goes: a URL taken apart, and the bytes of a request for it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from .faults import CannotBench
+
+# In a URL: the number of a channel, from 0. In a body: the time stamp.
+CHANNEL = "{channel}"
+STAMP = "{stamp}"
+
+
+class Target:
+    """An address and a path on it.
+
+    :param url: ``http://host[:port][/path][?query]``; ``{channel}`` in it stands for the number of a channel.
+    :param headers: further header fields, each ``Name: value``.
+    :raises CannotBench: it is no such URL, the host is unknown, or a field is none.
+    """
+
+    def __init__(self, url: str, headers: Sequence[str] = ()) -> None:
+        self.url = url
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise CannotBench(f"{url}: {error}") from None
+        if parts.scheme == "https":
+            raise CannotBench(
+                f"{url}: the load client speaks no TLS, whose cost would be measured instead of the server's; "
+                "give it the http:// address behind the proxy"
+            )
+        if parts.scheme != "http" or not parts.hostname:
+            raise CannotBench(f"{url}: not a URL such as http://127.0.0.1:3000/boards/board-1/events")
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._fields = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        for header in headers:
+            name, colon, value = header.partition(":")
+            if not colon or not name.strip() or any(sign in header for sign in "\r\n"):
+                raise CannotBench(f"{header!r} is no header field; write it as 'Name: value'")
+            self._fields += f"{name.strip()}: {value.strip()}\r\n"
+        try:
+            found = socket.getaddrinfo(parts.hostname, port or 80, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise CannotBench(f"{url}: the host cannot be found ({error})") from None
+        self.family: int = found[0][0]
+        self.address: tuple[Any, ...] = found[0][4]
+        try:
+            self.head("GET", 0).encode("ascii")
+        except UnicodeEncodeError:
+            raise CannotBench(f"{url}: write what is not ASCII as %-escapes") from None
+
+    @property
+    def channels_vary(self) -> bool:
+        """Whether the URL has a place for a channel's number."""
+        return CHANNEL in self._path
+
+    def head(self, method: str, channel: int, *fields: str) -> str:
+        """A request's head.
+
+        :param method: such as ``GET``.
+        :param channel: what is put in the place of ``{channel}``.
+        :param fields: fields for this request alone.
+        """
+        path = self._path.replace(CHANNEL, str(channel))
+        own = "".join(f"{field}\r\n" for field in fields)
+        return f"{method} {path} HTTP/1.1\r\n{self._fields}User-Agent: sse-threaded-bench\r\n{own}\r\n"
