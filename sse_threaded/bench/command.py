@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from .faults import CannotBench
-from .load import Heard, Load, Opened, Post
+from .load import Load, Post
+from .outcome import Heard, Opened
 from .stamps import Latencies
 from .target import CHANNEL, STAMP, Target
 from .usage import Tree
@@ -59,7 +60,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     bench.add_argument("--rate", type=_number, default=10.0, metavar="R", help="events a second; default 10")
     bench.add_argument(
-        "--burst", type=_none_or_more, default=0, metavar="N", help="then N events, as fast as they are taken"
+        "--burst",
+        type=_none_or_more,
+        default=0,
+        metavar="N",
+        help="then N events, as fast as they are taken, by 8 at once",
     )
     bench.add_argument(
         "--channels", type=_whole, default=1, metavar="N", help="of {channel} in the URLs; default 1"
@@ -116,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
             found |= _usage(tree.processor_ns() - used, tree.pss_kb() - before, heard, options)
         if post is not None and options.burst:
             bar.begin("burst", options.burst)
-            burst = load.publish(post, channels=options.channels, count=options.burst)
+            burst = load.publish(post, channels=options.channels, count=options.burst, burst=True)
         bar.end()
     found |= _figures(opened, heard, burst)
     print(json.dumps(found) if options.json else table(found))  # noqa: T201
@@ -168,7 +173,6 @@ def _figures(opened: Opened, heard: Heard, burst: Heard | None) -> dict[str, Any
             "deliveries": burst.deliveries,
             "deliveries_expected": burst.expected,
             "deliveries_per_second": burst.rate,
-            "latency_ms": latency(burst.latencies),
             "client_share": burst.share,
         }
     return figures
@@ -194,7 +198,6 @@ def table(found: dict[str, Any]) -> str:
         rows.append(("data lines", f"{found['deliveries']}, {found['deliveries_per_second']:.0f} a second"))
     if burst := found["burst"]:
         rows.append(("burst", _delivered(burst)))
-        rows.append(("burst latency", _spread(burst["latency_ms"])))
     if "server_share" in found:
         per = found["server_us_per_delivery"]
         share = f"{100 * found['server_share']:.1f} % of a core"

@@ -13,8 +13,9 @@ from typing import Any
 
 from .faults import CannotBench
 from .opening import WINDOW
+from .outcome import Heard, Opened, busiest, merged
 from .pipes import Child
-from .stamps import Latencies, new_mark
+from .stamps import new_mark
 from .target import STAMP, Target
 
 # Deliveries are over when none has come for so many seconds: a stream that was lost will bring no more.
@@ -22,6 +23,12 @@ _QUIET_SECONDS = 3.0
 
 # The longest that deliveries may take once all is published.
 _ANSWER_SECONDS = 600.0
+
+# Bursts come from many users at once.
+_BURST_CONNECTIONS = 8
+
+# Seconds between two rounds of reading in a burst.
+_BURST_PAUSE = 0.01
 
 # What opening a stream may take in the slowest of servers, seconds.
 _OPEN_SECONDS = 0.02
@@ -44,69 +51,6 @@ class Post:
     def __post_init__(self) -> None:
         if STAMP not in self.body:
             raise CannotBench(f"the body needs {STAMP} in a text that the event will carry: {self.body}")
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What became of streams that were to be opened.
-
-    :ivar streams: how many were opened.
-    :ivar seconds: from the first connect to the first bytes of the last stream's body.
-    :ivar ended: how many have ended since.
-    :ivar share: what the busiest of the client's processes used of a core meanwhile, 0 to 1.
-    :ivar first_ns: when the first connect was, on the monotonic clock.
-    """
-
-    streams: int
-    seconds: float
-    ended: int
-    share: float
-    first_ns: int
-
-    @property
-    def rate(self) -> float:
-        """Streams opened a second."""
-        return self.streams / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What streams brought between two moments.
-
-    :ivar published: how many events were published.
-    :ivar publish_seconds: from the first request to the last answer.
-    :ivar expected: how many deliveries would be complete.
-    :ivar deliveries: how many there were; without publishing, lines of data.
-    :ivar seconds: from the first request to the last delivery; without publishing, the time of listening.
-    :ivar received: bytes.
-    :ivar latencies: from just before an event was published until its bytes were read.
-    :ivar open: streams that are open.
-    :ivar ended: streams that the server has ended, since the client began.
-    :ivar share: what the busiest of the client's processes used of a core, 0 to 1.
-    :ivar last_ns: when the last delivery was, on the monotonic clock.
-    """
-
-    published: int
-    publish_seconds: float
-    expected: int
-    deliveries: int
-    seconds: float
-    received: int
-    latencies: Latencies
-    open: int
-    ended: int
-    share: float
-    last_ns: int
-
-    @property
-    def rate(self) -> float:
-        """Deliveries a second."""
-        return self.deliveries / max(self.seconds, 1e-9)
-
-    @property
-    def publish_rate(self) -> float:
-        """Events published a second."""
-        return self.published / max(self.publish_seconds, 1e-9)
 
 
 class Load:
@@ -190,17 +134,17 @@ class Load:
         first = min(answer["first"] for answer in answers)
         last = max(answer["last"] for answer in answers)
         ended = sum(answer["ended"] for answer in answers)
-        return Opened(streams, (last - first) / 1e9, ended, _share(answers), first)
+        return Opened(streams, (last - first) / 1e9, ended, busiest(answers), first)
 
     def listen(self, seconds: float) -> Heard:
         """Count lines of data for some time.
 
         :param seconds: how long.
         """
-        self._order_readers("mark", mark="")
+        self._order_readers("mark", mark="", timed=False, pause=0.0)
         self._answers(0)
         self._order_readers("until", total=None, quiet=None, seconds=seconds)
-        return _heard(self._answers(seconds), None, 0)
+        return merged(self._answers(seconds), None, 0)
 
     def await_replay(self, events: int) -> Heard:
         """Wait for events of this client's own that the streams last opened have to get from history.
@@ -210,7 +154,7 @@ class Load:
         parts = [events * sum(audience) for audience in self._audience]
         for reader, part in zip(self._readers, parts, strict=True):
             reader.order("until", total=part, quiet=_QUIET_SECONDS, seconds=None)
-        return _heard(self._answers(_ANSWER_SECONDS), None, sum(parts))
+        return merged(self._answers(_ANSWER_SECONDS), None, sum(parts))
 
     def publish(
         self,
@@ -222,6 +166,7 @@ class Load:
         rate: float | None = None,
         seconds: float | None = None,
         unheard: bool = False,
+        burst: bool = False,
     ) -> Heard:
         """Publish events and wait until all streams have them.
 
@@ -231,12 +176,15 @@ class Load:
         :param rate: how many a second, default ``None``: each as soon as the one before is answered.
         :param seconds: for how long, ``None`` for as long as ``count`` takes.
         :param unheard: whether no stream gets them; default ``False``.
+        :param burst: whether only the number a second is wanted: events are posted over several connections, no
+            latencies are taken, and the client reads in large bites, every 10 ms, so that it leaves the processor
+            to the server; default ``False``.
         :raises CannotBench: publishing fails.
         """
         if self._publisher is None:
             self._publisher = Child("sse_threaded.bench.publisher")
             self._resources.callback(self._publisher.close)
-        self._order_readers("mark", mark=self._mark)
+        self._order_readers("mark", mark=self._mark, timed=not burst, pause=_BURST_PAUSE if burst else 0.0)
         self._answers(0)
         kind = f"Content-Type: {post.content_type}"
         self._publisher.order(
@@ -246,6 +194,7 @@ class Load:
             heads=[post.target.head("POST", channel, kind)[:-2] for channel in range(channels)],
             body=post.body,
             mark=self._mark,
+            connections=_BURST_CONNECTIONS if burst else 1,
             first=first,
             count=count,
             rate=rate,
@@ -260,7 +209,7 @@ class Load:
             part = sum(audience[turn] for turn in turns)
             reader.order("until", total=part, quiet=_QUIET_SECONDS, seconds=None)
             expected += part
-        return _heard(self._answers(_ANSWER_SECONDS), sent, expected)
+        return merged(self._answers(_ANSWER_SECONDS), sent, expected)
 
     def close_streams(self) -> None:
         """Close all streams."""
@@ -289,29 +238,3 @@ class Load:
 
 def _split(total: int, parts: int) -> list[int]:
     return [(total + parts - 1 - number) // parts for number in range(parts)]
-
-
-def _share(answers: list[dict[str, Any]]) -> float:
-    shares: list[float] = [answer["cpu_ns"] / max(1, answer["wall_ns"]) for answer in answers]
-    return max(shares)
-
-
-def _heard(answers: list[dict[str, Any]], sent: dict[str, Any] | None, expected: int) -> Heard:
-    late = Latencies()
-    for answer in answers:
-        late.add(Latencies({int(value): count for value, count in answer["latencies"].items()}))
-    last = max(answer["last"] for answer in answers)
-    wall = max(answer["wall_ns"] for answer in answers)
-    return Heard(
-        published=sent["sent"] if sent else 0,
-        publish_seconds=(sent["last"] - sent["first"]) / 1e9 if sent else 0.0,
-        expected=expected,
-        deliveries=sum(answer["deliveries"] for answer in answers),
-        seconds=max(0, last - sent["first"] if sent else wall) / 1e9,
-        received=sum(answer["bytes"] for answer in answers),
-        latencies=late,
-        open=sum(answer["open"] for answer in answers),
-        ended=sum(answer["ended"] for answer in answers),
-        share=max(_share(answers), sent["cpu_ns"] / max(1, sent["wall_ns"]) if sent else 0.0),
-        last_ns=last,
-    )

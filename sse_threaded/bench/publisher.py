@@ -42,29 +42,40 @@ class Connection:
 
         :raises CannotBench: there is none, or its status is not 2xx.
         """
-        for is_new in (self._socket is None, True):
-            try:
-                head, body = self._exchange(request)
-                break
-            except (ConnectionError, EOFError) as error:
-                # An idle connection may be closed by the server at any time.
-                self.close()
-                if is_new:
-                    raise CannotBench(f"POST: the server closes the connection ({error})") from None
-            except OSError as error:
-                raise CannotBench(f"POST: no answer ({error})") from None
-        status = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")[2]
-        if not status.startswith("2"):
-            said = body[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
-            raise CannotBench(f"POST: the server answers {status}: {said}")
+        kept = self._socket is not None
+        try:
+            self.send(request)
+            self.read_answer()
+        except (ConnectionError, EOFError) as error:
+            # An idle connection may be closed by the server at any time; a new one may not.
+            self.close()
+            if not kept:
+                raise CannotBench(f"POST: the server closes the connection ({error})") from None
+            self.post(request)
+        except OSError as error:
+            raise CannotBench(f"POST: no answer ({error})") from None
 
-    def _exchange(self, request: bytes) -> tuple[bytes, bytes]:
+    def send(self, request: bytes) -> None:
+        """Send a request, whose answer :meth:`read_answer` has to read."""
         if self._socket is None:
             self._socket = socket.socket(self._family, socket.SOCK_STREAM)
             self._socket.settimeout(_ANSWER_SECONDS)
             self._socket.connect(self._address)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(request)
+
+    def read_answer(self) -> None:
+        """Read an answer to its end.
+
+        :raises CannotBench: its status is not 2xx.
+        """
+        head, body = self._read_message()
+        status = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")[2]
+        if not status.startswith("2"):
+            said = body[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
+            raise CannotBench(f"POST: the server answers {status}: {said}")
+
+    def _read_message(self) -> tuple[bytes, bytes]:
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._read()
@@ -103,11 +114,13 @@ class Connection:
 
 
 def publish(
-    connection: Connection,
     heads: list[str],
     body: str,
     mark: str,
     *,
+    family: int,
+    address: list[Any],
+    connections: int,
     first: int,
     count: int | None,
     rate: float | None,
@@ -117,38 +130,72 @@ def publish(
 
     :param heads: requests' heads without their last line, one for each channel.
     :param body: with ``{stamp}`` and perhaps ``{channel}``.
+    :param family: the address's kind, as in the socket module.
+    :param address: the server's.
+    :param connections: how many requests may be under way at once, each on a connection of its own.
     :param first: which head is the first.
     :param count: how many, ``None`` for no bound.
     :param rate: how many a second, ``None`` for as fast as they are answered.
     :param seconds: for how long, ``None`` for no bound.
     """
+    used = [_connection(family, address, number, fresh=connections > 1) for number in range(connections)]
     begun = time.monotonic()
     begun_ns, processor = time.monotonic_ns(), time.process_time_ns()
     sent, said = 0, begun
     while (count is None or sent < count) and (seconds is None or time.monotonic() < begun + seconds):
         if rate is not None:
             time.sleep(max(0.0, begun + sent / rate - time.monotonic()))
-        channel = (first + sent) % len(heads)
-        data = body.replace(CHANNEL, str(channel)).replace(STAMP, stamp(mark)).encode()
-        connection.post(f"{heads[channel]}Content-Length: {len(data)}\r\n\r\n".encode() + data)
-        sent += 1
+        batch = used if count is None else used[: count - sent]
+        requests = []
+        for _ in batch:
+            channel = (first + sent) % len(heads)
+            data = body.replace(CHANNEL, str(channel)).replace(STAMP, stamp(mark)).encode()
+            requests.append(f"{heads[channel]}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+            sent += 1
+        _post_all(batch, requests)
         if time.monotonic() - said > _PROGRESS_SECONDS:
             said = time.monotonic()
             say(progress=sent)
-    now, used = time.monotonic_ns(), time.process_time_ns() - processor
-    return {"sent": sent, "first": begun_ns, "last": now, "cpu_ns": used, "wall_ns": now - begun_ns}
+    now = time.monotonic_ns()
+    return {
+        "sent": sent,
+        "first": begun_ns,
+        "last": now,
+        "cpu_ns": time.process_time_ns() - processor,
+        "wall_ns": now - begun_ns,
+    }
+
+
+def _post_all(connections: list[Connection], requests: list[bytes]) -> None:
+    if len(connections) == 1:
+        connections[0].post(requests[0])
+        return
+    try:
+        for connection, request in zip(connections, requests, strict=True):
+            connection.send(request)
+        for connection in connections:
+            connection.read_answer()
+    except (OSError, EOFError) as error:
+        raise CannotBench(f"POST, over {len(connections)} connections: no answer ({error})") from None
+
+
+_kept: dict[str, Connection] = {}
+
+
+def _connection(family: int, address: list[Any], number: int, *, fresh: bool) -> Connection:
+    connection = _kept.setdefault(f"{number} {address}", Connection(family, address))
+    if fresh:
+        connection.close()  # the server may be about to close what was idle
+    return connection
 
 
 def main() -> None:
     """Serve the parent; what cannot be done is told to it."""
-    connections: dict[str, Connection] = {}
     for line in sys.stdin:
         order = json.loads(line)
         order.pop("do")
-        family, address = order.pop("family"), order.pop("address")
-        connection = connections.setdefault(str(address), Connection(family, address))
         try:
-            say(**publish(connection, **order))
+            say(**publish(**order))
         except CannotBench as error:
             say(error=str(error))
             return

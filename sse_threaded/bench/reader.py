@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import sys
 import time
@@ -26,8 +25,8 @@ _READ = 1 << 16
 # An event's end, as it is and as a chunk's end. A stamp may be cut in two only where neither is seen.
 _ENDS = (b"\n\n", b"\n\n\r\n")
 
-# Without stamps: lines that carry data.
-_DATA_LINES = re.compile(b"data:")
+# What is counted where no stamps are known: lines that carry data.
+_DATA_LINE = b"data:"
 
 _PROGRESS_SECONDS = 0.1
 
@@ -44,8 +43,11 @@ class Reader:
         self.stalled: list[Any] = []  # sockets that are not
         self.ended = 0
         self._tails: dict[int, bytes] = {}
-        self._stamped = False
-        self._find: Callable[[bytes], list[bytes]] = _DATA_LINES.findall
+        self._counted = _DATA_LINE
+        self._find: Callable[[bytes], list[bytes]] | None = None  # where latencies are wanted
+        self._pause = 0.0
+        # What the last stream brought, how many deliveries and which stamps: the next one mostly brings the same.
+        self._known, self._each, self._stamps = b"", 0, list[int]()
         self._opening: Opening | None = None
         self._until: dict[str, Any] | None = None
         self._rest = b""
@@ -64,6 +66,8 @@ class Reader:
         stdin = sys.stdin.fileno()
         self.poller.register(stdin, select.POLLIN)
         while True:
+            if self._pause:
+                time.sleep(self._pause)
             for descriptor, _ in self.poller.poll(_PROGRESS_SECONDS * self._unit):
                 if descriptor in self.streams:
                     self._receive(descriptor)
@@ -93,10 +97,6 @@ class Reader:
             self._tails.pop(descriptor, None)
             self.ended += 1
 
-    # What the last stream brought, and its stamps: the next one mostly brings the same.
-    _known = b""
-    _stamps: list[int] | list[bytes] = []  # noqa: RUF012  # replaced, never changed
-
     def take(self, descriptor: int, received: bytes) -> None:
         """Count what a stream has brought."""
         now = time.monotonic_ns()
@@ -105,28 +105,33 @@ class Reader:
             received = self._tails.pop(descriptor, b"") + received
         if received != self._known:
             self._known = received
-            found = self._find(received)
-            self._stamps = [int(digits, 16) for digits in found] if self._stamped else found
-        if self._stamps:
-            self.deliveries += len(self._stamps)
+            self._each = received.count(self._counted)
+            if self._find:
+                self._stamps = [int(digits, 16) for digits in self._find(received)]
+                self._each = len(self._stamps)
+        if self._each:
+            self.deliveries += self._each
             self._last_ns = now
-            if self._stamped:
-                self._late.extend([now - stamp for stamp in self._stamps])  # type: ignore[operator]
+            if self._find:
+                self._late.extend([now - stamp for stamp in self._stamps])
         if not received.endswith(_ENDS):
-            self._tails[descriptor] = received[1 - (LENGTH if self._stamped else 5) :]
+            self._tails[descriptor] = received[1 - (LENGTH if self._find else len(self._counted)) :]
 
     def _obey(self, order: dict[str, Any]) -> None:
         match order.pop("do"):
             case "open":
                 raise_file_limit(order["count"] + len(self.streams) + len(self.stalled) + 64)
                 self._mark()
+                self._pause = 0.0
                 self._opening = Opening(self, **order)
             case "mark":
                 self._mark()
-                if order["mark"]:
-                    self._stamped = True
-                    self._find = pattern(order["mark"]).findall
-                self._known, self._stamps = b"", []
+                mark: str = order["mark"]
+                self._counted = mark.encode() or _DATA_LINE
+                self._find = pattern(mark).findall if mark and order["timed"] else None
+                self._pause = order["pause"]
+                self._known, self._each, self._stamps = b"", 0, []
+                self._tails.clear()
                 say(open=len(self.streams))
             case "until":
                 now = time.monotonic()

@@ -1,0 +1,135 @@
+/* The floor: what the kernel takes for one event to many sockets, and nothing else.
+ *
+ * One thread. epoll for new connections and for requests; for an event a bare non-blocking send() to every
+ * socket of the channel. No log, no replay, no heartbeat; a client that does not keep up is dropped.
+ *
+ *   cc -O2 -o floor floor.c && ./floor PORT
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CHANNELS 10000 /* named by number */
+#define FILES 65536
+#define REQUEST 16384
+
+static struct channel { int *sockets; int used, room; } channels[CHANNELS];
+static struct client { char *request; int length; struct channel *channel; int place; } clients[FILES];
+static long events;
+
+static const char stream_head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                                  "Cache-Control: no-cache\r\n\r\n: hi\n\n";
+static const char accepted[] = "HTTP/1.1 204 No Content\r\n\r\n";
+
+static void let_go(int fd)
+{
+    struct client *client = &clients[fd];
+    struct channel *channel = client->channel;
+    if (channel) { /* the last one takes its place */
+        int other = channel->sockets[--channel->used];
+        channel->sockets[client->place] = other;
+        clients[other].place = client->place;
+    }
+    free(client->request);
+    memset(client, 0, sizeof *client);
+    close(fd);
+}
+
+static void subscribe(int fd, struct channel *channel)
+{
+    if (channel->used == channel->room) {
+        channel->room = channel->room ? 2 * channel->room : 16;
+        channel->sockets = realloc(channel->sockets, channel->room * sizeof(int));
+    }
+    clients[fd].channel = channel;
+    clients[fd].place = channel->used;
+    channel->sockets[channel->used++] = fd;
+    free(clients[fd].request);
+    clients[fd].request = NULL;
+    send(fd, stream_head, sizeof stream_head - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void publish(struct channel *channel, const char *body, int length)
+{
+    char event[REQUEST + 64];
+    int size = sprintf(event, "id: %ld\ndata: %.*s\n\n", ++events, length, body);
+    for (int i = channel->used - 1; i >= 0; i--) /* downwards: letting go moves the last one */
+        if (send(channel->sockets[i], event, size, MSG_DONTWAIT | MSG_NOSIGNAL) != size)
+            let_go(channel->sockets[i]);
+}
+
+static void serve(int fd)
+{
+    struct client *client = &clients[fd];
+    if (!client->request)
+        client->request = malloc(REQUEST + 1);
+    int got = recv(fd, client->request + client->length, REQUEST - client->length, MSG_DONTWAIT);
+    if (got <= 0 || client->channel) { /* gone; or a stream that talks */
+        let_go(fd);
+        return;
+    }
+    client->length += got;
+    client->request[client->length] = 0;
+    char *end = strstr(client->request, "\r\n\r\n");
+    char *name = strstr(client->request, "channel=");
+    if (!end || !name)
+        return;
+    struct channel *channel = &channels[(unsigned)atoi(name + 8) % CHANNELS];
+    if (client->request[0] == 'G') {
+        subscribe(fd, channel);
+        return;
+    }
+    char *field = strcasestr(client->request, "content-length:");
+    int length = field ? atoi(field + 15) : 0;
+    if (client->request + client->length < end + 4 + length)
+        return;
+    client->length = 0;
+    send(fd, accepted, sizeof accepted - 1, MSG_NOSIGNAL);
+    publish(channel, end + 4, length);
+}
+
+int main(int count, char **arguments)
+{
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(count > 1 ? atoi(arguments[1]) : 0)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 4096)) {
+        perror("floor");
+        return 1;
+    }
+    int epoll = epoll_create1(0);
+    struct epoll_event ready[512], event = {.events = EPOLLIN, .data.fd = listener};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+    for (;;) {
+        int found = epoll_wait(epoll, ready, 512, -1);
+        for (int i = 0; i < found; i++) {
+            int fd = ready[i].data.fd;
+            if (fd != listener) {
+                serve(fd);
+                continue;
+            }
+            while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+                if (fd >= FILES) {
+                    close(fd);
+                    continue;
+                }
+                event.data.fd = fd;
+                epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+            }
+        }
+    }
+}

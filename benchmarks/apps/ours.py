@@ -1,0 +1,17 @@
+"""This package: a bare WSGI callable with one hub."""
+
+import os
+
+from sse_threaded import Hub
+
+hub = Hub(os.environ["BENCH_LOG"])
+
+
+def app(environ, start_response):
+    """The two URLs."""
+    channel = environ["QUERY_STRING"].partition("=")[2]
+    if environ["REQUEST_METHOD"] == "POST":
+        hub.publish(channel, environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode())
+        start_response("204 No Content", [])
+        return []
+    return hub.stream(environ, channel)(environ, start_response)

@@ -1,0 +1,47 @@
+"""Raw ASGI: an asyncio.Queue for each stream."""
+
+import asyncio
+from collections import defaultdict
+
+HEAD = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+
+channels = defaultdict(set)
+
+
+async def app(scope, receive, send):
+    """The two URLs."""
+    if scope["type"] != "http":
+        return
+    queues = channels[scope["query_string"].partition(b"=")[2]]
+    if scope["method"] == "POST":
+        await publish(queues, receive, send)
+    else:
+        await stream(queues, send)
+
+
+async def publish(queues, receive, send):
+    """Into every queue."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    event = b"data: %s\n\n" % body
+    for queue in queues:
+        queue.put_nowait(event)
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def stream(queues, send):
+    """From its queue to the client."""
+    queue = asyncio.Queue()
+    queues.add(queue)
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": HEAD})
+        await send({"type": "http.response.body", "body": b": hi\n\n", "more_body": True})
+        while True:
+            await send({"type": "http.response.body", "body": await queue.get(), "more_body": True})
+    finally:
+        queues.discard(queue)

@@ -1,0 +1,180 @@
+"""What is measured beside this package: fetched into a cache folder, outside of the repository and the system.
+
+Python's peers come into a virtual environment, node's by npm; nginx and nchan are unpacked from Debian's
+packages, so that no service is installed or started; the floor is compiled. What cannot be had is named with the
+reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+APPS = Path(__file__).resolve().parent / "apps"
+PYTHON_PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "sse-starlette")
+_DEBIAN_PACKAGES = ("nginx", "libnginx-mod-nchan")
+_NODE_PACKAGES = ("better-sse",)
+_NGINX_FOLDER = Path("/var/lib/nginx")
+_SECONDS = 600
+
+
+class Missing(Exception):
+    """A peer cannot be had; the text says why."""
+
+
+class Peers:
+    """The peers, each set up when it is first asked for.
+
+    :param cache: the folder; default ``None``: ``$XDG_CACHE_HOME/sse-threaded-bench``, or in ``~/.cache``.
+    """
+
+    def __init__(self, cache: Path | None = None) -> None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self.cache = cache or home / "sse-threaded-bench"
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self._found: dict[str, str | Missing] = {}
+
+    def python(self) -> str:
+        """An interpreter that has the packages; raises :class:`Missing`."""
+        return self._once("python", self._make_environment)
+
+    def node(self) -> str:
+        """The folder with node's packages; raises :class:`Missing`."""
+        return self._once("node", self._install_node_packages)
+
+    def nginx(self) -> tuple[str, str]:
+        """nginx and its module nchan; raises :class:`Missing`."""
+        root = self._once("nginx", self._unpack_nginx)
+        return _join(root, "usr/sbin/nginx"), _join(root, "usr/lib/nginx/modules/ngx_nchan_module.so")
+
+    def floor(self) -> str:
+        """The compiled floor; raises :class:`Missing`."""
+        return self._once("floor", self._compile_floor)
+
+    def versions(self) -> dict[str, str]:
+        """Of those that were asked for and are there."""
+        found: dict[str, str] = {}
+        if self._has("python"):
+            code = "import sys, importlib.metadata as m\nfor n in sys.argv[1:]: print(m.version(n))"
+            lines = _output([self.python(), "-c", code, *PYTHON_PACKAGES]).split()
+            found |= dict(zip(PYTHON_PACKAGES, lines, strict=True))
+        if self._has("node"):
+            found["node"] = _output(["node", "--version"]).lstrip("v")
+            path = Path(self.node()) / "node_modules" / "better-sse" / "package.json"
+            found["better-sse"] = _field(path.read_text(), '"version": "')
+        if self._has("nginx"):
+            nginx, module = self.nginx()
+            text = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr
+            found["nginx"] = text.strip().rpartition("/")[2]
+            found["nchan"] = self._nchan_version(module)
+        if self._has("floor"):
+            found["C compiler"] = _output(["cc", "--version"]).splitlines()[0]
+        return found
+
+    def _has(self, name: str) -> bool:
+        return isinstance(self._found.get(name), str)
+
+    def _once(self, name: str, make: Callable[[], str]) -> str:
+        if name not in self._found:
+            try:
+                self._found[name] = make()
+            except Missing as error:
+                self._found[name] = error
+            except OSError as error:
+                self._found[name] = Missing(str(error))
+        found = self._found[name]
+        if isinstance(found, Missing):
+            raise found
+        return found
+
+    def _make_environment(self) -> str:
+        tag = f"python-{sys.version_info.major}.{sys.version_info.minor}"
+        python = self.cache / tag / "bin" / "python"
+        done = self.cache / tag / "complete"
+        if not done.exists():
+            _run([sys.executable, "-m", "venv", "--clear", str(self.cache / tag)])
+            _run([str(python), "-m", "pip", "install", "--quiet", *PYTHON_PACKAGES])
+            done.touch()
+        return str(python)
+
+    def _install_node_packages(self) -> str:
+        for program in ("node", "npm"):
+            if shutil.which(program) is None:
+                raise Missing(f"{program} is not installed")
+        folder = self.cache / "node"
+        if not (folder / "complete").exists():
+            folder.mkdir(exist_ok=True)
+            _run(["npm", "install", "--silent", "--no-audit", "--prefix", str(folder), *_NODE_PACKAGES], folder)
+            (folder / "complete").touch()
+        return str(folder)
+
+    def _unpack_nginx(self) -> str:
+        if shutil.which("nginx") and Path("/usr/lib/nginx/modules/ngx_nchan_module.so").exists():
+            return "/"
+        # With nchan, nginx wants this folder whatever its configuration says.
+        try:
+            _NGINX_FOLDER.mkdir(parents=True, exist_ok=True)
+        except PermissionError:
+            raise Missing(f"nginx needs the folder {_NGINX_FOLDER}, which only root can make") from None
+        folder = self.cache / "nginx"
+        if not (folder / "complete").exists():
+            for program in ("apt-get", "dpkg-deb"):
+                if shutil.which(program) is None:
+                    raise Missing(f"{program} is not there: nginx and nchan are taken from Debian's packages")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                _run(["apt-get", "download", "--quiet", *_DEBIAN_PACKAGES], folder)
+            except Missing:
+                if os.geteuid() != 0:
+                    raise
+                _run(["apt-get", "update", "--quiet"])
+                _run(["apt-get", "download", "--quiet", *_DEBIAN_PACKAGES], folder)
+            for package in folder.glob("*.deb"):
+                _run(["dpkg-deb", "--extract", str(package), str(folder)])
+            (folder / "complete").touch()
+        return str(folder)
+
+    def _nchan_version(self, module: str) -> str:
+        for package in self.cache.glob("nginx/libnginx-mod-nchan_*.deb"):
+            return _output(["dpkg-deb", "--field", str(package), "Version"]).partition(":")[2]
+        return _output(["dpkg-query", "--show", "--showformat=${Version}", "libnginx-mod-nchan"])
+
+    def _compile_floor(self) -> str:
+        if shutil.which("cc") is None:
+            raise Missing("there is no C compiler (cc)")
+        program = self.cache / "floor"
+        _run(["cc", "-O2", "-o", str(program), str(APPS / "floor.c")])
+        return str(program)
+
+
+def _join(root: str, path: str) -> str:
+    return str(Path(root) / path)
+
+
+def _run(command: list[str], folder: Path | None = None) -> None:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stdout.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise Missing(f"{' '.join(command[:3])} fails: {last}")
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
+
+
+def _field(text: str, before: str) -> str:
+    return text.partition(before)[2].partition('"')[0]

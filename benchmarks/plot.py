@@ -1,0 +1,47 @@
+"""The picture of a run: processor time a delivery and latency by the number of streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from .goals import Results, median, rounds_of
+
+_PANELS = (
+    ("us_per_delivery", "processor time a delivery, µs"),
+    ("p99_ms", "p99 latency, ms"),
+    ("kb_per_stream", "memory a stream, KB"),
+    ("burst_rate", "burst, deliveries a second"),
+)
+_OURS = ("parked", "plain")
+
+
+def draw(results: Results, path: Path) -> None:
+    """Write it: one channel, one worker."""
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "sse_threaded"  # the same figures give the same file
+    numbers = sorted({cell["streams"] for cell in results["cells"]})
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8))
+    for axis, (name, title) in zip(axes.flat, _PANELS, strict=True):
+        for key, server in results["servers"].items():
+            points = [(number, median(rounds_of(results, key, number), name)) for number in numbers]
+            drawn = [(number, value) for number, value in points if value]
+            if drawn:
+                ours = key in _OURS
+                style = "--" if key == "floor" else "-"
+                label = server["title"].replace("*", "")
+                axis.plot(*zip(*drawn, strict=True), style, marker="o", lw=2.5 if ours else 1.2, label=label)
+        axis.set_title(title)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xticks(numbers, [str(number) for number in numbers])
+        axis.minorticks_off()
+        axis.set_xlabel("streams")
+        axis.grid(alpha=0.3)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,238 @@
+"""A run as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from .goals import FLOOR, Results, judged, median, ratios, rounds_of, values
+from .told import scenarios_text
+
+# The client's share of a core from which on it may be what was measured.
+_BUSY = 0.8
+
+
+def markdown(results: Results) -> str:
+    """The document."""
+    parts = [
+        _head(results),
+        _targets(results),
+        _cells(results),
+        scenarios_text(results),
+        _client(results),
+        _method(results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(results: Results) -> str:
+    machine, settings = results["machine"], results["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    dirty = " with changes" if machine["dirty"] else ""
+    return (
+        "# Benchmarks\n\n"
+        f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: "
+        f"{machine['cores']} cores "
+        f"({machine['processor']}), {machine['kernel']}, Python {machine['python']}. {versions}.\n\n"
+        f"All on one machine, in one run, over the loopback interface, {settings['rounds']} rounds of all "
+        f"servers, one "
+        "after the other; figures are medians of the rounds. Absolute ones depend on the machine, and on a "
+        "shared one on "
+        "the hour; quote ratios.\n\n![Processor time a delivery, and latency](benchmarks.svg)"
+    )
+
+
+def _targets(results: Results) -> str:
+    rows = [
+        "## Targets",
+        "",
+        "| at 1000 streams, 10 events/s, where nothing else is said | target | is | range | |",
+    ]
+    rows.append("|---|---|---|---|---|")
+    words = {True: "met", False: "**missed**", None: "–"}
+    for goal in judged(results):
+        rows.append(
+            f"| {goal['target']} | {goal['limit']} | {goal['shown']} | {goal['range']} | {words[goal['met']]} |"
+        )
+    rows += ["", "Each ratio is formed within a round; the median of the rounds is what is judged."]
+    return "\n".join(rows)
+
+
+_COLUMNS = (
+    "server",
+    "CPU µs",
+    ": floor",
+    "p50 / p99 / max ms",
+    "KB a stream",
+    "connects/s",
+    "with replay",
+    "burst, deliveries/s",
+    "POSTs/s",
+    "CPU µs a POST",
+    "client's share",
+)
+
+
+def _cells(results: Results) -> str:
+    parts = ["## All servers"]
+    grid = dict.fromkeys((cell["streams"], cell["channels"], cell["workers"]) for cell in results["cells"])
+    for streams, channels, workers in sorted(grid, key=lambda point: (point[2], point[1], point[0])):
+        parts.append(_table(results, streams, channels, workers))
+    return "\n\n".join(parts)
+
+
+def _table(results: Results, streams: int, channels: int, workers: int) -> str:
+    floor = rounds_of(results, FLOOR, streams, channels, workers)
+    rows, rates, bursts, notes = [], set(), set(), []
+    for key, server in results["servers"].items():
+        rounds = rounds_of(results, key, streams, channels, workers)
+        if key in results["left_out"]:
+            rows.append(
+                f"| {server['title']} | left out: {results['left_out'][key]} |" + " |" * (len(_COLUMNS) - 2)
+            )
+            continue
+        reason = _not_measured(server, streams, workers)
+        if not rounds:
+            if reason:
+                notes.append(f"{_plain(server['title'])}: {reason}")
+            continue
+        if not values(rounds, "us_per_delivery"):
+            why = next((entry["failed"] for entry in rounds if entry and "failed" in entry), "no figures")
+            rows.append(f"| {server['title']} | failed: {why} |" + " |" * (len(_COLUMNS) - 2))
+            continue
+        rates |= set(values(rounds, "rate"))
+        bursts |= set(values(rounds, "burst_events"))
+        rows.append(_row(server["title"], rounds, floor))
+        missing = sum(values(rounds, "missing"))
+        failed = [entry["failed"] for entry in rounds if entry and "failed" in entry]
+        if missing:
+            notes.append(f"{_plain(server['title'])}: {missing:.0f} deliveries are missing")
+        if failed:
+            notes.append(f"{_plain(server['title'])}: {len(failed)} of {len(rounds)} rounds failed ({failed[0]})")
+    many = "" if channels == 1 else f" in {channels} channels"
+    said = f"{_number(max(rates))} events a second" if rates else ""
+    if channels > 1:
+        said += ", each to one channel in turn"
+    if bursts:
+        said += f"; bursts of {_number(max(bursts))} events"
+    title = f"### {streams} streams{many}, {workers} worker{'s' if workers > 1 else ''}"
+    lines = [title, "", said + ".", "", "| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|", *rows]
+    if notes:
+        lines += ["", "Not here, or not whole: " + "; ".join(notes) + "."]
+    return "\n".join(lines)
+
+
+def _not_measured(server: dict[str, Any], streams: int, workers: int) -> str:
+    if workers > server["workers"]:
+        return "one process only, as its processes share no log"
+    if server["streams"] and streams not in server["streams"]:
+        return f"up to {max(server['streams'])} streams, as each holds a thread"
+    return ""
+
+
+def _row(title: str, rounds: list[Any], floor: list[Any]) -> str:
+    def of(figure: str, digits: int = 0) -> str:
+        value = median(rounds, figure)
+        return "–" if value is None else f"{value:,.{digits}f}"
+
+    to_floor = ratios(rounds, "us_per_delivery", floor)
+    shares = [median(rounds, name) for name in ("client_share", "connect_share", "burst_share")]
+    columns = [
+        title,
+        of("us_per_delivery", 1),
+        f"{statistics.median(to_floor):.2f}" if to_floor else "–",
+        f"{of('p50_ms', 1)} / {of('p99_ms', 1)} / {of('max_ms', 1)}",
+        of("kb_per_stream", 1),
+        of("connect_rate"),
+        of("replay_rate"),
+        of("burst_rate"),
+        of("publish_rate"),
+        of("publish_us"),
+        " / ".join("–" if share is None else f"{100 * share:.0f}" for share in shares) + " %",
+    ]
+    return "| " + " | ".join(columns) + " |"
+
+
+def _plain(title: str) -> str:
+    return title.replace("*", "")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
+
+
+def _client(results: Results) -> str:
+    """How one knows that the client was not the bottleneck."""
+    what = {"client_share": "delivering", "connect_share": "connecting", "burst_share": "in a burst"}
+    busiest = dict.fromkeys(what, 0.0)
+    above = []
+    for cell in results["cells"]:
+        for figure, doing in what.items():
+            share = median(cell["rounds"], figure) or 0.0
+            busiest[figure] = max(busiest[figure], share)
+            if share > _BUSY and cell["server"] != FLOOR:
+                above.append(
+                    f"{cell['server']} with {cell['streams']} streams while {doing} ({100 * share:.0f} %)"
+                )
+    shares = ", ".join(f"{100 * share:.0f} %" for share in busiest.values())
+    text = [
+        "It is one process with one epoll loop, beside one that publishes, and its share of a core is in every "
+        "row: "
+        "while events come at the row's rate / while it connects / in the burst. The largest shares in this run: "
+        f"{shares}.",
+        _faster(results, "connect_rate", "connects/s"),
+        _faster(results, "burst_rate", "deliveries/s in a burst"),
+    ]
+    if above:
+        text.append("Above 80 %, so that the client may be what was measured there: " + "; ".join(above) + ".")
+    else:
+        text.append("Against no server but the floor is it above 80 %.")
+    return "## Is the client the bottleneck?\n\n" + "\n".join(filter(None, text))
+
+
+def _faster(results: Results, figure: str, what: str) -> str:
+    floor = median(rounds_of(results, FLOOR, 1000), figure)
+    found = {key: median(rounds_of(results, key, 1000), figure) for key in results["servers"] if key != FLOOR}
+    others = {key: value for key, value in found.items() if value}
+    if not floor or not others:
+        return ""
+    best = max(others, key=lambda key: others[key])
+    text = f"Against the floor with 1000 streams it makes {floor:,.0f} {what}; against the next, {best}, "
+    return (
+        text
+        + f"{others[best]:,.0f}"
+        + (
+            "."
+            if others[best] < floor
+            else ", which is more: there the floor's single sends are the limit, and not the client."
+        )
+    )
+
+
+def _method(results: Results) -> str:
+    notes = "\n".join(f"- {_plain(server['title'])}: {server['note']}." for server in results["servers"].values())
+    return (
+        "## What is measured\n\n"
+        "Every server has the same two URLs, `GET /events?channel=X` and `POST /publish?channel=X`, and 110 "
+        "bytes of data "
+        "an event. It is started anew for each row.\n\n"
+        "- **CPU µs**: processor time of all the server's processes, publishing included, for an event "
+        "delivered to one "
+        "stream. **: floor**: to that of the floor in the same round.\n"
+        "- **ms**: from just before the POST is sent until the client has read the event, by a stamp in the "
+        "data.\n"
+        "- **KB a stream**: the server's memory (PSS) with all streams less that before, after ten had come and "
+        "gone.\n"
+        "- **connects/s**: from the first connect to the last stream's first bytes, 256 connections at a time. "
+        "**with "
+        "replay**: all come back with a last event ID ten events old, until the last has all ten; where there "
+        "is history.\n"
+        "- **burst**: events posted over 8 connections, each answered before its next, until the last stream "
+        "has the "
+        "last.\n"
+        "- **POSTs/s**, **CPU µs a POST**: one connection, one after the other, to a channel without streams, "
+        "while all "
+        "streams are open.\n"
+        "- **client's share** of a core: while events come / while it connects / in the burst.\n\n"
+        f"The servers:\n\n{notes}"
+    )
