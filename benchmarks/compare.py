@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +183,12 @@ def run(wanted: argparse.Namespace) -> dict[str, Any]:
         for number in range(wanted.rounds):
             for entry, (cell, server) in zip(results["cells"], cells, strict=True):
                 bar.set_description(f"round {number + 1}: {server.key}, {cell}")
-                entry["rounds"].append(attempt(lambda s=server, c=cell: measure(s, peers, c, wanted.seconds)))  # type: ignore[misc]
+                entry["rounds"].append(attempt(partial(measure, server, peers, cell, wanted.seconds)))
                 bar.update()
             for name in scenarios:
                 bar.set_description(f"round {number + 1}: {name}")
-                results["scenarios"][name].append(attempt(lambda n=name: SCENARIOS[n](peers, size)))  # type: ignore[misc]
+                found = attempt(partial(SCENARIOS[name], peers, size))
+                results["scenarios"][name].append({"size": size.share, **found})
                 bar.update()
     results["settings"]["minutes"] = round((time.monotonic() - begun) / 60, 1)
     results["versions"] = {**own_versions(), **peers.versions()}

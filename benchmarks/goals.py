@@ -105,12 +105,17 @@ def _against(
     return found
 
 
+def _whole(results: Results, name: str) -> list[Any]:
+    """A scenario's rounds of full size; a quick run has smaller ones."""
+    return [entry for entry in results["scenarios"].get(name, []) if entry.get("size") == 1.0]
+
+
 def _scenario(name: str, figure: str) -> Callable[[Results], Ratios]:
-    return lambda results: values(results["scenarios"].get(name, []), figure)
+    return lambda results: values(_whole(results, name), figure)
 
 
 def _memory_kept(results: Results) -> Ratios:
-    rounds = results["scenarios"].get("stalled", [])
+    rounds = _whole(results, "stalled")
     grown = [
         max(0.0, entry["memory_beside_mb"] - entry["memory_without_mb"])
         for entry in rounds

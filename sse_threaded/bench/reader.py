@@ -25,6 +25,9 @@ _READ = 1 << 16
 # An event's end, as it is and as a chunk's end. A stamp may be cut in two only where neither is seen.
 _ENDS = (b"\n\n", b"\n\n\r\n")
 
+# The end of a body, after which the server may leave the connection open.
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+
 # What is counted where no stamps are known: lines that carry data.
 _DATA_LINE = b"data:"
 
@@ -48,6 +51,7 @@ class Reader:
         self._pause = 0.0
         # What the last stream brought, how many deliveries and which stamps: the next one mostly brings the same.
         self._known, self._each, self._stamps = b"", 0, list[int]()
+        self._tail = len(_DATA_LINE) - 1  # the most bytes that may be a part of what is counted, and not all
         self._opening: Opening | None = None
         self._until: dict[str, Any] | None = None
         self._rest = b""
@@ -60,6 +64,21 @@ class Reader:
         self._last_ns = 0
         self._late: array[int] = array("q")
         self._marked = (time.monotonic_ns(), time.process_time_ns())
+
+    def set_mark(self, mark: str, *, timed: bool, pause: float = 0.0) -> None:
+        """Count from zero.
+
+        :param mark: what stamps begin with; empty to count lines of data.
+        :param timed: whether latencies are wanted.
+        :param pause: seconds between two rounds of reading; default 0.
+        """
+        self._mark()
+        self._counted = mark.encode() or _DATA_LINE
+        self._find = pattern(mark).findall if mark and timed else None
+        self._tail = (LENGTH if self._find else len(self._counted)) - 1
+        self._pause = pause
+        self._known, self._each, self._stamps = b"", 0, []
+        self._tails.clear()
 
     def run(self) -> None:
         """Until standard input ends."""
@@ -77,7 +96,7 @@ class Reader:
                         return
                     *lines, self._rest = (self._rest + received).split(b"\n")
                     for line in lines:
-                        self._obey(json.loads(line))
+                        self.obey(json.loads(line))
                 elif self._opening is not None:
                     self._opening.ready(descriptor)
             self._look()
@@ -92,10 +111,13 @@ class Reader:
         if received:
             self.take(descriptor, received)
         else:
-            self.poller.unregister(descriptor)
-            self.streams.pop(descriptor).close()
-            self._tails.pop(descriptor, None)
-            self.ended += 1
+            self._end(descriptor)
+
+    def _end(self, descriptor: int) -> None:
+        self.poller.unregister(descriptor)
+        self.streams.pop(descriptor).close()
+        self._tails.pop(descriptor, None)
+        self.ended += 1
 
     def take(self, descriptor: int, received: bytes) -> None:
         """Count what a stream has brought."""
@@ -115,9 +137,13 @@ class Reader:
             if self._find:
                 self._late.extend([now - stamp for stamp in self._stamps])
         if not received.endswith(_ENDS):
-            self._tails[descriptor] = received[1 - (LENGTH if self._find else len(self._counted)) :]
+            if received.endswith(_LAST_CHUNK) or received == _LAST_CHUNK[2:]:
+                self._end(descriptor)
+                return
+            self._tails[descriptor] = received[-self._tail :]
 
-    def _obey(self, order: dict[str, Any]) -> None:
+    def obey(self, order: dict[str, Any]) -> None:
+        """Begin what the parent wants."""
         match order.pop("do"):
             case "open":
                 raise_file_limit(order["count"] + len(self.streams) + len(self.stalled) + 64)
@@ -125,13 +151,7 @@ class Reader:
                 self._pause = 0.0
                 self._opening = Opening(self, **order)
             case "mark":
-                self._mark()
-                mark: str = order["mark"]
-                self._counted = mark.encode() or _DATA_LINE
-                self._find = pattern(mark).findall if mark and order["timed"] else None
-                self._pause = order["pause"]
-                self._known, self._each, self._stamps = b"", 0, []
-                self._tails.clear()
+                self.set_mark(order["mark"], timed=order["timed"], pause=order["pause"])
                 say(open=len(self.streams))
             case "until":
                 now = time.monotonic()
