@@ -51,7 +51,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--channels", default=",".join(map(str, _CHANNELS)), help="default %(default)s")
     parser.add_argument("--workers", default=",".join(map(str, _WORKERS)), help="default %(default)s")
     parser.add_argument("--rounds", type=int, help="default 3")
-    parser.add_argument("--seconds", type=float, help="of events at a cell's rate; default 3")
+    parser.add_argument("--seconds", type=float, help="of events at a cell's rate; default 2")
     parser.add_argument("--quick", action="store_true", help="one round, 1000 and 5000 streams, small scenarios")
     parser.add_argument(
         "--into", type=Path, help="the folder to write into; default docs, with --quick a temporary one"
@@ -70,7 +70,7 @@ def options() -> argparse.Namespace:
     if found.quick:
         found.streams, found.channels, found.workers = "1000,5000", "1", "1"
     found.rounds = found.rounds or (1 if found.quick else 3)
-    found.seconds = found.seconds or (2.0 if found.quick else 3.0)
+    found.seconds = found.seconds or 2.0
     found.into = found.into or (Path(tempfile.gettempdir()) / "benchmarks" if found.quick else ROOT / "docs")
     for name in ("streams", "channels", "workers"):
         setattr(found, name, [int(number) for number in getattr(found, name).split(",")])

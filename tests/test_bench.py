@@ -20,7 +20,7 @@ from sse_threaded.bench.stamps import Latencies, new_mark, pattern, stamp
 from sse_threaded.bench.target import Target
 from sse_threaded.bench.usage import Tree
 from sse_threaded.testing import GunicornServer, request
-from tests.support import ROOT, enter, free_port, sqlite_url
+from tests.support import ROOT, enter, free_port, sqlite_url, wait_until
 
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 COMMAND = [sys.executable, "-m", "sse_threaded.cli", "bench"]
@@ -53,6 +53,9 @@ class BoardTest(unittest.TestCase):
     @property
     def post(self):
         return Post(Target(self.tasks), BODY)
+
+    def streams(self):
+        return json.loads(request("GET", self.server.url + "/healthz").body)["streams"]
 
 
 class LoadTest(BoardTest):
@@ -90,7 +93,7 @@ class LoadTest(BoardTest):
     def test_stalled_streams_are_open_and_expect_nothing(self):
         load = self.load(processes=2)
         load.open(Target(self.events), 30, stalled=7)
-        self.assertEqual(self.streams(), 30)
+        wait_until(lambda: self.streams() == 30)
         heard = load.publish(self.post, count=4)
         self.assertEqual((heard.expected, heard.deliveries, heard.open), (92, 92, 30))
 
@@ -122,9 +125,6 @@ class LoadTest(BoardTest):
         before = tree.processor_ns()
         request("GET", self.server.url + "/healthz")
         self.assertGreater(tree.processor_ns(), before)
-
-    def streams(self):
-        return json.loads(request("GET", self.server.url + "/healthz").body)["streams"]
 
 
 JSON = {"Accept": "application/json"}
@@ -194,6 +194,7 @@ class CommandTest(BoardTest):
         self.assertIn("no event came with its stamp", done.stderr)
 
     def test_streams_that_the_server_ends_are_said(self):
+        wait_until(lambda: self.streams() == 0, message="the other tests' streams to end")
         done = run_bench(self.events, "--streams", 510, "--seconds", 0.5)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("the server ended 10 streams", done.stderr)
@@ -359,6 +360,11 @@ class TargetTest(unittest.TestCase):
         )
         self.assertTrue(target.channels_vary)
         self.assertEqual(target.address, ("127.0.0.1", 8))
+
+    def test_of_several_addresses_the_one_that_answers_is_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+            self.assertEqual(Target(f"http://localhost:{address[1]}/").address, address)
 
 
 def made_up(**changes):

@@ -26,8 +26,8 @@ class Child:
     """
 
     def __init__(self, module: str) -> None:
-        # -S and the like would save nothing: the package is found as this process found it.
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+        # The package is found where this process found it.
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,

@@ -199,6 +199,8 @@ def main() -> None:
         except CannotBench as error:
             say(error=str(error))
             return
+        except BrokenPipeError:
+            return  # the parent is gone
 
 
 if __name__ == "__main__":

@@ -203,6 +203,8 @@ def main() -> None:
         Reader().run()
     except CannotBench as error:
         say(error=str(error))
+    except BrokenPipeError:
+        pass  # the parent is gone
 
 
 if __name__ == "__main__":

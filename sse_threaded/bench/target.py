@@ -13,6 +13,8 @@ from .faults import CannotBench
 CHANNEL = "{channel}"
 STAMP = "{stamp}"
 
+_PROBE_SECONDS = 2.0
+
 
 class Target:
     """An address and a path on it.
@@ -47,8 +49,7 @@ class Target:
             found = socket.getaddrinfo(parts.hostname, port or 80, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise CannotBench(f"{url}: the host cannot be found ({error})") from None
-        self.family: int = found[0][0]
-        self.address: tuple[Any, ...] = found[0][4]
+        self.family, self.address = _first_that_answers([(entry[0], entry[4]) for entry in found])
         try:
             self.head("GET", 0).encode("ascii")
         except UnicodeEncodeError:
@@ -69,3 +70,13 @@ class Target:
         path = self._path.replace(CHANNEL, str(channel))
         own = "".join(f"{field}\r\n" for field in fields)
         return f"{method} {path} HTTP/1.1\r\n{self._fields}User-Agent: sse-threaded-bench\r\n{own}\r\n"
+
+
+def _first_that_answers(addresses: list[tuple[int, tuple[Any, ...]]]) -> tuple[int, tuple[Any, ...]]:
+    """localhost is ::1 and 127.0.0.1, and many a server listens on the second only."""
+    for family, address in addresses if len(addresses) > 1 else []:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_PROBE_SECONDS)
+            if probe.connect_ex(address) == 0:
+                return family, address
+    return addresses[0]
