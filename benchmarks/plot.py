@@ -1,4 +1,4 @@
-"""The picture of a run: processor time a delivery and latency by the number of streams."""
+"""The picture of a run, by the number of streams."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from .goals import Results, median, rounds_of
+from .goals import FLOOR, Results, median, rounds_of
 
 _PANELS = (
     ("us_per_delivery", "processor time a delivery, µs"),
@@ -28,9 +28,10 @@ def draw(results: Results, path: Path) -> None:
         for key, server in results["servers"].items():
             points = [(number, median(rounds_of(results, key, number), name)) for number in numbers]
             drawn = [(number, value) for number, value in points if value]
-            if drawn:
+            # The floor keeps nothing a stream: its line would squeeze the others into one.
+            if drawn and (key, name) != (FLOOR, "kb_per_stream"):
                 ours = key in _OURS
-                style = "--" if key == "floor" else "-"
+                style = "--" if key == FLOOR else "-"
                 label = server["title"].replace("*", "")
                 axis.plot(*zip(*drawn, strict=True), style, marker="o", lw=2.5 if ours else 1.2, label=label)
         axis.set_title(title)

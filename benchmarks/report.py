@@ -11,6 +11,26 @@ from .told import scenarios_text
 # The client's share of a core from which on it may be what was measured.
 _BUSY = 0.8
 
+_METHOD = """\
+## What is measured
+
+Every server has the same two URLs, `GET /events?channel=X` and `POST /publish?channel=X`, and 110 bytes of data an
+event. It is started anew for each row.
+
+- **CPU µs**: processor time of all the server's processes, publishing included, for an event delivered to one
+  stream. **: floor**: to that of the floor in the same round.
+- **ms**: from just before the POST is sent until the client has read the event, by a stamp in the data.
+- **KB a stream**: the server's memory (PSS) with all streams less that before, after ten had come and gone.
+- **connects/s**: from the first connect to the last stream's first bytes, 256 connections at a time. **with
+  replay**: all come back with a last event ID ten events old, until the last has all ten; where there is history.
+- **burst**: events posted over 8 connections, each answered before its next, until the last stream has the last.
+- **POSTs/s**, **CPU µs a POST**: one connection, one after the other, to a channel without streams, while all
+  streams are open.
+- **client's share** of a core: while events come / while it connects / in the burst.
+
+The servers:
+"""
+
 
 def markdown(results: Results) -> str:
     """The document."""
@@ -29,16 +49,21 @@ def _head(results: Results) -> str:
     machine, settings = results["machine"], results["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     dirty = " with changes" if machine["dirty"] else ""
-    return (
-        "# Benchmarks\n\n"
-        f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: "
-        f"{machine['cores']} cores "
-        f"({machine['processor']}), {machine['kernel']}, Python {machine['python']}. {versions}.\n\n"
-        f"All on one machine, in one run, over the loopback interface, {settings['rounds']} rounds of all "
-        f"servers, one "
-        "after the other; figures are medians of the rounds. Absolute ones depend on the machine, and on a "
-        "shared one on "
-        "the hour; quote ratios.\n\n![Processor time a delivery, and latency](benchmarks.svg)"
+    place = f"{machine['cores']} cores ({machine['processor']}), {machine['kernel']}, Python {machine['python']}"
+    rounds = settings["rounds"]
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: {place}.",
+            f"{versions}.",
+            "",
+            f"All on one machine, in one run, over the loopback interface, {rounds} round{'s' * (rounds > 1)} of all",
+            "servers, one after the other; figures are medians of the rounds. Absolute ones depend on the machine,",
+            "and on a shared one on the hour; quote ratios.",
+            "",
+            "![Processor time, latency, memory and bursts by the number of streams](benchmarks.svg)",
+        ]
     )
 
 
@@ -176,10 +201,9 @@ def _client(results: Results) -> str:
                 )
     shares = ", ".join(f"{100 * share:.0f} %" for share in busiest.values())
     text = [
-        "It is one process with one epoll loop, beside one that publishes, and its share of a core is in every "
-        "row: "
-        "while events come at the row's rate / while it connects / in the burst. The largest shares in this run: "
-        f"{shares}.",
+        "It is one process with one epoll loop, beside one that publishes, and its share of a core is in "
+        "every row: while events come at the row's rate / while it connects / in the burst. The largest "
+        f"shares in this run: {shares}.",
         _faster(results, "connect_rate", "connects/s"),
         _faster(results, "burst_rate", "deliveries/s in a burst"),
     ]
@@ -210,29 +234,5 @@ def _faster(results: Results, figure: str, what: str) -> str:
 
 
 def _method(results: Results) -> str:
-    notes = "\n".join(f"- {_plain(server['title'])}: {server['note']}." for server in results["servers"].values())
-    return (
-        "## What is measured\n\n"
-        "Every server has the same two URLs, `GET /events?channel=X` and `POST /publish?channel=X`, and 110 "
-        "bytes of data "
-        "an event. It is started anew for each row.\n\n"
-        "- **CPU µs**: processor time of all the server's processes, publishing included, for an event "
-        "delivered to one "
-        "stream. **: floor**: to that of the floor in the same round.\n"
-        "- **ms**: from just before the POST is sent until the client has read the event, by a stamp in the "
-        "data.\n"
-        "- **KB a stream**: the server's memory (PSS) with all streams less that before, after ten had come and "
-        "gone.\n"
-        "- **connects/s**: from the first connect to the last stream's first bytes, 256 connections at a time. "
-        "**with "
-        "replay**: all come back with a last event ID ten events old, until the last has all ten; where there "
-        "is history.\n"
-        "- **burst**: events posted over 8 connections, each answered before its next, until the last stream "
-        "has the "
-        "last.\n"
-        "- **POSTs/s**, **CPU µs a POST**: one connection, one after the other, to a channel without streams, "
-        "while all "
-        "streams are open.\n"
-        "- **client's share** of a core: while events come / while it connects / in the burst.\n\n"
-        f"The servers:\n\n{notes}"
-    )
+    notes = [f"- {_plain(server['title'])}: {server['note']}." for server in results["servers"].values()]
+    return "\n".join([_METHOD, *notes])

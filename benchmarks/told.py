@@ -28,28 +28,25 @@ def _idle(rounds: list[Any]) -> str:
     share = 100 * (median(rounds, "share") or 0)
     return (
         f"{_some(rounds, 'streams', 0)} streams to which nothing is published, for "
-        f"{_some(rounds, 'seconds', 0)} s: "
-        f"{share:.1f} % of a core; {_some(rounds, 'heartbeat_bytes', 0)} bytes of heartbeats a stream."
+        f"{_some(rounds, 'seconds', 0)} s: {share:.1f} % of a core; {_some(rounds, 'heartbeat_bytes', 0)} "
+        "bytes of heartbeats a stream."
     )
 
 
 def _stalled(rounds: list[Any]) -> str:
     return (
         f"{_some(rounds, 'streams', 0)} streams, {_some(rounds, 'stalled', 0)} of them never read. p99 of the "
-        f"others "
-        f"{_some(rounds, 'p99_beside_ms')} ms, without stalled ones {_some(rounds, 'p99_without_ms')} ms. The "
-        f"stalled "
-        f"left {_some(rounds, 'unread_mb', 0)} MB unread; the server grew by "
-        f"{_some(rounds, 'memory_beside_mb')} MB, "
-        f"without them by {_some(rounds, 'memory_without_mb')} MB."
+        f"others {_some(rounds, 'p99_beside_ms')} ms, without stalled ones {_some(rounds, 'p99_without_ms')} "
+        f"ms. The stalled left {_some(rounds, 'unread_mb', 0)} MB unread; the server grew by "
+        f"{_some(rounds, 'memory_beside_mb')} MB, without them by {_some(rounds, 'memory_without_mb')} MB."
     )
 
 
 def _others(rounds: list[Any]) -> str:
     return (
-        f"an event to ten subscribers takes {_some(rounds, 'alone_us', 0)} µs of processor, its POST included; "
-        f"with "
-        f"{_some(rounds, 'others', 0)} streams in a thousand other channels {_some(rounds, 'beside_us', 0)} µs."
+        f"an event to ten subscribers takes {_some(rounds, 'alone_us', 0)} µs of processor, its POST "
+        f"included; with {_some(rounds, 'others', 0)} streams in a thousand other channels "
+        f"{_some(rounds, 'beside_us', 0)} µs."
     )
 
 
@@ -57,12 +54,10 @@ def _workers(rounds: list[Any]) -> str:
     last = rounds[-1]
     return (
         f"{_some(rounds, 'streams', 0)} streams spread over two workers as "
-        f"{' and '.join(map(str, last['spread_2']))}; "
-        f"a burst of 100 events makes {_some(rounds, 'burst_2', 0)} deliveries/s, with one worker "
-        f"{_some(rounds, 'burst_1', 0)}; {_some(rounds, 'connect_2', 0)} connects/s, with one "
-        f"{_some(rounds, 'connect_1', 0)}. The client took {100 * (median(rounds, 'client_share_2') or 0):.0f} "
-        f"% of a "
-        "core from the two."
+        f"{' and '.join(map(str, last['spread_2']))}; a burst of 100 events makes "
+        f"{_some(rounds, 'burst_2', 0)} deliveries/s, with one worker {_some(rounds, 'burst_1', 0)}; "
+        f"{_some(rounds, 'connect_2', 0)} connects/s, with one {_some(rounds, 'connect_1', 0)}. The client "
+        f"took {100 * (median(rounds, 'client_share_2') or 0):.0f} % of a core from the two."
     )
 
 

@@ -442,7 +442,7 @@ class ReportTest(unittest.TestCase):
     def test_the_document_says_what_was_measured_and_what_was_not(self):
         text = markdown(made_up())
         for words in (
-            "commit abc1234: 2 cores (a processor), Linux 6, Python 3.11.0. gunicorn 27.0.1.",
+            "commit abc1234: 2 cores (a processor), Linux 6, Python 3.11.0.\ngunicorn 27.0.1.\n",
             "| burst of 100 events, deliveries/s, parked : nchan | > 4 | 2 | 2 to 2 | **missed** |",
             "| connect rate, parked : uvicorn raw ASGI | > 1 | not measured |  | – |",
             "### 1000 streams, 1 worker\n\n10 events a second; bursts of 100 events.",

@@ -52,6 +52,7 @@ class CliTest(unittest.TestCase):
             ("serve", ("http://localhost:3000", "gunicorn", "--url")),
             ("publish", ("CHANNEL", "DATA", "print its id", "Example:")),
             ("listen", ("--since", "Ctrl-C", "Example:")),
+            ("bench", ("URL", "--post", "{stamp}", "examples:")),
         ):
             with self.subTest(command):
                 done = self.run_command(command, "--help")
