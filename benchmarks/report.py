@@ -58,9 +58,9 @@ def _head(results: Results) -> str:
             f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: {place}.",
             f"{versions}.",
             "",
-            f"All on one machine, in one run, over the loopback interface, {rounds} round{'s' * (rounds > 1)} of all",
-            "servers, one after the other; figures are medians of the rounds. Absolute ones depend on the machine,",
-            "and on a shared one on the hour; quote ratios.",
+            f"All on one machine, in one run, over the loopback interface, {rounds} round{'s' * (rounds > 1)}",
+            "of all servers, one after the other; figures are medians of the rounds. Absolute ones depend on the",
+            "machine, and on a shared one on the hour; quote ratios.",
             "",
             "![Processor time, latency, memory and bursts by the number of streams](benchmarks.svg)",
         ]
