@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import socket
 import time
@@ -15,7 +16,7 @@ from sse_threaded.bench.faults import CannotBench
 from sse_threaded.bench.load import Load, Post
 from sse_threaded.bench.outcome import Heard, Opened
 from sse_threaded.bench.target import STAMP, Target
-from sse_threaded.bench.usage import Tree
+from sse_threaded.bench.usage import Tree, processor_ns
 
 from .peers import Peers
 from .servers import Running, Server, running
@@ -97,6 +98,31 @@ def warm(load: Load, server: Running) -> Tree:
     return tree
 
 
+class Others:
+    """What other processes of the machine take meanwhile: on a shared machine it disturbs.
+
+    :param tree: the server's processes.
+    :param load: the client.
+    """
+
+    def __init__(self, tree: Tree, load: Load) -> None:
+        self._tree = tree
+        self._load = load
+        self._begun = time.monotonic_ns()
+        self._before = self._used()
+
+    def share(self) -> float:
+        """Of a core, since it was made."""
+        return max(0.0, self._used() - self._before) / (time.monotonic_ns() - self._begun)
+
+    def _used(self) -> float:
+        # user, nice, system, idle, iowait, irq, softirq, steal (proc(5)), in ticks.
+        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text().split()[1:11])
+        busy = (user + nice + system + irq + softirq + steal) * 1e9 / os.sysconf("SC_CLK_TCK")
+        ours = self._tree.processor_ns() + sum(map(processor_ns, self._load.pids))
+        return busy - ours - time.process_time_ns()
+
+
 def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[str, Any]:
     """All figures of a cell.
 
@@ -107,6 +133,7 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
     with running(server, peers, workers=cell.workers, streams=cell.streams) as run, Load() as load:
         tree = warm(load, run)
         before = tree.pss_kb()
+        others = Others(tree, load)
         opened = load.open(stream_target(run), cell.streams, channels=cell.channels)
         settle(tree, 2.0)
         figures = {"connect_rate": opened.rate, "connect_share": opened.share}
@@ -127,6 +154,7 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
         figures["publish_us"] = (tree.processor_ns() - used) / 1000 / posted.published
         if server.replays and cell.channels == 1:
             figures |= _replay(load, run, tree, cell)
+        figures["others_share"] = others.share()
         return figures
 
 

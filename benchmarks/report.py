@@ -207,6 +207,12 @@ def _client(results: Results) -> str:
         _faster(results, "connect_rate", "connects/s"),
         _faster(results, "burst_rate", "deliveries/s in a burst"),
     ]
+    disturbed = [share for cell in results["cells"] for share in values(cell["rounds"], "others_share")]
+    if disturbed:
+        text.append(
+            f"Other processes of the machine took {100 * statistics.median(disturbed):.0f} % of a core meanwhile "
+            f"(median of all rows and rounds), {100 * max(disturbed):.0f} % at worst."
+        )
     if above:
         text.append("Above 80 %, so that the client may be what was measured there: " + "; ".join(above) + ".")
     else:

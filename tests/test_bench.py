@@ -380,6 +380,7 @@ def made_up(**changes):
             "burst_share": 0.9,
             "missing": 0,
         }
+        figures |= {"others_share": 0.05}
         return [{**figures, "us_per_delivery": us + n, **more} for n in range(3)]
 
     def cell(server, found, streams=1000, workers=1):
@@ -455,6 +456,7 @@ class ReportTest(unittest.TestCase):
             "node: one process only, as its processes share no log",
             "15,000 streams to which nothing is published, for 40 s: 2.0 % of a core",
             "parked with 1000 streams while in a burst (90 %)",
+            "Other processes of the machine took 5 % of a core meanwhile",
         ):
             self.assertIn(words, text)
         for line in text.splitlines():

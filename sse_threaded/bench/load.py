@@ -69,6 +69,11 @@ class Load:
         self._mark = new_mark()
         self._audience: list[list[int]] = []  # of each process, of each channel: streams that are read
 
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the client."""
+        return [child.pid for child in (*self._readers, self._publisher) if child is not None]
+
     def __enter__(self) -> Load:
         with contextlib.ExitStack() as resources:
             for _ in range(self._count):

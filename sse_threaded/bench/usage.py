@@ -28,7 +28,7 @@ class Tree:
 
     def processor_ns(self) -> int:
         """The processor time of all so far, nanoseconds, threads that have ended included."""
-        return sum(map(_processor_ns, self.pids))
+        return sum(map(processor_ns, self.pids))
 
     def pss_kb(self) -> int:
         """Their memory, KB, what is shared by several processes counted in proportion.
@@ -46,7 +46,8 @@ class Tree:
         return total
 
 
-def _processor_ns(pid: int) -> int:
+def processor_ns(pid: int) -> int:
+    """The processor time of one process so far, nanoseconds; 0 when it has ended."""
     # The number of another process's CPU clock: clock_getcpuclockid(3), which Python does not offer. It counts
     # nanoseconds, where /proc/PID/stat counts hundredths of a second.
     try:
