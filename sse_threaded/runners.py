@@ -60,12 +60,14 @@ class Runners:
             self._active += 1
             self._taken = time.monotonic()
             self._last = 0
-        self._pool.submit(self._run)
-        return True
+            task = self._tasks.popleft()
+        self._pool.submit(self._run, task)
+        return bool(self._tasks)
 
-    def _run(self) -> None:
+    def _run(self, task: Callable[[], None]) -> None:
         me = threading.get_ident()
         while True:
+            task()
             with self._lock:
                 # One that was relieved, and comes back while the other is at work, is one too many.
                 relieved = self._last not in (0, me) and self.brisk
@@ -75,6 +77,5 @@ class Runners:
                 task = self._tasks.popleft()
                 self._taken = time.monotonic()
                 self._last = me
-            task()
         if not relieved:
             self._idle()

@@ -51,6 +51,10 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_ROOM_PAUSE = 1.0
 
 
+# The arbiter kills a worker from which it does not hear for ``timeout`` seconds, of which there are 1 at least.
+_NOTIFY_SECONDS = 0.25
+
+
 class _Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annotations
     """gunicorn's connection, and the stream for which its thread leaves it to the pump."""
 
@@ -158,6 +162,7 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         super().__init__(*args, **kwargs)
         self.alive: bool
         self._accepts_again = 0.0  # not before (monotonic)
+        self._notified = 0.0  # when the arbiter was last told that all is well (monotonic)
         self._crowded = False  # connections come faster than they are served
         self.tells_ends = True  # somebody wants to know of a request's end: an access log, a hook
         self._runners: Runners
@@ -182,12 +187,21 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
 
     # The main thread.
 
+    def notify(self) -> None:
+        """Tell the arbiter now and then that the worker is alive; each round is a system call too often."""
+        now = time.monotonic()
+        if now >= self._notified + _NOTIFY_SECONDS:
+            self._notified = now
+            super().notify()
+
     def set_accept_enabled(self, enabled: bool) -> None:
         """Let connections come or wait in the kernel's queue; a pause outlasts what gunicorn thinks of it."""
         super().set_accept_enabled(enabled and not self._crowded and time.monotonic() >= self._accepts_again)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events, no longer than the runners and a pause of accepting can."""
+        # Here and not after the events: a thread that is woken needs the interpreter, which this one is about to
+        # give up now.
         if self._runners.dispatch() or self._crowded:
             timeout = min(timeout, PATIENCE)
         elif not self._accepting:
@@ -195,7 +209,6 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         super().wait_for_and_dispatch_events(timeout)
         if self._crowded and not self._runners.brisk:
             self._accept_more()
-        self._runners.dispatch()
 
     def accept(self, listener: socket.socket) -> int:
         """Accept the connections that wait, as far as there may be more; returns how many."""
@@ -269,8 +282,12 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
 
     def give_back(self, conn: _Connection, outcome: _Outcome) -> None:
         """Let gunicorn wait for the connection's next request, or close it."""
-        if outcome.again or outcome.error:
+        if outcome.error or (outcome.again and not self.alive):
             self.method_queue.defer(self.finish_request, conn, outcome)
+            return
+        if outcome.again:
+            # Here, as it would have to wake the main thread. The poller may be given something while it waits.
+            self.finish_request(conn, outcome)
             return
         # Here, as the main thread must not wait until the client has closed too, for up to two seconds.
         try:
