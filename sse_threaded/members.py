@@ -22,6 +22,12 @@ _GRACE = 5.0
 _SHUTDOWN_GRACE = 0.5
 
 
+# How much later than planned a subscriber may be looked at, so that many are together: seconds, and as a part of
+# the time between two heartbeats.
+_GRAIN = 0.25
+_BEATS_APART = 50
+
+
 class Members:
     """The subscribers of one process.
 
@@ -35,6 +41,7 @@ class Members:
 
     def __init__(self, log: EventLog, pace: Pace) -> None:
         self.pace = pace
+        self._grain = min((pace.heartbeat or NEVER) / _BEATS_APART, _GRAIN)
         # Guards all that is here but the selector, which lets one thread register while another waits (epoll
         # and kqueue do), and touched, a deque that many may append to.
         self.lock = threading.Lock()
@@ -90,7 +97,8 @@ class Members:
 
     def set_timer(self, subscriber: Subscriber, when: float) -> None:
         """Look at it at ``when``, or when its deadline comes."""
-        self.timers.add(min(when, subscriber.deadline), subscriber)
+        grain = self._grain if subscriber.ended is None else 0.0
+        self.timers.add(min(when, subscriber.deadline), subscriber, grain)
 
     # With or without it.
 

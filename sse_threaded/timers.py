@@ -1,11 +1,15 @@
 """When to look at which subscriber: a heap whose entries of those who left are dropped by and by.
 
+Times are rounded up, so that many are looked at together: of 15,000 idle streams one is due every millisecond, and
+to wake for each would cost several times what its heartbeat does.
+
 Not thread-safe; the pump's lock guards it.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 from itertools import count
 
@@ -27,9 +31,11 @@ class Timers:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, when: float, subscriber: Subscriber) -> None:
-        """Have a look at ``subscriber`` at ``when``; not at all for :data:`NEVER`."""
+    def add(self, when: float, subscriber: Subscriber, grain: float = 0.0) -> None:
+        """Have a look at ``subscriber`` at ``when``, or up to ``grain`` seconds later; never for :data:`NEVER`."""
         if when < NEVER:
+            if grain:
+                when = math.ceil(when / grain) * grain
             heapq.heappush(self._heap, (when, next(self._numbers), subscriber))
 
     def next(self) -> float:
