@@ -68,7 +68,7 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="run the live task board under gunicorn",
         description="Run the live task board under gunicorn, then open http://localhost:3000 in a browser. "
         "Ctrl-C stops it.",
-        epilog="Any flag of gunicorn's may follow, such as: sse-threaded serve -b 0.0.0.0:8000 -w 4 --threads 128",
+        epilog="Any flag of gunicorn's may follow, such as: sse-threaded serve -b 0.0.0.0:8000 -w 4 --threads 32",
     )
     serve.set_defaults(run=_serve)
     return serve

@@ -45,7 +45,7 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
     worker.sse_threaded_ready = True
     if parks:
         # A connection that holds a stream is one less for ordinary requests.
-        parking_budget.limit = max(1, worker.cfg.worker_connections - max(_LEAST_RESERVE, worker.cfg.threads))
+        parking_budget.limit = max(1, worker.worker_connections - max(_LEAST_RESERVE, worker.cfg.threads))
     process_budget.limit = stream_limit(worker.cfg.threads)
     if process_budget.limit == 0 and not parks:
         worker.log.warning(

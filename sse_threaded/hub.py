@@ -58,7 +58,7 @@ process_budget = Budget()
 
 # The same for streams that hold no thread but a connection.
 parking_budget = Budget()
-_GTHREAD = "gunicorn -k gthread --threads 64"
+_GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
 
 # Every hub of the process, for fork and for shutdown. A list, not a WeakSet: copying it is one step of the
 # interpreter, so that a signal handler may.

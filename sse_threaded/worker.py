@@ -21,13 +21,14 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import resource
 import selectors
 import socket
 import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from gunicorn import http, util
 from gunicorn.config import PostRequest
@@ -38,6 +39,7 @@ from gunicorn.workers import gthread
 from . import gunicorn_hooks
 from .parked import ENVIRON_KEY, Parked, Space
 from .runners import PATIENCE, Runners
+from .shares import Shares
 from .stream import EventStream
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,14 @@ _ACCEPTS_A_ROUND = 64
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_ROOM_PAUSE = 1.0
 
+
+# How many connections a worker may have more than another before it leaves new ones to that one, and for how many
+# seconds it does.
+_LEAD = 4
+_GIVE_WAY = 0.002
+
+# Files that a worker opens beside its connections: listeners, logs, databases, what the app reads.
+_OTHER_FILES = 200
 
 # The arbiter kills a worker from which it does not hear for ``timeout`` seconds, of which there are 1 at least.
 _NOTIFY_SECONDS = 0.25
@@ -158,9 +168,16 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
     ``threads`` bounds requests at work, ``worker_connections`` open connections, parked ones included.
     """
 
+    _shares: ClassVar[Shares | None] = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # In the master, before the fork: the workers that follow share it.
+        if ThreadWorker._shares is None:
+            ThreadWorker._shares = Shares()
+        self.shares = ThreadWorker._shares
         self.alive: bool
+        self._gave_way = False
         self._accepts_again = 0.0  # not before (monotonic)
         self._notified = 0.0  # when the arbiter was last told that all is well (monotonic)
         self._crowded = False  # connections come faster than they are served
@@ -182,8 +199,27 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         own_logger = type(self.log).access is not Logger.access
         own_hook = self.cfg.post_request is not PostRequest.default
         self.tells_ends = own_logger or own_hook or self.log.access_log_enabled
+        self._make_room()
         gunicorn_hooks.post_worker_init(self, parks=True)
         gc.freeze()  # the app is here to stay; let collections pass it by
+
+    def _make_room(self) -> None:
+        # What a shell gives is often a soft limit of 1024 open files, for the sake of programs that use select().
+        wanted = self.cfg.worker_connections + _OTHER_FILES
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            if soft < wanted:
+                self.worker_connections = max(1, soft - _OTHER_FILES)
+                self.max_keepalived = self.worker_connections - self.cfg.threads
+                self.log.warning(
+                    "Only %s connections, as this process may open %s files; raise that (ulimit -n) for the %s of "
+                    "worker_connections",
+                    self.worker_connections,
+                    soft,
+                    self.cfg.worker_connections,
+                )
 
     # The main thread.
 
@@ -193,6 +229,14 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         if now >= self._notified + _NOTIFY_SECONDS:
             self._notified = now
             super().notify()
+            self._tell_others()
+            self.shares.look(self.age)
+
+    def _tell_others(self) -> None:
+        if self.alive:
+            self.shares.tell(self.age, self.nr_conns)
+        else:
+            self.shares.retire(self.age)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Let connections come or wait in the kernel's queue; a pause outlasts what gunicorn thinks of it."""
@@ -204,8 +248,9 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         # give up now.
         if self._runners.dispatch() or self._crowded:
             timeout = min(timeout, PATIENCE)
-        elif not self._accepting:
-            timeout = min(timeout, max(self._accepts_again - time.monotonic(), PATIENCE))
+        pause = self._accepts_again - time.monotonic()
+        if pause > 0.0:
+            timeout = min(timeout, pause)
         super().wait_for_and_dispatch_events(timeout)
         if self._crowded and not self._runners.brisk:
             self._accept_more()
@@ -214,14 +259,13 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         """Accept the connections that wait, as far as there may be more; returns how many."""
         server = listener.getsockname()
         accepted = 0
-        for _ in range(min(_ACCEPTS_A_ROUND, self.worker_connections - self.nr_conns)):
+        for _ in range(min(self._share(), self.worker_connections - self.nr_conns)):
             try:
                 client_sock, client_addr = listener.accept()
             except OSError as error:
                 if error.errno in _NO_ROOM:
                     self.log.warning("Cannot accept connections: %s; raise the limit (ulimit -n)", error)
-                    self._accepts_again = time.monotonic() + _NO_ROOM_PAUSE
-                    self.set_accept_enabled(False)
+                    self._pause_accepting(_NO_ROOM_PAUSE)
                 elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
                     raise
                 break
@@ -233,12 +277,32 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
                 self.enqueue_req(conn)
             else:
                 self._await_request(conn)
+        self._tell_others()
         if accepted and self._runners.brisk:
             # Where many come at once this thread and that of the runner would fight for the interpreter lock: let
             # it finish what there is, undisturbed.
             self._crowded = True
             self.set_accept_enabled(False)
         return accepted
+
+    def _share(self) -> int:
+        """How many connections to accept now: none while another worker, which has fewer, may take them."""
+        lead = None if self.cfg.reuse_port else self.shares.lead(self.nr_conns)
+        if lead is None or lead < -_ACCEPTS_A_ROUND:
+            return _ACCEPTS_A_ROUND
+        if lead < _LEAD:
+            self._gave_way = False
+            return _LEAD - lead
+        if self._gave_way:  # and the other has not taken them: it is busy
+            self._gave_way = False
+            return _LEAD
+        self._gave_way = True
+        self._pause_accepting(_GIVE_WAY)
+        return 0
+
+    def _pause_accepting(self, seconds: float) -> None:
+        self._accepts_again = time.monotonic() + seconds
+        self.set_accept_enabled(False)
 
     def _accept_more(self) -> None:
         if self.alive and not sum(self.accept(listener) for listener in self.sockets):

@@ -27,6 +27,8 @@ window.EventSource = class extends Native {
 
 
 class RestartTest(unittest.TestCase):
+    args: tuple[str, ...] = ()
+
     def setUp(self):
         self.directory = temporary_directory(self)
         self.log_url = sqlite_url(self.directory)
@@ -43,8 +45,7 @@ create_app(sys.argv[1])._store.create_task("board-1", sys.argv[2])
     def test_the_server_is_killed_and_the_pages_come_back_by_themselves(self):
         env = {"SSE_THREADED_URL": self.log_url, "SSE_THREADED_RETRY": "500"}
         config = ROOT / "deploy" / "gunicorn.conf.py"
-        args = ["-k", "gthread", "--threads", "64"]
-        gunicorn = GunicornServer(config=config, args=args, env=env, cwd=self.directory)
+        gunicorn = GunicornServer(config=config, args=self.args, env=env, cwd=self.directory)
         with gunicorn as server, chromium() as browser:
             url = server.url + "/boards/board-1"
             pages = []
@@ -82,3 +83,7 @@ create_app(sys.argv[1])._store.create_task("board-1", sys.argv[2])
                     self.assertEqual(shown[column["id"]], titles)
             second.add("list-todo", "Still works")
             first.wait("document.body.textContent.includes('Still works')")
+
+
+class ThreadsRestartTest(RestartTest):
+    args = ("-k", "gthread", "--threads", "64")

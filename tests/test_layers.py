@@ -35,7 +35,7 @@ ROOMS = (
     "pump",
     "stream longpoll",
     "hub",
-    "gunicorn_hooks runners testing testing.*",
+    "gunicorn_hooks runners shares testing testing.*",
     "worker",
     "bench bench.*",
     ".",

@@ -1,9 +1,10 @@
-"""The same app, unchanged, under three servers: Werkzeug's, gunicorn's gthread and waitress."""
+"""The same app, unchanged, under Werkzeug's server, gunicorn's gthread, the worker that parks, and waitress."""
 
 import json
 import subprocess
 import sys
 import unittest
+from functools import partial
 
 from sse_threaded import Hub
 from sse_threaded.board import create_app
@@ -52,13 +53,14 @@ class ServersTest(unittest.TestCase):
         seen = {}
         for name, serve in (
             ("werkzeug", self.with_werkzeug),
-            ("gunicorn gthread", self.with_gunicorn),
+            ("gunicorn gthread", partial(self.with_gunicorn, "gthread")),
+            ("gunicorn, parked", partial(self.with_gunicorn, "sse_threaded.worker.ThreadWorker")),
             ("waitress", self.with_waitress),
         ):
             with self.subTest(name):
                 raw, epoch = serve()
                 seen[name] = raw.replace(epoch.encode(), b"EPOCH")
-        self.assertEqual(len(seen), 3)
+        self.assertEqual(len(seen), 4)
         self.assertEqual(len(set(seen.values())), 1, seen)
 
     def with_werkzeug(self):
@@ -67,9 +69,9 @@ class ServersTest(unittest.TestCase):
         with LiveServer(app) as server:
             return self.exercise(server.url), app.hub.log.epoch
 
-    def with_gunicorn(self):
-        env = {"SSE_THREADED_URL": sqlite_url(self.directory, "gunicorn.db")}
-        args = ["-k", "gthread", "--threads", "8"]
+    def with_gunicorn(self, worker):
+        env = {"SSE_THREADED_URL": sqlite_url(self.directory, f"{worker}.db")}
+        args = ["-k", worker, "--threads", "8"]
         with GunicornServer("sse_threaded.board:create_app()", args=args, env=env, cwd=self.directory) as server:
             raw = self.exercise(server.url)
             return raw, self.epoch(server.url)

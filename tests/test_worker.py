@@ -8,8 +8,9 @@ import ssl
 import subprocess
 import sys
 import unittest
+from unittest import mock
 
-from sse_threaded import open_log
+from sse_threaded import open_log, worker
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests import test_gunicorn
 from tests.support import enter, free_port, temporary_directory, wait_until
@@ -255,3 +256,27 @@ class MiddlewareTest(unittest.TestCase):
 def threads_of(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return int(re.search(r"^Threads:\s+(\d+)", file.read(), re.MULTILINE)[1])
+
+class FilesTest(unittest.TestCase):
+    def room(self, limits):
+        made = worker.ThreadWorker.__new__(worker.ThreadWorker)
+        made.cfg = mock.Mock(worker_connections=10_000, threads=8)
+        made.worker_connections = 10_000
+        made.log = mock.Mock()
+        with (
+            mock.patch.object(worker.resource, "getrlimit", return_value=limits),
+            mock.patch.object(worker.resource, "setrlimit") as setrlimit,
+        ):
+            made._make_room()
+        limits_set = [call.args[1] for call in setrlimit.call_args_list]
+        return made.worker_connections, limits_set, made.log.warning.called
+
+    def test_the_limit_on_open_files_is_raised_as_far_as_needed(self):
+        self.assertEqual(self.room((1024, 1_000_000)), (10_000, [(10_200, 1_000_000)], False))
+        self.assertEqual(self.room((1024, worker.resource.RLIM_INFINITY))[0], 10_000)
+
+    def test_a_limit_that_is_high_enough_is_left_alone(self):
+        self.assertEqual(self.room((20_000, 20_000)), (10_000, [], False))
+
+    def test_where_it_cannot_be_raised_there_are_fewer_connections_and_a_warning(self):
+        self.assertEqual(self.room((1024, 4096)), (3896, [(4096, 4096)], True))

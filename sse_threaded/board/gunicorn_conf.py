@@ -26,6 +26,7 @@ __all__ = [
     "threads",
     "timeout",
     "worker_class",
+    "worker_connections",
     "worker_exit",
     "workers",
     "wsgi_app",
@@ -47,10 +48,10 @@ bind = os.environ.get("SSE_THREADED_BIND") or "127.0.0.1:3000"
 # Two, so that one is there while the other restarts. A log in memory is one process's.
 workers = _number("SSE_THREADED_WORKERS", 1 if _url == "memory://" else 2)
 
-# An open page holds a thread. 64 cost a few megabytes and carry 56 pages a worker; the other 8 are for
-# ordinary requests.
-worker_class = "gthread"
-threads = _number("SSE_THREADED_THREADS", 64)
+# An open page holds a connection. Threads are for requests at work, and for long polls: 14 of 16 may wait.
+worker_class = "sse_threaded.worker.ThreadWorker"
+threads = _number("SSE_THREADED_THREADS", 16)
+worker_connections = _number("SSE_THREADED_CONNECTIONS", 10_000)
 
 # A worker whose main thread says nothing for so many seconds is killed. Streams are not on that thread, so
 # they neither keep a hung worker alive nor get a healthy one killed.
