@@ -143,7 +143,8 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
         figures |= _steady(cell, heard, tree.processor_ns() - used)
         figures["kb_per_stream"] = (tree.pss_kb() - before) / cell.streams
         if cell.burst:
-            burst = load.publish(post(run), channels=cell.channels, count=cell.burst, burst=True)
+            bulk = cell.burst if server.bulk and cell.channels == 1 else 1
+            burst = load.publish(post(run), channels=cell.channels, count=cell.burst, burst=True, bulk=bulk)
             figures |= {"burst_rate": burst.rate, "burst_events": cell.burst, "burst_share": burst.share}
             figures["burst_publish_rate"] = burst.publish_rate
             figures["missing"] += burst.expected - burst.deliveries

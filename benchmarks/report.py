@@ -23,7 +23,9 @@ event. It is started anew for each row.
 - **KB a stream**: the server's memory (PSS) with all streams less that before, after ten had come and gone.
 - **connects/s**: from the first connect to the last stream's first bytes, 256 connections at a time. **with
   replay**: all come back with a last event ID ten events old, until the last has all ten; where there is history.
-- **burst**: events posted over 8 connections, each answered before its next, until the last stream has the last.
+- **burst**: many events at once, until the last stream has the last. An app publishes them one after the other
+  in the handler of one request. nchan, in which there is no app, gets them as POSTs over 8 connections, each
+  answered before its next; so do all with 1000 channels.
 - **POSTs/s**, **CPU µs a POST**: one connection, one after the other, to a channel without streams, while all
   streams are open.
 - **client's share** of a core: while events come / while it connects / in the burst.

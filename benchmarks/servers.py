@@ -50,6 +50,7 @@ class Server:
     :ivar streams: numbers of streams it is measured with, ``None`` for all.
     :ivar workers: how many processes it may have and still deliver every event to all.
     :ivar replays: whether it can resume after a last event ID.
+    :ivar bulk: whether its app can publish many events in one request.
     :ivar note: what a reader must know.
     """
 
@@ -59,6 +60,7 @@ class Server:
     streams: tuple[int, ...] | None = None
     workers: int = 1
     replays: bool = False
+    bulk: bool = True
     note: str = ""
 
 
@@ -151,7 +153,8 @@ SERVERS = (
         _nchan,
         workers=2,
         replays=True,
-        note="history in shared memory, gone with nginx",
+        bulk=False,
+        note="history in shared memory, gone with nginx; each event is a POST, there is no app inside",
     ),
     Server("node", "node http, raw", _node("node_raw.mjs"), note="no history"),
     Server("better-sse", "better-sse on node", _node("with_better_sse.mjs"), note="no history used"),

@@ -13,7 +13,7 @@ these variables of the environment:
     SSE_THREADED_LEASE        900 seconds       SSE_THREADED_QUEUE_SIZE  1000 events
 
 For an app of your own: the worker class is what matters. With gunicorn's own (-k gthread --threads 128), in
-which an open page holds a thread, keep the two hooks: they give streams their budget and their farewell on SIGTERM.
+which an open page holds a thread, keep the two hooks: they give streams their budget and their farewell.
 """
 
 from sse_threaded.board.gunicorn_conf import (  # noqa: F401

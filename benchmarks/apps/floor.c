@@ -93,7 +93,13 @@ static void serve(int fd)
         return;
     client->length = 0;
     send(fd, accepted, sizeof accepted - 1, MSG_NOSIGNAL);
-    publish(channel, end + 4, length);
+    for (char *line = end + 4, *stop = line + length; line < stop;) { /* an event a line */
+        char *next = memchr(line, '\n', stop - line);
+        if (!next)
+            next = stop;
+        publish(channel, line, next - line);
+        line = next + 1;
+    }
 }
 
 int main(int count, char **arguments)

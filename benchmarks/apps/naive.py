@@ -12,10 +12,11 @@ def app(environ, start_response):
     """The two URLs."""
     channel = environ["QUERY_STRING"].partition("=")[2]
     if environ["REQUEST_METHOD"] == "POST":
-        event = b"data: %s\n\n" % environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        with lock:
-            for waiting in channels[channel]:
-                waiting.put(event)
+        for line in environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).split(b"\n"):
+            event = b"data: %s\n\n" % line
+            with lock:
+                for waiting in channels[channel]:
+                    waiting.put(event)
         start_response("204 No Content", [])
         return []
     start_response("200 OK", [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])

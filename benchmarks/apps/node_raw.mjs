@@ -12,8 +12,10 @@ http.createServer((request, response) => {
         request.setEncoding("utf8");
         request.on("data", (part) => { body += part; });
         request.on("end", () => {
-            const event = `data: ${body}\n\n`;
-            for (const stream of streams) stream.write(event);
+            for (const line of body.split("\n")) {
+                const event = `data: ${line}\n\n`;
+                for (const stream of streams) stream.write(event);
+            }
             response.writeHead(204).end();
         });
         return;

@@ -11,7 +11,8 @@ def app(environ, start_response):
     """The two URLs."""
     channel = environ["QUERY_STRING"].partition("=")[2]
     if environ["REQUEST_METHOD"] == "POST":
-        hub.publish(channel, environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode())
+        for line in environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode().split("\n"):
+            hub.publish(channel, line)
         start_response("204 No Content", [])
         return []
     return hub.stream(environ, channel)(environ, start_response)

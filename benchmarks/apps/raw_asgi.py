@@ -27,9 +27,10 @@ async def publish(queues, receive, send):
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    event = b"data: %s\n\n" % body
-    for queue in queues:
-        queue.put_nowait(event)
+    for line in body.split(b"\n"):
+        event = b"data: %s\n\n" % line
+        for queue in queues:
+            queue.put_nowait(event)
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 

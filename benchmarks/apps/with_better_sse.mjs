@@ -15,7 +15,7 @@ http.createServer(async (request, response) => {
         let body = "";
         request.setEncoding("utf8");
         for await (const part of request) body += part;
-        channel.broadcast(body);
+        for (const line of body.split("\n")) channel.broadcast(line);
         response.writeHead(204).end();
         return;
     }

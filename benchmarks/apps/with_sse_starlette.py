@@ -30,9 +30,9 @@ async def events(request):
 
 async def publish(request):
     """Into every queue."""
-    data = (await request.body()).decode()
-    for queue in channels[request.query_params["channel"]]:
-        queue.put_nowait(data)
+    for data in (await request.body()).decode().split("\n"):
+        for queue in channels[request.query_params["channel"]]:
+            queue.put_nowait(data)
     return Response(status_code=204)
 
 

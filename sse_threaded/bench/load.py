@@ -172,6 +172,7 @@ class Load:
         seconds: float | None = None,
         unheard: bool = False,
         burst: bool = False,
+        bulk: int = 1,
     ) -> Heard:
         """Publish events and wait until all streams have them.
 
@@ -184,6 +185,7 @@ class Load:
         :param burst: whether only the number a second is wanted: events are posted over several connections, no
             latencies are taken, and the client reads in large bites, every 10 ms, so that it leaves the processor
             to the server; default ``False``.
+        :param bulk: how many events a POST has, one a line, for a server that takes them so; default 1.
         :raises CannotBench: publishing fails.
         """
         if self._publisher is None:
@@ -201,7 +203,8 @@ class Load:
             mark=self._mark,
             connections=_BURST_CONNECTIONS if burst else 1,
             first=first,
-            count=count,
+            count=count and count // bulk,
+            bulk=bulk,
             rate=rate,
             seconds=seconds,
         )

@@ -123,6 +123,7 @@ def publish(
     connections: int,
     first: int,
     count: int | None,
+    bulk: int,
     rate: float | None,
     seconds: float | None,
 ) -> dict[str, Any]:
@@ -134,7 +135,8 @@ def publish(
     :param address: the server's.
     :param connections: how many requests may be under way at once, each on a connection of its own.
     :param first: which head is the first.
-    :param count: how many, ``None`` for no bound.
+    :param count: how many POSTs, ``None`` for no bound.
+    :param bulk: how many events each has, one a line.
     :param rate: how many a second, ``None`` for as fast as they are answered.
     :param seconds: for how long, ``None`` for no bound.
     """
@@ -149,7 +151,8 @@ def publish(
         requests = []
         for _ in batch:
             channel = (first + sent) % len(heads)
-            data = body.replace(CHANNEL, str(channel)).replace(STAMP, stamp(mark)).encode()
+            line = body.replace(CHANNEL, str(channel)).replace(STAMP, stamp(mark)).encode()
+            data = b"\n".join([line] * bulk)
             requests.append(f"{heads[channel]}Content-Length: {len(data)}\r\n\r\n".encode() + data)
             sent += 1
         _post_all(batch, requests)
@@ -158,7 +161,7 @@ def publish(
             say(progress=sent)
     now = time.monotonic_ns()
     return {
-        "sent": sent,
+        "sent": sent * bulk,
         "first": begun_ns,
         "last": now,
         "cpu_ns": time.process_time_ns() - processor,
