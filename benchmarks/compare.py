@@ -7,6 +7,7 @@ into the temporary directory unless it is told where.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import platform
 import subprocess
@@ -217,9 +218,13 @@ def prepared(peers: Peers, wanted: argparse.Namespace) -> dict[str, str]:
 
 def own_versions() -> dict[str, str]:
     """Of what this package runs on."""
-    code = "import importlib.metadata as m\nfor n in ('gunicorn', 'werkzeug'): print(m.version(n))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return dict(zip(("gunicorn", "werkzeug"), done.stdout.split(), strict=False))
+    found = {}
+    for name in ("gunicorn", "gunicorn_h1c", "werkzeug"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def main() -> None:

@@ -136,7 +136,7 @@ SERVERS = (
         _parked,
         workers=2,
         replays=True,
-        note="gunicorn with sse_threaded.worker.ThreadWorker, 8 threads; SQLite log, synchronous=full",
+        note="gunicorn with sse_threaded.worker.ThreadWorker, 8 threads, gunicorn_h1c; SQLite log, synchronous=full",
     ),
     Server(
         "plain",
@@ -145,7 +145,7 @@ SERVERS = (
         THREADS,
         workers=2,
         replays=True,
-        note="a thread a stream, so up to 1000 of them; SQLite log, synchronous=full",
+        note="a thread a stream, so up to 1000 of them; gunicorn_h1c; SQLite log, synchronous=full",
     ),
     Server(
         "nchan",
