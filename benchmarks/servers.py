@@ -136,7 +136,7 @@ SERVERS = (
         _parked,
         workers=2,
         replays=True,
-        note="gunicorn with sse_threaded.worker.ThreadWorker, 8 threads, gunicorn_h1c; SQLite log, synchronous=full",
+        note="-k sse_threaded.worker.ThreadWorker --threads 8, gunicorn_h1c; SQLite log, synchronous=full",
     ),
     Server(
         "plain",
