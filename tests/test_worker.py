@@ -129,6 +129,89 @@ class ParkingTest(test_gunicorn.GunicornTest):
         (line,) = re.findall(rf"^ACCESS {test_gunicorn.EVENTS} .*$", server.output(), re.MULTILINE)
         self.assertEqual(line, f"ACCESS {test_gunicorn.EVENTS} 200 {len(client.raw)}")
 
+    def test_connections_that_say_nothing_hold_no_thread_and_are_closed(self):
+        server = self.serve()
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(20)]
+        for connection in silent:
+            self.addCleanup(connection.close)
+        halves = silent.pop(), silent.pop()
+        for half in halves:
+            half.sendall(b"GET /healthz HTTP/1.1\r\nHo")
+        self.post(server)  # with threads for two halves and two more
+        for half in halves:
+            half.sendall(b"st: x\r\n\r\n")
+            self.assertTrue(half.recv(100).startswith(b"HTTP/1.1 200"))
+        for connection in silent:
+            self.assertEqual(connection.recv(100), b"")
+
+    def test_a_crowd_is_served_beside_requests_that_wait(self):
+        directory = temporary_directory(self)
+        (directory / "crowd.py").write_text(CROWD)
+        env = {"SSE_THREADED_URL": f"sqlite:///{directory}/log.db"}
+        server = enter(self, GunicornServer("crowd:app", args=self.args, env=env, cwd=directory))
+        waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(3)]
+        for connection in waiting:
+            self.addCleanup(connection.close)
+            connection.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        crowd = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(300)]
+        for connection in crowd:
+            self.addCleanup(connection.close)
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        for connection in crowd:
+            self.assertIn(b"retry: ", connection.recv(4096))
+        self.assertEqual(request("POST", server.url + "/go").status, 200)
+        for connection in waiting:
+            self.assertIn(b"went on", connection.recv(4096))
+        for connection in crowd:
+            self.assertIn(b"data: go", connection.recv(4096))
+
+    def test_streams_spread_evenly_over_the_workers(self):
+        directory = temporary_directory(self)
+        (directory / "crowd.py").write_text(CROWD)
+        env = {"SSE_THREADED_URL": f"sqlite:///{directory}/log.db"}
+        args = [*self.args, "-w", "2"]
+        server = enter(self, GunicornServer("crowd:app", args=args, env=env, cwd=directory))
+        streams: dict[str, int] = {}
+
+        def ask():
+            pid, count = request("GET", server.url + "/count").body.split()
+            streams[pid] = int(count)
+            return len(streams) == 2
+
+        wait_until(ask, message="both workers")
+        for _ in range(40):
+            client = EventStreamClient(server.url + "/events").open()
+            self.addCleanup(client.close)
+            client.wait_for(lambda c=client: b"retry: " in c.raw, what="the first bytes")
+        wait_until(lambda: ask() and sum(streams.values()) == 40, message="the counts of both")
+        # Mostly 20 and 20; a worker that has more waits 2 ms for the other, which may be too busy.
+        self.assertGreaterEqual(min(streams.values()), 10)
+
+
+CROWD = """
+import os, threading
+from sse_threaded import Hub
+
+hub = Hub(os.environ["SSE_THREADED_URL"])
+leave = threading.Event()
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/events":
+        return hub.stream(environ, "a")(environ, start_response)
+    if path == "/wait":
+        leave.wait(60)
+        body = b"went on"
+    elif path == "/go":
+        hub.publish("a", "go")
+        leave.set()
+        body = b"gone"
+    else:
+        body = b"%d %d" % (os.getpid(), hub.streams)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
 
 APP = """
 import gzip
