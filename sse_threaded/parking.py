@@ -54,13 +54,14 @@ class Parking:
         with members.lock:
             shut = self._shut
             if not shut:
+                earliest = min(members.timers.next(), time.monotonic() + TICK)
                 members.take_in(parked)
                 if parked.lost or parked.blocked:
                     members.touched.append(parked)
                 elif frame is None or not self._attach(parked):
                     self._replaying.append(parked)
                 else:
-                    return members.timers.next() < time.monotonic() + TICK
+                    return members.timers.next() < earliest
         if shut:
             parked.end("shutdown", members.pace.farewell("shutdown"))
             self.done_with(parked)

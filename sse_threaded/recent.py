@@ -19,8 +19,9 @@ from .subscriber import WRITE_BYTES
 _COUNT = 2048
 _LENGTH = 4 * 1024 * 1024
 
-# Frames that are kept until the next event: after a deploy many clients come back from the same place.
-_FRAMES = 1024
+# How long the frames may be together that are kept until the next event: after a deploy many clients come back
+# from the same place.
+_FRAMES_LENGTH = 4 * 1024 * 1024
 
 
 class Recent:
@@ -44,6 +45,7 @@ class Recent:
         self._records: deque[Record] = deque()
         self._by_channel: dict[str, deque[Record]] = {}
         self._frames: dict[tuple[tuple[str, ...], int], tuple[Frame, int]] = {}
+        self._frames_length = 0
 
     def fill(self, position: int) -> None:
         """Begin with the log's newest events up to ``position``: after a deploy all clients come back at once.
@@ -62,6 +64,7 @@ class Recent:
     def add(self, page: Iterable[Record]) -> None:
         """Add what follows the last; the oldest may go."""
         self._frames.clear()
+        self._frames_length = 0
         for record in page:
             self._newest = record.sequence
             self._records.append(record)
@@ -89,8 +92,9 @@ class Recent:
         except KeyError:
             pass
         made = self._make(channels, after)
-        if len(self._frames) < _FRAMES:
+        if self._frames_length < _FRAMES_LENGTH:
             self._frames[key] = made
+            self._frames_length += len(made[0].wire) + 100  # and itself
         return made
 
     def _make(self, channels: Sequence[str], after: int) -> tuple[Frame, int]:

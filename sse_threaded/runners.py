@@ -73,6 +73,8 @@ class Runners:
                 relieved = self._last not in (0, me) and self.brisk
                 if relieved or not self._tasks:
                     self._active -= 1
+                    if self._last == me:
+                        self._last = 0
                     break
                 task = self._tasks.popleft()
                 self._taken = time.monotonic()

@@ -6,85 +6,27 @@ A request is handled by gunicorn as ever. When its answer turns out to be a stre
 sends the head and the first bytes, leaves the socket to the pump and takes the next request. When the stream
 has ended, a thread writes the access line, calls ``post_request`` and gives the connection back to gunicorn.
 
-What is overridden of gunicorn's (tests/test_worker_points.py knows what it looks like):
-
-- ``accept``: as many connections as there are, not one; those whose request has not come yet wait in the poller.
-- ``enqueue_req`` and ``wait_for_and_dispatch_events``: connections go to the pool by way of :mod:`.runners`.
-- ``handle_request``: where a response is iterated.
-- ``set_accept_enabled``: for pauses.
-- ``get_thread_pool`` and ``load_wsgi``: what must be there before the first request; the hooks that the plain
-  worker needs in a configuration file among it.
+What is overridden of gunicorn's, beside what :mod:`.acceptor` has (tests/test_worker_points.py knows what it
+looks like): ``handle_request``, which is where a response is iterated; ``load_wsgi``, for the hooks that the plain
+worker needs in a configuration file.
 """
 
 from __future__ import annotations
 
-import errno
 import gc
-import logging
-import resource
-import selectors
-import socket
-import time
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from gunicorn import http, util
 from gunicorn.config import PostRequest
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
-from gunicorn.workers import gthread
 
 from . import gunicorn_hooks
+from .acceptor import AcceptingWorker, Connection, Outcome
 from .parked import ENVIRON_KEY, Parked, Space
-from .runners import PATIENCE, Runners
-from .shares import Shares
 from .stream import EventStream
-
-_log = logging.getLogger(__name__)
-
-# Connections accepted before the main thread looks at anything else.
-_ACCEPTS_A_ROUND = 64
-
-# What accept() fails with when the process or the machine has no room for another connection, and for how many
-# seconds it is then left alone: the connection stays in the kernel's queue.
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_NO_ROOM_PAUSE = 1.0
-
-
-# How many connections a worker may have more than another before it leaves new ones to that one, and for how many
-# seconds it does.
-_LEAD = 4
-_GIVE_WAY = 0.002
-
-# Files that a worker opens beside its connections: listeners, logs, databases, what the app reads.
-_OTHER_FILES = 200
-
-# The arbiter kills a worker from which it does not hear for ``timeout`` seconds, of which there are 1 at least.
-_NOTIFY_SECONDS = 0.25
-
-
-class _Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's connection, and the stream for which its thread leaves it to the pump."""
-
-    leaving: tuple[EventStream, Parked, bytes] | None = None
-
-
-class _Outcome:
-    """What became of a request, as gunicorn's ``finish_request`` asks for it."""
-
-    def __init__(self, again: Any = False, error: BaseException | None = None) -> None:
-        self.again = again
-        self.error = error
-
-    def cancelled(self) -> bool:
-        return False
-
-    def result(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.again
 
 
 class _Buffer:
@@ -103,7 +45,7 @@ class _Exchange:
     :ivar again: whether the connection may be used again.
     """
 
-    def __init__(self, worker: ThreadWorker, req: Any, conn: _Connection) -> None:
+    def __init__(self, worker: ThreadWorker, req: Any, conn: Connection) -> None:
         self._worker = worker
         self._req = req
         self.conn = conn
@@ -151,7 +93,7 @@ class _Exchange:
         try:
             self.conclude()
         except BaseException as error:
-            self._worker.give_back(self.conn, _Outcome(error=error))
+            self._worker.give_back(self.conn, Outcome(error=error))
             return
         finally:
             if self._worker.tells_ends:
@@ -159,36 +101,18 @@ class _Exchange:
         again = self.again and parked.complete and parked.ended != "shutdown"
         if again and self.conn.parser is None:
             self.conn.parser = http.get_parser(self._worker.cfg, self.conn.sock, self.conn.client)
-        self._worker.give_back(self.conn, _Outcome(again))
+        self._worker.give_back(self.conn, Outcome(again))
 
 
-class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
+class ThreadWorker(AcceptingWorker):
     """gunicorn's ThreadWorker that parks streams; its settings mean what gunicorn's manual says.
 
     ``threads`` bounds requests at work, ``worker_connections`` open connections, parked ones included.
+
+    :ivar tells_ends: somebody wants to know of a request's end: an access log, a hook.
     """
 
-    _shares: ClassVar[Shares | None] = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # In the master, before the fork: the workers that follow share it.
-        if ThreadWorker._shares is None:
-            ThreadWorker._shares = Shares()
-        self.shares = ThreadWorker._shares
-        self.alive: bool
-        self._gave_way = False
-        self._accepts_again = 0.0  # not before (monotonic)
-        self._notified = 0.0  # when the arbiter was last told that all is well (monotonic)
-        self._crowded = False  # connections come faster than they are served
-        self.tells_ends = True  # somebody wants to know of a request's end: an access log, a hook
-        self._runners: Runners
-
-    def get_thread_pool(self) -> Any:
-        """gunicorn's pool, and the runners who use it."""
-        pool = super().get_thread_pool()
-        self._runners = Runners(pool, self.cfg.threads, self._on_idle)
-        return pool
+    tells_ends = True
 
     def load_wsgi(self) -> None:
         """Load the app, and see to the ends of its streams."""
@@ -199,166 +123,8 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         own_logger = type(self.log).access is not Logger.access
         own_hook = self.cfg.post_request is not PostRequest.default
         self.tells_ends = own_logger or own_hook or self.log.access_log_enabled
-        self._make_room()
         gunicorn_hooks.post_worker_init(self, parks=True)
         gc.freeze()  # the app is here to stay; let collections pass it by
-
-    def _make_room(self) -> None:
-        # What a shell gives is often a soft limit of 1024 open files, for the sake of programs that use select().
-        wanted = self.cfg.worker_connections + _OTHER_FILES
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            if soft < wanted:
-                self.worker_connections = max(1, soft - _OTHER_FILES)
-                self.max_keepalived = self.worker_connections - self.cfg.threads
-                self.log.warning(
-                    "Only %s connections, as this process may open %s files; raise that (ulimit -n) for the %s of "
-                    "worker_connections",
-                    self.worker_connections,
-                    soft,
-                    self.cfg.worker_connections,
-                )
-
-    # The main thread.
-
-    def notify(self) -> None:
-        """Tell the arbiter now and then that the worker is alive; each round is a system call too often."""
-        now = time.monotonic()
-        if now >= self._notified + _NOTIFY_SECONDS:
-            self._notified = now
-            super().notify()
-            self._tell_others()
-            self.shares.look(self.age)
-
-    def _tell_others(self) -> None:
-        if self.alive:
-            self.shares.tell(self.age, self.nr_conns)
-        else:
-            self.shares.retire(self.age)
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Let connections come or wait in the kernel's queue; a pause outlasts what gunicorn thinks of it."""
-        super().set_accept_enabled(enabled and not self._crowded and time.monotonic() >= self._accepts_again)
-
-    def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events, no longer than the runners and a pause of accepting can."""
-        # Here and not after the events: a thread that is woken needs the interpreter, which this one is about to
-        # give up now.
-        if self._runners.dispatch() or self._crowded:
-            timeout = min(timeout, PATIENCE)
-        pause = self._accepts_again - time.monotonic()
-        if pause > 0.0:
-            timeout = min(timeout, pause)
-        super().wait_for_and_dispatch_events(timeout)
-        if self._crowded and not self._runners.brisk:
-            self._accept_more()
-
-    def accept(self, listener: socket.socket) -> int:
-        """Accept the connections that wait, as far as there may be more; returns how many."""
-        server = listener.getsockname()
-        accepted = 0
-        for _ in range(min(self._share(), self.worker_connections - self.nr_conns)):
-            try:
-                client_sock, client_addr = listener.accept()
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self.log.warning("Cannot accept connections: %s; raise the limit (ulimit -n)", error)
-                    self._pause_accepting(_NO_ROOM_PAUSE)
-                elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
-                    raise
-                break
-            accepted += 1
-            self.nr_conns += 1
-            conn = _Connection(self.cfg, client_sock, client_addr, server)
-            if _has_data(client_sock):
-                conn.data_ready = True
-                self.enqueue_req(conn)
-            else:
-                self._await_request(conn)
-        self._tell_others()
-        if accepted and self._runners.brisk:
-            # Where many come at once this thread and that of the runner would fight for the interpreter lock: let
-            # it finish what there is, undisturbed.
-            self._crowded = True
-            self.set_accept_enabled(False)
-        return accepted
-
-    def _share(self) -> int:
-        """How many connections to accept now: none while another worker, which has fewer, may take them."""
-        lead = None if self.cfg.reuse_port else self.shares.lead(self.nr_conns)
-        if lead is None or lead < -_ACCEPTS_A_ROUND:
-            return _ACCEPTS_A_ROUND
-        if lead < _LEAD:
-            self._gave_way = False
-            return _LEAD - lead
-        if self._gave_way:  # and the other has not taken them: it is busy
-            self._gave_way = False
-            return _LEAD
-        self._gave_way = True
-        self._pause_accepting(_GIVE_WAY)
-        return 0
-
-    def _pause_accepting(self, seconds: float) -> None:
-        self._accepts_again = time.monotonic() + seconds
-        self.set_accept_enabled(False)
-
-    def _accept_more(self) -> None:
-        if self.alive and not sum(self.accept(listener) for listener in self.sockets):
-            self._crowded = False
-            self.set_accept_enabled(self.nr_conns < self.worker_connections)
-
-    def _await_request(self, conn: _Connection) -> None:
-        # No thread waits for a client that takes its time; it has as long as with gunicorn.
-        conn.timeout = time.monotonic() + gthread.DEFAULT_WORKER_DATA_TIMEOUT + self.cfg.keepalive
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
-
-    def enqueue_req(self, conn: _Connection) -> None:
-        """Have a thread serve the connection's request, which has begun to arrive."""
-        self.enqueue(partial(self._serve, conn))
-
-    def enqueue(self, task: Callable[[], None]) -> None:
-        """Have a thread run ``task``, which must not raise."""
-        self._runners.put(task)
-
-    def _count_out(self) -> None:
-        self.nr_conns -= 1
-
-    # Threads of the pool.
-
-    def _on_idle(self) -> None:
-        if self._crowded:
-            self.method_queue.defer(self._accept_more)
-
-    def _serve(self, conn: _Connection) -> None:
-        try:
-            outcome = _Outcome(self.handle(conn))
-        except BaseException as error:
-            outcome = _Outcome(error=error)
-        leaving, conn.leaving = conn.leaving, None
-        if leaving is None:
-            self.give_back(conn, outcome)
-        else:
-            stream, parked, head = leaving
-            stream.hand_over(parked, head)
-
-    def give_back(self, conn: _Connection, outcome: _Outcome) -> None:
-        """Let gunicorn wait for the connection's next request, or close it."""
-        if outcome.error or (outcome.again and not self.alive):
-            self.method_queue.defer(self.finish_request, conn, outcome)
-            return
-        if outcome.again:
-            # Here, as it would have to wake the main thread. The poller may be given something while it waits.
-            self.finish_request(conn, outcome)
-            return
-        # Here, as the main thread must not wait until the client has closed too, for up to two seconds.
-        try:
-            conn.close(graceful=True)
-        except OSError:
-            conn.close()
-        self.method_queue.defer(self._count_out)
 
     def handle_request(self, req: Any, conn: Any) -> bool:
         """Answer one request, on a thread of the pool; returns whether the connection may be used again."""
@@ -433,14 +199,4 @@ class ThreadWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         exchange.again = not resp.should_close()
         parked = stream.park(conn.sock, resp.chunked, exchange.finished)
         exchange.park(parked)
-        conn.leaving = (stream, parked, begin.data)
-
-
-def _has_data(sock: socket.socket) -> bool:
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # a thread will find out
-    return True
+        conn.leave = partial(stream.hand_over, parked, begin.data)

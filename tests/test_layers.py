@@ -36,6 +36,7 @@ ROOMS = (
     "stream longpoll",
     "hub",
     "gunicorn_hooks runners shares testing testing.*",
+    "acceptor",
     "worker",
     "bench bench.*",
     ".",

@@ -10,7 +10,7 @@ import sys
 import unittest
 from unittest import mock
 
-from sse_threaded import open_log, worker
+from sse_threaded import acceptor, open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests import test_gunicorn
 from tests.support import enter, free_port, temporary_directory, wait_until
@@ -342,13 +342,13 @@ def threads_of(pid):
 
 class FilesTest(unittest.TestCase):
     def room(self, limits):
-        made = worker.ThreadWorker.__new__(worker.ThreadWorker)
+        made = acceptor.AcceptingWorker.__new__(acceptor.AcceptingWorker)
         made.cfg = mock.Mock(worker_connections=10_000, threads=8)
         made.worker_connections = 10_000
         made.log = mock.Mock()
         with (
-            mock.patch.object(worker.resource, "getrlimit", return_value=limits),
-            mock.patch.object(worker.resource, "setrlimit") as setrlimit,
+            mock.patch.object(acceptor.resource, "getrlimit", return_value=limits),
+            mock.patch.object(acceptor.resource, "setrlimit") as setrlimit,
         ):
             made._make_room()
         limits_set = [call.args[1] for call in setrlimit.call_args_list]
@@ -356,7 +356,7 @@ class FilesTest(unittest.TestCase):
 
     def test_the_limit_on_open_files_is_raised_as_far_as_needed(self):
         self.assertEqual(self.room((1024, 1_000_000)), (10_000, [(10_200, 1_000_000)], False))
-        self.assertEqual(self.room((1024, worker.resource.RLIM_INFINITY))[0], 10_000)
+        self.assertEqual(self.room((1024, acceptor.resource.RLIM_INFINITY))[0], 10_000)
 
     def test_a_limit_that_is_high_enough_is_left_alone(self):
         self.assertEqual(self.room((20_000, 20_000)), (10_000, [], False))

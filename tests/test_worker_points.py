@@ -11,7 +11,8 @@ from gunicorn.workers import base, gthread
 
 # What each was when the code beside it was written: fingerprints of the source, one for each known form.
 POINTS = {
-    "overridden by worker.ThreadWorker": {
+    "overridden by worker.ThreadWorker or acceptor.AcceptingWorker": {
+        gthread.ThreadWorker._cap_keepalive: {"69ef1ddd35fe"},
         gthread.ThreadWorker.accept: {"a06fbabe3fdb"},
         gthread.ThreadWorker.enqueue_req: {"0077368bd496"},
         gthread.ThreadWorker.get_thread_pool: {"7d502e0bc619"},
@@ -19,8 +20,9 @@ POINTS = {
         gthread.ThreadWorker.set_accept_enabled: {"de784d6e9485"},
         gthread.ThreadWorker.wait_for_and_dispatch_events: {"eac8483c085f"},
         base.Worker.load_wsgi: {"fe1ed977a7f6"},
+        base.Worker.notify: {"0c9a9946c72b"},
     },
-    "relied on by worker.ThreadWorker": {
+    "relied on by them": {
         config.Config.__getattr__: {"e332ce2e600e"},
         glogging.Logger.access: {"2eb421e0dc10"},
         gthread.PollableMethodQueue.defer: {"5af8c4018ed8"},
@@ -31,6 +33,7 @@ POINTS = {
         gthread.ThreadWorker.finish_request: {"c6a1a1f39f11"},
         gthread.ThreadWorker.handle: {"e0fcb03f7a3d"},
         gthread.ThreadWorker.init_process: {"357ac730010e"},
+        gthread.ThreadWorker.murder_keepalived: {"a15c6b724d97"},
         gthread.ThreadWorker.murder_pending: {"00b3959e780e"},
         gthread.ThreadWorker.on_client_socket_readable: {"f41a9a5e9d82"},
         gthread.ThreadWorker.on_pending_socket_readable: {"39b3acee312c"},
