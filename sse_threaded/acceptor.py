@@ -18,6 +18,7 @@ What is overridden of gunicorn's (tests/test_worker_points.py knows what it look
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import resource
 import selectors
@@ -56,10 +57,12 @@ _NOTIFY_SECONDS = 0.25
 class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annotations
     """gunicorn's connection.
 
-    :ivar leave: what takes it over, once its thread is done with it; ``None`` for gunicorn.
+    :ivar take_over: what takes it over, once its thread is done with it; ``None`` for gunicorn.
+    :ivar context: in which its request is answered.
     """
 
-    leave: Callable[[], None] | None = None
+    take_over: Callable[[], None] | None = None
+    context: contextvars.Context
 
 
 class Outcome:
@@ -218,8 +221,14 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
     def _await_request(self, conn: Connection) -> None:
         # No thread waits for a client that takes its time; it has as long as with gunicorn.
         conn.timeout = time.monotonic() + gthread.DEFAULT_WORKER_DATA_TIMEOUT + self.cfg.keepalive
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        readable = partial(self.on_pending_socket_readable, conn)
+        try:
+            self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+        except OSError:  # the kernel has no room for it
+            self._count_out()
+            conn.close()
+        else:
+            self.pending_conns.append(conn)
 
     def enqueue_req(self, conn: Connection) -> None:
         """Have a thread serve the connection's request, which has begun to arrive."""
@@ -237,17 +246,22 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
     def _on_idle(self) -> None:
         if self._crowded:
             self.method_queue.defer(self._accept_more)
+        elif self._runners.waiting:
+            self.method_queue.defer(self._runners.dispatch)
 
     def _serve(self, conn: Connection) -> None:
         try:
-            outcome = Outcome(self.handle(conn))
+            # A parked stream's iterable is in the midst of its work: what it has set must not reach the thread's
+            # next request, and must be there when another thread closes it.
+            conn.context = contextvars.copy_context()
+            outcome = Outcome(conn.context.run(self.handle, conn))
         except BaseException as error:
             outcome = Outcome(error=error)
-        leave, conn.leave = conn.leave, None
-        if leave is None:
+        take_over, conn.take_over = conn.take_over, None
+        if take_over is None:
             self.give_back(conn, outcome)
         else:
-            leave()
+            take_over()
 
     def give_back(self, conn: Connection, outcome: Outcome) -> None:
         """Let gunicorn wait for the connection's next request, or close it."""
@@ -281,7 +295,7 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
 
     def _cap_keepalive(self, deadline: float) -> None:
         # On the main thread, over a copy, as threads may still append to it.
-        for conn in tuple(self.keepalived_conns):
+        for conn in (*self.keepalived_conns, *self.pending_conns):
             conn.timeout = min(conn.timeout, deadline)
 
 

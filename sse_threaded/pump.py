@@ -271,7 +271,7 @@ class Pump:
                 with members.lock:
                     members.end_all("behind")
                     members.position = newest
-                self._recent.begin(newest)
+                    self._recent.begin(newest)
                 return 0.0
             if page:
                 self._hand_out(page)

@@ -1,7 +1,7 @@
 """The newest events in memory, so that a client that was away for a moment is replayed without the log.
 
 The pump has read them all, of every channel and without a gap; so here is everything between :attr:`Recent.floor`
-and the pump's position. Written by the pump's thread alone.
+and the pump's position. The members' lock guards it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from .subscriber import WRITE_BYTES
 # Events that are kept, and the length of their data together: some seconds of a busy hub.
 _COUNT = 2048
 _LENGTH = 4 * 1024 * 1024
+
+# Events that are read when it begins, while the first client waits.
+_FILL = 512
 
 # How long the frames may be together that are kept until the next event: after a deploy many clients come back
 # from the same place.
@@ -52,7 +55,7 @@ class Recent:
 
         :raises LogError: the log cannot be read.
         """
-        after = max(position - _COUNT, 0)
+        after = max(position - _FILL, 0)
         self.begin(after)
         try:
             while self._newest < position and (page := self._log.read(self._newest, upto=position)):

@@ -124,6 +124,8 @@ class EventStream:
                 self.first = head
                 yield head
                 # Asked for more, so it cannot be parked; it goes on like any other.
+                if self._space.stream is self:
+                    self._space.stream = None
                 head = b""
                 self._reserved = False
                 self._pump.release()

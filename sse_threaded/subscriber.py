@@ -71,12 +71,13 @@ class Subscriber(ABC):
         return self._put - self._taken
 
     def _count(self, frame: Frame) -> None:
-        # A client for which nothing waits is not too slow, however many these are.
+        # A client for which nothing waits is not too slow, however many these are. A heartbeat makes none so.
         waiting = self._put - self._taken
-        if waiting and waiting + frame.count > self.size:
-            raise queue.Full
-        if self._put_bytes - self._taken_bytes > WAITING_BYTES:
-            raise queue.Full
+        if frame.count:
+            if waiting and waiting + frame.count > self.size:
+                raise queue.Full
+            if self._put_bytes - self._taken_bytes > WAITING_BYTES:
+                raise queue.Full
         self._put += frame.count
         self._put_bytes += len(frame.wire)
 

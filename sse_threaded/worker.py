@@ -56,6 +56,11 @@ class _Exchange:
         self.again = False
         self.parked: Parked | None = None
 
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has one, or says so."""
+        return any(name in ("CONTENT-LENGTH", "TRANSFER-ENCODING") for name, _ in self._req.headers)
+
     def park(self, parked: Parked) -> None:
         """Keep, for as long as the stream is parked, no more than its end will ask for."""
         self.parked = parked
@@ -90,17 +95,19 @@ class _Exchange:
         assert parked is not None
         if self.resp is not None:
             self.resp.sent += parked.sent
+        again = self.again and parked.complete and parked.ended != "shutdown"
         try:
-            self.conclude()
-        except BaseException as error:
-            self._worker.give_back(self.conn, Outcome(error=error))
-            return
+            self.conn.context.run(self.conclude)
+        except (Exception, SystemExit):
+            # As where gunicorn iterates: the response is out, so the log is where it can be told.
+            self._worker.log.exception("Error handling request")
+            again = False
         finally:
             if self._worker.tells_ends:
-                self.post_request()
-        again = self.again and parked.complete and parked.ended != "shutdown"
+                self.conn.context.run(self.post_request)
         if again and self.conn.parser is None:
             self.conn.parser = http.get_parser(self._worker.cfg, self.conn.sock, self.conn.client)
+            self.conn.parser.req_count = 1  # only a connection's first request may come with a PROXY line
         self._worker.give_back(self.conn, Outcome(again))
 
 
@@ -193,10 +200,12 @@ class ThreadWorker(AcceptingWorker):
 
     def _park(self, stream: EventStream, item: bytes, exchange: _Exchange) -> None:
         resp, conn = exchange.resp, exchange.conn
+        if exchange.has_body:
+            resp.force_close()  # nobody will read it, so where a next request would begin is unknown
         resp.sock = begin = _Buffer()
         resp.write(item)
         resp.sock = conn.sock
         exchange.again = not resp.should_close()
         parked = stream.park(conn.sock, resp.chunked, exchange.finished)
         exchange.park(parked)
-        conn.leave = partial(stream.hand_over, parked, begin.data)
+        conn.take_over = partial(stream.hand_over, parked, begin.data)

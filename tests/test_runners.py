@@ -35,7 +35,7 @@ class RunnersTest(unittest.TestCase):
         self.put(*(lambda n=n: ran.append(n) for n in range(1000)))
         self.dispatch_until(lambda: len(ran) == 1000)
         self.assertEqual(ran, list(range(1000)))
-        self.assertTrue(self.idle.acquire(timeout=30), "it is said that there is nothing more to do")
+        self.assertTrue(self.idle.acquire(timeout=30), "it is said that a thread stops")
 
     def test_without_tasks_no_thread_is_woken(self):
         self.assertFalse(self.runners.dispatch())
@@ -69,24 +69,34 @@ class RunnersTest(unittest.TestCase):
         wait_until(lambda: ran, message="the last task")  # without another dispatch
         self.assertEqual(together[1], 4)
 
-    def test_one_that_was_relieved_stops_while_another_is_at_work(self):
-        leave, threads = threading.Event(), []
-        relieved = threading.Semaphore(0)
+    def test_those_that_wait_for_something_get_all_threads(self):
+        lock, together = threading.Lock(), [0, 0]
+        done = []
 
-        def first():
-            leave.wait(60)
-            relieved.release()
+        def wait():
+            with lock:
+                together[0] += 1
+                together[1] = max(together)
+            threading.Event().wait(0.004)  # a database's answer: under a task's patience, over that of a thread
+            with lock:
+                together[0] -= 1
+            done.append(None)
 
-        def more():
-            threads.append(threading.get_ident())
-            if len(threads) == 1:
-                leave.set()
-                relieved.acquire(timeout=60)
+        self.put(*[wait] * 200)
+        self.dispatch_until(lambda: len(done) == 200)
+        self.assertEqual(together[1], 4)
 
-        self.put(first, *[more] * 500)
-        self.dispatch_until(lambda: len(threads) == 500)
-        wait_until(lambda: not self.runners._active, message="the end of all runners")
-        self.assertLessEqual(len(set(threads)), 3)
+    def test_quick_ones_do_not_wake_more_threads(self):
+        threads = []
+        self.put(*[lambda: threads.append(threading.get_ident())] * 20_000)
+        self.dispatch_until(lambda: len(threads) == 20_000)
+        self.assertLessEqual(len(set(threads)), 2)
+
+    def test_one_that_fails_is_told_and_the_next_is_run(self):
+        done = threading.Event()
+        self.put(lambda: 1 / 0, done.set)
+        with self.assertLogs("sse_threaded.runners", "ERROR"):
+            self.dispatch_until(done.is_set)
 
     def test_a_task_put_while_the_last_thread_stops_is_not_forgotten(self):
         for _ in range(300):

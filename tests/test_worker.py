@@ -104,11 +104,20 @@ class ParkingTest(test_gunicorn.GunicornTest):
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             for path, words in ((test_gunicorn.EVENTS, b"\r\n0\r\n\r\n"), ("/healthz", b'"streams":0')):
                 connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-                received = b""
-                while words not in received:
-                    piece = connection.recv(65536)
-                    self.assertTrue(piece, received)
-                    received += piece
+                read_until(connection, words)
+
+    def test_a_body_that_nobody_reads_is_not_the_next_request(self):
+        server = self.serve(SSE_THREADED_LEASE="0.5")
+        hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        head = f"GET {test_gunicorn.EVENTS} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(hidden)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head.encode())
+            received = connection.recv(65536)
+            connection.sendall(hidden)
+            while piece := connection.recv(65536):
+                received += piece
+        self.assertTrue(received.endswith(b"0\r\n\r\n"), received)
+        self.assertEqual(received.count(b"HTTP/1.1 200"), 1, received)
 
     def test_the_access_line_and_post_request_come_when_the_stream_ends(self):
         directory = temporary_directory(self)
@@ -158,12 +167,12 @@ class ParkingTest(test_gunicorn.GunicornTest):
             self.addCleanup(connection.close)
             connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
         for connection in crowd:
-            self.assertIn(b"retry: ", connection.recv(4096))
+            read_until(connection, b"retry: ")
         self.assertEqual(request("POST", server.url + "/go").status, 200)
         for connection in waiting:
-            self.assertIn(b"went on", connection.recv(4096))
+            read_until(connection, b"went on")
         for connection in crowd:
-            self.assertIn(b"data: go", connection.recv(4096))
+            read_until(connection, b"data: go")
 
     def test_streams_spread_evenly_over_the_workers(self):
         directory = temporary_directory(self)
@@ -215,7 +224,7 @@ def app(environ, start_response):
 
 APP = """
 import gzip
-from flask import Flask, request
+from flask import Flask, Response, g, request, stream_with_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 from sse_threaded import Hub
 
@@ -229,6 +238,16 @@ def events():
 @flask_app.post("/publish")
 def publish():
     return hub.publish("a", "x" * 10)
+
+@flask_app.get("/remembering")
+def remembering():
+    g.user = "somebody"
+    stream = hub.stream(request, "a")
+    return Response(stream_with_context(stream.response), mimetype="text/event-stream")
+
+@flask_app.get("/who")
+def who():
+    return getattr(g, "user", "nobody")
 
 @flask_app.get("/threads")
 def threads():
@@ -260,6 +279,14 @@ def encoding(environ, start_response):
         return start_response(status, [*headers, ("Content-Encoding", "identity")], exc_info)
     return proxied(environ, encoded)
 
+def looking_ahead(environ, start_response):
+    chunks = iter(proxied(environ, start_response))
+    ahead = next(chunks, b"")
+    for chunk in chunks:
+        yield ahead
+        ahead = chunk
+    yield ahead
+
 proxied = ProxyFix(flask_app)
 """
 
@@ -289,6 +316,31 @@ class MiddlewareTest(unittest.TestCase):
                     self.assertNotIn("CLOSED /events", server.output())
                     clients[0].close()
                     wait_until(lambda s=server: s.output().count("CLOSED /events") >= 1, message="its close")
+
+    def test_what_a_request_remembers_does_not_reach_the_next_one_on_its_thread(self):
+        args = ["-k", "sse_threaded.worker.ThreadWorker", "--threads", "2", "-w", "1"]
+        server = enter(self, GunicornServer("shop:flask_app", args=args, cwd=self.directory))
+        clients = [enter(self, EventStreamClient(server.url + "/remembering")) for _ in range(8)]
+        for client in clients:
+            client.wait_for(lambda c=client: b"5000" in c.raw)
+        for _ in range(10):
+            self.assertEqual(request("GET", server.url + "/who").body, b"nobody")
+        for client in clients:
+            client.close()
+        wait_until(lambda: request("GET", server.url + "/threads").body == b"0", message="their ends")
+        self.assertEqual(request("GET", server.url + "/who").body, b"nobody")
+        self.assertNotIn("Error", server.output())
+
+    def test_behind_a_middleware_that_looks_ahead_it_keeps_its_thread(self):
+        args = ["-k", "sse_threaded.worker.ThreadWorker", "--threads", "6", "-w", "1"]
+        server = enter(self, GunicornServer("shop:looking_ahead", args=args, cwd=self.directory))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            wait_until(lambda: request("GET", server.url + "/threads").body == b"1", message="the stream")
+            for _ in range(3):  # one event late, as it looks ahead
+                request("POST", server.url + "/publish")
+            received = read_until(connection, b"xxxx")
+        self.assertIn(b"retry: 5000", received)
 
     def test_what_was_changed_on_its_way_keeps_its_thread_and_its_change(self):
         args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "10")
@@ -339,6 +391,17 @@ class MiddlewareTest(unittest.TestCase):
 def threads_of(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return int(re.search(r"^Threads:\s+(\d+)", file.read(), re.MULTILINE)[1])
+
+def read_until(connection, words):
+    """What comes, up to ``words``."""
+    received = b""
+    while words not in received:
+        piece = connection.recv(65536)
+        if not piece:
+            raise AssertionError(f"the connection ended: {received!r}")
+        received += piece
+    return received
+
 
 class FilesTest(unittest.TestCase):
     def room(self, limits):
