@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
+from sse_threaded import runners as runners_module
 from sse_threaded.runners import Runners
 from tests.support import wait_until
 
@@ -86,11 +88,19 @@ class RunnersTest(unittest.TestCase):
         self.dispatch_until(lambda: len(done) == 200)
         self.assertEqual(together[1], 4)
 
-    def test_quick_ones_do_not_wake_more_threads(self):
-        threads = []
-        self.put(*[lambda: threads.append(threading.get_ident())] * 20_000)
-        self.dispatch_until(lambda: len(threads) == 20_000)
-        self.assertLessEqual(len(set(threads)), 2)
+    def test_quick_ones_do_not_wake_more_threads_and_slow_ones_do(self):
+        pool = mock.Mock()
+        runners = Runners(pool, 4, self.idle.release)
+        now = 1000.0
+        with mock.patch.object(runners_module.time, "monotonic", lambda: now):
+            for _ in range(100):
+                runners.put(self.idle.release)
+            for taken, threads in ((0, 1), (10, 1), (50, 1), (1, 2), (1, 3), (3, 4), (1, 4)):
+                for _ in range(taken):
+                    runners._take(now)
+                now += 0.01
+                runners.dispatch()
+                self.assertEqual(pool.submit.call_count, threads)
 
     def test_one_that_fails_is_told_and_the_next_is_run(self):
         done = threading.Event()
