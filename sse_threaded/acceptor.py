@@ -42,10 +42,10 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_ROOM_PAUSE = 1.0
 
 
-# How many connections a worker may have more than another before it leaves new ones to that one, and for how many
-# seconds it does.
+# How many connections a worker may have more than another before it leaves new ones to that one; and for how many
+# seconds it does, for each that it has more and at most. The other may be busy, or stuck.
 _LEAD = 4
-_GIVE_WAY = 0.002
+_GIVE_WAY, _LONGEST_WAY = 0.0005, 0.02
 
 # Files that a worker opens beside its connections: listeners, logs, databases, what the app reads.
 _OTHER_FILES = 200
@@ -204,7 +204,7 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
             self._gave_way = False
             return _LEAD
         self._gave_way = True
-        self._pause_accepting(_GIVE_WAY)
+        self._pause_accepting(min(lead * _GIVE_WAY, _LONGEST_WAY))
         return 0
 
     def _pause_accepting(self, seconds: float) -> None:
