@@ -2,8 +2,7 @@
 
 A pool that is given a thousand short tasks wakes all its threads, which then fight for the interpreter lock. Here
 a thread that has done a task takes the next one itself. Only when a task has waited for :data:`PATIENCE`, and the
-threads at work are slow, is another one woken: then they wait for something, such as a database, and not for each
-other.
+threads at work do not compute, is another one woken: then they wait for something, such as a database.
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 _log = logging.getLogger(__name__)
 
-# Seconds that a task waits before another thread is woken for it, and between two looks at how quick they are.
+# Seconds that a task waits before another thread is woken for it, and between two looks at what they do.
 PATIENCE = 0.003
 
-# Tasks a second and thread from which on threads are quick: one more would only take the interpreter from them. A
-# connection costs 0.2 to 0.5 ms of it, a request that waits for something more than a millisecond.
-_QUICK = 1000
+# The share of a core that the process has to use so that its threads count as computing: one more would only take
+# the interpreter from them. Unless none has taken a task for so many seconds: what takes that long may compute
+# without the interpreter.
+_COMPUTING = 0.5
+_LONG = 0.01
 
 
 class Runners:
@@ -41,10 +42,10 @@ class Runners:
         # Guards all below; who looks whether there is a task before it stops holds it too.
         self._lock = threading.Lock()
         self._active = 0
-        self._taken = 0  # tasks since threads were last judged,
-        self._judged = 0.0  # which was then (monotonic),
-        self._surplus = False  # and whether there is one too many
-        self._last_taken = 0.0
+        self._last_taken = 0.0  # when a thread took a task (monotonic)
+        self._judged = 0.0  # when the threads were judged (monotonic),
+        self._used = 0.0  # the processor time that the process had used by then,
+        self._surplus = False  # and whether there is one thread too many
 
     def put(self, task: Callable[[], None]) -> None:
         """Let ``task`` be run, after the next :meth:`dispatch` at the latest; any thread."""
@@ -68,12 +69,12 @@ class Runners:
             return False
         with self._lock:
             now = time.monotonic()
-            quick = self._judge(now)
+            computing = self._judge(now)
             if self._active == self._limit:
                 return False  # each will look for more
             if not self._tasks:
                 return False
-            if self._active and (quick or now < self._tasks[0][0] + PATIENCE):
+            if self._active and (computing or now < self._tasks[0][0] + PATIENCE):
                 return True
             self._active += 1
             task = self._take(now)
@@ -83,17 +84,17 @@ class Runners:
     # With the lock held.
 
     def _judge(self, now: float) -> bool:
-        """Whether the threads at work are quick enough; if so and they are many, one may stop."""
+        """Whether the threads at work compute; if so and they are several, one may stop."""
         if now < self._judged + PATIENCE:
             return True  # not yet known
-        quick = self._taken >= _QUICK * (now - self._judged) * max(self._active, 1)
-        self._taken = 0
-        self._judged = now
-        self._surplus = quick and 1 < self._active < self._limit
-        return quick
+        used = time.process_time()
+        share = (used - self._used) / (now - self._judged)
+        self._judged, self._used = now, used
+        computing = share >= _COMPUTING and now < self._last_taken + _LONG
+        self._surplus = computing and 1 < self._active < self._limit
+        return computing
 
     def _take(self, now: float) -> Callable[[], None]:
-        self._taken += 1
         self._last_taken = now
         return self._tasks.popleft()[1]
 

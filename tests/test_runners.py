@@ -88,17 +88,30 @@ class RunnersTest(unittest.TestCase):
         self.dispatch_until(lambda: len(done) == 200)
         self.assertEqual(together[1], 4)
 
-    def test_quick_ones_do_not_wake_more_threads_and_slow_ones_do(self):
+    def test_where_threads_compute_no_more_are_woken_unless_it_takes_long(self):
         pool = mock.Mock()
         runners = Runners(pool, 4, self.idle.release)
-        now = 1000.0
-        with mock.patch.object(runners_module.time, "monotonic", lambda: now):
+        now = used = 1000.0
+        with (
+            mock.patch.object(runners_module.time, "monotonic", lambda: now),
+            mock.patch.object(runners_module.time, "process_time", lambda: used),
+        ):
             for _ in range(100):
                 runners.put(self.idle.release)
-            for taken, threads in ((0, 1), (10, 1), (50, 1), (1, 2), (1, 3), (3, 4), (1, 4)):
-                for _ in range(taken):
+            for seconds, share, takes, threads in (
+                (0.0, 0.0, False, 1),
+                (0.005, 1.0, True, 1),
+                (0.005, 0.6, True, 1),
+                (0.005, 0.1, True, 2),
+                (0.005, 0.9, True, 2),
+                (0.05, 1.0, False, 3),
+                (0.005, 0.0, True, 4),
+                (0.005, 0.0, True, 4),
+            ):
+                now += seconds
+                used += seconds * share
+                if takes:
                     runners._take(now)
-                now += 0.01
                 runners.dispatch()
                 self.assertEqual(pool.submit.call_count, threads)
 
