@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from .goals import FLOOR, Results, median, rounds_of
 
@@ -25,7 +26,7 @@ def draw(results: Results, path: Path) -> None:
     numbers = sorted({cell["streams"] for cell in results["cells"]})
     figure, axes = plt.subplots(2, 2, figsize=(11, 8))
     for axis, (name, title) in zip(axes.flat, _PANELS, strict=True):
-        for key, server in results["servers"].items():
+        for place, (key, server) in enumerate(results["servers"].items()):
             points = [(number, median(rounds_of(results, key, number), name)) for number in numbers]
             drawn = [(number, value) for number, value in points if value]
             # The floor keeps nothing a stream: its line would squeeze the others into one.
@@ -33,11 +34,14 @@ def draw(results: Results, path: Path) -> None:
                 ours = key in _OURS
                 style = "--" if key == FLOOR else "-"
                 label = server["title"].replace("*", "")
-                axis.plot(*zip(*drawn, strict=True), style, marker="o", lw=2.5 if ours else 1.2, label=label)
+                width, colour = 2.5 if ours else 1.2, f"C{place}"  # a server's in all panels
+                axis.plot(*zip(*drawn, strict=True), style, marker="o", lw=width, color=colour, label=label)
         axis.set_title(title)
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xticks(numbers, [str(number) for number in numbers])
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.minorticks_off()
         axis.set_xlabel("streams")
         axis.grid(alpha=0.3)
