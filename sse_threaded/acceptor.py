@@ -281,10 +281,10 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
     def _await_next(self, conn: Connection) -> None:
         # As finish_request does; but the main thread need not be woken, since the poller may be given something
         # while it waits.
+        conn.set_timeout()
+        self.keepalived_conns.append(conn)
         try:
             conn.sock.setblocking(False)
-            conn.set_timeout()
-            self.keepalived_conns.append(conn)
             readable = partial(self.on_client_socket_readable, conn)
             self.poller.register(conn.sock, selectors.EVENT_READ, readable)
         except (OSError, ValueError, KeyError) as error:
