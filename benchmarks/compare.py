@@ -100,7 +100,7 @@ def estimate(cells: list[tuple[Cell, Server]], wanted: argparse.Namespace) -> fl
     for cell, server in cells:
         opens = 2 if server.replays and cell.channels == 1 else 1
         seconds += 3.5 + wanted.seconds + opens * cell.streams / _CONNECTS.get(server.key, 6000)
-        seconds += _BURST_SECONDS.get(server.key, 0.5) if cell.burst and cell.streams >= 1000 else 0.3
+        seconds += 2 * _BURST_SECONDS.get(server.key, 0.5) if cell.burst and cell.streams >= 1000 else 0.3
     part = 0.3 if wanted.quick else 1.0
     return seconds + sum(part * SECONDS[name] for name in SCENARIOS if name in wanted.only)
 

@@ -145,6 +145,12 @@ GOALS = (
         4.0,
         _against("parked", "burst_rate", "nchan", 1000),
     ),
+    Goal(
+        "the same, each event a POST of its own",
+        ">",
+        1.0,
+        _against("parked", "burst_posts_rate", "nchan", 1000),
+    ),
     Goal("connect rate, parked : uvicorn raw ASGI", ">", 1.0, _against("parked", "connect_rate", "uvicorn", 1000)),
     Goal(
         "connect rate, parked with replay of ten : uvicorn raw ASGI without",

@@ -143,11 +143,13 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
         figures |= _steady(cell, heard, tree.processor_ns() - used)
         figures["kb_per_stream"] = (tree.pss_kb() - before) / cell.streams
         if cell.burst:
-            bulk = cell.burst if server.bulk and cell.channels == 1 else 1
-            burst = load.publish(post(run), channels=cell.channels, count=cell.burst, burst=True, bulk=bulk)
+            posts = load.publish(post(run), count=cell.burst, burst=True)
+            settle(tree, 2.0)
+            bulk = cell.burst if server.bulk else 1
+            burst = load.publish(post(run), count=cell.burst, burst=True, bulk=bulk)
             figures |= {"burst_rate": burst.rate, "burst_events": cell.burst, "burst_share": burst.share}
-            figures["burst_publish_rate"] = burst.publish_rate
-            figures["missing"] += burst.expected - burst.deliveries
+            figures |= {"burst_publish_rate": burst.publish_rate, "burst_posts_rate": posts.rate}
+            figures["missing"] += posts.expected - posts.deliveries + burst.expected - burst.deliveries
         settle(tree, 2.0)
         used = tree.processor_ns()
         posted = load.publish(post(run, _NOBODY), seconds=_PUBLISH_SECONDS, unheard=True)

@@ -23,9 +23,9 @@ event. It is started anew for each row.
 - **KB a stream**: the server's memory (PSS) with all streams less that before, after ten had come and gone.
 - **connects/s**: from the first connect to the last stream's first bytes, 256 connections at a time. **with
   replay**: all come back with a last event ID ten events old, until the last has all ten; where there is history.
-- **burst**: many events at once, until the last stream has the last. An app publishes them one after the other
-  in the handler of one request. nchan, in which there is no app, gets them as POSTs over 8 connections, each
-  answered before its next; so do all with 1000 channels.
+- **burst**: many events at once, until the last stream has the last. An app publishes them in the handler of one
+  request, this package in one transaction. **by POSTs**: each event is a POST of its own, over 8 connections, each
+  answered before its next; for nchan, in which there is no app, a burst is always that.
 - **POSTs/s**, **CPU µs a POST**: one connection, one after the other, to a channel without streams, while all
   streams are open.
 - **client's share** of a core: while events come / while it connects / in the burst.
@@ -94,6 +94,7 @@ _COLUMNS = (
     "connects/s",
     "with replay",
     "burst, deliveries/s",
+    "by POSTs",
     "POSTs/s",
     "CPU µs a POST",
     "client's share",
@@ -173,6 +174,7 @@ def _row(title: str, rounds: list[Any], floor: list[Any]) -> str:
         of("connect_rate"),
         of("replay_rate"),
         of("burst_rate"),
+        of("burst_posts_rate"),
         of("publish_rate"),
         of("publish_us"),
         " / ".join("–" if share is None else f"{100 * share:.0f}" for share in shares) + " %",

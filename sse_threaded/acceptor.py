@@ -50,7 +50,7 @@ _GIVE_WAY, _LONGEST_WAY = 0.0005, 0.02
 # Files that a worker opens beside its connections: listeners, logs, databases, what the app reads.
 _OTHER_FILES = 200
 
-# The arbiter kills a worker from which it does not hear for ``timeout`` seconds, of which there are 1 at least.
+# The arbiter kills a worker from which it does not hear for ``timeout`` seconds: 1 at least, 30 by default.
 _NOTIFY_SECONDS = 0.25
 
 

@@ -9,18 +9,50 @@ from collections.abc import Sequence
 
 from .frame import Frame
 from .log import EventLog, Record
+from .parked import Parked, Volley
 from .replay import encode
 from .subscriber import Subscriber
+
+_NOBODY = Volley(())
 
 
 class Audience:
     """The subscribers to one set of channels."""
 
-    __slots__ = ("channels", "subscribers")
+    __slots__ = ("_others", "_stale", "_volley", "channels", "subscribers")
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         self.channels = channels
         self.subscribers: set[Subscriber] = set()
+        self._volley = Volley(())
+        self._others: tuple[Subscriber, ...] = ()
+        self._stale = False
+
+    def add(self, subscriber: Subscriber) -> None:
+        """One more."""
+        self.subscribers.add(subscriber)
+        self._stale = True
+
+    def discard(self, subscriber: Subscriber) -> None:
+        """One less, if it was one; a parked one on the pump's thread only."""
+        self.subscribers.discard(subscriber)
+        self._stale = True
+        if isinstance(subscriber, Parked):
+            self._volley.end()
+
+    def ranks(self) -> tuple[Volley, tuple[Subscriber, ...]]:
+        """All who are in it: those who can be sent to in one go, and the others. The pump's thread."""
+        if self._stale or self._volley.broken:
+            self._volley.end()
+            self._stale = False
+            ready, others = [], []
+            for subscriber in self.subscribers:
+                if isinstance(subscriber, Parked) and subscriber.chunked and not subscriber.blocked:
+                    ready.append(subscriber)
+                else:
+                    others.append(subscriber)
+            self._volley, self._others = Volley(ready), tuple(others)
+        return self._volley, self._others
 
 
 class Fanout:
@@ -46,7 +78,7 @@ class Fanout:
             audience = self._audiences[subscriber.channels] = Audience(subscriber.channels)
             for channel in audience.channels:
                 self._by_channel.setdefault(channel, set()).add(audience)
-        audience.subscribers.add(subscriber)
+        audience.add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
         """Let it have no more; whether or not it had been added."""
@@ -54,7 +86,7 @@ class Fanout:
         audience = self._audiences.get(subscriber.channels)
         if audience is None:
             return
-        audience.subscribers.discard(subscriber)
+        audience.discard(subscriber)
         if not audience.subscribers:
             del self._audiences[audience.channels]
             for channel in audience.channels:
@@ -62,8 +94,10 @@ class Fanout:
                 if not self._by_channel[channel]:
                     del self._by_channel[channel]
 
-    def deliveries(self, page: Sequence[Record]) -> list[tuple[Frame, Sequence[Subscriber]]]:
-        """What the page's events mean: frames, each with those who get it. Every event is encoded once."""
+    def deliveries(self, page: Sequence[Record]) -> list[tuple[Frame, Volley, Sequence[Subscriber]]]:
+        """What the page's events mean: frames, each with those who get it. Every event is encoded once. The pump's
+        thread.
+        """
         wires: dict[Audience, list[bytes]] = {}
         encoded: dict[int, bytes] = {}
         for record in page:
@@ -72,8 +106,8 @@ class Fanout:
                 if wire is None:
                     wire = encoded[record.sequence] = encode(self._log, record)
                 wires.setdefault(audience, []).append(wire)
-        found: list[tuple[Frame, Sequence[Subscriber]]] = [
-            (Frame(b"".join(parts), len(parts)), tuple(audience.subscribers)) for audience, parts in wires.items()
+        found: list[tuple[Frame, Volley, Sequence[Subscriber]]] = [
+            (Frame(b"".join(parts), len(parts)), *audience.ranks()) for audience, parts in wires.items()
         ]
         for subscriber in self._ahead:
             parts = [
@@ -82,7 +116,7 @@ class Fanout:
                 if record.sequence > subscriber.after and record.channel in subscriber.channels
             ]
             if parts:
-                found.append((Frame(b"".join(parts), len(parts)), (subscriber,)))
+                found.append((Frame(b"".join(parts), len(parts)), _NOBODY, (subscriber,)))
         # Last, as an event that cannot be encoded must leave everything as it was.
         position = page[-1].sequence
         for subscriber in [each for each in self._ahead if each.after <= position]:

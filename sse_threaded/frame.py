@@ -8,30 +8,17 @@ class Frame:
 
     :param wire: the bytes of the body.
     :param count: how many events they are.
+
+    :ivar chunk: the same as a chunk (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("_chunk", "count", "wire")
+    __slots__ = ("chunk", "count", "wire")
 
     def __init__(self, wire: bytes, count: int = 1) -> None:
         self.wire = wire
         self.count = count
-        self._chunk: bytes | None = None
-
-    @property
-    def chunk(self) -> bytes:
-        """The same as a chunk (RFC 9112, section 7.1), made when it is first asked for."""
-        if self._chunk is None:
-            self._chunk = b"%x\r\n%b\r\n" % (len(self.wire), self.wire)
-        return self._chunk
+        self.chunk = b"%x\r\n%b\r\n" % (len(wire), wire)
 
 
-# The chunk that ends a body, as a frame of no events (RFC 9112, section 7.1).
-class _LastChunk(Frame):
-    __slots__ = ()
-
-    @property
-    def chunk(self) -> bytes:
-        return b"0\r\n\r\n"
-
-
-LAST_CHUNK = _LastChunk(b"", 0)
+# The chunk that ends a body is the empty one.
+LAST_CHUNK = Frame(b"", 0)

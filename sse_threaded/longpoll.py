@@ -10,7 +10,7 @@ from werkzeug.wrappers import Request, Response
 from .errors import HubClosed, LogError
 from .event import json_line
 from .limits import Overloaded
-from .log import EventLog, Record
+from .log import EventLog, Page, Record
 from .problem import problem
 from .pump import Pump
 from .queued import Queued
@@ -72,7 +72,7 @@ def _wait(request: Request) -> float:
     return float(wait)
 
 
-def _await(pump: Pump, subscriber: Queued, cursor: Cursor, deadline: float) -> list[Record]:
+def _await(pump: Pump, subscriber: Queued, cursor: Cursor, deadline: float) -> Page:
     upto = pump.attach(subscriber, cursor.after)
     page = cursor.read(upto)
     # The queue only says that something came; what it is, the log says.

@@ -1,4 +1,4 @@
-"""A client whose socket the pump writes to itself, so that no thread is held by it.
+"""Clients whose sockets the pump writes to itself, so that no thread is held by them.
 
 Everything here is called on the pump's thread, but the constructor and :meth:`Parked.begin`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any
 
 from .frame import LAST_CHUNK, Frame
@@ -16,6 +17,12 @@ from .subscriber import WRITE_BYTES, Subscriber
 
 # The key of the WSGI environ under which a server that can park puts a Space.
 ENVIRON_KEY = "sse_threaded.parking"
+
+
+# Where the number of bytes that a socket took is asked for: it is gone.
+_GONE = -1
+
+_send = socket.socket.send
 
 
 class Space:
@@ -44,11 +51,12 @@ class Parked(Subscriber):
     :param finished: called once, on the pump's thread, when the last byte was sent or there is nobody to send
         it to.
 
-    :ivar sent: bytes of the body that were sent, without the framing.
+    :ivar sent: bytes of the body that were sent, without the framing; less what its volley has counted.
+    :ivar volley: with whom it is sent to in one go, ``None`` for nobody.
     :ivar complete: the body was ended as HTTP says.
     """
 
-    __slots__ = ("_chunked", "_pending", "complete", "cursor", "finished", "lost", "sent", "waits")
+    __slots__ = ("_pending", "chunked", "complete", "cursor", "finished", "lost", "sent", "volley", "waits")
 
     connection: socket.socket
 
@@ -63,7 +71,8 @@ class Parked(Subscriber):
         finished: Callable[[], None],
     ) -> None:
         super().__init__(channels, size, connection)
-        self._chunked = chunked
+        self.chunked = chunked
+        self.volley: Volley | None = None
         # What the socket would not take: views of the rest, and what each is worth when it is gone. Most take all,
         # so there is a deque, of 600 bytes, only while something is in it.
         self._pending: deque[tuple[memoryview, Frame]] | None = None
@@ -81,7 +90,7 @@ class Parked(Subscriber):
         self.connection.setblocking(False)
         data = head
         if frame is not None and frame.wire:
-            data += frame.chunk if self._chunked else frame.wire
+            data += frame.chunk if self.chunked else frame.wire
             self._count(frame)
         else:
             frame = Frame(b"", 0)
@@ -95,25 +104,33 @@ class Parked(Subscriber):
 
     def put(self, frame: Frame) -> bool:
         """Send some events, or keep what the socket does not take. See :class:`Subscriber`."""
-        data = frame.chunk if self._chunked else frame.wire
+        data = frame.chunk if self.chunked else frame.wire
         if not self._pending:
             try:
-                sent = self.connection.send(data)
+                taken = self.connection.send(data)
             except BlockingIOError:
-                sent = 0
+                taken = 0
             except OSError:
-                self.lost = True
-                return True
-            if sent == len(data):
+                taken = _GONE
+            if taken == len(data):
                 self.sent += len(frame.wire)
                 return False
-            self._count(frame)
-            self._pending = deque([(memoryview(data)[sent:], frame)])
+            self.keep(frame, taken)
         else:
             if self.ended is None:  # the end always finds room
                 self._count(frame)
             self._pending.append((memoryview(data), frame))
         return True
+
+    def keep(self, frame: Frame, taken: int) -> None:
+        """Keep the rest of a frame, of which its socket took so many bytes, or ``-1`` if it is gone."""
+        if self.volley is not None:
+            self.volley.broken = True
+        if taken == _GONE:
+            self.lost = True
+        else:
+            self._count(frame)
+            self._pending = deque([(memoryview(frame.chunk if self.chunked else frame.wire)[taken:], frame)])
 
     def put_heartbeat(self, frame: Frame) -> bool:
         """Send a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
@@ -135,7 +152,7 @@ class Parked(Subscriber):
             self._pending = None
             return
         self.put(Frame(farewell, 0))
-        if self._chunked and not self.lost:
+        if self.chunked and not self.lost:
             self.put(LAST_CHUNK)
 
     def flush(self) -> None:
@@ -185,3 +202,53 @@ class Parked(Subscriber):
     def over(self) -> bool:
         """Whether nothing is left to send."""
         return self.lost or (self.ended is not None and not self._pending)
+
+
+class Volley:
+    """Parked clients, answered in chunks, for which nothing waits: a frame goes out to all in one go.
+
+    A loop around each client's own send would look at objects that have left the processor's cache since the last
+    event. Here are only the sockets, side by side, and the loop runs inside ``map``. All on the pump's thread.
+
+    :param clients: each in no other one.
+
+    :ivar broken: something waits for one of them now, so that no more may be sent in this way.
+    """
+
+    __slots__ = ("_clients", "_connections", "_sent", "broken")
+
+    def __init__(self, clients: Iterable[Parked]) -> None:
+        self._clients = tuple(clients)
+        self._connections = tuple(client.connection for client in self._clients)
+        self._sent = 0  # bytes of the body to each, which its own count lacks until the end
+        self.broken = False
+        for client in self._clients:
+            client.volley = self
+
+    def send(self, frame: Frame) -> list[Parked]:
+        """Send some events to all; returns those whose sockets did not take everything."""
+        whole = len(frame.chunk)
+        taken: list[int] = []
+        connections = iter(self._connections)
+        while len(taken) < len(self._connections):
+            try:
+                taken.extend(map(_send, connections, repeat(frame.chunk)))
+            except BlockingIOError:
+                taken.append(0)
+            except OSError:
+                taken.append(_GONE)
+        self._sent += len(frame.wire)
+        if taken.count(whole) == len(taken):
+            return []
+        late = [(client, count) for client, count in zip(self._clients, taken, strict=True) if count != whole]
+        for client, count in late:
+            client.sent -= len(frame.wire)
+            client.keep(frame, count)
+        return [client for client, _ in late]
+
+    def end(self) -> None:
+        """Tell each client what it was sent."""
+        for client in self._clients:
+            client.sent += self._sent
+            client.volley = None
+        self._clients = self._connections = ()

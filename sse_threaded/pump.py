@@ -20,7 +20,7 @@ from .errors import HistoryGone, HubClosed, LogError
 from .event import comment
 from .frame import Frame
 from .limits import Budget, Pace
-from .log import EventLog, Record
+from .log import EventLog, Page
 from .log.doorbell import Doorbell
 from .members import Members
 from .parked import Parked
@@ -33,6 +33,11 @@ from .timers import NEVER
 _log = logging.getLogger(__name__)
 
 HEARTBEAT = Frame(comment("heartbeat"), 0)
+
+# After events have gone out, the next may wait for this part of the time that took, and for so many seconds at
+# most: where they come faster than they go out, more leave together, and who publishes has the interpreter
+# meanwhile. A burst to 1000 streams is over in two thirds of the time.
+_REST, _LONGEST_REST = 0.5, 0.01
 
 # Seconds between two tries to read a log that cannot be read, doubling from the first to the last.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
@@ -69,6 +74,7 @@ class Pump:
         self._thread: threading.Thread | None = None
         # The pump's thread's own.
         self._next_read = 0.0
+        self._rested = 0.0  # until when it rests (monotonic)
         self._failures = 0
         self._announced = False  # every stream has been told of the end
 
@@ -228,7 +234,7 @@ class Pump:
                 self._wake.clear()
             else:
                 doorbell.clear()
-                self._next_read = 0.0
+                self._next_read = self._rested
         self._run_timers()
         if time.monotonic() >= self._next_read or self._closing:
             # Before an end too: what was appended before it goes out with the farewell.
@@ -274,7 +280,10 @@ class Pump:
                     self._recent.begin(newest)
                 return 0.0
             if page:
+                begun = time.monotonic()
                 self._hand_out(page)
+                now = time.monotonic()
+                self._rested = now + min((now - begun) * _REST, _LONGEST_REST)
             if self._failures:
                 _log.warning("the log can be read again: %s", self._eventlog.url)
             self._failures = 0
@@ -283,23 +292,24 @@ class Pump:
                 _log.error("cannot read events, streams stay open and wait: %s", error)
             self._failures += 1
             return time.monotonic() + min(_FIRST_RETRY * (1 << min(self._failures, 6)), _LAST_RETRY)
-        if page:
-            return 0.0  # there may be more; timers and hang-ups have their turn in between
+        if page.full:
+            return 0.0  # timers and hang-ups have their turn in between
         interval = self._eventlog.poll_interval
         return NEVER if interval is None else time.monotonic() + interval
 
-    def _hand_out(self, page: list[Record]) -> None:
+    def _hand_out(self, page: Page) -> None:
         members = self._members
         with members.lock:
             # All are encoded before any is put: one that cannot be must not leave the page half handed out.
             deliveries = members.fanout.deliveries(page)
             members.position = page[-1].sequence
             self._recent.add(page)
-        # Without the lock: of a parked one this is its send. Who leaves meanwhile gets some for nothing.
+        # Without the lock: to parked ones this is the send. Who leaves meanwhile gets some for nothing.
         slow: list[Subscriber] = []
         touched = members.touched
-        for frame, subscribers in deliveries:
-            for subscriber in subscribers:
+        for frame, volley, others in deliveries:
+            touched.extend(volley.send(frame))
+            for subscriber in others:
                 try:
                     if subscriber.put(frame):
                         touched.append(subscriber)

@@ -58,8 +58,9 @@ class Recent:
         after = max(position - _FILL, 0)
         self.begin(after)
         try:
-            while self._newest < position and (page := self._log.read(self._newest, upto=position)):
+            while (page := self._log.read(self._newest, upto=position)).full:
                 self.add(page)
+            self.add(page)
         except HistoryGone:
             self.begin(position)  # some of these were trimmed
         self._newest = position

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .errors import HistoryGone, InvalidEvent, LogUnusable
 from .event import ServerSentEvent
-from .log import EventLog, Record
+from .log import EventLog, Page, Record
 from .log.base import RESET
 
 
@@ -40,7 +40,7 @@ class Cursor:
         """The id of this place."""
         return self._log.event_id(self.after)
 
-    def read(self, upto: int | None = None) -> list[Record]:
+    def read(self, upto: int | None = None) -> Page:
         """The next page, empty when there are no more up to ``upto``, or when :attr:`reset` was set.
 
         :raises LogError: the log cannot be read.
@@ -50,7 +50,7 @@ class Cursor:
         except HistoryGone as gone:
             self.after = self._log.last_sequence() if upto is None else upto
             self.reset = gone.reason
-            return []
+            return Page()
         if page:
             self.after = page[-1].sequence
         return page

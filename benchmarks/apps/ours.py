@@ -11,8 +11,13 @@ def app(environ, start_response):
     """The two URLs."""
     channel = environ["QUERY_STRING"].partition("=")[2]
     if environ["REQUEST_METHOD"] == "POST":
-        for line in environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode().split("\n"):
-            hub.publish(channel, line)
+        lines = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode().split("\n")
+        if len(lines) == 1:
+            hub.publish(channel, lines[0])
+        else:
+            with hub.log.transaction() as transaction:
+                for line in lines:
+                    transaction.append(channel, line)
         start_response("204 No Content", [])
         return []
     return hub.stream(environ, channel)(environ, start_response)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from ..errors import LogUnusable
-from .base import EventLog, Record, Retention, Snapshot, Transaction
+from .base import EventLog, Page, Record, Retention, Snapshot, Transaction
 from .memory import MemoryLog
 from .sqlite import SQLiteLog
 
-__all__ = ["EventLog", "MemoryLog", "Record", "Retention", "SQLiteLog", "Snapshot", "Transaction", "open_log"]
+__all__ = [
+    "EventLog",
+    "MemoryLog",
+    "Page",
+    "Record",
+    "Retention",
+    "SQLiteLog",
+    "Snapshot",
+    "Transaction",
+    "open_log",
+]
 
 
 def open_log(url: str, retention: Retention | None = None) -> EventLog:

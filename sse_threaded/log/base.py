@@ -104,17 +104,27 @@ def checked(channel: object, data: object, event: object) -> tuple[str, str, str
     return channel, text, event  # type: ignore[return-value]  # checked above
 
 
-def page_of(records: Iterable[Record], upto: int | None) -> list[Record]:
+class Page(list[Record]):
+    """Some events, in their order.
+
+    :ivar full: whether more may have followed when it was read.
+    """
+
+    full = False
+
+
+def page_of(records: Iterable[Record], upto: int | None = None) -> Page:
     """The first page of ``records``, bounded in events and characters, up to number ``upto``."""
-    page: list[Record] = []
+    page = Page()
     size = 0
     for record in records:
         size += len(record.data)
-        if (upto is not None and record.sequence > upto) or (page and size > PAGE_CHARACTERS):
+        if upto is not None and record.sequence > upto:
+            break
+        page.full = len(page) == PAGE_EVENTS or (len(page) > 0 and size > PAGE_CHARACTERS)
+        if page.full:
             break
         page.append(record)
-        if len(page) == PAGE_EVENTS:
-            break
     return page
 
 
@@ -203,7 +213,7 @@ class EventLog(ABC):
     @abstractmethod
     def read(
         self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
-    ) -> list[Record]:
+    ) -> Page:
         """One page of events, oldest first; an empty one means that there are no more.
 
         :param after: the number after which to read.

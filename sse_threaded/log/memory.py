@@ -19,6 +19,7 @@ from ..errors import HistoryGone
 from .base import (
     EventLog,
     NestedTransaction,
+    Page,
     Record,
     Retention,
     Snapshot,
@@ -167,7 +168,7 @@ class MemoryLog(EventLog):
 
     def read(
         self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
-    ) -> list[Record]:
+    ) -> Page:
         """See :class:`EventLog`."""
         with self._lock:
             if channels is None and self._feed and after >= self._feed[0].sequence - 1:
@@ -181,7 +182,7 @@ class MemoryLog(EventLog):
                 raise HistoryGone("expired")
             return page_of(merge(*(channel.after(after) for channel in fresh)), upto)
 
-    def _read_feed(self, after: int, upto: int | None) -> list[Record]:
+    def _read_feed(self, after: int, upto: int | None) -> Page:
         # With the lock held. Indexing a deque from its near end costs nothing.
         newest = len(self._feed)
         first = newest - (self._last - after)
