@@ -62,6 +62,10 @@ class LogContract:
         for channels in (None, ["a", "b"]):
             with self.subTest(channels=channels):
                 self.assertEqual(len(log.read(0, channels=channels)), PAGE_EVENTS)
+                self.assertTrue(log.read(0, channels=channels).full)
+                self.assertFalse(log.read(PAGE_EVENTS + 10, channels=channels).full)
+                self.assertFalse(log.read(2 * PAGE_EVENTS + 10, channels=channels).full)
+                self.assertFalse(log.read(0, channels=channels, upto=20).full)
                 found = self.read_all(log, channels=channels)
                 self.assertEqual([int(r.data) for r in found], list(range(2 * PAGE_EVENTS + 10)))
 
