@@ -13,46 +13,41 @@ from .parked import Parked, Volley
 from .replay import encode
 from .subscriber import Subscriber
 
-_NOBODY = Volley(())
-
 
 class Audience:
     """The subscribers to one set of channels."""
 
-    __slots__ = ("_others", "_stale", "_volley", "channels", "subscribers")
+    __slots__ = ("_others", "_volley", "channels", "subscribers")
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         self.channels = channels
         self.subscribers: set[Subscriber] = set()
-        self._volley = Volley(())
-        self._others: tuple[Subscriber, ...] = ()
-        self._stale = False
+        self._volley = Volley()
+        self._others: set[Subscriber] = set()  # who is not in the volley
 
     def add(self, subscriber: Subscriber) -> None:
         """One more."""
         self.subscribers.add(subscriber)
-        self._stale = True
+        self._others.add(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
         """One less, if it was one; a parked one on the pump's thread only."""
         self.subscribers.discard(subscriber)
-        self._stale = True
+        self._others.discard(subscriber)
         if isinstance(subscriber, Parked):
-            self._volley.end()
+            self._volley.late.discard(subscriber)
+            if subscriber.volley is self._volley:
+                self._volley.remove(subscriber)
 
     def ranks(self) -> tuple[Volley, tuple[Subscriber, ...]]:
-        """All who are in it: those who can be sent to in one go, and the others. The pump's thread."""
-        if self._stale or self._volley.broken:
-            self._volley.end()
-            self._stale = False
-            ready, others = [], []
-            for subscriber in self.subscribers:
-                if isinstance(subscriber, Parked) and subscriber.chunked and not subscriber.blocked:
-                    ready.append(subscriber)
-                else:
-                    others.append(subscriber)
-            self._volley, self._others = Volley(ready), tuple(others)
-        return self._volley, self._others
+        """All who are in it: those who are sent to in one go, and the others. The pump's thread."""
+        self._others |= self._volley.late
+        self._volley.late.clear()
+        ready = [each for each in self._others if isinstance(each, Parked) and each.in_step]
+        for parked in ready:
+            self._volley.add(parked)
+        self._others.difference_update(ready)
+        return self._volley, tuple(self._others)
 
 
 class Fanout:
@@ -94,7 +89,7 @@ class Fanout:
                 if not self._by_channel[channel]:
                     del self._by_channel[channel]
 
-    def deliveries(self, page: Sequence[Record]) -> list[tuple[Frame, Volley, Sequence[Subscriber]]]:
+    def deliveries(self, page: Sequence[Record]) -> list[tuple[Frame, Volley | None, Sequence[Subscriber]]]:
         """What the page's events mean: frames, each with those who get it. Every event is encoded once. The pump's
         thread.
         """
@@ -106,7 +101,7 @@ class Fanout:
                 if wire is None:
                     wire = encoded[record.sequence] = encode(self._log, record)
                 wires.setdefault(audience, []).append(wire)
-        found: list[tuple[Frame, Volley, Sequence[Subscriber]]] = [
+        found: list[tuple[Frame, Volley | None, Sequence[Subscriber]]] = [
             (Frame(b"".join(parts), len(parts)), *audience.ranks()) for audience, parts in wires.items()
         ]
         for subscriber in self._ahead:
@@ -116,7 +111,7 @@ class Fanout:
                 if record.sequence > subscriber.after and record.channel in subscriber.channels
             ]
             if parts:
-                found.append((Frame(b"".join(parts), len(parts)), _NOBODY, (subscriber,)))
+                found.append((Frame(b"".join(parts), len(parts)), None, (subscriber,)))
         # Last, as an event that cannot be encoded must leave everything as it was.
         position = page[-1].sequence
         for subscriber in [each for each in self._ahead if each.after <= position]:

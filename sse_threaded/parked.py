@@ -1,6 +1,7 @@
 """Clients whose sockets the pump writes to itself, so that no thread is held by them.
 
-Everything here is called on the pump's thread, but the constructor and :meth:`Parked.begin`.
+Everything here is called on the pump's thread, but what comes before the pump has a client: the constructor,
+:meth:`Parked.begin`, and a farewell where the hub is closed.
 """
 
 from __future__ import annotations
@@ -51,12 +52,23 @@ class Parked(Subscriber):
     :param finished: called once, on the pump's thread, when the last byte was sent or there is nobody to send
         it to.
 
-    :ivar sent: bytes of the body that were sent, without the framing; less what its volley has counted.
-    :ivar volley: with whom it is sent to in one go, ``None`` for nobody.
+    :ivar sent: bytes of the body that were sent, without the framing; what its volley has counted comes to it.
+    :ivar volley: with whom it is sent to in one go, ``None`` for nobody; ``place`` is its index there.
     :ivar complete: the body was ended as HTTP says.
     """
 
-    __slots__ = ("_pending", "chunked", "complete", "cursor", "finished", "lost", "sent", "volley", "waits")
+    __slots__ = (
+        "_chunked",
+        "_pending",
+        "complete",
+        "cursor",
+        "finished",
+        "lost",
+        "place",
+        "sent",
+        "volley",
+        "waits",
+    )
 
     connection: socket.socket
 
@@ -71,8 +83,9 @@ class Parked(Subscriber):
         finished: Callable[[], None],
     ) -> None:
         super().__init__(channels, size, connection)
-        self.chunked = chunked
+        self._chunked = chunked
         self.volley: Volley | None = None
+        self.place = 0
         # What the socket would not take: views of the rest, and what each is worth when it is gone. Most take all,
         # so there is a deque, of 600 bytes, only while something is in it.
         self._pending: deque[tuple[memoryview, Frame]] | None = None
@@ -90,12 +103,18 @@ class Parked(Subscriber):
         self.connection.setblocking(False)
         data = head
         if frame is not None and frame.wire:
-            data += frame.chunk if self.chunked else frame.wire
+            data += frame.chunk if self._chunked else frame.wire
             self._count(frame)
         else:
             frame = Frame(b"", 0)
         self._pending = deque([(memoryview(data), frame)])
         self.flush()
+
+    @property
+    def in_step(self) -> bool:
+        """Whether it may be in a volley."""
+        # The socket's own send, as that of an SSLSocket is another one.
+        return self._chunked and not self._pending and not self.lost and type(self.connection).send is _send
 
     @property
     def blocked(self) -> bool:
@@ -104,7 +123,7 @@ class Parked(Subscriber):
 
     def put(self, frame: Frame) -> bool:
         """Send some events, or keep what the socket does not take. See :class:`Subscriber`."""
-        data = frame.chunk if self.chunked else frame.wire
+        data = frame.chunk if self._chunked else frame.wire
         if not self._pending:
             try:
                 taken = self.connection.send(data)
@@ -125,12 +144,12 @@ class Parked(Subscriber):
     def keep(self, frame: Frame, taken: int) -> None:
         """Keep the rest of a frame, of which its socket took so many bytes, or ``-1`` if it is gone."""
         if self.volley is not None:
-            self.volley.broken = True
+            self.volley.drop(self)
         if taken == _GONE:
             self.lost = True
         else:
             self._count(frame)
-            self._pending = deque([(memoryview(frame.chunk if self.chunked else frame.wire)[taken:], frame)])
+            self._pending = deque([(memoryview(frame.chunk if self._chunked else frame.wire)[taken:], frame)])
 
     def put_heartbeat(self, frame: Frame) -> bool:
         """Send a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
@@ -152,7 +171,7 @@ class Parked(Subscriber):
             self._pending = None
             return
         self.put(Frame(farewell, 0))
-        if self.chunked and not self.lost:
+        if self._chunked and not self.lost:
             self.put(LAST_CHUNK)
 
     def flush(self) -> None:
@@ -210,33 +229,60 @@ class Volley:
     A loop around each client's own send would look at objects that have left the processor's cache since the last
     event. Here are only the sockets, side by side, and the loop runs inside ``map``. All on the pump's thread.
 
-    :param clients: each in no other one.
-
-    :ivar broken: something waits for one of them now, so that no more may be sent in this way.
+    :ivar late: those that fell out, as something waits for them now.
     """
 
-    __slots__ = ("_clients", "_connections", "_sent", "broken")
+    __slots__ = ("_clients", "_connections", "_sent", "late")
 
-    def __init__(self, clients: Iterable[Parked]) -> None:
-        self._clients = tuple(clients)
-        self._connections = tuple(client.connection for client in self._clients)
-        self._sent = 0  # bytes of the body to each, which its own count lacks until the end
-        self.broken = False
-        for client in self._clients:
-            client.volley = self
+    def __init__(self) -> None:
+        self._clients: list[Parked] = []
+        self._connections: list[socket.socket] = []
+        self._sent = 0  # bytes of the body since it was made; what a client's own count lacks or has too much
+        self.late: set[Parked] = set()
+
+    def add(self, client: Parked) -> None:
+        """Take in one that is :attr:`Parked.in_step`."""
+        client.volley = self
+        client.place = len(self._clients)
+        client.sent -= self._sent
+        self._clients.append(client)
+        self._connections.append(client.connection)
+
+    def remove(self, client: Parked) -> None:
+        """Let one of them go."""
+        # The last takes its place.
+        last = self._clients[-1]
+        last.place = client.place
+        self._clients[client.place] = last
+        self._connections[client.place] = last.connection
+        self._clients.pop()
+        self._connections.pop()
+        client.volley = None
+        client.sent += self._sent
+
+    def drop(self, client: Parked) -> None:
+        """Let one go that is out of step."""
+        self.remove(client)
+        self.late.add(client)
 
     def send(self, frame: Frame) -> list[Parked]:
         """Send some events to all; returns those whose sockets did not take everything."""
         whole = len(frame.chunk)
         taken: list[int] = []
         connections = iter(self._connections)
-        while len(taken) < len(self._connections):
-            try:
-                taken.extend(map(_send, connections, repeat(frame.chunk)))
-            except BlockingIOError:
-                taken.append(0)
-            except OSError:
-                taken.append(_GONE)
+        try:
+            while len(taken) < len(self._connections):
+                try:
+                    taken.extend(map(_send, connections, repeat(frame.chunk)))
+                except BlockingIOError:
+                    taken.append(0)
+                except OSError:
+                    taken.append(_GONE)
+        except BaseException:
+            # Who has a part of it is not known any more, and nothing may follow a part.
+            for client in self._clients:
+                client.lost = True
+            raise
         self._sent += len(frame.wire)
         if taken.count(whole) == len(taken):
             return []
@@ -245,10 +291,3 @@ class Volley:
             client.sent -= len(frame.wire)
             client.keep(frame, count)
         return [client for client, _ in late]
-
-    def end(self) -> None:
-        """Tell each client what it was sent."""
-        for client in self._clients:
-            client.sent += self._sent
-            client.volley = None
-        self._clients = self._connections = ()

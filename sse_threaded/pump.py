@@ -43,6 +43,12 @@ _REST, _LONGEST_REST = 0.5, 0.01
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 
 
+def _rest(seconds: float) -> float:
+    """For how long to rest after so many seconds of sending."""
+    # Whole milliseconds, as the selector rounds up; so where few listen nobody is kept waiting.
+    return min(int(seconds * _REST * 1000) / 1000, _LONGEST_REST)
+
+
 class Pump:
     """Fan-out from a log to the subscribers of one process.
 
@@ -283,7 +289,7 @@ class Pump:
                 begun = time.monotonic()
                 self._hand_out(page)
                 now = time.monotonic()
-                self._rested = now + min((now - begun) * _REST, _LONGEST_REST)
+                self._rested = now + _rest(now - begun)
             if self._failures:
                 _log.warning("the log can be read again: %s", self._eventlog.url)
             self._failures = 0
@@ -308,7 +314,8 @@ class Pump:
         slow: list[Subscriber] = []
         touched = members.touched
         for frame, volley, others in deliveries:
-            touched.extend(volley.send(frame))
+            if volley is not None:
+                touched.extend(volley.send(frame))
             for subscriber in others:
                 try:
                     if subscriber.put(frame):

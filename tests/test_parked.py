@@ -1,12 +1,15 @@
 """Many parked clients in one go: each gets every byte once and in order, whatever its socket takes."""
 
 import socket
+import sys
 import unittest
+from unittest import mock
 
 from sse_threaded.fanout import Fanout
 from sse_threaded.frame import Frame
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.parked import Parked, Volley
+from sse_threaded.pump import _rest
 
 
 class VolleyTest(unittest.TestCase):
@@ -33,7 +36,7 @@ class VolleyTest(unittest.TestCase):
         self.position += 1
         touched = []
         for frame, volley, others in self.fanout.deliveries([Record(self.position, "a", None, data)]):
-            touched += volley.send(frame)
+            touched += volley.send(frame) if volley else []
             touched += [each for each in others if each.put(frame)]
         return touched
 
@@ -55,10 +58,11 @@ class VolleyTest(unittest.TestCase):
     def test_who_takes_a_part_gets_the_rest_later_and_nothing_in_between(self):
         (slow, theirs), (quick, other) = self.client(send_buffer=4096), self.client()
         self.publish("before")
+        before = len(self.wire("before"))
         large = "x" * 20_000
         self.assertEqual(self.publish(large), [slow])
         self.assertTrue(slow.blocked)
-        self.assertEqual(slow.sent, quick.sent - len(self.wire(large)))
+        self.assertEqual(slow.sent, before)
         self.assertEqual(self.publish("after"), [slow])
         slow.put_heartbeat(Frame(b":\n\n", 0))
         received = b""
@@ -68,6 +72,7 @@ class VolleyTest(unittest.TestCase):
         received += theirs.recv(65536)
         self.assertEqual(self.publish("and on"), [])
         received += theirs.recv(65536)
+        self.assertIs(slow.volley, quick.volley)  # again
         self.assertEqual(received, read_exactly(other, len(received)))
         for client in (slow, quick):
             self.fanout.remove(client)
@@ -101,6 +106,37 @@ class VolleyTest(unittest.TestCase):
         received += theirs.recv(65536)
         self.assertTrue(received.endswith(self.wire("two") + b"\r\n"), received[-100:])
 
+    def test_what_breaks_in_the_midst_ends_all_without_a_word_more(self):
+        clients = [self.client() for _ in range(3)]
+        self.publish("one")
+        send = mock.Mock(side_effect=[42, MemoryError])
+        with mock.patch("sse_threaded.parked._send", send), self.assertRaises(MemoryError):
+            self.publish("two")
+        for parked, theirs in clients:
+            parked.end("behind", b"farewell")
+            self.assertTrue(parked.lost and parked.over)
+            self.assertNotIn(b"farewell", theirs.recv(65536))
+
+    def test_who_left_is_not_kept(self):
+        (gone, _), (_there, _) = self.client(chunked=False), self.client()
+        self.publish("one")
+        self.fanout.remove(gone)
+        # This variable and the question itself.
+        self.assertLessEqual(sys.getrefcount(gone), 2)
+
+    def test_a_socket_with_a_send_of_its_own_is_sent_to_by_that(self):
+        class OtherSocket(socket.socket):
+            def send(self, data):
+                return super().send(data.upper())
+
+        (parked, theirs), (other, _) = self.client(), self.client()
+        descriptor = parked.connection.detach()
+        parked.connection = OtherSocket(fileno=descriptor)
+        self.addCleanup(parked.connection.close)
+        self.publish("hello")
+        self.assertIn(b"DATA: HELLO", theirs.recv(65536))
+        self.assertEqual((parked.volley, other.volley is None), (None, False))
+
     def test_without_chunks(self):
         (plain, theirs), (chunked, _) = self.client(chunked=False), self.client()
         self.publish("hello")
@@ -123,8 +159,12 @@ class VolleyTest(unittest.TestCase):
         self.assertEqual(first.sent, second.sent)
         self.assertIsNone(first.volley)
 
+    def test_the_pump_rests_for_half_the_time_and_never_where_few_listen(self):
+        for took, rest in ((0.0, 0.0), (0.0019, 0.0), (0.002, 0.001), (0.0079, 0.003), (0.1, 0.01)):
+            self.assertEqual(_rest(took), rest, took)
+
     def test_nobody(self):
-        self.assertEqual(Volley(()).send(Frame(b"x")), [])
+        self.assertEqual(Volley().send(Frame(b"x")), [])
 
 
 def read_exactly(connection, size):
