@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -324,6 +325,20 @@ class ReaderTest(unittest.TestCase):
                     reader.take(6, wire)
                     reader.take(5, wire[cut:])
                     self.assertEqual(reader.deliveries, 6)
+
+    def test_who_reads_late_still_knows_when_it_came(self):
+        reader = self.make_reader("")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            theirs = enter(self, socket.create_connection(listener.getsockname()))
+            ours = enter(self, listener.accept()[0])
+        reader.streams[ours.fileno()] = ours
+        reader.set_mark("", timed=False, pause=1.0)
+        theirs.sendall(b"data: x\n\n")
+        sent = time.monotonic_ns()
+        wait_until(lambda: time.monotonic_ns() > sent + 100_000_000, message="a tenth of a second")
+        reader.receive(ours.fileno())
+        self.assertEqual(reader.deliveries, 1)
+        self.assertLess(reader.last_ns, sent + 50_000_000)
 
     def test_stamps_of_another_run_are_none(self):
         reader = self.make_reader(new_mark())

@@ -173,6 +173,7 @@ class Load:
         unheard: bool = False,
         burst: bool = False,
         bulk: int = 1,
+        away: float = _BURST_PAUSE,
     ) -> Heard:
         """Publish events and wait until all streams have them.
 
@@ -183,15 +184,16 @@ class Load:
         :param seconds: for how long, ``None`` for as long as ``count`` takes.
         :param unheard: whether no stream gets them; default ``False``.
         :param burst: whether only the number a second is wanted: events are posted over several connections, no
-            latencies are taken, and the client reads in large bites, every 10 ms, so that it leaves the processor
-            to the server; default ``False``.
+            latencies are taken, and the client reads in large bites, so that it leaves the processor to the
+            server; default ``False``.
         :param bulk: how many events a POST has, one a line, for a server that takes them so; default 1.
+        :param away: seconds between two bites in a burst, default 0.01; Linux tells when what was read had come.
         :raises CannotBench: publishing fails.
         """
         if self._publisher is None:
             self._publisher = Child("sse_threaded.bench.publisher")
             self._resources.callback(self._publisher.close)
-        self._order_readers("mark", mark=self._mark, timed=not burst, pause=_BURST_PAUSE if burst else 0.0)
+        self._order_readers("mark", mark=self._mark, timed=not burst, pause=away if burst else 0.0)
         self._answers(0)
         kind = f"Content-Type: {post.content_type}"
         self._publisher.order(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import select
+import socket
+import struct
 import sys
 import time
 from array import array
@@ -33,15 +35,21 @@ _DATA_LINE = b"data:"
 
 _PROGRESS_SECONDS = 0.1
 
+# SO_TIMESTAMPNS of Linux, which the socket module does not name, and the room for its message: a timespec.
+_TIMESTAMPS = 35
+_TIMESTAMP_ROOM = socket.CMSG_SPACE(16)
+
 
 class Reader:
-    """The streams of one process, and what they have brought since the last mark."""
+    """The streams of one process, and what they have brought since the last mark.
+
+    :ivar deliveries: how many.
+    :ivar last_ns: when the last came (monotonic nanoseconds).
+    """
 
     def __init__(self) -> None:
-        # select.poll, where there is no epoll, counts in milliseconds.
-        epoll = hasattr(select, "epoll")
-        self.poller: Any = select.epoll() if epoll else select.poll()
-        self._unit = 1.0 if epoll else 1000.0
+        self._is_epoll = hasattr(select, "epoll")
+        self.poller: Any = select.epoll() if self._is_epoll else select.poll()
         self.streams: dict[int, Any] = {}  # those that are read, by descriptor
         self.stalled: list[Any] = []  # sockets that are not
         self.ended = 0
@@ -49,6 +57,7 @@ class Reader:
         self._counted = _DATA_LINE
         self._find: Callable[[bytes], list[bytes]] | None = None  # where latencies are wanted
         self._pause = 0.0
+        self._arrivals: int | None = None
         # What the last stream brought, how many deliveries and which stamps: the next one mostly brings the same.
         self._known, self._each, self._stamps = b"", 0, list[int]()
         self._tail = len(_DATA_LINE) - 1  # the most bytes that may be a part of what is counted, and not all
@@ -61,7 +70,7 @@ class Reader:
     def _mark(self) -> None:
         self.deliveries = 0
         self.bytes = 0
-        self._last_ns = 0
+        self.last_ns = 0
         self._late: array[int] = array("q")
         self._marked = (time.monotonic_ns(), time.process_time_ns())
 
@@ -70,15 +79,35 @@ class Reader:
 
         :param mark: what stamps begin with; empty to count lines of data.
         :param timed: whether latencies are wanted.
-        :param pause: seconds between two rounds of reading; default 0.
+        :param pause: seconds between two rounds of reading; default 0. With one, the time of the last delivery is
+            that at which the kernel had it, where the kernel tells (Linux).
         """
         self._mark()
+        self._arrivals = self._ask_for_arrivals() if pause else None
         self._counted = mark.encode() or _DATA_LINE
         self._find = pattern(mark).findall if mark and timed else None
         self._tail = (LENGTH if self._find else len(self._counted)) - 1
         self._pause = pause
         self._known, self._each, self._stamps = b"", 0, []
         self._tails.clear()
+
+    def _ready(self) -> list[tuple[int, int]]:
+        if self._is_epoll:  # which by default gives a thousand at most
+            found: list[tuple[int, int]] = self.poller.poll(_PROGRESS_SECONDS, len(self.streams) + 1000)
+        else:
+            found = self.poller.poll(_PROGRESS_SECONDS * 1000)
+        return found
+
+    def _ask_for_arrivals(self) -> int | None:
+        """What to take from the kernel's time for ours; ``None`` where it does not tell."""
+        if sys.platform != "linux":
+            return None
+        try:
+            for stream in self.streams.values():
+                stream.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
+        except OSError:
+            return None
+        return time.time_ns() - time.monotonic_ns()
 
     def run(self) -> None:
         """Until standard input ends."""
@@ -87,9 +116,9 @@ class Reader:
         while True:
             if self._pause:
                 time.sleep(self._pause)
-            for descriptor, _ in self.poller.poll(_PROGRESS_SECONDS * self._unit):
+            for descriptor, _ in self._ready():
                 if descriptor in self.streams:
-                    self._receive(descriptor)
+                    self.receive(descriptor)
                 elif descriptor == stdin:
                     received = os.read(stdin, _READ)
                     if not received:
@@ -101,15 +130,21 @@ class Reader:
                     self._opening.ready(descriptor)
             self._look()
 
-    def _receive(self, descriptor: int) -> None:
+    def receive(self, descriptor: int) -> None:
+        """Read what a stream has brought."""
+        arrived = None
         try:
-            received = os.read(descriptor, _READ)
+            if self._arrivals is None:
+                received = os.read(descriptor, _READ)
+            else:
+                received, told, _, _ = self.streams[descriptor].recvmsg(_READ, _TIMESTAMP_ROOM)
+                arrived = next((_nanoseconds(data) - self._arrivals for _, _, data in told), None)
         except BlockingIOError:
             return
         except OSError:
             received = b""
         if received:
-            self.take(descriptor, received)
+            self.take(descriptor, received, arrived)
         else:
             self._end(descriptor)
 
@@ -119,9 +154,12 @@ class Reader:
         self._tails.pop(descriptor, None)
         self.ended += 1
 
-    def take(self, descriptor: int, received: bytes) -> None:
-        """Count what a stream has brought."""
-        now = time.monotonic_ns()
+    def take(self, descriptor: int, received: bytes, arrived: int | None = None) -> None:
+        """Count what a stream has brought.
+
+        :param arrived: when (monotonic nanoseconds); ``None``, the default, for now.
+        """
+        now = arrived or time.monotonic_ns()
         self.bytes += len(received)
         if self._tails:
             received = self._tails.pop(descriptor, b"") + received
@@ -133,7 +171,7 @@ class Reader:
                 self._each = len(self._stamps)
         if self._each:
             self.deliveries += self._each
-            self._last_ns = now
+            self.last_ns = max(self.last_ns, now)
             if self._find:
                 self._late.extend([now - stamp for stamp in self._stamps])
         if not received.endswith(_ENDS):
@@ -148,7 +186,7 @@ class Reader:
             case "open":
                 raise_file_limit(order["count"] + len(self.streams) + len(self.stalled) + 64)
                 self._mark()
-                self._pause = 0.0
+                self._pause, self._arrivals = 0.0, None
                 self._opening = Opening(self, **order)
             case "mark":
                 self.set_mark(order["mark"], timed=order["timed"], pause=order["pause"])
@@ -179,7 +217,7 @@ class Reader:
             late = until["seconds"] is not None and now - until["since"] > until["seconds"]
             if enough or quiet or late:
                 self._until = None
-                say(last=self._last_ns, **self._figures())
+                say(last=self.last_ns, **self._figures())
         if now - self._said > _PROGRESS_SECONDS and (self._opening or self._until):
             self._said = now
             say(progress=self._opening.opened if self._opening else self.deliveries)
@@ -195,6 +233,11 @@ class Reader:
             "cpu_ns": time.process_time_ns() - processor,
             "latencies": Latencies.of(self._late).counts,
         }
+
+
+def _nanoseconds(timestamp: bytes) -> int:
+    seconds, nanoseconds = struct.unpack("qq", timestamp)
+    return int(seconds * 1_000_000_000 + nanoseconds)
 
 
 def main() -> None:
