@@ -105,9 +105,10 @@ class Reader:
         try:
             for stream in self.streams.values():
                 stream.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
+            told = _tells_arrivals()
         except OSError:
-            return None
-        return time.time_ns() - time.monotonic_ns()
+            told = False
+        return time.time_ns() - time.monotonic_ns() if told else None
 
     def run(self) -> None:
         """Until standard input ends."""
@@ -233,6 +234,22 @@ class Reader:
             "cpu_ns": time.process_time_ns() - processor,
             "latencies": Latencies.of(self._late).counts,
         }
+
+
+def _tells_arrivals() -> bool:
+    """Wait until the kernel notes when packets come: it begins a moment after it was asked to."""
+    deadline = time.monotonic() + 2.0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
+        probe.settimeout(1.0)
+        while time.monotonic() < deadline:
+            probe.sendto(b"x", probe.getsockname())
+            time.sleep(0.01)
+            read = time.time_ns()  # without a note of its own, the kernel says when it was read
+            if any(_nanoseconds(data) < read for _, _, data in probe.recvmsg(1, _TIMESTAMP_ROOM)[1]):
+                return True
+    return False
 
 
 def _nanoseconds(timestamp: bytes) -> int:
