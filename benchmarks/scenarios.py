@@ -128,8 +128,8 @@ def workers(peers: Peers, size: Size) -> dict[str, Any]:
             # The publisher's own connection, idle since the warming up, may be among those that were there before.
             spread = [now - then for now, then in zip(_sockets(tree, run), idle_sockets, strict=True)]
             used = tree.processor_ns()
-            # The client reads little meanwhile, so that the processes have all cores; the kernel notes the times, if
-            # not always.
+            # The client reads little meanwhile, so that the processes have the cores; the kernel notes the times,
+            # if not always.
             burst = load.publish(post(run, 0), count=100, burst=True, bulk=100, away=0.05)
             found[f"spread_{count}"] = sorted(spread)
             found[f"connect_{count}"] = opened.rate
