@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sized
 
 # Seconds after which a baton counts as stuck. A thread needs 0.05 ms for its turn, but where other threads compute
 # it waits twice for the interpreter, 5 ms each time (sys.getswitchinterval), and for a core on a busy machine.
@@ -145,15 +145,15 @@ class Link:
 
     # Its own thread.
 
-    def rest(self, idle: Callable[[], bool], deadline: float | None = None) -> None:
+    def rest(self, todo: Sized, deadline: float | None = None) -> None:
         """Pass the baton on, and wait to be woken if there is nothing to do.
 
-        :param idle: whether there is nothing to do.
+        :param todo: what there is to do; nothing while it is empty.
         :param deadline: until when to wait (monotonic); ``None``, the default, for as long as it takes.
         """
         with self._chain.lock:
             successor = self._chain.take_from(self)
-            rests = idle()
+            rests = not todo
             if rests:
                 self.state = _RESTING
         # Only now: it needs the interpreter, which this thread is about to give up.

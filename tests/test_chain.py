@@ -30,7 +30,7 @@ class Sleeper:
     def __init__(self, name, links, turns):
         self.name = name
         self.link = Link(links)
-        self.todo = False
+        self.todo = []
         self.raises = False
         self.back = threading.Semaphore(0)
         self.stops = False
@@ -41,8 +41,8 @@ class Sleeper:
     def _run(self):
         try:
             while not self.stops:
-                self.link.rest(lambda: not self.todo)
-                self.todo = False
+                self.link.rest(self.todo)
+                self.todo.clear()
                 self._turns.append(self.name)
                 self.back.acquire()
                 if self.raises:
@@ -55,7 +55,7 @@ class Sleeper:
         return self.link.state == chain._RESTING
 
     def call(self):
-        self.todo = True
+        self.todo.append(True)
         self.link.call()
 
 
@@ -223,7 +223,7 @@ class ChainTest(unittest.TestCase):
 
     def test_a_deadline_ends_the_rest(self):
         link = Link(self.chain)
-        link.rest(lambda: True, self.clock.now)
+        link.rest((), self.clock.now)
         link.call()
         self.assertEqual(self.chain._called, [])
 
@@ -241,7 +241,7 @@ class ChainTest(unittest.TestCase):
         bell_acquire = link._bell.acquire
         bell.acquire = acquire
         link._bell = bell
-        thread = threading.Thread(target=link.rest, args=(lambda: True, self.clock.now))
+        thread = threading.Thread(target=link.rest, args=((), self.clock.now))
         thread.start()
         self.assertTrue(passed.wait(10))
         self.chain.tend()
@@ -255,7 +255,7 @@ class ChainTest(unittest.TestCase):
         def run():
             link = Link(self.chain)
             found.append(os.sched_getscheduler(0))
-            link.rest(lambda: True, self.clock.now)
+            link.rest((), self.clock.now)
             found.append(os.sched_getscheduler(0))
             link.leave()
             found.append(os.sched_getscheduler(0))
@@ -272,7 +272,7 @@ class ChainTest(unittest.TestCase):
     def test_where_the_policy_cannot_be_set_it_works_without(self):
         with mock.patch("os.sched_setscheduler", side_effect=PermissionError):
             link = Link(self.chain)
-            link.rest(lambda: True, self.clock.now)
+            link.rest((), self.clock.now)
             link.leave()
 
 
