@@ -159,7 +159,11 @@ class Link:
         # Only now: it needs the interpreter, which this thread is about to give up.
         if successor is not None:
             successor.wake()
-        if rests:
+        if not rests:
+            return
+        if deadline is None and self._calmed is not None:
+            self._bell.acquire()
+        else:
             self._wait(deadline)
 
     def _wait(self, deadline: float | None) -> None:
