@@ -133,6 +133,19 @@ GOALS = (
     ),
     Goal("p99 latency, parked : nchan", "<", 1.0, _against("parked", "p99_ms", "nchan", 1000)),
     Goal(
+        "processor time a delivery, parked with its log in memory : nchan",
+        "<",
+        0.9,
+        _against("parked-memory", "us_per_delivery", "nchan", 1000),
+    ),
+    Goal("p99 latency, parked with its log in memory : nchan", "<", 1.0, _against("parked-memory", "p99_ms", "nchan", 1000)),
+    Goal(
+        "processor time a delivery, log in Redis : log in SQLite",
+        "<=",
+        1.1,
+        _against("parked-redis", "us_per_delivery", "parked", 1000),
+    ),
+    Goal(
         "memory a stream, parked, at 5000, KB",
         "<=",
         6.0,

@@ -51,6 +51,13 @@ class Peers:
         root = self._once("nginx", self._unpack_nginx)
         return _join(root, "usr/sbin/nginx"), _join(root, "usr/lib/nginx/modules/ngx_nchan_module.so")
 
+    def redis(self) -> str:
+        """Redis's server; raises :class:`Missing`."""
+        found = shutil.which("redis-server")
+        if found is None:
+            raise Missing("redis-server is not installed (Debian's package is redis-server)")
+        return self._once("redis", lambda: found)
+
     def floor(self) -> str:
         """The compiled floor; raises :class:`Missing`."""
         return self._once("floor", self._compile_floor)
@@ -71,6 +78,8 @@ class Peers:
             text = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr
             found["nginx"] = text.strip().rpartition("/")[2]
             found["nchan"] = self._nchan_version(module)
+        if self._has("redis"):
+            found["redis"] = _output([self.redis(), "--version"]).partition("v=")[2].partition(" ")[0]
         if self._has("floor"):
             found["C compiler"] = _output(["cc", "--version"]).splitlines()[0]
         return found

@@ -16,7 +16,7 @@ _PANELS = (
     ("kb_per_stream", "memory a stream, KB"),
     ("burst_rate", "burst, deliveries a second"),
 )
-_OURS = ("parked", "plain")
+_OURS = ("parked", "plain", "parked-memory", "parked-redis")
 
 
 def draw(results: Results, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import socket
 import sys
 import tempfile
@@ -64,16 +65,27 @@ class Server:
     note: str = ""
 
 
-def _gunicorn(start: Start, app: str, *flags: str) -> tuple[list[str], dict[str, str]]:
+def _gunicorn(start: Start, app: str, *flags: str, log: str | None = None) -> tuple[list[str], dict[str, str]]:
     command = [sys.executable, "-m", "gunicorn", "--chdir", str(APPS), "--bind", f"127.0.0.1:{start.port}"]
     command += ["--workers", str(start.workers), "--worker-connections", str(_CONNECTIONS), "--backlog", "4096"]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {"PYTHONPATH": path, "BENCH_LOG": f"sqlite:///{start.directory}/log.db"}
+    env = {"PYTHONPATH": path, "BENCH_LOG": log or f"sqlite:///{start.directory}/log.db"}
     return [*command, "--no-control-socket", "--log-level", "warning", *flags, app], env
 
 
-def _parked(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-    return _gunicorn(start, "ours:app", "-k", "sse_threaded.worker.ThreadWorker", "--threads", "8")
+def _parked(log: str | None = None) -> Callable[[Peers, Start], tuple[list[str], dict[str, str]]]:
+    def command(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
+        return _gunicorn(start, "ours:app", "-k", "sse_threaded.worker.ThreadWorker", "--threads", "8", log=log)
+
+    return command
+
+
+def _with_redis(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
+    redis = [peers.redis(), "--port", str(start.port + 1 if start.port < 65535 else start.port - 1)]
+    redis += ["--dir", str(start.directory), "--save", "", "--appendonly", "yes", "--loglevel", "warning"]
+    command, env = _parked(f"redis://127.0.0.1:{redis[2]}")(peers, start)
+    # Both in one group, so that what Redis takes is counted.
+    return ["sh", "-c", f"{shlex.join(redis)} & exec {shlex.join(command)}"], env
 
 
 def _threads(streams: int) -> str:
@@ -133,10 +145,27 @@ SERVERS = (
     Server(
         "parked",
         "**sse_threaded, parked**",
-        _parked,
+        _parked(),
         workers=2,
         replays=True,
         note="-k sse_threaded.worker.ThreadWorker --threads 8, gunicorn_h1c; SQLite log, synchronous=full",
+    ),
+    Server(
+        "parked-memory",
+        "**sse_threaded, parked, memory://**",
+        _parked("memory://"),
+        (1000,),
+        replays=True,
+        note="the same with its log in memory, gone with it, as nchan's",
+    ),
+    Server(
+        "parked-redis",
+        "**sse_threaded, parked, redis://**",
+        _with_redis,
+        (1000,),
+        workers=2,
+        replays=True,
+        note="the same with its log in Redis, appendfsync=everysec, whose processor time counts",
     ),
     Server(
         "plain",

@@ -52,7 +52,7 @@ def long_poll(
     except LogError:
         return problem(503, "The event log cannot be read at the moment; ask again later.", {"Retry-After": "5"})
     body = {
-        "events": [_event(log, record) for record in page],
+        "events": [_event(cursor.id_of(record.sequence), record) for record in page],
         "lastEventId": cursor.event_id,
         "reset": cursor.reset is not None,
     }
@@ -81,8 +81,8 @@ def _await(pump: Pump, subscriber: Queued, cursor: Cursor, deadline: float) -> P
     return page
 
 
-def _event(log: EventLog, record: Record) -> dict[str, str]:
-    event = {"id": log.event_id(record.sequence), "data": record.data}
+def _event(event_id: str, record: Record) -> dict[str, str]:
+    event = {"id": event_id, "data": record.data}
     if record.event is not None:
         event["event"] = record.event
     return event

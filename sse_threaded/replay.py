@@ -27,18 +27,22 @@ class Cursor:
         self, log: EventLog, channels: Sequence[str], last_event_id: str | None, known: int = 0
     ) -> None:
         self._log = log
+        self._epoch = log.epoch
         self._channels = channels
         self.reset: str | None = None
         try:
             self.after = log.last_sequence() if last_event_id is None else log.position(last_event_id, known=known)
         except HistoryGone as gone:
-            self.after = log.last_sequence()
-            self.reset = gone.reason
+            self._begin_anew(gone, None)
 
     @property
     def event_id(self) -> str:
         """The id of this place."""
-        return self._log.event_id(self.after)
+        return self.id_of(self.after)
+
+    def id_of(self, sequence: int) -> str:
+        """The id of an event that was read here."""
+        return f"{self._epoch}-{sequence}"
 
     def read(self, upto: int | None = None) -> Page:
         """The next page, empty when there are no more up to ``upto``, or when :attr:`reset` was set.
@@ -47,29 +51,36 @@ class Cursor:
         """
         try:
             page = self._log.read(self.after, channels=self._channels, upto=upto)
+            if self._log.epoch != self._epoch:  # the log was made anew, so these may be another's
+                raise HistoryGone("epoch")
         except HistoryGone as gone:
-            self.after = self._log.last_sequence() if upto is None else upto
-            self.reset = gone.reason
+            self._begin_anew(gone, upto)
             return Page()
         if page:
             self.after = page[-1].sequence
         return page
 
+    def _begin_anew(self, gone: HistoryGone, upto: int | None) -> None:
+        self._epoch = self._log.epoch
+        self.after = self._log.last_sequence() if upto is None else upto
+        self.reset = gone.reason
+
     def read_wire(self, upto: int | None = None) -> bytes:
         """The next page as it goes to the client, an event ``reset`` included; empty when there are no more."""
-        wire = b"" if self.reset else b"".join(encode(self._log, record) for record in self.read(upto))
+        wire = b"" if self.reset else b"".join(encode(self._log, each, self._epoch) for each in self.read(upto))
         if self.reset:
             wire = ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()
             self.reset = None
         return wire
 
 
-def encode(log: EventLog, record: Record) -> bytes:
+def encode(log: EventLog, record: Record, epoch: str | None = None) -> bytes:
     """The event's bytes, the same on every path.
 
+    :param epoch: the log's when the record was read; ``None``, the default, where it has not changed since.
     :raises LogUnusable: it is none; some other program has written it into the log.
     """
-    event_id = log.event_id(record.sequence)
+    event_id = f"{epoch or log.epoch}-{record.sequence}"
     try:
         return ServerSentEvent(id=event_id, event=record.event, data=record.data).encode()
     except InvalidEvent as error:

@@ -8,6 +8,7 @@ from unittest import mock
 
 from sse_threaded import HistoryGone, InvalidEvent, LogUnusable, Retention, open_log
 from sse_threaded.log.base import MAX_DATA_CHARACTERS, PAGE_CHARACTERS, PAGE_EVENTS, NestedTransaction
+from tests.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory
 
 
@@ -323,6 +324,33 @@ class SQLiteLogTest(LogContract, unittest.TestCase):
     def remembered(self, log):
         with log.snapshot() as snapshot:
             return snapshot.connection.execute("SELECT count(*) FROM sse_channels").fetchone()[0]
+
+
+class RedisLogTest(LogContract, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.redis = RedisServer()
+        cls.addClassCleanup(cls.redis.close)
+
+    def make_log(self, retention=None):
+        log = open_log(self.redis.url(), retention)
+        self.addCleanup(log.close)
+        return log
+
+    def make_older(self, log):
+        # All are older than they are kept: their streams have expired.
+        client = log._server.client()
+        for key in client.scan_iter(f"{log._server.meta.removesuffix('meta')}{log.epoch}:channel:*"):
+            client.delete(key)
+
+    def trim(self, log):
+        log.trim()
+
+    def remembering(self, count):
+        return mock.patch("sse_threaded.log.redis_scripts.REMEMBERED", count)
+
+    def remembered(self, log):
+        return log._server.client().zcard(f"{log._server.meta.removesuffix('meta')}{log.epoch}:last")
 
 
 class OpenLogTest(unittest.TestCase):

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS board_tasks (
 CREATE INDEX IF NOT EXISTS board_tasks_board ON board_tasks (board, place);
 """
 
-_LISTS = (("list-todo", "To do"), ("list-doing", "Doing"), ("list-done", "Done"))
+LISTS = (("list-todo", "To do"), ("list-doing", "Doing"), ("list-done", "Done"))
 
 # What a fresh database holds, so that the first look at the board shows what it is for.
 FIRST_BOARD = "Live task board"
@@ -84,7 +84,7 @@ def find_board(rows: sqlite3.Connection, board_id: str) -> int:
 
     :raises Unknown: no such board.
     """
-    number = _number("board", board_id)
+    number = number_of("board", board_id)
     if rows.execute("SELECT 1 FROM board_boards WHERE number = ?", (number,)).fetchone() is None:
         raise Unknown("board")
     return number
@@ -112,7 +112,7 @@ def read_task(rows: sqlite3.Connection, board: int, task_id: str) -> Task:
     :raises Unknown: no such task on it.
     """
     one = "SELECT title, list FROM board_tasks WHERE number = ? AND board = ?"
-    row = rows.execute(one, (_number("task", task_id), board)).fetchone()
+    row = rows.execute(one, (number_of("task", task_id), board)).fetchone()
     if row is None:
         raise Unknown("task")
     return {"id": task_id, "title": row[0], "listId": row[1]}
@@ -136,7 +136,7 @@ def insert_board(rows: sqlite3.Connection, title: str) -> int:
     board = rows.execute("INSERT INTO board_boards (title) VALUES (?)", (title,)).lastrowid
     assert board is not None  # an INSERT has one
     insert = "INSERT INTO board_lists (board, place, id, title) VALUES (?, ?, ?, ?)"
-    rows.executemany(insert, [(board, place, *item) for place, item in enumerate(_LISTS, start=1)])
+    rows.executemany(insert, [(board, place, *item) for place, item in enumerate(LISTS, start=1)])
     return board
 
 
@@ -150,17 +150,17 @@ def insert_task(rows: sqlite3.Connection, board: int, title: str, list_id: str) 
 def move_task(rows: sqlite3.Connection, board: int, task_id: str, list_id: str) -> None:
     """Put a task that is there at the end of another list."""
     update = "UPDATE board_tasks SET list = ?, place = ? WHERE number = ?"
-    rows.execute(update, (list_id, _next_place(rows, board), _number("task", task_id)))
+    rows.execute(update, (list_id, _next_place(rows, board), number_of("task", task_id)))
 
 
 def rename_task(rows: sqlite3.Connection, task_id: str, title: str) -> None:
     """Give a task that is there another title."""
-    rows.execute("UPDATE board_tasks SET title = ? WHERE number = ?", (title, _number("task", task_id)))
+    rows.execute("UPDATE board_tasks SET title = ? WHERE number = ?", (title, number_of("task", task_id)))
 
 
 def delete_task(rows: sqlite3.Connection, task_id: str) -> None:
     """Delete a task that is there."""
-    rows.execute("DELETE FROM board_tasks WHERE number = ?", (_number("task", task_id),))
+    rows.execute("DELETE FROM board_tasks WHERE number = ?", (number_of("task", task_id),))
 
 
 def _next_place(rows: sqlite3.Connection, board: int) -> int:
@@ -168,7 +168,12 @@ def _next_place(rows: sqlite3.Connection, board: int) -> int:
     return (place or 0) + 1
 
 
-def _number(kind: str, name: str) -> int:
+def number_of(kind: str, name: str) -> int:
+    """The number in a board's or a task's id.
+
+    :param kind: ``"board"`` or ``"task"``.
+    :raises Unknown: it is no such id.
+    """
     match = _ID.fullmatch(name)
     if match is None or match[1] != kind:
         raise Unknown(kind)

@@ -20,10 +20,15 @@ __all__ = [
 ]
 
 
+# Over TLS, and by way of a Sentinel or a Cluster: the rest is after these.
+_REDIS = ("redis:", "rediss:", "redis+", "rediss+")
+
+
 def open_log(url: str, retention: Retention | None = None) -> EventLog:
     """Open the log that ``url`` names, and make it if it is not there.
 
-    :param url: ``memory://``, ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+    :param url: ``memory://``, ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or, with the extra ``redis``,
+        ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis`).
     :param retention: how much is kept, default :class:`Retention`.
     :raises LogUnusable: no such scheme, or the log needs a person's help.
     :raises LogUnavailable: the log cannot be opened now.
@@ -32,7 +37,16 @@ def open_log(url: str, retention: Retention | None = None) -> EventLog:
         return MemoryLog(retention)
     if str(url).startswith("sqlite:///"):
         return SQLiteLog(url, retention)
-    forms = "write memory://, sqlite:///file.db or sqlite:////absolute/file.db"
+    if str(url).startswith(_REDIS):
+        try:
+            from .redis import RedisLog
+        except ModuleNotFoundError as error:
+            if error.name != "redis":
+                raise
+            extra = "pip install 'sse-threaded[redis]'"
+            raise LogUnusable(_without_secret(url), f"Redis needs its client: {extra}") from None
+        return RedisLog(url, retention)
+    forms = "write memory://, sqlite:///file.db, sqlite:////absolute/file.db or redis://host:6379/0"
     raise LogUnusable(_without_secret(str(url)), f"names no log; {forms}")
 
 

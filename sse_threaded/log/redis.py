@@ -1,0 +1,368 @@
+"""A log in Redis: many machines, one order. Redis 6.2 or newer, or Valkey; needs the extra ``redis``.
+
+Streams and scripts, not bare publish and subscribe: an event is in the log, with its number, before anybody hears
+of it. Appends are one script each, and take what they need of :mod:`.redis_scripts`; reading what comes is the work
+of :mod:`.redis_feed`; of replays and of other reads, any thread's, with connections that the driver pools.
+
+What Redis acknowledged it may still lose (a crash between two writes to its disk, a replica that was behind and took
+over). Then its clients are told ``reset``; nothing passes in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from heapq import merge
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from ..errors import HistoryGone, LogUnavailable, LogUnusable
+from .base import (
+    PAGE_CHARACTERS,
+    PAGE_EVENTS,
+    EventLog,
+    NestedTransaction,
+    Page,
+    Record,
+    Retention,
+    Snapshot,
+    Transaction,
+    checked,
+    new_epoch,
+    page_of,
+)
+from .doorbell import Doorbell
+from .redis_feed import Feed, Gaps, record_of
+from .redis_scripts import (
+    APPEND,
+    COMMIT,
+    LOCK,
+    NEW_EPOCH,
+    PREPARE,
+    READ,
+    STATE,
+    TRIM,
+    UNLOCK,
+    reading,
+    writing,
+)
+from .redis_server import PATIENCE, RedisServer, parse_url
+
+_log = logging.getLogger(__name__)
+
+SCHEMA = 1
+_OLDEST = (6, 2)
+
+# After a read has failed others do not wait for the same, for so many seconds: some are on the pump's thread.
+_REST = 1.0
+
+
+class RedisLog(EventLog):
+    """``redis://[user:password@]host:port/db``, with ``rediss`` over TLS, ``redis+sentinel://host,host/service/db`` or
+    ``redis+cluster://host,host``.
+
+    :param url: as above; ``?prefix=`` begins all keys (default ``sse_threaded``), for TLS there are ``ssl_ca_certs``,
+        ``ssl_certfile``, ``ssl_keyfile``, ``ssl_cert_reqs`` and ``ssl_check_hostname``, for a Sentinel that wants them
+        ``sentinel_username`` and ``sentinel_password``.
+    :param retention: how much is kept, default :class:`Retention`.
+    :raises LogUnusable: the URL is no such thing, Redis is too old or denies the user, the log is of a newer schema.
+
+    A Redis that cannot be reached at the start is tried again at each use.
+    """
+
+    # The listener rings; this is for what nobody would think of.
+    poll_interval = 1.0
+
+    _epoch: str | None
+
+    def __init__(self, url: str, retention: Retention | None = None) -> None:
+        address = parse_url(url)
+        self.url = address.url
+        self._retention = retention or Retention()
+        self._server = RedisServer(address, "sse_threaded")
+        self._feed = Feed(RedisServer(address, "sse_threaded-listener"), self._meet_new_epoch)
+        self._begin(None)
+        try:
+            self._epoch = self._prepare()
+        except LogUnavailable as error:
+            _log.warning("starting without Redis, which is tried again at each use: %s", error)
+
+    def _begin(self, epoch: str | None) -> None:
+        self._epoch = epoch
+        # What the log has become; taken on by who reads all of it, so that no event gets an id of the wrong epoch.
+        self._next_epoch: str | None = None
+        # One transaction at a time in a process; held as long as it lasts.
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._rests_until = 0.0  # reads fail at once (monotonic)
+        self._closed = False
+
+    def _prepare(self, patience: float = 0.0) -> str:
+        schema, epoch, version = self._server.run(PREPARE, [SCHEMA, new_epoch()], patience)
+        if tuple(map(int, version.split(b".")[:2])) < _OLDEST:
+            raise LogUnusable(self.url, f"Redis {version.decode()} is too old; 6.2 is the first that will do")
+        if int(schema) > SCHEMA:
+            versions = f"a newer sse_threaded (schema {int(schema)}; this one knows {SCHEMA})"
+            raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
+        return str(epoch.decode())
+
+    @property
+    def epoch(self) -> str:
+        """See :class:`EventLog`.
+
+        :raises LogUnavailable: it is not known yet.
+        """
+        if self._epoch is None:
+            self._epoch = self._prepare()
+        return self._epoch
+
+    def _meet_new_epoch(self) -> None:
+        """The keys are gone (flushed, evicted, another server): find out what the log is now."""
+        epoch = self._prepare(PATIENCE)
+        if not self._feed.is_running:
+            self._epoch = epoch
+        elif epoch != self._epoch:
+            if self._next_epoch is None:
+                _log.warning("%s was made anew; clients are told to fetch their state again", self.url)
+            self._next_epoch = epoch
+            self._feed.ring()
+
+    # Writing.
+
+    def append(self, channel: str, data: object, event: str | None = None) -> str:
+        """See :class:`EventLog`.
+
+        :raises LogUnavailable: Redis could not be reached for 5 s, or refuses. Where it is the answer that did not
+            come, the event may be in the log all the same: then nobody can know.
+        """
+        name, text, kind = checked(channel, data, event)
+        return self._append_by(APPEND, name, text, *([] if kind is None else [kind]))
+
+    def _append_by(self, body: str, *args: str | int) -> str:
+        event_id: bytes = self.run(body, *args)
+        return event_id.decode()
+
+    def run(self, body: str, *args: str | bytes | int) -> Any:
+        """Run Lua of the caller's own inside Redis, in one step with the events that it appends.
+
+        :param body: may call ``append(channel, data, event or false)``, which returns the event's id; begins its keys
+            with ``base``; has ``args``, as text; and returns what this returns, or ``redis.error_reply(text)`` before
+            it changes anything. It may be run again where its answer got lost, but takes effect once.
+        :raises NestedTransaction: this thread has a transaction open.
+        :raises LogUnavailable: as :meth:`append`.
+        :raises LogUnusable: as :meth:`append`, and where the body fails.
+        """
+        if self._owner == threading.get_ident():
+            raise NestedTransaction(self.url)
+        return self._write(body, args)
+
+    def _write(self, body: str, args: Collection[str | bytes | int], lock: str = "", epoch: str | None = None) -> Any:
+        if self._closed:
+            raise LogUnusable(self.url, "this log was closed; open it again")
+        token = secrets.token_hex(8)
+        count, age = self._retention.count, self._retention.age
+        kept = ["" if count is None else count, "" if age is None else int(age * 1000)]
+        for _ in range(3):
+            now = epoch or self._next_epoch or self.epoch
+            try:
+                return self._server.run(writing(body), [now, token, lock, *kept, *args], PATIENCE)
+            except ResponseError as error:
+                if NEW_EPOCH not in str(error) or epoch is not None:
+                    raise LogUnavailable(self.url, "the transaction's lock was lost; nothing of it happened") from error
+            self._meet_new_epoch()
+        raise LogUnavailable(self.url, "the log is made anew again and again; look at who deletes its keys")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """See :class:`EventLog`; while one is open, in whichever process, other appends wait, for 5 s at most."""
+        if self._owner == threading.get_ident():
+            raise NestedTransaction(self.url)
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise LogUnavailable(self.url, f"kept by another thread for over {PATIENCE:g} s; try again")
+        try:
+            self._owner = threading.get_ident()
+            lock = secrets.token_hex(8)
+            last = int(self._write(LOCK, [lock]))
+            epoch = self._next_epoch or self.epoch
+            transaction = _RedisTransaction(epoch, last)
+            try:
+                yield transaction
+            except BaseException:
+                self._unlock(epoch, lock)
+                raise
+            if transaction.rows:
+                self._write(COMMIT, [last, *transaction.rows], lock, epoch)
+            else:
+                self._unlock(epoch, lock)
+        finally:
+            self._owner = 0
+            self._lock.release()
+
+    def _unlock(self, epoch: str, lock: str) -> None:
+        try:
+            self._server.run(UNLOCK, [epoch, lock])
+        except (LogUnavailable, ResponseError) as error:
+            _log.warning("a lock stays until it expires: %s", error)
+
+    # Reading.
+
+    def _ask(self, script: str, *args: str | bytes | int) -> Any:
+        if self._closed:
+            raise LogUnusable(self.url, "this log was closed; open it again")
+        if time.monotonic() < self._rests_until:
+            raise LogUnavailable(self.url, "Redis did not answer a moment ago; try again")
+        try:
+            return self._server.run(script, [self.epoch, *args])
+        except LogUnavailable:
+            self._rests_until = time.monotonic() + _REST
+            raise
+        except ResponseError:
+            self._meet_new_epoch()
+            raise HistoryGone("epoch") from None
+
+    def look(self, body: str, *args: str | bytes | int) -> Any:
+        """Run Lua of the caller's own that changes nothing, over one state of the log and of the caller's keys.
+
+        :param body: as with :meth:`run`, but it may not append; ``last_event_id()`` is the id of the newest event.
+        :raises LogUnavailable: Redis cannot be reached, or was made anew just now.
+        """
+        try:
+            return self._ask(reading(body), *args)
+        except HistoryGone:
+            raise self._anew() from None
+
+    def _anew(self) -> LogUnavailable:
+        return LogUnavailable(self.url, "the log was made anew just now; try again")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """See :class:`EventLog`."""
+        yield _RedisSnapshot(self.epoch, self.last_sequence())
+
+    def last_sequence(self) -> int:
+        """See :class:`EventLog`."""
+        try:
+            return int(self._ask(STATE)[0])
+        except HistoryGone:
+            if self._next_epoch is not None:
+                raise self._anew() from None
+            return int(self._ask(STATE)[0])
+
+    def position(self, last_event_id: str, *, known: int = 0) -> int:
+        """See :class:`EventLog`."""
+        sequence = super().position(last_event_id, known=known)
+        if self._feed.gaps.hold(sequence):
+            raise HistoryGone("beyond")
+        return sequence
+
+    def read(
+        self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
+    ) -> Page:
+        """See :class:`EventLog`."""
+        if channels is None and upto is None and self._feed.is_running:
+            self._take_on_new_epoch()
+            page = self._feed.page(after)
+            if page is not None:
+                return page
+        names = [None] if channels is None else list(dict.fromkeys(channels))
+        bounds = ("" if upto is None else upto, PAGE_EVENTS + 1, PAGE_CHARACTERS + 1)
+        asked = [name for name in names if name is not None]
+        last, gaps, gone, streams = self._ask(READ, after, *bounds, *asked)
+        known = Gaps(gaps)
+        if gone:
+            raise HistoryGone("expired")
+        if known.hold(after):
+            raise HistoryGone("beyond")
+        found = [
+            [record_of(entry, dict(zip(fields[::2], fields[1::2], strict=True)), name) for entry, fields in entries]
+            for (_, entries), name in zip(streams, names, strict=True)
+        ]
+        if channels is None:
+            _require_whole(found[0], after, int(last) if upto is None else min(int(last), upto), known)
+        # Of a channel that was cut short there may be more, so nothing that comes later may be given yet.
+        cut = [records[-1].sequence for (is_cut, _), records in zip(streams, found, strict=True) if is_cut]
+        limit = min(cut, default=None)
+        page = page_of((each for each in merge(*found) if limit is None or each.sequence <= limit), upto)
+        page.full = page.full or bool(cut)
+        return page
+
+    def _take_on_new_epoch(self) -> None:
+        if self._next_epoch is not None:
+            self._epoch, self._next_epoch = self._next_epoch, None
+            self._feed.renew(self._epoch)
+            raise HistoryGone("epoch")
+
+    def trim(self) -> int:
+        """Trim all channels now, as appends do by and by; returns how many events went.
+
+        :raises LogError: Redis cannot be reached.
+        """
+        channel, trimmed = b"", 0
+        while True:
+            channel, gone = self._write(TRIM, [channel])
+            trimmed += gone
+            if not channel:
+                return trimmed
+
+    def open_doorbell(self) -> Doorbell:
+        """See :class:`EventLog`; the first starts the listener."""
+        return self._feed.start(self.epoch)
+
+    def ring(self) -> None:
+        """See :class:`EventLog`; events that are in the log ring by themselves."""
+        self._feed.ring()
+
+    def close(self) -> None:
+        """See :class:`EventLog`."""
+        self._closed = True
+        self._feed.stop()
+        self._server.close()
+
+    def before_fork(self) -> None:
+        """See :class:`EventLog`."""
+        self._rests = self._owner != threading.get_ident() and self._lock.acquire(timeout=PATIENCE)
+
+    def after_fork(self, in_child: bool) -> None:
+        """See :class:`EventLog`; the child has connections and a listener of its own."""
+        if in_child:
+            closed = self._closed
+            self._server.after_fork_in_child()
+            self._feed.after_fork_in_child()
+            self._begin(self._epoch)
+            self._closed = closed
+        elif self._rests:
+            self._lock.release()
+
+
+def _require_whole(records: list[Record], after: int, last: int, gaps: Gaps) -> None:
+    """Refuse a part of the feed before which something is missing."""
+    if not gaps.follows(records[0].sequence, after) if records else last > after:
+        raise HistoryGone("expired")
+
+
+class _RedisSnapshot(Snapshot):
+    connection = None
+
+    def __init__(self, epoch: str, last: int) -> None:
+        self._epoch = epoch
+        self._last = last
+
+    def last_event_id(self) -> str:
+        return f"{self._epoch}-{self._last}"
+
+
+class _RedisTransaction(_RedisSnapshot, Transaction):
+    def __init__(self, epoch: str, last: int) -> None:
+        super().__init__(epoch, last)
+        self.rows: list[str | int] = []
+
+    def append(self, channel: str, data: object, event: str | None = None) -> str:
+        name, text, kind = checked(channel, data, event)
+        self.rows += [name, text, int(kind is not None), kind or ""]
+        self._last += 1
+        return self.last_event_id()

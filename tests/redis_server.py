@@ -1,0 +1,88 @@
+"""A real redis-server on a free port, for tests: started, killed, paused, started again."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import redis
+
+from sse_threaded.testing.processes import ChildProcess
+from tests.support import free_port, missing, wait_until
+
+_names = itertools.count()
+
+
+class RedisServer:
+    """A server of its own, on the loopback interface, until :meth:`close`.
+
+    :param flags: further arguments of redis-server, such as ``"--appendonly", "yes"``.
+    :param host: the address to listen on; default 127.0.0.1.
+    :param port: default a free one.
+    """
+
+    def __init__(self, *flags: str, host: str = "127.0.0.1", port: int | None = None) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            missing("redis-server (apt-get install redis-server)")
+        self._directory = tempfile.TemporaryDirectory(prefix="sse_threaded-redis-", ignore_cleanup_errors=True)
+        self.host = host
+        self.port = port or free_port()
+        self._command = [program, "--bind", host, "--port", str(self.port), "--dir", self._directory.name]
+        self._command += ["--save", "", "--protected-mode", "no", *flags]
+        self._child: ChildProcess | None = None
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def url(self, scheme: str = "redis", prefix: str | None = None) -> str:
+        """A URL of this server, by default with a prefix that nobody has had."""
+        return f"{scheme}://{self.host}:{self.port}/0?prefix={prefix or f't{next(_names)}'}"
+
+    def client(self) -> redis.Redis:
+        """A client of the driver's, for looking."""
+        return redis.Redis(host=self.host, port=self.port, socket_timeout=5, protocol=2)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (Path(self._directory.name) / "output").open("ab") as output:
+            self._child = ChildProcess(self._command, output=output, env=dict(os.environ), cwd=self._directory.name)
+        wait_until(self._answers, timeout=20, message="redis-server answers")
+
+    def _answers(self) -> bool:
+        assert self._child is not None
+        if self._child.poll() is not None:
+            raise AssertionError((Path(self._directory.name) / "output").read_text())
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+        except redis.AuthenticationError:
+            return True
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self._child is not None:
+            self._child.kill()
+
+    def pause(self) -> None:
+        """Let it hang: it takes connections and answers nothing."""
+        assert self._child is not None
+        self._child.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it work again."""
+        assert self._child is not None
+        self._child.signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it, and remove its files; may be called twice."""
+        self.kill()
+        self._directory.cleanup()
