@@ -138,7 +138,12 @@ GOALS = (
         0.9,
         _against("parked-memory", "us_per_delivery", "nchan", 1000),
     ),
-    Goal("p99 latency, parked with its log in memory : nchan", "<", 1.0, _against("parked-memory", "p99_ms", "nchan", 1000)),
+    Goal(
+        "p99 latency, parked with its log in memory : nchan",
+        "<",
+        1.0,
+        _against("parked-memory", "p99_ms", "nchan", 1000),
+    ),
     Goal(
         "processor time a delivery, log in Redis : log in SQLite",
         "<=",

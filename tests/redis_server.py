@@ -52,7 +52,8 @@ class RedisServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with (Path(self._directory.name) / "output").open("ab") as output:
-            self._child = ChildProcess(self._command, output=output, env=dict(os.environ), cwd=self._directory.name)
+            self._child = ChildProcess(self._command, output=output, env=dict(os.environ),
+            cwd=self._directory.name)
         wait_until(self._answers, timeout=20, message="redis-server answers")
 
     def _answers(self) -> bool:

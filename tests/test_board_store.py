@@ -10,9 +10,10 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
-from sse_threaded import EventLog, InvalidEvent, open_log
-from sse_threaded.board.store import BoardStore
+from sse_threaded import EventLog, InvalidEvent, LogUnavailable, open_log
+from sse_threaded.board.store import open_store
 from sse_threaded.board.tables import Unknown
+from tests.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory
 
 SECONDS = 60
@@ -20,10 +21,10 @@ SECONDS = 60
 OPEN_AND_ADD = """
 import sys
 from sse_threaded import open_log
-from sse_threaded.board.store import BoardStore
+from sse_threaded.board.store import open_store
 sys.stdin.readline()
 log = open_log(sys.argv[1])
-BoardStore(log).create_task("board-1", "from a process")
+open_store(log).create_task("board-1", "from a process")
 log.close()
 """
 
@@ -33,7 +34,7 @@ def events(log: EventLog, channel: str = "board-1") -> list[dict[str, Any]]:
     return [json.loads(record.data) for record in log.read(0, channels=[channel])]
 
 
-def titles(store: BoardStore, list_id: str) -> list[str]:
+def titles(store: Any, list_id: str) -> list[str]:
     return [task["title"] for task in store.snapshot("board-1")["tasks"] if task["listId"] == list_id]
 
 
@@ -49,7 +50,7 @@ class Shared:
         def setUp(self) -> None:
             self.log = self.make_log()
             self.addCleanup(self.log.close)
-            self.store = BoardStore(self.log)
+            self.store = open_store(self.log)
 
         def test_a_fresh_database_holds_a_board(self) -> None:
             board = self.store.snapshot("board-1")
@@ -180,52 +181,86 @@ class MemoryStoreTest(Shared.StoreCases):
         return open_log("memory://")
 
 
-class SQLiteStoreTest(Shared.StoreCases):
-    def make_log(self) -> EventLog:
-        self.url = sqlite_url(temporary_directory(self))
-        return open_log(self.url)
+class Kept:
+    """Hides them likewise."""
 
-    def test_it_is_all_there_after_a_restart(self) -> None:
-        self.store.create_task("board-1", "to stay")
-        self.store.create_task("board-1", "to go")
-        self.store.delete_task("board-1", "task-6")
-        before = self.store.snapshot("board-1")
-        self.log.close()
-        self.log = open_log(self.url)
-        self.addCleanup(self.log.close)
-        self.store = BoardStore(self.log)
-        self.assertEqual(self.store.snapshot("board-1"), before)
-        self.assertEqual(self.store.create_task("board-1", "next")[0]["id"], "task-7")
+    class StoreCases(Shared.StoreCases):
+        """What holds for every log that outlives its process."""
 
-    def test_processes_make_the_tables_at_one_time(self) -> None:
-        url = sqlite_url(temporary_directory(self))
-        command = [sys.executable, "-c", OPEN_AND_ADD, url]
-        processes = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(4)]
-        for process in processes:  # all have started; now they go on together
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        for process in processes:
-            process.communicate(timeout=SECONDS)
-        self.assertEqual([process.returncode for process in processes], [0] * 4)
-        log = open_log(url)
-        self.addCleanup(log.close)
-        tasks = BoardStore(log).snapshot("board-1")["tasks"]
-        self.assertEqual([task["id"] for task in tasks], [f"task-{number}" for number in range(1, 9)])
+        def make_url(self) -> str:
+            raise NotImplementedError
 
-    def test_a_snapshot_and_its_id_belong_together(self) -> None:
-        # While another thread adds: the newest task in a snapshot is that of the event with its id.
-        other = BoardStore(open_log(self.url))
-        adding = threading.Thread(target=lambda: [other.create_task("board-1", "one more") for _ in range(100)])
-        adding.start()
-        try:
-            while adding.is_alive():
-                board = self.store.snapshot("board-1")
-                sequence = int(board["lastEventId"].rpartition("-")[2])
-                self.assertEqual(board["tasks"][-1]["id"], f"task-{sequence + 4}")
-        finally:
-            adding.join(SECONDS)
-            other._log.close()
+        def make_log(self) -> EventLog:
+            self.url = self.make_url()
+            return open_log(self.url)
+
+        def test_it_is_all_there_after_a_restart(self) -> None:
+            self.store.create_task("board-1", "to stay")
+            self.store.create_task("board-1", "to go")
+            self.store.delete_task("board-1", "task-6")
+            before = self.store.snapshot("board-1")
+            self.log.close()
+            self.log = open_log(self.url)
+            self.addCleanup(self.log.close)
+            self.store = open_store(self.log)
+            self.assertEqual(self.store.snapshot("board-1"), before)
+            self.assertEqual(self.store.create_task("board-1", "next")[0]["id"], "task-7")
+
+        def test_processes_make_the_tables_at_one_time(self) -> None:
+            url = self.make_url()
+            command = [sys.executable, "-c", OPEN_AND_ADD, url]
+            processes = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(4)]
+            for process in processes:  # all have started; now they go on together
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            for process in processes:
+                process.communicate(timeout=SECONDS)
+            self.assertEqual([process.returncode for process in processes], [0] * 4)
+            log = open_log(url)
+            self.addCleanup(log.close)
+            tasks = open_store(log).snapshot("board-1")["tasks"]
+            self.assertEqual([task["id"] for task in tasks], [f"task-{number}" for number in range(1, 9)])
+
+        def test_a_snapshot_and_its_id_belong_together(self) -> None:
+            # While another thread adds: the newest task in a snapshot is that of the event with its id.
+            other = open_store(open_log(self.url))
+            adding = threading.Thread(target=lambda: [other.create_task("board-1", "more") for _ in range(100)])
+            adding.start()
+            try:
+                while adding.is_alive():
+                    board = self.store.snapshot("board-1")
+                    sequence = int(board["lastEventId"].rpartition("-")[2])
+                    self.assertEqual(board["tasks"][-1]["id"], f"task-{sequence + 4}")
+            finally:
+                adding.join(SECONDS)
+                other._log.close()
+
+
+class SQLiteStoreTest(Kept.StoreCases):
+    def make_url(self) -> str:
+        return sqlite_url(temporary_directory(self))
+
+
+class RedisStoreTest(Kept.StoreCases):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.redis = RedisServer()
+        cls.addClassCleanup(cls.redis.close)
+
+    def make_url(self) -> str:
+        return self.redis.url()
+
+    def test_after_a_flush_there_is_a_board_again(self) -> None:
+        self.store.create_task("board-1", "to be lost")
+        before = self.log.epoch
+        with self.redis.client() as client:
+            client.flushall()
+        with self.assertRaises(LogUnavailable):
+            self.store.snapshot("board-1")
+        board = self.store.snapshot("board-1")
+        self.assertEqual([task["id"] for task in board["tasks"]], ["task-1", "task-2", "task-3", "task-4"])
+        self.assertNotEqual(board["lastEventId"].partition("-")[0], before)
 
 
 if __name__ == "__main__":

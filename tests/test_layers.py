@@ -45,8 +45,10 @@ ROOMS = (
     "cli",
 )
 
-# Drivers of optional engines: they may be imported inside a function, as they may not be installed.
+# Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
+# others inside a function only.
 DRIVERS = {"redis"}
+OPTIONAL = {"log.redis", "log.redis_feed", "log.redis_server", "board.redis_store"}
 
 # What these modules may not import, themselves or through a module of the package.
 PURE = {
@@ -183,9 +185,18 @@ class ImportsTest(unittest.TestCase):
     def test_no_import_inside_a_function(self) -> None:
         for module in SOURCES:
             for imported in imports_of(module):
-                if imported.in_function and imported.name.partition(".")[0] not in DRIVERS:
+                if imported.in_function and below(imported.name) not in OPTIONAL:
                     with self.subTest(module=module, imports=imported.name):
                         self.fail(f"{imported.place}: import {imported.name} at the top of the file")
+
+    def test_what_may_be_missing_is_not_needed(self) -> None:
+        for module in SOURCES.keys() - OPTIONAL:
+            for imported in imports_of(module):
+                missing = imported.name.partition(".")[0] in DRIVERS or below(imported.name) in OPTIONAL
+                typing = f"if TYPE_CHECKING:\n    from .{imported.name.rpartition('.')[2]} "
+                if missing and not imported.in_function and typing not in SOURCES[module].read_text():
+                    with self.subTest(module=module, imports=imported.name):
+                        self.fail(f"{imported.place}: import {imported.name} inside a function")
 
     def test_imports_stand_before_other_code(self) -> None:
         for module, tree in TREES.items():

@@ -25,7 +25,7 @@ from ..problem import problem
 from .assets import Assets
 from .checks import BoardRequest, checked_title, read_object
 from .settings import hub_settings, log_url
-from .store import BoardStore
+from .store import open_store
 from .tables import Unknown
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class BoardApp:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self._store = BoardStore(hub.log)
+        self._store = open_store(hub.log)
         self._assets = Assets()
         try:
             self._store.prepare()

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from ..event import json_line
+from ..log import EventLog
+from ..log.base import checked
 from ..log.redis import RedisLog
 from .tables import FIRST_BOARD, FIRST_TASKS, LISTS, Board, Task, Unknown, number_of, require_list
 
@@ -151,7 +152,8 @@ class RedisBoardStore:
     :param log: the hub's log.
     """
 
-    def __init__(self, log: RedisLog) -> None:
+    def __init__(self, log: EventLog) -> None:
+        assert isinstance(log, RedisLog)
         self._log = log
         self._prepared = ""  # the epoch in which it was
 
@@ -162,7 +164,8 @@ class RedisBoardStore:
         """
         if self._prepared != self._log.epoch:
             epoch = self._log.epoch
-            self._log.run(_PREPARE, FIRST_BOARD, *(text for title, list_id in FIRST_TASKS for text in (list_id, title)))
+            tasks = [text for title, list_id in FIRST_TASKS for text in (list_id, title)]
+            self._log.run(_PREPARE, FIRST_BOARD, *tasks)
             self._prepared = epoch
 
     def snapshot(self, board_id: str) -> Board:
@@ -198,7 +201,7 @@ class RedisBoardStore:
     def create_task(self, board_id: str, title: str, list_id: str | None = None) -> tuple[Task, str]:
         """See :meth:`BoardStore.create_task`."""
         told = {"id": "task-", "title": title} | ({"listId": list_id} if list_id is not None else {})
-        text = json_line({"type": "task_created", "task": told})
+        text = _told(board_id, {"type": "task_created", "task": told})
         in_list = _known(list_id) if list_id is not None else _LIST_IDS[0]
         number, position = self._change(
             _CREATE_TASK,
@@ -217,8 +220,8 @@ class RedisBoardStore:
         now_title, now_list, position = self._change(
             _CHANGE_TASK,
             *(board, self._task_number(board, task_id), board_id),
-            *(_known(list_id) if list_id is not None else "-", json_line(moved)),
-            *(title or "", json_line(renamed)),
+            *(_known(list_id) if list_id is not None else "-", _told(board_id, moved)),
+            *(title or "", _told(board_id, renamed)),
         )
         return _task(task_id, now_title, now_list), position.decode() or None
 
@@ -226,10 +229,9 @@ class RedisBoardStore:
         """See :meth:`BoardStore.delete_task`."""
         board = number_of("board", board_id)
         number = self._task_number(board, task_id)
-        told = json_line({"type": "task_deleted", "taskId": task_id})
+        told = _told(board_id, {"type": "task_deleted", "taskId": task_id})
         (position,) = self._change(_DELETE_TASK, board, number, board_id, told)
-        event_id: bytes = position
-        return event_id.decode()
+        return str(position.decode())
 
     def _task_number(self, board: int, task_id: str) -> int:
         try:
@@ -245,6 +247,11 @@ class RedisBoardStore:
     def _change(self, body: str, *args: str | int) -> Any:
         self.prepare()
         return _require(self._log.run(body, *args))
+
+
+def _told(board_id: str, value: object) -> str:
+    _, text, _ = checked(board_id, value, None)  # before anything is changed
+    return text
 
 
 def _require(answer: Any) -> Any:

@@ -3,8 +3,10 @@
 Either both are there or neither is, also when the process dies in between. With ``memory://`` the rows
 are in a SQLite database in memory, entered under the log's lock. Any thread may call any method.
 
-    store = BoardStore(hub.log)
+    store = open_store(hub.log)
     task, position = store.create_task("board-1", "Water the plants")
+
+With a log in Redis the boards are there too (:mod:`.redis_store`).
 """
 
 from __future__ import annotations
@@ -12,10 +14,23 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ..log import EventLog, Snapshot, Transaction
 from . import tables
 from .tables import Board, Task
+
+if TYPE_CHECKING:
+    from .redis_store import RedisBoardStore
+
+
+def open_store(log: EventLog) -> BoardStore | RedisBoardStore:
+    """The boards that belong to a log, in its own engine."""
+    if log.url.startswith("redis"):
+        from .redis_store import RedisBoardStore  # noqa: PLC0415  # its driver may not be installed
+
+        return RedisBoardStore(log)
+    return BoardStore(log)
 
 
 class BoardStore:

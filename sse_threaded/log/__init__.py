@@ -27,8 +27,8 @@ _REDIS = ("redis:", "rediss:", "redis+", "rediss+")
 def open_log(url: str, retention: Retention | None = None) -> EventLog:
     """Open the log that ``url`` names, and make it if it is not there.
 
-    :param url: ``memory://``, ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or, with the extra ``redis``,
-        ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis`).
+    :param url: ``memory://``, ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or, with the extra
+        ``redis``, ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis`).
     :param retention: how much is kept, default :class:`Retention`.
     :raises LogUnusable: no such scheme, or the log needs a person's help.
     :raises LogUnavailable: the log cannot be opened now.
@@ -39,7 +39,7 @@ def open_log(url: str, retention: Retention | None = None) -> EventLog:
         return SQLiteLog(url, retention)
     if str(url).startswith(_REDIS):
         try:
-            from .redis import RedisLog
+            from .redis import RedisLog  # noqa: PLC0415  # its driver may not be installed
         except ModuleNotFoundError as error:
             if error.name != "redis":
                 raise

@@ -1,11 +1,11 @@
 """A log in Redis: many machines, one order. Redis 6.2 or newer, or Valkey; needs the extra ``redis``.
 
 Streams and scripts, not bare publish and subscribe: an event is in the log, with its number, before anybody hears
-of it. Appends are one script each, and take what they need of :mod:`.redis_scripts`; reading what comes is the work
-of :mod:`.redis_feed`; of replays and of other reads, any thread's, with connections that the driver pools.
+of it. Appends are one script each, and take what they need of :mod:`.redis_scripts`; reading what comes is the
+work of :mod:`.redis_feed`; of replays and of other reads, any thread's, with connections that the driver pools.
 
-What Redis acknowledged it may still lose (a crash between two writes to its disk, a replica that was behind and took
-over). Then its clients are told ``reset``; nothing passes in silence.
+What Redis acknowledged it may still lose (a crash between two writes to its disk, a replica that was behind and
+took over). Then its clients are told ``reset``; nothing passes in silence.
 """
 
 from __future__ import annotations
@@ -63,14 +63,15 @@ _REST = 1.0
 
 
 class RedisLog(EventLog):
-    """``redis://[user:password@]host:port/db``, with ``rediss`` over TLS, ``redis+sentinel://host,host/service/db`` or
-    ``redis+cluster://host,host``.
+    """``redis://[user:password@]host:port/db``, with ``rediss`` over TLS,
+    ``redis+sentinel://host,host/service/db`` or ``redis+cluster://host,host``.
 
-    :param url: as above; ``?prefix=`` begins all keys (default ``sse_threaded``), for TLS there are ``ssl_ca_certs``,
-        ``ssl_certfile``, ``ssl_keyfile``, ``ssl_cert_reqs`` and ``ssl_check_hostname``, for a Sentinel that wants them
-        ``sentinel_username`` and ``sentinel_password``.
+    :param url: as above; ``?prefix=`` begins all keys (default ``sse_threaded``), for TLS there are
+        ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_cert_reqs`` and ``ssl_check_hostname``, for a
+        Sentinel that wants them ``sentinel_username`` and ``sentinel_password``.
     :param retention: how much is kept, default :class:`Retention`.
-    :raises LogUnusable: the URL is no such thing, Redis is too old or denies the user, the log is of a newer schema.
+    :raises LogUnusable: the URL is no such thing, Redis is too old or denies the user, the log is of a newer
+        schema.
 
     A Redis that cannot be reached at the start is tried again at each use.
     """
@@ -141,18 +142,16 @@ class RedisLog(EventLog):
             come, the event may be in the log all the same: then nobody can know.
         """
         name, text, kind = checked(channel, data, event)
-        return self._append_by(APPEND, name, text, *([] if kind is None else [kind]))
-
-    def _append_by(self, body: str, *args: str | int) -> str:
-        event_id: bytes = self.run(body, *args)
+        event_id: bytes = self.run(APPEND, name, text, *([] if kind is None else [kind]))
         return event_id.decode()
 
     def run(self, body: str, *args: str | bytes | int) -> Any:
         """Run Lua of the caller's own inside Redis, in one step with the events that it appends.
 
-        :param body: may call ``append(channel, data, event or false)``, which returns the event's id; begins its keys
-            with ``base``; has ``args``, as text; and returns what this returns, or ``redis.error_reply(text)`` before
-            it changes anything. It may be run again where its answer got lost, but takes effect once.
+        :param body: may call ``append(channel, data, event or false)``, which returns the event's id; begins its
+            keys with ``base``; has ``args``, as text; and returns what this returns, or
+            ``redis.error_reply(text)`` before it changes anything. It may be run again where its answer got lost,
+            but takes effect once.
         :raises NestedTransaction: this thread has a transaction open.
         :raises LogUnavailable: as :meth:`append`.
         :raises LogUnusable: as :meth:`append`, and where the body fails.
@@ -161,7 +160,9 @@ class RedisLog(EventLog):
             raise NestedTransaction(self.url)
         return self._write(body, args)
 
-    def _write(self, body: str, args: Collection[str | bytes | int], lock: str = "", epoch: str | None = None) -> Any:
+    def _write(
+        self, body: str, args: Collection[str | bytes | int], lock: str = "", epoch: str | None = None
+    ) -> Any:
         if self._closed:
             raise LogUnusable(self.url, "this log was closed; open it again")
         token = secrets.token_hex(8)
@@ -173,7 +174,8 @@ class RedisLog(EventLog):
                 return self._server.run(writing(body), [now, token, lock, *kept, *args], PATIENCE)
             except ResponseError as error:
                 if NEW_EPOCH not in str(error) or epoch is not None:
-                    raise LogUnavailable(self.url, "the transaction's lock was lost; nothing of it happened") from error
+                    lost = "the transaction's lock was lost; nothing of it happened"
+                    raise LogUnavailable(self.url, lost) from error
             self._meet_new_epoch()
         raise LogUnavailable(self.url, "the log is made anew again and again; look at who deletes its keys")
 
@@ -279,8 +281,8 @@ class RedisLog(EventLog):
         if known.hold(after):
             raise HistoryGone("beyond")
         found = [
-            [record_of(entry, dict(zip(fields[::2], fields[1::2], strict=True)), name) for entry, fields in entries]
-            for (_, entries), name in zip(streams, names, strict=True)
+            [record_of(entry, dict(zip(fields[::2], fields[1::2], strict=True)), name) for entry, fields in
+            entries] for (_, entries), name in zip(streams, names, strict=True)
         ]
         if channels is None:
             _require_whole(found[0], after, int(last) if upto is None else min(int(last), upto), known)
@@ -305,7 +307,7 @@ class RedisLog(EventLog):
         channel, trimmed = b"", 0
         while True:
             channel, gone = self._write(TRIM, [channel])
-            trimmed += gone
+            trimmed += int(gone)
             if not channel:
                 return trimmed
 

@@ -1,7 +1,8 @@
 """The newest events of a Redis log in the memory of this process, brought by one connection and one thread.
 
-The thread waits in ``XREAD`` and rings when something came. It is the process's one listening connection: when that
-is cut off, or Redis restarts, it connects anew and goes on from where it was; meanwhile :meth:`Feed.page` says so.
+The thread waits in ``XREAD`` and rings when something came. It is the process's one listening connection: when
+that is cut off, or Redis restarts, it connects anew and goes on from where it was; meanwhile :meth:`Feed.page`
+says so.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from .redis_server import RedisServer
 
 _log = logging.getLogger(__name__)
 
-# Milliseconds that one XREAD waits. An answer that does not come shows a cut connection, and after each of them the
-# thread looks whether Redis is still the same.
+# Milliseconds that one XREAD waits. An answer that does not come shows a cut connection, and after each of them
+# the thread looks whether Redis is still the same.
 _BLOCK_MS = 1000
 
 # Entries of one answer: an entry may have a megabyte.
@@ -38,8 +39,8 @@ _KEPT, _KEPT_CHARACTERS = 2000, 8 * 1024 * 1024
 # The greatest second part of an entry's id.
 _LAST_ENTRY = 2**64 - 1
 
-# Seconds between two tries to connect, doubling from the first to the last, each of them between a half and one and
-# a half: all processes lose the same server at once.
+# Seconds between two tries to connect, doubling from the first to the last, each of them between a half and one
+# and a half: all processes lose the same server at once.
 _FIRST_RETRY, _LAST_RETRY = 0.05, 2.0
 
 

@@ -72,9 +72,9 @@ local function time_of(entry) return tonumber(string.match(entry, '%d+$')) end
 """
 
 # ARGV: epoch, a token, a transaction's own token or '', events per channel or '', milliseconds that they are kept
-# or ''; then the body's own, as ``args``. A second call with the same token changes nothing and returns the same. The
-# body may call ``append(channel, data, event or false)``, which returns the event's id, and returns what
-# the caller gets, or ``redis.error_reply()`` if it did nothing.
+# or ''; then the body's own, as ``args``. A second call with the same token changes nothing and returns the same.
+# The body may call ``append(channel, data, event or false)``, which returns the event's id, and returns what the
+# caller gets, or ``redis.error_reply()`` if it did nothing.
 _WRITE = f"""
 local count, age = tonumber(ARGV[4]), tonumber(ARGV[5])
 local lock, done = base .. 'lock', base .. 'done:' .. ARGV[2]
@@ -213,8 +213,8 @@ return {gone > 200 and args[1] or channel, gone}
 """
 
 # ARGV: epoch, after which number, the last number wanted or '', events at most, bytes at most, then channels; none
-# for the feed. Returns last, gaps, whether some of it is gone, and for each stream whether it was cut short and its
-# entries.
+# for the feed. Returns last, gaps, whether some of it is gone, and for each stream whether it was cut short and
+# its entries.
 READ = (
     _COMMON
     + """

@@ -18,8 +18,8 @@ from redis.sentinel import Sentinel
 from ..errors import LogUnavailable, LogUnusable
 from . import redis_scripts
 
-# Seconds. How long an answer, or a connection, may take; and for how long an append goes on trying: a failover or a
-# restart takes a moment, and who publishes would rather wait than fail.
+# Seconds. How long an answer, or a connection, may take; and for how long an append goes on trying: a failover or
+# a restart takes a moment, and who publishes would rather wait than fail.
 ANSWER_TIMEOUT = 2.0
 PATIENCE = 5.0
 
@@ -164,8 +164,8 @@ class RedisServer:
     def run(self, script: str, args: Sequence[object], patience: float = 0.0) -> Any:
         """Run a script.
 
-        :param patience: for how many seconds to try again while Redis cannot be reached, or is locked; such a script
-            must be one that may be tried again.
+        :param patience: for how many seconds to try again while Redis cannot be reached, or is locked; such a
+            script must be one that may be tried again.
         :raises LogUnavailable: Redis cannot be reached, or refuses for now.
         :raises LogUnusable: a person must see to it.
         :raises ResponseError: the script refused.
@@ -201,16 +201,18 @@ class RedisServer:
             return error
         if redis_scripts.LOCKED in said:
             return LogUnavailable(self.url, f"locked by another writer for over {patience:g} s; try again")
-        if isinstance(error, _DENIED):
-            return LogUnusable(self.url, "Redis denies this user; look at the URL's user and password, and the ACL")
         for word, meaning in _REFUSED.items():
             if word in said:
                 return LogUnavailable(self.url, meaning)
-        if "WRONGTYPE" in said:
-            return LogUnusable(self.url, "some of these keys are of another program; choose a ?prefix= of your own")
-        if isinstance(error, _PASSING):
+        if isinstance(error, _PASSING) and not isinstance(error, _DENIED):
             tried = f" for {patience:g} s" if patience else ""
-            return LogUnavailable(self.url, f"Redis could not be reached{tried} ({type(error).__name__}); try again")
+            return LogUnavailable(
+                self.url, f"Redis could not be reached{tried} ({type(error).__name__}); try again"
+            )
+        if isinstance(error, _DENIED):
+            said = "it denies this user; look at the URL's user and password, and at the ACL"
+        elif "WRONGTYPE" in said:
+            said = "some of these keys are another program's; choose a ?prefix= of your own"
         return LogUnusable(self.url, f"Redis refused: {said}")
 
 
