@@ -23,17 +23,22 @@ class RedisServer:
     :param flags: further arguments of redis-server, such as ``"--appendonly", "yes"``.
     :param host: the address to listen on; default 127.0.0.1.
     :param port: default a free one.
+    :param sentinel: a configuration file with which it is a Sentinel; default ``None``.
     """
 
-    def __init__(self, *flags: str, host: str = "127.0.0.1", port: int | None = None) -> None:
+    def __init__(
+        self, *flags: str, host: str = "127.0.0.1", port: int | None = None, sentinel: str | None = None
+    ) -> None:
         program = shutil.which("redis-server")
         if program is None:
             missing("redis-server (apt-get install redis-server)")
         self._directory = tempfile.TemporaryDirectory(prefix="sse_threaded-redis-", ignore_cleanup_errors=True)
         self.host = host
         self.port = port or free_port()
-        self._command = [program, "--bind", host, "--port", str(self.port), "--dir", self._directory.name]
-        self._command += ["--save", "", "--protected-mode", "no", *flags]
+        kind = ["--save", ""] if sentinel is None else ["--sentinel"]
+        self._command = [program, *([sentinel] if sentinel else []), *kind, "--bind", host]
+        self._command += ["--port", str(self.port), "--dir", self._directory.name]
+        self._command += ["--protected-mode", "no", *flags]
         self._child: ChildProcess | None = None
         try:
             self.start()
@@ -63,10 +68,10 @@ class RedisServer:
         try:
             with self.client() as client:
                 return bool(client.ping())
-        except (redis.ConnectionError, redis.TimeoutError):
-            return False
         except redis.AuthenticationError:
             return True
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

@@ -171,7 +171,9 @@ class RedisLog(EventLog):
         for _ in range(3):
             now = epoch or self._next_epoch or self.epoch
             try:
-                return self._server.run(writing(body), [now, token, lock, *kept, *args], PATIENCE)
+                answer = self._server.run(writing(body), [now, token, lock, *kept, *args], PATIENCE)
+                self._rests_until = 0.0
+                return answer
             except ResponseError as error:
                 if NEW_EPOCH not in str(error) or epoch is not None:
                     lost = "the transaction's lock was lost; nothing of it happened"

@@ -47,7 +47,7 @@ _PASSING = (
 )
 # What Redis refuses for now; the words are those at the beginning of its errors.
 _REFUSED = {
-    "OOM": "Redis is at its maxmemory; give it more, or keep less (Retention)",
+    "maxmemory": "Redis is at its maxmemory; give it more, or keep less (Retention)",
     "MISCONF": "Redis cannot write to its disk and therefore takes nothing; look at its log",
     "NOREPLICAS": "too few replicas are connected for Redis to take anything",
     "READONLY": "this Redis is a replica now; the next try looks for the master",
@@ -81,7 +81,8 @@ def parse_url(url: str) -> Address:
     """
     parts = urlsplit(url)
     user, mark, hosts = parts.netloc.rpartition("@")
-    shown = f"{parts.scheme}://{hosts}{parts.path}"
+    # What a person took for a password may have a slash in it; it is not shown either.
+    shown = f"{parts.scheme}://" + f"{hosts}{parts.path}".rpartition("@")[2]
     scheme, _, kind = parts.scheme.partition("+")
     if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster"):
         raise LogUnusable(shown, _FORMS)

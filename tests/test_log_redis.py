@@ -1,0 +1,598 @@
+"""What is special about the log in Redis: it is elsewhere, may be cut off, restart, be flushed, lose data."""
+
+import contextlib
+import logging
+import os
+import select
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import unittest
+from unittest import mock
+
+from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
+from sse_threaded.log import redis as redis_log
+from sse_threaded.log import redis_server
+from sse_threaded.log.redis_scripts import GAP
+from tests.redis_server import RedisServer
+from tests.support import free_port, missing, temporary_directory, wait_until
+
+
+class RedisCase(unittest.TestCase):
+    """With a server for all its tests."""
+
+    flags = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.redis = RedisServer(*cls.flags)
+        cls.addClassCleanup(cls.redis.close)
+
+    def setUp(self):
+        self.url = self.redis.url()
+        self.log = self.open()
+
+    def open(self, url=None, retention=None):
+        log = open_log(url or self.url, retention)
+        self.addCleanup(log.close)
+        return log
+
+    def listen(self, log):
+        """Open a doorbell, and wait until the listener is there."""
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        wait_until(lambda: log._feed._end is not None, message="the listener has begun")
+        return doorbell
+
+    def come(self, log, after, count):
+        """What comes after a number, once it is so many events."""
+        found = []
+
+        def read():
+            found[:] = log.read(after)
+            return len(found) >= count
+
+        wait_until(read, message=f"{count} events")
+        return [record.data for record in found]
+
+    def key(self, log, name):
+        return f"{log._server.meta.removesuffix('meta')}{name}"
+
+
+class ListeningTest(RedisCase):
+    def test_what_others_append_arrives(self):
+        self.listen(self.log)
+        other = self.open()
+        other.append("a", "one")
+        other.append("b", "two", "named")
+        self.assertEqual(self.come(self.log, 0, 2), ["one", "two"])
+        self.assertEqual(self.log.read(1)[0].event, "named")
+
+    def test_a_busy_reader_reads_on_from_the_log(self):
+        self.listen(self.log)
+        with mock.patch("sse_threaded.log.redis_feed._KEPT", 10):
+            for number in range(100):
+                self.log.append("a", str(number))
+            wait_until(lambda: self.log._feed._end == 100)
+            self.assertLessEqual(len(self.log._feed._records), 10)
+            self.assertEqual([r.data for r in self.log.read(0)], [str(number) for number in range(100)])
+
+    def test_one_connection_listens(self):
+        hub = Hub(self.url)
+        self.addCleanup(hub.close)
+        streams = [iter(hub.stream({"REQUEST_METHOD": "GET"}, "a").response) for _ in range(20)]
+        for stream in streams:
+            next(stream)
+        hub.publish("a", "x")
+        for stream in streams:
+            while b"data: x" not in next(stream):
+                pass
+        with self.redis.client() as client:
+            # Those of other tests go by and by.
+            wait_until(lambda: [each["name"] for each in client.client_list()].count("sse_threaded-listener") == 1)
+        for stream in streams:
+            stream.close()
+
+    def test_a_feed_that_somebody_trimmed_is_noticed(self):
+        self.listen(self.log)
+        self.log.append("a", "one")
+        self.come(self.log, 0, 1)
+        with self.redis.client() as client:
+            client.delete(self.key(self.log, f"{self.log.epoch}:feed"))
+            self.log._server.client().hincrby(self.key(self.log, "meta"), "last", 5)
+        wait_until(lambda: self.log._feed._start == 6, timeout=20, message="the listener has begun anew")
+        with self.assertRaises(HistoryGone):
+            self.log.read(1)
+
+    def test_a_channel_that_redis_evicted_is_no_silence(self):
+        self.log.append("a", "one")
+        self.log.append("b", "two")
+        with self.redis.client() as client:
+            client.delete(self.key(self.log, f"{self.log.epoch}:channel:a"))
+        self.assertRaises(HistoryGone, self.log.read, 0, channels=["a"])
+        self.assertEqual(len(self.log.read(0, channels=["b"])), 1)
+        self.log.append("a", "three")
+        self.assertRaises(HistoryGone, self.log.read, 0, channels=["a"])
+        self.assertEqual([r.data for r in self.log.read(2, channels=["a"])], ["three"])
+
+    def test_history_is_a_channels_own(self):
+        for number in range(50):
+            self.log.append("busy", str(number))
+        self.log.append("quiet", "x")
+        with self.redis.client() as client:
+            before = client.info("commandstats").get("cmdstat_xrange", {"calls": 0})["calls"]
+            self.assertEqual(len(self.log.read(0, channels=["quiet"])), 1)
+            self.assertEqual(client.info("commandstats")["cmdstat_xrange"]["calls"], before + 1)
+
+    def test_trimming_goes_along_with_appends(self):
+        log = self.open(retention=Retention(count=20, age=None))
+        for number in range(500):
+            log.append("a", str(number))
+        length = log._server.client().xlen(self.key(log, f"{log.epoch}:channel:a"))
+        self.assertLessEqual(length, 40)
+        self.assertGreaterEqual(length, 20)
+
+    def test_sixteen_channels_in_turn_are_all_trimmed(self):
+        log = self.open(retention=Retention(count=10, age=None))
+        for number in range(16 * 60):
+            log.append(f"c{number % 16}", "x")
+        for number in range(16):
+            self.assertLessEqual(log._server.client().xlen(self.key(log, f"{log.epoch}:channel:c{number}")), 30)
+
+    def test_what_is_old_expires_by_itself(self):
+        log = self.open(retention=Retention(count=None, age=3600))
+        log.append("a", "x")
+        left = log._server.client().pttl(self.key(log, f"{log.epoch}:channel:a"))
+        self.assertTrue(3500_000 < left <= 3600_000, left)
+
+
+class BeginningAnewTest(RedisCase):
+    def test_a_flush_is_noticed_and_told(self):
+        hub = Hub(self.url)
+        self.addCleanup(hub.close)
+        stream = iter(hub.stream({"REQUEST_METHOD": "GET"}, "a").response)
+        next(stream)
+        last = hub.publish("a", "before")
+        while b"data: before" not in next(stream):
+            pass
+        with self.redis.client() as client:
+            client.flushall()
+        rest = b"".join(stream)  # it ends, though nothing comes
+        self.assertIn(b"retry:", rest)
+        again = iter(hub.stream({"REQUEST_METHOD": "GET", "HTTP_LAST_EVENT_ID": last}, "a").response)
+        self.addCleanup(again.close)
+        found = b""
+        while b"event: reset" not in found:
+            found += next(again)
+        self.assertIn(b'"epoch"', found)
+        self.assertNotIn(last.encode(), found.partition(b"event: reset")[0])
+        hub.publish("a", "after")
+        while b"data: after" not in next(again):
+            pass
+
+    def test_appending_after_a_flush_begins_another_epoch(self):
+        first = self.log.append("a", "x")
+        with self.redis.client() as client:
+            client.flushall()
+        second = self.log.append("a", "y")
+        self.assertNotEqual(first.partition("-")[0], second.partition("-")[0])
+        self.assertTrue(second.endswith("-1"))
+        with self.assertRaises(HistoryGone) as caught:
+            self.log.position(first)
+        self.assertEqual(caught.exception.reason, "epoch")
+
+    def test_two_processes_agree_on_the_epoch(self):
+        with self.redis.client() as client:
+            client.flushall()
+        logs = [self.open(self.url) for _ in range(4)]
+        self.assertEqual(len({log.epoch for log in logs}), 1)
+
+    def test_a_newer_schema_is_left_alone(self):
+        self.log._server.client().hset(self.key(self.log, "meta"), "schema", 9)
+        with self.assertRaisesRegex(LogUnusable, "newer sse_threaded"):
+            open_log(self.url)
+
+    def test_keys_of_another_program_are_left_alone(self):
+        url = self.redis.url(prefix="theirs")
+        with self.redis.client() as client:
+            client.set("{theirs}:meta", "theirs")
+        with self.assertRaisesRegex(LogUnusable, "prefix"):
+            open_log(url)
+
+
+class RestartTest(unittest.TestCase):
+    def setUp(self):
+        self.redis = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        self.addCleanup(self.redis.close)
+        self.url = self.redis.url()
+
+    def open(self):
+        log = open_log(self.url)
+        self.addCleanup(log.close)
+        return log
+
+    def test_after_a_crash_without_loss_clients_go_on(self):
+        log = self.open()
+        last = log.append("a", "one")
+        self.redis.kill()
+        self.redis.start()
+        self.assertEqual(log.append("a", "two"), f"{log.epoch}-{GAP + 2}")
+        self.assertEqual(log.position(last), 1)
+        self.assertEqual([r.data for r in log.read(1, channels=["a"])], ["two"])
+        self.assertEqual([r.data for r in log.read(0)], ["one", "two"])
+
+    def test_numbers_that_were_lost_are_not_given_again(self):
+        log = self.open()
+        for number in range(3):
+            log.append("a", str(number))
+        lost = log.append("a", "lost")
+        client = log._server.client()
+        # As a server would be that had not written the last one yet: so it is put back, then restarted.
+        meta = log._server.meta
+        base = meta.removesuffix("meta") + log.epoch
+        client.xtrim(f"{base}:feed", maxlen=0)
+        client.xdel(f"{base}:channel:a", client.xrevrange(f"{base}:channel:a", count=1)[0][0])
+        client.hset(meta, "last", 3)
+        self.redis.kill()
+        self.redis.start()
+        other = self.open()
+        self.assertEqual(other.append("a", "new"), f"{log.epoch}-{GAP + 4}")
+        for each in (log, other, self.open()):
+            with self.assertRaises(HistoryGone):
+                each.read(each.position(lost), channels=["a"])
+            self.assertEqual([r.data for r in each.read(3, channels=["a"])], ["new"])
+
+    def test_streams_stay_open_and_go_on(self):
+        hub = Hub(self.url, heartbeat=0.2)
+        self.addCleanup(hub.close)
+        stream = iter(hub.stream({"REQUEST_METHOD": "GET"}, "a").response)
+        self.addCleanup(stream.close)
+        next(stream)
+        hub.publish("a", "before")
+        while b"data: before" not in next(stream):
+            pass
+        with self.assertLogs("sse_threaded", logging.ERROR):
+            self.redis.kill()
+            for _ in range(5):
+                self.assertIn(b": heartbeat", next(stream))
+            with self.assertRaises(LogUnavailable):
+                hub.health()
+        self.redis.start()
+        hub.publish("a", "after")
+        found = b""
+        while b"data: after" not in found:
+            found += next(stream)
+        self.assertNotIn(b"retry", found)
+        self.assertEqual(hub.health()["streams"], 1)
+
+    def test_publishing_waits_for_a_restart_and_then_gives_up(self):
+        log = self.open()
+        self.redis.kill()
+        later = threading.Timer(1.0, self.redis.start)
+        later.start()
+        self.addCleanup(later.join)
+        log.append("a", "waited")
+        self.redis.kill()
+        begun = time.monotonic()
+        with self.assertRaisesRegex(LogUnavailable, "could not be reached for 5 s"):
+            log.append("a", "never")
+        self.assertGreater(time.monotonic() - begun, 2.0)
+        self.redis.start()
+        self.assertEqual([r.data for r in log.read(0)], ["waited"])
+
+    def test_a_read_that_failed_spares_the_next_the_wait(self):
+        log = self.open()
+        self.redis.kill()
+        self.assertRaises(LogUnavailable, log.last_sequence)
+        with mock.patch.object(log._server, "run") as run:
+            self.assertRaises(LogUnavailable, log.last_sequence)
+        run.assert_not_called()
+
+    def test_without_redis_an_app_starts_and_finds_it_later(self):
+        self.redis.kill()
+        with self.assertLogs("sse_threaded.log.redis", logging.WARNING):
+            log = self.open()
+        self.assertRaises(LogUnavailable, lambda: log.epoch)
+        self.redis.start()
+        self.assertTrue(log.append("a", "x").endswith("-1"))
+
+
+class LostAnswerTest(RedisCase):
+    def test_an_append_whose_answer_got_lost_is_not_done_twice(self):
+        real = self.log._server._run
+        calls = []
+
+        def run(script, args):
+            calls.append(args)
+            answer = real(script, args)
+            if len(calls) == 1:
+                raise ConnectionResetError("the answer got lost")
+            return answer
+
+        with mock.patch.object(self.log._server, "_run", run):
+            event_id = self.log.append("a", "once")
+        self.assertEqual(len(calls), 2)
+        self.assertEqual(event_id, f"{self.log.epoch}-1")
+        self.assertEqual([r.data for r in self.log.read(0)], ["once"])
+
+    def test_a_transaction_whose_answer_got_lost_is_not_done_twice(self):
+        real = self.log._server._run
+        lost = []
+
+        def run(script, args):
+            answer = real(script, args)
+            if len(lost) < 2 and "append(args[place]" in script:
+                lost.append(1)
+                raise ConnectionResetError("the answer got lost")
+            return answer
+
+        with mock.patch.object(self.log._server, "_run", run), self.log.transaction() as transaction:
+            transaction.append("a", "one")
+            last = transaction.append("a", "two")
+        self.assertEqual(len(lost), 2)
+        self.assertEqual([r.data for r in self.log.read(0)], ["one", "two"])
+        self.assertEqual(self.log.last_event_id(), last)
+
+    def test_others_wait_for_a_transaction(self):
+        other = self.open()
+        done = threading.Event()
+
+        def append():
+            other.append("a", "third")
+            done.set()
+
+        with self.log.transaction() as transaction:
+            transaction.append("a", "first")
+            thread = threading.Thread(target=append)
+            thread.start()
+            self.assertFalse(done.wait(0.3))
+            transaction.append("a", "second")
+        thread.join(10)
+        self.assertEqual([r.data for r in self.log.read(0)], ["first", "second", "third"])
+
+    def test_a_transaction_that_took_too_long_does_nothing(self):
+        with self.assertRaises(LogUnavailable), self.log.transaction() as transaction:
+            transaction.append("a", "x")
+            self.log._server.client().delete(self.key(self.log, "lock"))  # as its expiry would
+        self.assertEqual(self.log.last_sequence(), 0)
+
+    def test_a_body_of_ones_own_is_one_step_with_its_event(self):
+        body = """
+        if redis.call('EXISTS', base .. 'mine') == 1 then return redis.error_reply('it is there') end
+        redis.call('SET', base .. 'mine', args[1])
+        return append('a', args[1], 'made')
+        """
+        self.assertEqual(self.log.run(body, "ü").decode(), f"{self.log.epoch}-1")
+        self.assertEqual(self.log.read(0)[0].event, "made")
+        with self.assertRaisesRegex(LogUnusable, "it is there"):
+            self.log.run(body, "again")
+        found = self.log.look("return {redis.call('GET', base .. 'mine'), last_event_id()}")
+        self.assertEqual([each.decode() for each in found], ["ü", f"{self.log.epoch}-1"])
+
+
+class HangingTest(RedisCase):
+    def test_a_redis_that_hangs_stops_neither_streams_nor_the_end(self):
+        hub = Hub(self.url, heartbeat=0.2)
+        stream = iter(hub.stream({"REQUEST_METHOD": "GET"}, "a").response)
+        next(stream)
+        self.redis.pause()
+        try:
+            for _ in range(20):
+                self.assertIn(b": heartbeat", next(stream))
+            with self.assertRaisesRegex(LogUnavailable, "could not be reached"):
+                hub.publish("a", "x")
+            with self.assertRaises(LogUnavailable):
+                hub.health()
+            begun = time.monotonic()
+            hub.request_close()
+            b"".join(stream)
+            hub.close()
+            self.assertLess(time.monotonic() - begun, 30)
+        finally:
+            self.redis.go_on()
+
+
+class DenialTest(RedisCase):
+    flags = ("--requirepass", "s3cret-word")
+
+    def setUp(self):
+        pass
+
+    def test_the_password_opens_it_and_is_told_to_nobody(self):
+        url = self.redis.url().replace("redis://", "redis://:s3cret-word@")
+        with self.assertLogs(level=logging.DEBUG) as logged:
+            logging.getLogger("sse_threaded").warning("so that there is a line")
+            log = self.open(url)
+            log.append("a", "x")
+            hub = Hub(url)
+            self.addCleanup(hub.close)
+            told = f"{log.url} {hub.url} {hub!r} {hub.health()}"
+        self.assertNotIn("s3cret-word", told + "\n".join(logged.output))
+
+    def test_a_wrong_password_is_for_a_person_to_mend(self):
+        for user in (":wr0ng-word@", "nobody:wr0ng-word@", ""):
+            with self.subTest(user=user), self.assertRaises(LogUnusable) as caught:
+                open_log(self.redis.url().replace("redis://", f"redis://{user}"))
+            self.assertNotIn("wr0ng-word", str(caught.exception))
+
+    def test_a_full_redis_says_so(self):
+        url = self.redis.url().replace("redis://", "redis://:s3cret-word@")
+        log = self.open(url)
+        client = log._server.client()
+        client.config_set("maxmemory", 1)
+        self.addCleanup(client.config_set, "maxmemory", 0)
+        with self.assertRaisesRegex(LogUnavailable, "maxmemory"):
+            log.append("a", "x")
+        self.assertEqual(log.last_sequence(), 0)
+
+
+class UrlTest(unittest.TestCase):
+    def test_forms(self):
+        for url, expected in {
+            "redis://h": ("", False, (("h", 6379),), "", 0),
+            "rediss://u:p%40@h:1/2?ssl_ca_certs=/x": ("", True, (("h", 1),), "", 2),
+            "redis+sentinel://a,b:1/main/3": ("sentinel", False, (("a", 26379), ("b", 1)), "main", 3),
+            "redis+cluster://a:7000,b:7001": ("cluster", False, (("a", 7000), ("b", 7001)), "", 0),
+            "redis://[::1]:7": ("", False, (("::1", 7),), "", 0),
+        }.items():
+            with self.subTest(url=url):
+                found = redis_server.parse_url(url)
+                self.assertEqual((found.kind, found.tls, found.hosts, found.service, found.db), expected)
+        self.assertEqual(redis_server.parse_url("rediss://u:p%40@h").secrets, {"username": "u", "password": "p@"})
+
+    def test_what_is_none_is_refused_without_its_secret(self):
+        for url in (
+            "redis://",
+            "redis://h:port",
+            "redis://:hidden@h/x",
+            "redis://:hidden@h?colour=red",
+            "redis://h?prefix=a{b",
+            "redis://a,b",
+            "redis://h?ssl_ca_certs=x",
+            "redis+other://h",
+            "redis+sentinel://h",
+            "redis+cluster://h/1",
+            "redis://:hid/den@h",
+            "redis://h/1/2",
+        ):
+            with self.subTest(url=url), self.assertRaises(LogUnusable) as caught:
+                open_log(url)
+            self.assertNotIn("hid", str(caught.exception))
+
+    def test_without_the_driver_it_says_what_to_install(self):
+        with mock.patch.dict(sys.modules, {"redis": None}):
+            for name in ("redis", "redis_feed", "redis_server"):
+                sys.modules.pop(f"sse_threaded.log.{name}", None)
+            with self.assertRaisesRegex(LogUnusable, r"pip install 'sse-threaded\[redis\]'"):
+                open_log("redis://:hidden@127.0.0.1:1/0")
+
+    def test_an_old_redis_is_refused(self):
+        answer = [b"1", b"abcdef", b"6.0.16"]
+        old = mock.patch.object(redis_server.RedisServer, "run", return_value=answer)
+        with old, self.assertRaisesRegex(LogUnusable, r"6\.0\.16 is too old"):
+            redis_log.RedisLog("redis://127.0.0.1:1")
+
+
+class TLSTest(unittest.TestCase):
+    def test_over_tls(self):
+        folder = temporary_directory(self)
+        if shutil.which("openssl") is None:
+            missing("openssl (apt-get install openssl)")
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+        command += ["-keyout", "key.pem", "-out", "cert.pem"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        port = free_port()
+        files = [f"--tls-cert-file {folder}/cert.pem", f"--tls-key-file {folder}/key.pem", "--tls-auth-clients no"]
+        flags = [word for line in files for word in line.split()]
+        server = RedisServer("--tls-port", str(port), *flags)
+        self.addCleanup(server.close)
+        log = open_log(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={folder}/cert.pem")
+        self.addCleanup(log.close)
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        log.append("a", "x")
+        self.assertTrue(select.select([doorbell], [], [], 10)[0])
+        wait_until(lambda: [r.data for r in log.read(0)] == ["x"])
+        with contextlib.suppress(LogUnavailable):
+            untrusting = open_log(f"rediss://127.0.0.1:{port}/0")
+            self.addCleanup(untrusting.close)
+            with self.assertRaises(LogUnavailable):
+                untrusting.append("a", "not trusted")
+
+
+class FailoverTest(unittest.TestCase):
+    def setUp(self):
+        self.master = RedisServer()
+        self.addCleanup(self.master.close)
+        self.replica = RedisServer("--replicaof", "127.0.0.1", str(self.master.port))
+        self.addCleanup(self.replica.close)
+        self.in_step(self.replica)
+        folder = temporary_directory(self)
+        self.port = free_port()
+        (folder / "sentinel.conf").write_text(
+            f"sentinel monitor main 127.0.0.1 {self.master.port} 1\n"
+            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
+        )
+        self.sentinel = RedisServer(port=self.port, sentinel=str(folder / "sentinel.conf"))
+        self.addCleanup(self.sentinel.close)
+        self.url = f"redis+sentinel://127.0.0.1:{self.port}/main/0"
+
+    def in_step(self, replica):
+        with replica.client() as client:
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", timeout=20)
+
+    def test_a_replica_takes_over_and_all_goes_on(self):
+        with self.sentinel.client() as client:
+            knows = "the sentinel knows the replica"
+            wait_until(lambda: client.sentinel_slaves("main"), timeout=30, message=knows)
+        log = open_log(self.url)
+        self.addCleanup(log.close)
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        first = log.append("a", "one")
+        with self.replica.client() as client:
+            wait_until(lambda: client.dbsize() > 2)
+        self.master.kill()
+
+        def append():
+            try:
+                return log.append("a", "two")
+            except LogUnavailable:
+                return None
+
+        found = []
+        wait_until(lambda: found.append(append()) or found[-1], timeout=60, message="the replica takes over")
+        self.assertEqual(found[-1], f"{log.epoch}-{GAP + 2}")
+        self.assertEqual([r.data for r in log.read(log.position(first), channels=["a"])], ["two"])
+        wait_until(lambda: doorbell.clear() or self.data_after(log, 1) == ["two"], timeout=20)
+
+    def data_after(self, log, after):
+        try:
+            return [record.data for record in log.read(after)]
+        except LogUnavailable:
+            return None
+
+
+class ClusterTest(unittest.TestCase):
+    def test_all_keys_are_in_one_slot(self):
+        server = RedisServer("--cluster-enabled", "yes")
+        self.addCleanup(server.close)
+        with server.client() as client:
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+            wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", timeout=30)
+        log = open_log(f"redis+cluster://127.0.0.1:{server.port}")
+        self.addCleanup(log.close)
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        log.append("a", "one")
+        with log.transaction() as transaction:
+            transaction.append("b", "two")
+        wait_until(lambda: [r.data for r in log.read(0)] == ["one", "two"], timeout=20)
+        self.assertEqual([r.data for r in log.read(0, channels=["b"])], ["two"])
+
+
+class ForkTest(RedisCase):
+    def test_a_child_has_connections_and_a_listener_of_its_own(self):
+        hub = Hub(self.url)
+        self.addCleanup(hub.close)
+        self.listen(hub.log)
+        hub.publish("a", "parent")
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                hub.log.open_doorbell()
+                hub.publish("a", "child")
+                wait_until(lambda: [r.data for r in hub.log.read(0)] == ["parent", "child"])
+                status = 0
+            finally:
+                os._exit(status)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual(self.come(hub.log, 0, 2), ["parent", "child"])
+
+
+if __name__ == "__main__":
+    unittest.main()
