@@ -3,7 +3,8 @@
 gunicorn's own flags override what is set here (-b 0.0.0.0:8000, -w 4, --worker-connections 20000), and so do
 these variables of the environment:
 
-    SSE_THREADED_URL          where events are kept: sqlite:///sse_threaded.db (the default), memory://
+    SSE_THREADED_URL          where events are kept: sqlite:///sse_threaded.db (the default), memory://,
+                              redis://host:6379/0 for several machines
     SSE_THREADED_BIND         127.0.0.1:3000
     SSE_THREADED_WORKERS      2 processes (1 for memory://)
     SSE_THREADED_THREADS      16 a process, for requests at work

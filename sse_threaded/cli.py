@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from . import __version__
 from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
-from .errors import InvalidEvent, LogUnusable, SSEError
-from .log import EventLog, open_log
+from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
+from .log import EventLog, open_log, without_secret
+from .log.doorbell import Doorbell
 from .log.sqlite import parse_url
 from .replay import Cursor
+
+# Between two looks at a log that cannot be reached.
+_AGAIN_SECONDS = 1.0
 
 _CONFIG = "python:sse_threaded.board.gunicorn_conf"
 
@@ -51,12 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sse-threaded {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    shown = without_secret(os.environ.get(URL) or DEFAULT_URL).replace("%", "%%")
     for add in (_add_serve, _add_publish, _add_listen):
         command = add(commands)
         command.add_argument(
             "--url",
             default=os.environ.get(URL) or DEFAULT_URL,
-            help=f"where events are kept; default: the variable {URL}, now %(default)s",
+            help=f"where events are kept; default: the variable {URL}, now {shown}",
         )
     bench.add_parser(commands)
     return parser
@@ -127,7 +132,7 @@ def _listen(options: argparse.Namespace) -> int:
     try:
         cursor = Cursor(log, options.channel, options.since)
         while cursor.reset is None:
-            wire = cursor.read_wire()
+            wire = _wire(cursor, doorbell)
             if wire:
                 sys.stdout.buffer.write(wire)
                 sys.stdout.buffer.flush()
@@ -141,6 +146,20 @@ def _listen(options: argparse.Namespace) -> int:
         log.close()
 
 
+def _wire(cursor: Cursor, doorbell: Doorbell) -> bytes:
+    """What comes next; waits for a log that cannot be reached for a while."""
+    told = False
+    while True:
+        try:
+            return cursor.read_wire()
+        except LogUnavailable as error:
+            if not told:
+                print(f"sse-threaded: waiting: {error}", file=sys.stderr)  # noqa: T201
+            told = True
+            select.select([doorbell], [], [], _AGAIN_SECONDS)
+            doorbell.clear()
+
+
 _WHY = {
     "malformed": "that is no event's id; ids look like kxqwzp-17",
     "epoch": "it is of another log",
@@ -151,7 +170,7 @@ _WHY = {
 
 def _open(url: str) -> EventLog:
     if url == "memory://":
-        raise LogUnusable(url, "lives inside one process, no command can see it; give --url sqlite:///file.db")
+        raise LogUnusable(url, "lives inside one process, no command can see it; give --url sqlite:///file.db or redis://host:6379/0")
     if url.startswith("sqlite:") and not os.path.exists(parse_url(url)[0]):
         raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
     return open_log(url)

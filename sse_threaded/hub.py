@@ -85,7 +85,8 @@ class HasEnviron(Protocol):
 class Hub:
     """Publish and subscribe.
 
-    :param url: the log: ``memory://`` (the default: one process), ``sqlite:///path`` or ``sqlite:////path``.
+    :param url: the log: ``memory://`` (the default: one process), ``sqlite:///path`` or ``sqlite:////path`` (one
+        machine), ``redis://host:port/db`` (several; see :mod:`sse_threaded.log.redis`).
     :param retention: how much history the log keeps, default :class:`Retention`.
     :param retry: the reconnection time told to clients, milliseconds, default 5000.
     :param heartbeat: seconds between comments on a stream, default 15; ``None`` for none.

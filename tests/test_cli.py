@@ -9,6 +9,7 @@ import unittest
 
 from sse_threaded import __version__, open_log
 from sse_threaded.testing import EventStreamClient, request
+from tests.redis_server import RedisServer
 from tests.support import free_port, sqlite_url, temporary_directory, wait_until
 
 COMMAND = [sys.executable, "-m", "sse_threaded.cli"]
@@ -59,6 +60,30 @@ class CliTest(unittest.TestCase):
                 self.assertEqual(done.returncode, 0)
                 for word in words:
                     self.assertIn(word, " ".join(done.stdout.split()))
+
+    def test_help_does_not_show_a_password(self):
+        self.env["SSE_THREADED_URL"] = "redis://user:hidden@redis.internal:6379/0"
+        for command in ("serve", "publish", "listen"):
+            text = self.run_command(command, "--help").stdout
+            self.assertIn("redis://redis.internal:6379/0", "".join(text.split()))
+            self.assertNotIn("hidden", text)
+
+    def test_listen_waits_for_a_redis_that_restarts(self):
+        redis = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        self.addCleanup(redis.close)
+        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
+        log = self.make_log()
+        child = self.start("listen", "news", "--since", log.append("news", "first"))
+        log.append("news", "second")
+        self.assertIn(f"id: {log.epoch}-2", child.stdout.readline())
+        redis.kill()
+        self.assertIn("waiting", child.stderr.readline())
+        redis.start()
+        log.append("news", "third")
+        lines = []
+        while "data: third\n" not in lines:
+            lines.append(child.stdout.readline())
+        self.assertEqual(lines[:2], ["data: second\n", "\n"])
 
     def test_version(self):
         self.assertEqual(self.run_command("--version").stdout, f"sse-threaded {__version__}\n")

@@ -17,6 +17,7 @@ __all__ = [
     "Snapshot",
     "Transaction",
     "open_log",
+    "without_secret",
 ]
 
 
@@ -44,13 +45,13 @@ def open_log(url: str, retention: Retention | None = None) -> EventLog:
             if error.name != "redis":
                 raise
             extra = "pip install 'sse-threaded[redis]'"
-            raise LogUnusable(_without_secret(url), f"Redis needs its client: {extra}") from None
+            raise LogUnusable(without_secret(url), f"Redis needs its client: {extra}") from None
         return RedisLog(url, retention)
     forms = "write memory://, sqlite:///file.db, sqlite:////absolute/file.db or redis://host:6379/0"
-    raise LogUnusable(_without_secret(str(url)), f"names no log; {forms}")
+    raise LogUnusable(without_secret(str(url)), f"names no log; {forms}")
 
 
-def _without_secret(url: str) -> str:
-    # user:password@ never reaches a message or a log.
+def without_secret(url: str) -> str:
+    """The URL as it may be shown: user and password never reach a message or a log."""
     scheme, mark, rest = url.partition("://")
     return scheme + mark + rest.rpartition("@")[2]
