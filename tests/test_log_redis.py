@@ -270,6 +270,7 @@ class RestartTest(unittest.TestCase):
     def test_publishing_waits_for_a_restart_and_then_gives_up(self):
         log = self.open()
         self.redis.kill()
+        self.assertRaises(LogUnavailable, log.last_sequence)  # that others know already changes nothing
         later = threading.Timer(1.0, self.redis.start)
         later.start()
         self.addCleanup(later.join)
@@ -282,13 +283,39 @@ class RestartTest(unittest.TestCase):
         self.redis.start()
         self.assertEqual([r.data for r in log.read(0)], ["waited"])
 
-    def test_a_read_that_failed_spares_the_next_the_wait(self):
+    def test_one_thread_at_a_time_finds_out_whether_redis_is_back(self):
         log = self.open()
         self.redis.kill()
         self.assertRaises(LogUnavailable, log.last_sequence)
-        with mock.patch.object(log._server, "run") as run:
-            self.assertRaises(LogUnavailable, log.last_sequence)
-        run.assert_not_called()
+        log._away_since -= 60
+        inside, go_on, failed = threading.Event(), threading.Event(), []
+
+        def run(script, args, patience):
+            self.assertEqual(patience, 0.0)
+            inside.set()
+            go_on.wait(10)
+            raise redis_server.Unreached(log.url, "still away")
+
+        def append():
+            try:
+                log.append("a", "x")
+            except LogUnavailable as error:
+                failed.append(str(error))
+
+        with mock.patch.object(log._server, "run", run):
+            thread = threading.Thread(target=append)
+            thread.start()
+            self.assertTrue(inside.wait(10))
+            with self.assertRaisesRegex(LogUnavailable, "another thread is trying"):
+                log.append("a", "x")
+            with self.assertRaisesRegex(LogUnavailable, "another thread is trying"):
+                log.last_sequence()
+            go_on.set()
+            thread.join(10)
+        self.assertIn("still away", failed[0])
+        self.redis.start()
+        log.append("a", "back")
+        self.assertEqual([r.data for r in log.read(0)], ["back"])
 
     def test_without_redis_an_app_starts_and_finds_it_later(self):
         self.redis.kill()

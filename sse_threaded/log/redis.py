@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
 from typing import Any
@@ -51,15 +51,12 @@ from .redis_scripts import (
     reading,
     writing,
 )
-from .redis_server import PATIENCE, RedisServer, parse_url
+from .redis_server import PATIENCE, RedisServer, Unreached, parse_url
 
 _log = logging.getLogger(__name__)
 
 SCHEMA = 1
 _OLDEST = (6, 2)
-
-# After a read has failed others do not wait for the same, for so many seconds: some are on the pump's thread.
-_REST = 1.0
 
 
 class RedisLog(EventLog):
@@ -95,12 +92,16 @@ class RedisLog(EventLog):
 
     def _begin(self, epoch: str | None) -> None:
         self._epoch = epoch
-        # What the log has become; taken on by who reads all of it, so that no event gets an id of the wrong epoch.
+        # What the log has become; taken on by who reads all of it, so that no event gets the wrong epoch's id.
         self._next_epoch: str | None = None
         # One transaction at a time in a process; held as long as it lasts.
         self._lock = threading.Lock()
         self._owner = 0
-        self._rests_until = 0.0  # reads fail at once (monotonic)
+        # Since when Redis has not answered (monotonic). Appends wait for it as long as their patience reaches from
+        # then on. Of all others one thread at a time, which holds the lock, finds out whether it is back; the rest
+        # fail at once, or they would take the server's threads from those who need no log.
+        self._away_since: float | None = None
+        self._trying = threading.Lock()
         self._closed = False
 
     def _prepare(self, patience: float = 0.0) -> str:
@@ -138,7 +139,8 @@ class RedisLog(EventLog):
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """See :class:`EventLog`.
 
-        :raises LogUnavailable: Redis could not be reached for 5 s, or refuses. Where it is the answer that did not
+        :raises LogUnavailable: Redis could not be reached for 5 s (7 where nothing answers, at once where that is
+            known), or refuses. Where it is the answer that did not
             come, the event may be in the log all the same: then nobody can know.
         """
         name, text, kind = checked(channel, data, event)
@@ -163,23 +165,39 @@ class RedisLog(EventLog):
     def _write(
         self, body: str, args: Collection[str | bytes | int], lock: str = "", epoch: str | None = None
     ) -> Any:
-        if self._closed:
-            raise LogUnusable(self.url, "this log was closed; open it again")
         token = secrets.token_hex(8)
         count, age = self._retention.count, self._retention.age
         kept = ["" if count is None else count, "" if age is None else int(age * 1000)]
         for _ in range(3):
             now = epoch or self._next_epoch or self.epoch
             try:
-                answer = self._server.run(writing(body), [now, token, lock, *kept, *args], PATIENCE)
-                self._rests_until = 0.0
-                return answer
+                return self._run(writing(body), [now, token, lock, *kept, *args], PATIENCE)
             except ResponseError as error:
                 if NEW_EPOCH not in str(error) or epoch is not None:
                     lost = "the transaction's lock was lost; nothing of it happened"
                     raise LogUnavailable(self.url, lost) from error
             self._meet_new_epoch()
         raise LogUnavailable(self.url, "the log is made anew again and again; look at who deletes its keys")
+
+    def _run(self, script: str, args: Sequence[str | bytes | int], patience: float = 0.0) -> Any:
+        if self._closed:
+            raise LogUnusable(self.url, "this log was closed; open it again")
+        since = self._away_since
+        if since is not None:
+            patience = max(0.0, patience - (time.monotonic() - since))
+        tries = since is not None and not patience
+        if tries and not self._trying.acquire(blocking=False):
+            raise LogUnavailable(self.url, "Redis does not answer; another thread is trying")
+        try:
+            answer = self._server.run(script, args, patience)
+            self._away_since = None
+        except Unreached:
+            self._away_since = since or time.monotonic()
+            raise
+        finally:
+            if tries:
+                self._trying.release()
+        return answer
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -216,15 +234,8 @@ class RedisLog(EventLog):
     # Reading.
 
     def _ask(self, script: str, *args: str | bytes | int) -> Any:
-        if self._closed:
-            raise LogUnusable(self.url, "this log was closed; open it again")
-        if time.monotonic() < self._rests_until:
-            raise LogUnavailable(self.url, "Redis did not answer a moment ago; try again")
         try:
-            return self._server.run(script, [self.epoch, *args])
-        except LogUnavailable:
-            self._rests_until = time.monotonic() + _REST
-            raise
+            return self._run(script, [self.epoch, *args])
         except ResponseError:
             self._meet_new_epoch()
             raise HistoryGone("epoch") from None

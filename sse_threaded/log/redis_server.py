@@ -56,6 +56,10 @@ _REFUSED = {
 _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
 
 
+class Unreached(LogUnavailable):
+    """Redis did not answer, or could not be reached."""
+
+
 class Address(NamedTuple):
     """What a URL says.
 
@@ -167,7 +171,8 @@ class RedisServer:
 
         :param patience: for how many seconds to try again while Redis cannot be reached, or is locked; such a
             script must be one that may be tried again.
-        :raises LogUnavailable: Redis cannot be reached, or refuses for now.
+        :raises Unreached: Redis cannot be reached.
+        :raises LogUnavailable: it refuses for now.
         :raises LogUnusable: a person must see to it.
         :raises ResponseError: the script refused.
         """
@@ -180,6 +185,8 @@ class RedisServer:
                 if redis_scripts.LOCKED not in str(error) and not _is_passing(error):
                     raise self.meaning(error) from error
                 failure: Exception = error
+                if "READONLY" in str(error):
+                    self.close()  # it is a replica now; a Sentinel names the master to new connections
             except _PASSING as error:
                 if isinstance(error, _DENIED):
                     raise self.meaning(error) from error
@@ -207,9 +214,7 @@ class RedisServer:
                 return LogUnavailable(self.url, meaning)
         if isinstance(error, _PASSING) and not isinstance(error, _DENIED):
             tried = f" for {patience:g} s" if patience else ""
-            return LogUnavailable(
-                self.url, f"Redis could not be reached{tried} ({type(error).__name__}); try again"
-            )
+            return Unreached(self.url, f"Redis could not be reached{tried} ({type(error).__name__}); try again")
         if isinstance(error, _DENIED):
             said = "it denies this user; look at the URL's user and password, and at the ACL"
         elif "WRONGTYPE" in said:
