@@ -85,6 +85,22 @@ class CliTest(unittest.TestCase):
             lines.append(child.stdout.readline())
         self.assertEqual(lines[:2], ["data: second\n", "\n"])
 
+    def test_listen_says_so_where_the_log_in_redis_was_made_anew(self):
+        redis = RedisServer()
+        self.addCleanup(redis.close)
+        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
+        log = self.make_log()
+        child = self.start("listen", "news", "--since", log.append("news", "first"))
+        log.append("news", "second")
+        self.assertIn(f"id: {log.epoch}-2", child.stdout.readline())
+        with redis.client() as client:
+            client.flushall()
+        while child.stdout.readline() != "event: reset\n":
+            pass
+        log.append("news", "third")
+        while child.stdout.readline() != "data: third\n":
+            pass
+
     def test_version(self):
         self.assertEqual(self.run_command("--version").stdout, f"sse-threaded {__version__}\n")
 

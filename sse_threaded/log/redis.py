@@ -94,6 +94,7 @@ class RedisLog(EventLog):
         self._epoch = epoch
         # What the log has become; taken on by who reads all of it, so that no event gets the wrong epoch's id.
         self._next_epoch: str | None = None
+        self._has_pump = False  # somebody reads all that comes
         # One transaction at a time in a process; held as long as it lasts.
         self._lock = threading.Lock()
         self._owner = 0
@@ -126,13 +127,15 @@ class RedisLog(EventLog):
     def _meet_new_epoch(self) -> None:
         """The keys are gone (flushed, evicted, another server): find out what the log is now."""
         epoch = self._prepare(PATIENCE)
-        if not self._feed.is_running:
-            self._epoch = epoch
-        elif epoch != self._epoch:
-            if self._next_epoch is None:
-                _log.warning("%s was made anew; clients are told to fetch their state again", self.url)
-            self._next_epoch = epoch
+        if epoch == self._epoch:
+            return
+        if self._next_epoch is None:
+            _log.warning("%s was made anew; clients are told to fetch their state again", self.url)
+        self._next_epoch = epoch
+        if self._has_pump:
             self._feed.ring()
+        else:
+            self._take_on_new_epoch()
 
     # Writing.
 
@@ -280,11 +283,15 @@ class RedisLog(EventLog):
     ) -> Page:
         """See :class:`EventLog`."""
         if channels is None and upto is None and self._feed.is_running:
-            self._take_on_new_epoch()
+            self._has_pump = True
+            if self._take_on_new_epoch():
+                raise HistoryGone("epoch")
             page = self._feed.page(after)
             if page is not None:
                 return page
         names = [None] if channels is None else list(dict.fromkeys(channels))
+        if not names:
+            return Page()
         bounds = ("" if upto is None else upto, PAGE_EVENTS + 1, PAGE_CHARACTERS + 1)
         asked = [name for name in names if name is not None]
         last, gaps, gone, streams = self._ask(READ, after, *bounds, *asked)
@@ -294,8 +301,8 @@ class RedisLog(EventLog):
         if known.hold(after):
             raise HistoryGone("beyond")
         found = [
-            [record_of(entry, dict(zip(fields[::2], fields[1::2], strict=True)), name) for entry, fields in
-            entries] for (_, entries), name in zip(streams, names, strict=True)
+            [record_of(entry, dict(zip(flat[::2], flat[1::2], strict=True)), name) for entry, flat in entries]
+            for (_, entries), name in zip(streams, names, strict=True)
         ]
         if channels is None:
             _require_whole(found[0], after, int(last) if upto is None else min(int(last), upto), known)
@@ -306,11 +313,12 @@ class RedisLog(EventLog):
         page.full = page.full or bool(cut)
         return page
 
-    def _take_on_new_epoch(self) -> None:
-        if self._next_epoch is not None:
-            self._epoch, self._next_epoch = self._next_epoch, None
-            self._feed.renew(self._epoch)
-            raise HistoryGone("epoch")
+    def _take_on_new_epoch(self) -> bool:
+        if self._next_epoch is None:
+            return False
+        self._epoch, self._next_epoch = self._next_epoch, None
+        self._feed.renew(self._epoch)
+        return True
 
     def trim(self) -> int:
         """Trim all channels now, as appends do by and by; returns how many events went.
