@@ -81,9 +81,10 @@ def _parked(log: str | None = None) -> Callable[[Peers, Start], tuple[list[str],
 
 
 def _with_redis(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-    redis = [peers.redis(), "--port", str(start.port + 1 if start.port < 65535 else start.port - 1)]
+    port = _free_port()
+    redis = [peers.redis(), "--port", str(port)]
     redis += ["--dir", str(start.directory), "--save", "", "--appendonly", "yes", "--loglevel", "warning"]
-    command, env = _parked(f"redis://127.0.0.1:{redis[2]}")(peers, start)
+    command, env = _parked(f"redis://127.0.0.1:{port}")(peers, start)
     # Both in one group, so that what Redis takes is counted.
     return ["sh", "-c", f"{shlex.join(redis)} & exec {shlex.join(command)}"], env
 
@@ -213,9 +214,7 @@ def running(server: Server, peers: Peers, *, workers: int, streams: int) -> Iter
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # the server inherits it
     with tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as name:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = _free_port()
         command, env = server.command(peers, Start(port, workers, streams, Path(name)))
         with (Path(name) / "output").open("w+b") as output:
             child = ChildProcess(command, output=output, env={**os.environ, **env}, cwd=name)
@@ -224,6 +223,13 @@ def running(server: Server, peers: Peers, *, workers: int, streams: int) -> Iter
                 yield Running(child.pid, port)
             finally:
                 child.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _wait(child: ChildProcess, port: int, output: Path) -> None:

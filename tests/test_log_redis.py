@@ -322,7 +322,9 @@ class RestartTest(unittest.TestCase):
         with self.assertLogs("sse_threaded.log.redis", logging.WARNING):
             log = self.open()
         self.assertRaises(LogUnavailable, lambda: log.epoch)
-        self.redis.start()
+        later = threading.Timer(0.5, self.redis.start)
+        later.start()
+        self.addCleanup(later.join)
         self.assertTrue(log.append("a", "x").endswith("-1"))
 
 

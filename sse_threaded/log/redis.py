@@ -168,6 +168,8 @@ class RedisLog(EventLog):
     def _write(
         self, body: str, args: Collection[str | bytes | int], lock: str = "", epoch: str | None = None
     ) -> Any:
+        if self._epoch is None:
+            self._epoch = self._prepare(PATIENCE)
         token = secrets.token_hex(8)
         count, age = self._retention.count, self._retention.age
         kept = ["" if count is None else count, "" if age is None else int(age * 1000)]
