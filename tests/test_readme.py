@@ -18,6 +18,7 @@ import sse_threaded
 from sse_threaded import Hub
 from sse_threaded.replay import encode
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests.redis_server import RedisServer
 from tests.support import (
     CHECKOUT,
     ROOT,
@@ -101,6 +102,19 @@ class ReadmeTest(unittest.TestCase):
             self.assertEqual(names["orders"], [("tea",)])
             self.assertEqual(names["last_event_id"], f"{hub.log.epoch}-1")
             self.assertEqual(hub.log.read(0)[0].data, '{"type":"order","item":"tea"}')
+
+    def test_a_log_in_redis_and_a_step_of_ones_own(self):
+        redis = RedisServer("--requirepass", "password")
+        self.addCleanup(redis.close)
+        (line,) = blocks("python")[6].splitlines()
+        self.assertTrue(line.startswith("hub = Hub("))
+        names = {"Hub": Hub, "number": 3, "event": '{"type":"order"}'}
+        exec(line.replace("redis.internal:6379", f"127.0.0.1:{redis.port}"), names)
+        hub = names["hub"]
+        self.addCleanup(hub.close)
+        exec(blocks("python")[7], names)
+        self.assertEqual(hub.log.look("return redis.call('GET', base .. 'left')"), b"-3")
+        self.assertEqual(hub.log.read(0)[0].data, '{"type":"order"}')
 
     def test_the_events_shown_are_the_bytes_a_stream_has(self):
         with Hub() as hub:
