@@ -1,0 +1,269 @@
+"""Clients that come back to any host, a publisher that goes to one that is well, and what came of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from sse_threaded.testing import EventStreamClient
+from sse_threaded.testing.faults import Fault, StreamTimeout
+
+# Requests that may be under way to one host: those that a host which is cut off holds for some seconds.
+_AT_ONCE = 6
+
+# A host from which the publisher got no good answer is left alone for so many seconds.
+_LEAVE_ALONE = 2.0
+
+# Seconds. Longer than a host tries to reach Redis.
+_PATIENCE = 15.0
+
+_FIRST_RETRY = 500  # milliseconds, until the stream says one
+_READ_SECONDS = 1.0
+
+
+class Got(NamedTuple):
+    """An event at a client: its id, whether it is a reset, and when it came (monotonic)."""
+
+    id: str
+    is_reset: bool
+    at: float
+
+
+class Roamer:
+    """A thread that follows a board's events as a browser does, but comes back to any of several hosts.
+
+    :param bases: the hosts, as ``http://address:port``.
+    :param path: of the events.
+
+    :ivar start: the id with which the first stream began, ``""`` before.
+    :ivar got: what came, in order.
+    :ivar connections: how many streams there were.
+    :ivar failure: why it gave up, as ``EventSource`` would; ``None`` as long as it has not.
+    """
+
+    def __init__(self, bases: Sequence[str], path: str) -> None:
+        self.start = ""
+        self.got: list[Got] = []
+        self.connections = 0
+        self.failure: str | None = None
+        self._bases = bases
+        self._path = path
+        self._last = ""
+        self._retry = _FIRST_RETRY
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; :meth:`join` waits."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join(_PATIENCE)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set() and self.failure is None:
+            client = EventStreamClient(random.choice(self._bases) + self._path, last_event_id=self._last or None)
+            try:
+                self._follow(client)
+            except (Fault, OSError):
+                pass  # refused, ended or cut
+            finally:
+                client.close()
+            self._last = client.last_event_id or self._last
+            self._stopping.wait(self._retry / 1000)
+
+    def _follow(self, client: EventStreamClient) -> None:
+        client.open()
+        if client.status != 200:
+            self.failure = f"status {client.status}"
+            return
+        self.connections += 1
+        while not self._stopping.is_set():
+            try:
+                client.wait_for(lambda: client.has_events() or not self.start, _READ_SECONDS)
+            except StreamTimeout:
+                continue
+            finally:
+                now = time.monotonic()
+                self.start = self.start or client.last_event_id
+                self.got += [Got(each.last_event_id, each.event == "reset", now) for each in client.pending()]
+                self._retry = self._retry if client.retry is None else client.retry
+            if not self.start:
+                client.wait_for(lambda: bool(client.last_event_id))
+
+
+class Sent(NamedTuple):
+    """An acknowledged event: its channel, its id, and when its request began (monotonic)."""
+
+    channel: str
+    id: str
+    at: float
+
+
+class Publisher:
+    """Makes tasks at a steady rate, each at a random host of those that are well.
+
+    :param bases: the hosts.
+    :param boards: the boards' ids, which are their channels.
+    :param rate: events a second.
+
+    :ivar sent: what was acknowledged.
+    :ivar refused: how many were not; each may have been taken all the same.
+    """
+
+    def __init__(self, bases: Sequence[str], boards: Sequence[str], rate: float) -> None:
+        self.sent: list[Sent] = []
+        self.refused = 0
+        self.begun = self.ended = 0.0
+        self._boards = boards
+        self._rate = rate
+        self._pools = {base: ThreadPoolExecutor(_AT_ONCE) for base in bases}
+        self._idle = {base: threading.BoundedSemaphore(_AT_ONCE) for base in bases}
+        self._well_from = dict.fromkeys(bases, 0.0)  # (monotonic)
+        self._local = threading.local()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self.begun = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait for what is under way."""
+        self._stopping.set()
+        self._thread.join()
+        self.ended = time.monotonic()
+        for pool in self._pools.values():
+            pool.shutdown()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stopping.is_set():
+            number += 1
+            self._stopping.wait(max(self.begun + number / self._rate - time.monotonic(), 0))
+            now = time.monotonic()
+            bases = [base for base, well_from in self._well_from.items() if well_from <= now]
+            for base in random.sample(bases, len(bases)):
+                if self._idle[base].acquire(blocking=False):
+                    self._pools[base].submit(self._post, base, random.choice(self._boards), number)
+                    break
+
+    def _post(self, base: str, board: str, number: int) -> None:
+        begun = time.monotonic()
+        try:
+            connections = self._local.__dict__
+            connection = connections.get(base)
+            if connection is None:
+                host, _, port = base.removeprefix("http://").partition(":")
+                connection = connections[base] = http.client.HTTPConnection(host, int(port), timeout=_PATIENCE)
+            try:
+                body = json.dumps({"title": f"Task {number}"})
+                connection.request("POST", f"/boards/{board}/tasks", body, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                response.read()
+            except (OSError, http.client.HTTPException):
+                del connections[base]
+                connection.close()
+                raise
+            if response.status != 201:
+                raise ConnectionError(response.status)
+            self.sent.append(Sent(board, response.headers["Last-Event-ID"], begun))
+        except (OSError, http.client.HTTPException):
+            self.refused += 1
+            self._well_from[base] = time.monotonic() + _LEAVE_ALONE
+        finally:
+            self._idle[base].release()
+
+
+_ID = re.compile("([a-z]{6})-([0-9]+)")
+
+
+def _taken_apart(event_id: str) -> tuple[str, int]:
+    match = _ID.fullmatch(event_id)
+    assert match is not None, event_id
+    return match[1], int(match[2])
+
+
+@dataclass
+class Verdict:
+    """What became of the events.
+
+    :ivar lost: events that a client should have got and did not, over all clients.
+    :ivar doubled: events that a client got twice.
+    :ivar strange: events that a client got, which the log does not have and which no reset has taken back.
+    :ivar reset: how many clients were told to begin anew.
+    :ivar lost_by_redis: acknowledged events that the log does not have.
+    """
+
+    lost: int = 0
+    doubled: int = 0
+    strange: int = 0
+    reset: int = 0
+    lost_by_redis: int = 0
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every client has exactly what it should have."""
+        return not (self.lost or self.doubled or self.strange)
+
+    def add(self, start: str, got: Iterable[Got], kept: Sequence[str], acknowledged: Collection[str]) -> None:
+        """Count one client in.
+
+        :param start: the id with which it began.
+        :param got: what it got.
+        :param kept: the ids that the log has of its channel in the end, in order.
+        :param acknowledged: those of its channel that the publisher was told.
+
+        After a reset a client fetches the state, so it owes nothing before; what it had got up to then must have
+        been all there was.
+        """
+        parts: list[tuple[str, list[str]]] = [(start, [])]
+        for each in got:
+            if each.is_reset:
+                parts.append((each.id, []))
+            else:
+                parts[-1][1].append(each.id)
+        self.reset += len(parts) > 1
+        ids = [each for _, part in parts for each in part]
+        self._count("doubled", list((Counter(ids) - Counter(set(ids))).elements()))
+        for place, (begin, part) in enumerate(parts):
+            is_last = place == len(parts) - 1
+            epoch, after = _taken_apart(begin)
+            known = {number for each, number in map(_taken_apart, kept) if each == epoch}
+            if kept and is_last and not known:
+                self._count("lost", kept)  # the log is another one, and it has not been told
+                continue
+            here = [_taken_apart(each)[1] for each in part]
+            if here != sorted(here):
+                self.strange += 1
+                self.details.append("events came in the wrong order")
+            upto = max(known, default=after) if is_last else max(here, default=after)
+            due = known or {number for each, number in map(_taken_apart, acknowledged) if each == epoch}
+            self._count("lost", sorted({each for each in due if after < each <= upto} - set(here)))
+            if is_last:
+                self._count("strange", sorted(set(here) - known))
+
+    def _count(self, what: str, found: Sequence[object]) -> None:
+        if found:
+            setattr(self, what, getattr(self, what) + len(found))
+            self.details.append(f"{what}: {len(found)}, from {found[0]} to {found[-1]}")
+
+
+def longest_silence(got: Sequence[Got], begun: float, ended: float) -> float:
+    """The longest time without an event, while some were published."""
+    times = [begun, *(each.at for each in got if begun < each.at < ended), ended]
+    return max(later - earlier for earlier, later in pairwise(times))
