@@ -1,4 +1,4 @@
-"""How long an event takes from host to host, and how many connections Redis sees. Called by ``benchmarks.faults``."""
+"""How long an event takes from host to host, and how many connections Redis sees; see :mod:`.faults`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .roaming import Publisher, Roamer
 RATE = 500.0  # events a second
 _SECONDS = 8.0
 _CLIENTS = 5  # a host
+_CONNECTIONS = 16
 _PATH = "/boards/board-1/events"
 _WAIT_SECONDS = 30.0
 
@@ -34,7 +35,7 @@ def _latency(near: str, far: Sequence[str]) -> str:
     while not all(each.start for each in roamers):
         assert time.monotonic() < deadline, "the streams do not begin"
         time.sleep(0.01)
-    publisher = Publisher([near], ["board-1"], RATE)
+    publisher = Publisher([near], ["board-1"], RATE, _CONNECTIONS)
     publisher.start()
     time.sleep(_SECONDS)
     publisher.stop()
@@ -49,7 +50,7 @@ def _latency(near: str, far: Sequence[str]) -> str:
     assert len(took) == len(begun) * len(roamers), f"{len(took)} of {len(begun) * len(roamers)} events came"
     figures = f"median {statistics.median(took):.1f} ms, p99 {took[int(len(took) * 0.99)]:.1f} ms"
     what = f"from the begin of `POST` on one host to the event at {len(roamers)} clients of two others"
-    return f"| {what}, {rate:.0f} posts a second on 6 connections | {figures}, of {len(took)} |"
+    return f"| {what}, {rate:.0f} posts a second on {_CONNECTIONS} connections | {figures}, of {len(took)} |"
 
 
 def _listeners(bases: Sequence[str], client: Callable[[], redis.Redis], streams: int) -> str:

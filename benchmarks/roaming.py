@@ -1,25 +1,18 @@
-"""Clients that come back to any host, a publisher that goes to one that is well, and what came of it."""
+"""Clients that come back to any host, and a publisher that goes to one that is well."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import random
-import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import NamedTuple
 
 from sse_threaded.testing import EventStreamClient
 from sse_threaded.testing.faults import Fault, StreamTimeout
-
-# Requests that may be under way to one host: those that a host which is cut off holds for some seconds.
-_AT_ONCE = 6
 
 # A host from which the publisher got no good answer is left alone for so many seconds.
 _LEAVE_ALONE = 2.0
@@ -118,19 +111,20 @@ class Publisher:
     :param bases: the hosts.
     :param boards: the boards' ids, which are their channels.
     :param rate: events a second.
+    :param at_once: requests that may be under way to one host: those that one which is cut off holds for seconds.
 
     :ivar sent: what was acknowledged.
     :ivar refused: how many were not; each may have been taken all the same.
     """
 
-    def __init__(self, bases: Sequence[str], boards: Sequence[str], rate: float) -> None:
+    def __init__(self, bases: Sequence[str], boards: Sequence[str], rate: float, at_once: int = 6) -> None:
         self.sent: list[Sent] = []
         self.refused = 0
         self.begun = self.ended = 0.0
         self._boards = boards
         self._rate = rate
-        self._pools = {base: ThreadPoolExecutor(_AT_ONCE) for base in bases}
-        self._idle = {base: threading.BoundedSemaphore(_AT_ONCE) for base in bases}
+        self._pools = {base: ThreadPoolExecutor(at_once) for base in bases}
+        self._idle = {base: threading.BoundedSemaphore(at_once) for base in bases}
         self._well_from = dict.fromkeys(bases, 0.0)  # (monotonic)
         self._local = threading.local()
         self._stopping = threading.Event()
@@ -186,84 +180,3 @@ class Publisher:
             self._well_from[base] = time.monotonic() + _LEAVE_ALONE
         finally:
             self._idle[base].release()
-
-
-_ID = re.compile("([a-z]{6})-([0-9]+)")
-
-
-def _taken_apart(event_id: str) -> tuple[str, int]:
-    match = _ID.fullmatch(event_id)
-    assert match is not None, event_id
-    return match[1], int(match[2])
-
-
-@dataclass
-class Verdict:
-    """What became of the events.
-
-    :ivar lost: events that a client should have got and did not, over all clients.
-    :ivar doubled: events that a client got twice.
-    :ivar strange: events that a client got, which the log does not have and which no reset has taken back.
-    :ivar reset: how many clients were told to begin anew.
-    :ivar lost_by_redis: acknowledged events that the log does not have.
-    """
-
-    lost: int = 0
-    doubled: int = 0
-    strange: int = 0
-    reset: int = 0
-    lost_by_redis: int = 0
-    details: list[str] = field(default_factory=list)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether every client has exactly what it should have."""
-        return not (self.lost or self.doubled or self.strange)
-
-    def add(self, start: str, got: Iterable[Got], kept: Sequence[str], acknowledged: Collection[str]) -> None:
-        """Count one client in.
-
-        :param start: the id with which it began.
-        :param got: what it got.
-        :param kept: the ids that the log has of its channel in the end, in order.
-        :param acknowledged: those of its channel that the publisher was told.
-
-        After a reset a client fetches the state, so it owes nothing before; what it had got up to then must have
-        been all there was.
-        """
-        parts: list[tuple[str, list[str]]] = [(start, [])]
-        for each in got:
-            if each.is_reset:
-                parts.append((each.id, []))
-            else:
-                parts[-1][1].append(each.id)
-        self.reset += len(parts) > 1
-        ids = [each for _, part in parts for each in part]
-        self._count("doubled", list((Counter(ids) - Counter(set(ids))).elements()))
-        for place, (begin, part) in enumerate(parts):
-            is_last = place == len(parts) - 1
-            epoch, after = _taken_apart(begin)
-            known = {number for each, number in map(_taken_apart, kept) if each == epoch}
-            if kept and is_last and not known:
-                self._count("lost", kept)  # the log is another one, and it has not been told
-                continue
-            here = [_taken_apart(each)[1] for each in part]
-            if here != sorted(here):
-                self.strange += 1
-                self.details.append("events came in the wrong order")
-            upto = max(known, default=after) if is_last else max(here, default=after)
-            due = known or {number for each, number in map(_taken_apart, acknowledged) if each == epoch}
-            self._count("lost", sorted({each for each in due if after < each <= upto} - set(here)))
-            if is_last:
-                self._count("strange", sorted(set(here) - known))
-
-    def _count(self, what: str, found: Sequence[object]) -> None:
-        if found:
-            setattr(self, what, getattr(self, what) + len(found))
-            self.details.append(f"{what}: {len(found)}, from {found[0]} to {found[-1]}")
-
-
-def longest_silence(got: Sequence[Got], begun: float, ended: float) -> float:
-    """The longest time without an event, while some were published."""
-    times = [begun, *(each.at for each in got if begun < each.at < ended), ended]
-    return max(later - earlier for earlier, later in pairwise(times))

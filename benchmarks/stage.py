@@ -1,0 +1,121 @@
+"""Three app hosts and their Redis, with a replica and a Sentinel where they are wanted."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import redis
+
+from sse_threaded import open_log
+from sse_threaded.errors import LogError
+from sse_threaded.testing.processes import POLL_SECONDS
+
+from .networks import Host, Network
+from .services import Service, app_on, redis_client, redis_on, sentinel_on
+
+HOSTS = 3
+_WAIT_SECONDS = 30.0
+
+
+class Stage:
+    """Three app hosts and their Redis, running; a context manager.
+
+    :param network: where.
+    :param flags: further arguments of redis-server.
+    :param replicated: whether there is a replica, and a Sentinel by which the app hosts find the master.
+
+    :ivar apps: the app hosts, each with its service.
+    :ivar store: Redis's host, and ``redis`` its service; ``spare`` and ``replica`` those of the replica.
+    """
+
+    def __init__(self, network: Network, flags: Sequence[str] = (), *, replicated: bool = False) -> None:
+        self.network = network
+        self._flags = flags
+        self._replicated = replicated
+        self._resources = ExitStack()
+        self.apps: list[tuple[Host, Service]] = []
+        self.bases: list[str] = []
+
+    def __enter__(self) -> Stage:
+        with ExitStack() as resources:
+            self.store = self.network.add("redis")
+            self.redis = self._redis(resources, self.store, *self._flags)
+            self.port = self.redis.port
+            if self._replicated:
+                self._replicate(resources)
+            for number in range(HOSTS):
+                host = self.network.add(f"app{number}")
+                settings = {"RETRY": "500", "HEARTBEAT": "5"}
+                app = resources.enter_context(app_on(self.network, host, self._url(host), **settings))
+                self.apps.append((host, app))
+                self.bases.append(f"http://{host.front}:{app.port}")
+            self._resources = resources.pop_all()
+        return self
+
+    def _redis(self, resources: ExitStack, host: Host, *flags: str) -> Service:
+        directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-"))
+        return resources.enter_context(redis_on(self.network, host, directory, *flags))
+
+    def _replicate(self, resources: ExitStack) -> None:
+        self.spare = self.network.add("spare")
+        host, port = self.network.way(self.spare, self.store, self.redis.port)
+        self.replica = self._redis(resources, self.spare, *self._flags, "--replicaof", f"{host} {port}")
+        with redis_client(self.spare, self.replica.port) as client:
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica is in step")
+        self.watch = self.network.add("watch")
+        directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-"))
+        master = (self.store.back, self.redis.port)
+        self.sentinel = resources.enter_context(sentinel_on(self.network, self.watch, directory, master))
+        with redis_client(self.watch, self.sentinel.port) as client:
+            wait_until(lambda: len(client.sentinel_slaves("board")) == 1, "the Sentinel has found the replica")
+
+    def _url(self, host: Host) -> str:
+        if self._replicated:
+            address, port = self.network.way(host, self.watch, self.sentinel.port)
+            return f"redis+sentinel://{address}:{port}/board"
+        address, port = self.network.way(host, self.store, self.redis.port)
+        return f"redis://{address}:{port}/0"
+
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is not None:
+            for _, app in self.apps:
+                sys.stderr.write(app.output()[-5000:])
+        self._resources.close()
+
+    def kept(self, boards: Sequence[str]) -> dict[str, list[str]]:
+        """The ids that the log has of each board."""
+        log = open_log(f"redis://{self.store.front}:{self.port}/0")
+        try:
+            found: dict[str, list[str]] = {}
+            for board in boards:
+                after, ids = 0, found.setdefault(board, [])
+                while page := log.read(after, channels=[board]):
+                    after = page[-1].sequence
+                    ids += [log.event_id(each.sequence) for each in page]
+            return found
+        finally:
+            log.close()
+
+    def take_over(self) -> None:
+        """From here on the replica is what counts; wait until it is the master."""
+        with redis_client(self.spare, self.replica.port) as client:
+            wait_until(lambda: client.info("replication")["role"] == "master", "the replica has taken over")
+        self.store, self.port = self.spare, self.replica.port
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = _WAIT_SECONDS) -> None:
+    """Wait until ``condition()`` is true, or raise ``AssertionError``; an unreachable Redis is a no."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except (redis.ConnectionError, redis.TimeoutError, LogError):
+            pass
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not in {seconds:g} seconds: {what}")
+        time.sleep(POLL_SECONDS)
