@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sse_threaded.testing import request
-from sse_threaded.testing.processes import POLL_SECONDS
 
 from .networks import Network
 from .roaming import Publisher, Roamer
@@ -17,7 +16,7 @@ from .verdict import Verdict, longest_silence
 
 _CATCH_UP_SECONDS = 60.0
 
-# After a client has the last event: for what might come twice.
+# Between two looks; and after the last, for what might come twice.
 _TWICE_SECONDS = 0.2
 
 
@@ -191,10 +190,12 @@ def run(
             try:
                 time.sleep(settle)
                 disaster.act(stage, seconds)
+                before = len(publisher.sent)
+                wait_until(lambda: len(publisher.sent) > before, "events are taken again")
                 time.sleep(settle)
             finally:
                 publisher.stop()
-            kept = _catch_up(stage, boards, roamers)
+            kept = _catch_up(stage, publisher, roamers)
         finally:
             for each, _ in roamers:
                 each.stop()
@@ -203,19 +204,21 @@ def run(
         return _judge(disaster.title.format(seconds=seconds), roamers, publisher, kept)
 
 
-def _catch_up(stage: Stage, boards: Sequence[str], roamers: Sequence[tuple[Roamer, str]]) -> dict[str, list[str]]:
+def _catch_up(stage: Stage, publisher: Publisher, roamers: Sequence[tuple[Roamer, str]]) -> dict[str, list[str]]:
     """Wait until all have what the log has, but not for ever; returns that."""
     kept: dict[str, list[str]] = {}
-    wait_until(lambda: kept.update(stage.kept(boards)) or True, "Redis can be read")
+    wait_until(lambda: kept.update(stage.kept(publisher.boards)) or True, "Redis can be read")
 
     def has_all(roamer: Roamer, board: str) -> bool:
-        last = roamer.got[-1].id if roamer.got else roamer.start
-        return roamer.failure is not None or not kept[board] or last == kept[board][-1]
+        verdict = Verdict()
+        verdict.add(roamer.start, list(roamer.got), kept[board], publisher.told(board))
+        return roamer.failure is not None or verdict.is_clean
 
     deadline = time.monotonic() + _CATCH_UP_SECONDS
-    while time.monotonic() < deadline and not all(has_all(*each) for each in roamers):
-        time.sleep(POLL_SECONDS)
-    time.sleep(_TWICE_SECONDS)
+    behind = list(roamers)
+    while behind and time.monotonic() < deadline:
+        behind = [each for each in behind if not has_all(*each)]
+        time.sleep(_TWICE_SECONDS)
     return kept
 
 
@@ -223,10 +226,9 @@ def _judge(
     title: str, roamers: list[tuple[Roamer, str]], publisher: Publisher, kept: dict[str, list[str]]
 ) -> Result:
     verdict = Verdict()
-    told = {board: {each.id for each in publisher.sent if each.channel == board} for board in kept}
-    verdict.lost_by_redis = sum(len(told[board] - set(kept[board])) for board in kept)
+    verdict.lost_by_redis = sum(len(publisher.told(board) - set(kept[board])) for board in kept)
     for roamer, board in roamers:
-        verdict.add(roamer.start, roamer.got, kept[board], told[board])
+        verdict.add(roamer.start, roamer.got, kept[board], publisher.told(board))
     return Result(
         title,
         len(publisher.sent),

@@ -67,14 +67,14 @@ def main() -> None:
 def _document(title: str, machine: str, rows: Sequence[str], further: Sequence[str]) -> str:
     setup = f"""By `python -m benchmarks.faults --write`: {machine}; {title}.
 
-{HOSTS} app hosts, each gunicorn with two parking workers; Redis on a host of its own, and in the rows with a replica
-that and a Sentinel on two more. {CLIENTS} clients in all follow two boards (one for FLUSHALL), go to a random host
-whenever they come back (after 0.5 s), and resume by their last event ID. Meanwhile {RATE:g} tasks a second are
-posted, each to a random host that is well."""
-    meaning = """*Lost* are ids that the log has in the end and a client has not, from its start or its last `reset`
-on; *doubled* those it got twice; both summed over all clients. *Not answered* is what was posted and got no 201:
-whether it was taken nobody was told, so it does not count as acknowledged. *Longest silence* is any client's longest
-time without an event, while some were posted."""
+{HOSTS} app hosts, each gunicorn with two parking workers; Redis on a host of its own, and in the rows with a
+replica that and a Sentinel on two more. {CLIENTS} clients in all follow two boards (one for FLUSHALL), go to a
+random host whenever they come back (after 0.5 s), and resume by their last event ID. Meanwhile {RATE:g} tasks a
+second are posted, each to a random host that is well."""
+    meaning = """*Lost* are ids that the log has in the end and a client has not, from its start or its last
+`reset` on; *doubled* those it got twice; both summed over all clients. *Not answered* is what was posted and got
+no 201: whether it was taken nobody was told, so it does not count as acknowledged. *Longest silence* is any
+client's longest time without an event, while some were posted."""
     text = ["# Faults", "", setup, "", meaning, "", HEAD, *rows, ""]
     return "\n".join([*text, "## From host to host", "", "| what | figure |", "|---|---|", *further, ""])
 

@@ -113,6 +113,7 @@ class Publisher:
     :param rate: events a second.
     :param at_once: requests that may be under way to one host: those that one which is cut off holds for seconds.
 
+    :ivar boards: as given.
     :ivar sent: what was acknowledged.
     :ivar refused: how many were not; each may have been taken all the same.
     """
@@ -121,12 +122,13 @@ class Publisher:
         self.sent: list[Sent] = []
         self.refused = 0
         self.begun = self.ended = 0.0
-        self._boards = boards
+        self.boards = boards
         self._rate = rate
         self._pools = {base: ThreadPoolExecutor(at_once) for base in bases}
         self._idle = {base: threading.BoundedSemaphore(at_once) for base in bases}
         self._well_from = dict.fromkeys(bases, 0.0)  # (monotonic)
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -142,6 +144,12 @@ class Publisher:
         self.ended = time.monotonic()
         for pool in self._pools.values():
             pool.shutdown()
+        for connection in self._connections:
+            connection.close()
+
+    def told(self, board: str) -> set[str]:
+        """The ids of a board's acknowledged events."""
+        return {each.id for each in self.sent if each.channel == board}
 
     def _run(self) -> None:
         number = 0
@@ -152,7 +160,7 @@ class Publisher:
             bases = [base for base, well_from in self._well_from.items() if well_from <= now]
             for base in random.sample(bases, len(bases)):
                 if self._idle[base].acquire(blocking=False):
-                    self._pools[base].submit(self._post, base, random.choice(self._boards), number)
+                    self._pools[base].submit(self._post, base, random.choice(self.boards), number)
                     break
 
     def _post(self, base: str, board: str, number: int) -> None:
@@ -163,6 +171,7 @@ class Publisher:
             if connection is None:
                 host, _, port = base.removeprefix("http://").partition(":")
                 connection = connections[base] = http.client.HTTPConnection(host, int(port), timeout=_PATIENCE)
+                self._connections.append(connection)
             try:
                 body = json.dumps({"title": f"Task {number}"})
                 connection.request("POST", f"/boards/{board}/tasks", body, {"Content-Type": "application/json"})

@@ -100,12 +100,12 @@ def redis_on(network: Network, host: Host, directory: str, *flags: str) -> Servi
 
 
 def sentinel_on(network: Network, host: Host, directory: str, master: tuple[str, int]) -> Service:
-    """A Sentinel that watches ``master``, named ``board``, and replaces it when it is gone for a second."""
+    """A Sentinel that watches ``master``, named ``board``, and replaces it when it is gone for 0.5 s."""
     file = Path(directory) / "sentinel.conf"
     lines = [
         f"sentinel monitor board {master[0]} {master[1]} 1",
-        "sentinel down-after-milliseconds board 1000",
-        "sentinel failover-timeout board 2000",
+        "sentinel down-after-milliseconds board 500",
+        "sentinel failover-timeout board 1000",
     ]
     file.write_text("\n".join(lines) + "\n")
     return _redis(network, host, network.port(host, 26379), ["--dir", directory], str(file), "--sentinel")
