@@ -60,7 +60,13 @@ return 1
 )
 
 # args: title. Returns the board's number.
-_CREATE_BOARD = _PLACING + "return new_board(args[1])"
+_CREATE_BOARD = (
+    _PLACING
+    + """
+if not has_board(1) then return {'board'} end
+return {'', new_board(args[1])}
+"""
+)
 
 # args: board, channel, list, or '' if there is none such, title, the event's data before and after the number.
 _CREATE_TASK = (
@@ -164,9 +170,12 @@ class RedisBoardStore:
         """
         if self._prepared != self._log.epoch:
             epoch = self._log.epoch
-            tasks = [text for title, list_id in FIRST_TASKS for text in (list_id, title)]
-            self._log.run(_PREPARE, FIRST_BOARD, *tasks)
+            self._make_first()
             self._prepared = epoch
+
+    def _make_first(self) -> None:
+        tasks = [text for title, list_id in FIRST_TASKS for text in (list_id, title)]
+        self._log.run(_PREPARE, FIRST_BOARD, *tasks)
 
     def snapshot(self, board_id: str) -> Board:
         """See :meth:`BoardStore.snapshot`."""
@@ -195,8 +204,8 @@ class RedisBoardStore:
 
     def create_board(self, title: str) -> Board:
         """See :meth:`BoardStore.create_board`."""
-        self.prepare()
-        return self.snapshot(f"board-{int(self._log.run(_CREATE_BOARD, title))}")
+        (number,) = self._change(_CREATE_BOARD, title)
+        return self.snapshot(f"board-{int(number)}")
 
     def create_task(self, board_id: str, title: str, list_id: str | None = None) -> tuple[Task, str]:
         """See :meth:`BoardStore.create_task`."""
@@ -246,7 +255,12 @@ class RedisBoardStore:
 
     def _change(self, body: str, *args: str | int) -> Any:
         self.prepare()
-        return _require(self._log.run(body, *args))
+        answer = self._log.run(body, *args)
+        if answer[0] == b"board":
+            # The log may have been made anew meanwhile, so that nothing was there at all.
+            self._make_first()
+            answer = self._log.run(body, *args)
+        return _require(answer)
 
 
 def _told(board_id: str, value: object) -> str:
