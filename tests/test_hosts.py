@@ -147,7 +147,7 @@ class VerdictTest(unittest.TestCase):
             ("told, then one missing", "aaaaaa-0", [one, f"!{two}"], kept, kept, (1, 0, 0, 1)),
             ("one missing, then told", "aaaaaa-0", [two, f"!{three}"], kept, kept, (1, 0, 0, 1)),
             ("a gap", one, [after_gap], [one, after_gap], [one, two], (0, 0, 0, 0)),
-            ("another log and told", "aaaaaa-0", [one, "!bbbbbb-0", "bbbbbb-1"], ["bbbbbb-1"], [one], (0, 0, 0, 1)),
+            ("another log, told", "aaaaaa-0", [one, "!bbbbbb-0", "bbbbbb-1"], ["bbbbbb-1"], [one], (0, 0, 0, 1)),
             ("one missing before", "aaaaaa-0", [two, "!bbbbbb-1"], ["bbbbbb-1"], [one, two], (1, 0, 0, 1)),
             ("another log and not told", "aaaaaa-0", [one], ["bbbbbb-1"], [one], (1, 0, 0, 0)),
         ]
