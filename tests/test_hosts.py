@@ -15,7 +15,9 @@ from benchmarks.roaming import Got
 from benchmarks.services import redis_client
 from benchmarks.stage import Stage
 from benchmarks.verdict import Verdict, longest_silence
+from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
+from tests.redis_server import RedisServer
 from tests.support import enter, missing, wait_until
 
 NAMED = {disaster.name: disaster for disaster in DISASTERS}
@@ -116,6 +118,38 @@ class HostsTest(unittest.TestCase):
                     # It may also say that the log is away just now; but not that the board is.
                     self.assertIn(answer.status, (201, 503), answer.body)
                     self.assertEqual(answer.headers.get("Location", made).rpartition("/")[2], made)
+
+
+class DivergedTest(unittest.TestCase):
+    def test_servers_that_went_on_apart_give_no_number_twice(self):
+        master = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        self.addCleanup(master.close)
+        replica = RedisServer("--replicaof", f"127.0.0.1 {master.port}")
+        self.addCleanup(replica.close)
+        before = self.open(master)
+        for number in range(3):
+            before.append("a", str(number))
+        with replica.client() as client:
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", message="it is in step")
+            client.replicaof("NO", "ONE")  # as good as cut off
+        lost = [before.append("a", "lost") for _ in range(2)]
+        master.kill()
+        master.start()
+        lost += [before.append("a", "lost") for _ in range(5)]
+        master.kill()
+        after = self.open(replica)
+        new = [after.append("a", "new") for _ in range(20)]
+        self.assertEqual(before.epoch, after.epoch)
+        self.assertEqual(set(lost) & set(new), set())
+        for each in lost:
+            with self.subTest(each), self.assertRaises(HistoryGone):
+                after.read(after.position(each), channels=["a"])
+        self.assertEqual(len(after.read(3, channels=["a"])), 20)
+
+    def open(self, server: RedisServer) -> EventLog:
+        log = open_log(server.url(prefix="diverged"))
+        self.addCleanup(log.close)
+        return log
 
 
 class VerdictTest(unittest.TestCase):

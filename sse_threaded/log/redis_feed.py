@@ -21,7 +21,7 @@ from redis import exceptions
 from ..errors import HistoryGone, LogError, LogUnavailable
 from .base import Page, Record, page_of
 from .doorbell import Doorbell
-from .redis_scripts import GAP, NEW_EPOCH, STATE
+from .redis_scripts import NEW_EPOCH, STATE
 from .redis_server import RedisServer
 
 _log = logging.getLogger(__name__)
@@ -51,15 +51,19 @@ class Gaps:
     """
 
     def __init__(self, text: bytes = b"") -> None:
-        self._ends = [int(end) for end in text.split(b",") if end]
+        # The last number before each, and the last in it.
+        self._bounds: dict[int, int] = {}
+        for gap in text.split(b",") if text else ():
+            before, _, last = gap.partition(b":")
+            self._bounds[int(before)] = int(last)
 
     def hold(self, sequence: int) -> bool:
         """Whether the event with this number is lost."""
-        return any(end < sequence < end + GAP for end in self._ends)
+        return any(before < sequence < last for before, last in self._bounds.items())
 
     def follows(self, sequence: int, before: int) -> bool:
         """Whether nothing can be missing between the two."""
-        return sequence == before + 1 or (before in self._ends and sequence == before + GAP + 1)
+        return sequence == before + 1 or sequence - 1 == self._bounds.get(before)
 
 
 class Feed:

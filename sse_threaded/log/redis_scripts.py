@@ -23,8 +23,9 @@ from __future__ import annotations
 
 from functools import cache
 
-# Numbers left out after a change of server: more than any server loses. Lua has 53 bits for a number, enough for
-# 900,000 restarts.
+# Numbers left out after a change of server, at least: more than any server loses. To these come as many as nine
+# digits of its run_id say, up to 2**36 at random: of two servers that went on from the same place, unknown to each
+# other, neither gives the other's numbers. Lua has 53 bits for a number, enough for 200,000 restarts.
 GAP = 10_000_000_000
 
 # Gaps that are remembered; whoever resumes from before the oldest of these gets a reset.
@@ -99,15 +100,16 @@ local function look_at_server()
     local run = redis.call('HGET', meta, 'run')
     local info = redis.call('INFO', 'server')
     if run and string.find(info, 'run_id:' .. run, 1, true) then return end
-    redis.call('HSET', meta, 'run', string.match(info, 'run_id:(%x+)'))
+    local own = string.match(info, 'run_id:(%x+)')
+    redis.call('HSET', meta, 'run', own)
     if not run then return end
     local last = redis.call('HGET', meta, 'last')
-    redis.call('HINCRBY', meta, 'last', '{GAP}')
+    local wide = {GAP} + tonumber(string.sub(own, 1, 9), 16)
     local gaps = {{}}
-    for gap in string.gmatch(redis.call('HGET', meta, 'gaps') or '', '%d+') do gaps[#gaps + 1] = gap end
-    gaps[#gaps + 1] = last
+    for gap in string.gmatch(redis.call('HGET', meta, 'gaps') or '', '[%d:]+') do gaps[#gaps + 1] = gap end
+    gaps[#gaps + 1] = last .. ':' .. text(redis.call('HINCRBY', meta, 'last', text(wide)))
     if #gaps > {GAPS} then
-        redis.call('HSET', meta, 'forgotten', text(tonumber(table.remove(gaps, 1)) + {GAP}))
+        redis.call('HSET', meta, 'forgotten', string.match(table.remove(gaps, 1), '%d+$'))
     end
     redis.call('HSET', meta, 'gaps', table.concat(gaps, ','))
 end
