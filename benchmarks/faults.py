@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from . import distance
 from .disasters import DISASTERS, run
 from .networks import open_network
-from .services import ROOT, redis_client
+from .services import ROOT
 from .stage import HOSTS, Stage
 
 DOCUMENT = ROOT / "docs" / "faults.md"
@@ -56,7 +56,7 @@ def main() -> None:
     if asked.only in (None, "distance"):
         with open_network() as network, Stage(network) as stage:
             title = network.title
-            further = distance.measure(stage.bases, lambda: redis_client(stage.store, stage.port))
+            further = distance.measure(stage)
         print("\n".join(further), flush=True)  # noqa: T201
     if asked.write:
         machine = f"CPython {platform.python_version()}, {platform.system()}, a shared machine with two cores"

@@ -20,6 +20,9 @@ _LEAVE_ALONE = 2.0
 # Seconds. Longer than a host tries to reach Redis.
 _PATIENCE = 15.0
 
+# Where all hosts have as many requests as they may: seconds to wait, and how far behind it may then catch up.
+_BUSY_SECONDS, _BEHIND_SECONDS = 0.001, 0.1
+
 _FIRST_RETRY = 500  # milliseconds, until the stream says one
 _READ_SECONDS = 1.0
 
@@ -152,16 +155,20 @@ class Publisher:
         return {each.id for each in self.sent if each.channel == board}
 
     def _run(self) -> None:
-        number = 0
-        while not self._stopping.is_set():
-            number += 1
-            self._stopping.wait(max(self.begun + number / self._rate - time.monotonic(), 0))
+        number, due = 0, self.begun
+        while not self._stopping.wait(max(due - time.monotonic(), 0)):
             now = time.monotonic()
             bases = [base for base, well_from in self._well_from.items() if well_from <= now]
-            for base in random.sample(bases, len(bases)):
-                if self._idle[base].acquire(blocking=False):
-                    self._pools[base].submit(self._post, base, random.choice(self.boards), number)
-                    break
+            base = next((each for each in random.sample(bases, len(bases)) if self._take(each)), None)
+            if base is None:
+                self._stopping.wait(_BUSY_SECONDS)
+            else:
+                number += 1
+                self._pools[base].submit(self._post, base, random.choice(self.boards), number)
+                due = max(due + 1 / self._rate, now - _BEHIND_SECONDS)
+
+    def _take(self, base: str) -> bool:
+        return self._idle[base].acquire(blocking=False)
 
     def _post(self, base: str, board: str, number: int) -> None:
         begun = time.monotonic()

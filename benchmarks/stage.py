@@ -50,7 +50,7 @@ class Stage:
             for number in range(HOSTS):
                 host = self.network.add(f"app{number}")
                 settings = {"RETRY": "500", "HEARTBEAT": "5"}
-                app = resources.enter_context(app_on(self.network, host, self._url(host), **settings))
+                app = resources.enter_context(app_on(self.network, host, self.url(host), **settings))
                 self.apps.append((host, app))
                 self.bases.append(f"http://{host.front}:{app.port}")
             self._resources = resources.pop_all()
@@ -73,7 +73,8 @@ class Stage:
         with redis_client(self.watch, self.sentinel.port) as client:
             wait_until(lambda: len(client.sentinel_slaves("board")) == 1, "the Sentinel has found the replica")
 
-    def _url(self, host: Host) -> str:
+    def url(self, host: Host) -> str:
+        """The log's, as ``host`` reaches it."""
         if self._replicated:
             address, port = self.network.way(host, self.watch, self.sentinel.port)
             return f"redis+sentinel://{address}:{port}/board"

@@ -19,6 +19,11 @@ def _taken_apart(event_id: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+def number_of(event_id: str) -> int:
+    """An id's number."""
+    return _taken_apart(event_id)[1]
+
+
 @dataclass
 class Verdict:
     """What became of the events.
@@ -69,7 +74,7 @@ class Verdict:
             if kept and is_last and not known:
                 self._count("lost", kept)  # the log is another one, and it has not been told
                 continue
-            here = [_taken_apart(each)[1] for each in part]
+            here = [number_of(each) for each in part]
             if here != sorted(here):
                 self.strange += 1
                 self.details.append("events came in the wrong order")
