@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ..log import EventLog
 from ..log.base import checked
 from ..log.redis import RedisLog
-from .tables import FIRST_BOARD, FIRST_TASKS, LISTS, Board, Task, Unknown, number_of, require_list
+from .tables import FIRST_BOARD, FIRST_TASKS, LISTS, Board, ListItem, Task, Unknown, number_of, require_list
 
 _TOLD_CREATED = '{"type":"task_created","task":{"id":"task-'
 
@@ -59,12 +59,12 @@ return 1
 """
 )
 
-# args: title. Returns the board's number.
+# args: title. Returns the board's number and the newest event's id.
 _CREATE_BOARD = (
     _PLACING
     + """
 if not has_board(1) then return {'board'} end
-return {'', new_board(args[1])}
+return {'', new_board(args[1]), last_event_id()}
 """
 )
 
@@ -184,7 +184,7 @@ class RedisBoardStore:
         return {
             "id": board_id,
             "title": title.decode(),
-            "lists": [{"id": list_id, "title": name} for list_id, name in LISTS],
+            "lists": _lists(),
             "tasks": [
                 {"id": f"task-{each.decode()}", "title": named[each].decode(), "listId": placed[each].decode()}
                 for each in order
@@ -204,8 +204,14 @@ class RedisBoardStore:
 
     def create_board(self, title: str) -> Board:
         """See :meth:`BoardStore.create_board`."""
-        (number,) = self._change(_CREATE_BOARD, title)
-        return self.snapshot(f"board-{int(number)}")
+        number, event_id = self._change(_CREATE_BOARD, title)
+        return {
+            "id": f"board-{int(number)}",
+            "title": title,
+            "lists": _lists(),
+            "tasks": [],
+            "lastEventId": event_id.decode(),
+        }
 
     def create_task(self, board_id: str, title: str, list_id: str | None = None) -> tuple[Task, str]:
         """See :meth:`BoardStore.create_task`."""
@@ -277,8 +283,12 @@ def _require(answer: Any) -> Any:
 
 def _refuse(kind: str) -> NoReturn:
     if kind == "list":
-        require_list([{"id": list_id, "title": title} for list_id, title in LISTS], "")
+        require_list(_lists(), "")
     raise Unknown(kind)
+
+
+def _lists() -> list[ListItem]:
+    return [{"id": list_id, "title": title} for list_id, title in LISTS]
 
 
 def _known(list_id: str) -> str:

@@ -153,7 +153,8 @@ class RedisLog(EventLog):
     def run(self, body: str, *args: str | bytes | int) -> Any:
         """Run Lua of the caller's own inside Redis, in one step with the events that it appends.
 
-        :param body: may call ``append(channel, data, event or false)``, which returns the event's id; begins its
+        :param body: may call ``append(channel, data, event or false)``, which returns the event's id, and
+            ``last_event_id()``; begins its
             keys with ``base``; has ``args``, as text; and returns what this returns, or
             ``redis.error_reply(text)`` before it changes anything. It may be run again where its answer got lost,
             but takes effect once.

@@ -69,6 +69,7 @@ local feed, lasts, trims = keys .. ':feed', keys .. ':last', keys .. ':trimmed'
 local function text(number) return string.format('%.0f', number) end
 local function stream_of(channel) return keys .. ':channel:' .. channel end
 local function number_of(entry) return tonumber(string.match(entry, '^%d+')) end
+local function last_event_id() return ARGV[1] .. '-' .. redis.call('HGET', meta, 'last') end
 local function time_of(entry) return tonumber(string.match(entry, '%d+$')) end
 """
 
@@ -264,7 +265,6 @@ return {state[1], state[2] or '', gone, streams}
 
 # ARGV: epoch; then the body's own, as ``args``.
 _READ_OWN = """
-local function last_event_id() return ARGV[1] .. '-' .. redis.call('HGET', meta, 'last') end
 local function body(args)
 BODY
 end
