@@ -40,11 +40,12 @@ _PAGE_TIMEOUT = 30
 
 
 @contextmanager
-def chromium(width: int = 1280, height: int = 800) -> Iterator[Any]:
+def chromium(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
     """A browser with an empty profile, as selenium's driver; ends with the block.
 
     :param width: of the window, in CSS pixels; default 1280. See :func:`resize` for phones.
     :param height: of the window, in CSS pixels; default 800.
+    :param flags: further arguments of Chromium's.
 
     Where selenium, Chromium or its driver is missing, the test is skipped (in CI: fails).
     """
@@ -59,7 +60,7 @@ def chromium(width: int = 1280, height: int = 800) -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # With the profile in a directory of its own, two browsers do not meet.
     with tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as profile:
-        for flag in (*_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+        for flag in (*_FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(flag)
         browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
         try:

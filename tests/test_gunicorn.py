@@ -177,6 +177,7 @@ class ProtocolTest(GunicornTest):
             ("SSE_THREADED_RETRY", "soon"),
             ("SSE_THREADED_WORKERS", "none"),
             ("SSE_THREADED_THREADS", "0"),
+            ("SSE_THREADED_PROXIES", "nginx"),
             ("SSE_THREADED_URL", "bogus://"),
             ("SSE_THREADED_URL", f"sqlite:///{self.directory}/nowhere/log.db"),
             ("SSE_THREADED_URL", f"sqlite:///{CONFIG}"),

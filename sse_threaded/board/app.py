@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
@@ -24,12 +25,12 @@ from ..hub import Hub
 from ..problem import problem
 from .assets import Assets
 from .checks import BoardRequest, checked_title, read_object
-from .settings import hub_settings, log_url
+from .settings import hub_settings, log_url, proxy_count
 from .store import open_store
 from .tables import Unknown
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = logging.getLogger(__name__)
 
@@ -63,19 +64,25 @@ def create_app(url: str | None = None, **settings: Any) -> BoardApp:
     :raises SettingError: an environment variable is no good number.
     :raises LogUnusable: the log needs a person's help.
     """
+    proxies = proxy_count(os.environ)
     hub = Hub(url or log_url(os.environ), **{**hub_settings(os.environ), **settings})
-    return BoardApp(hub)
+    return BoardApp(hub, proxies=proxies)
 
 
 class BoardApp:
     """The WSGI app.
 
     :param hub: publishes and streams; its log also keeps the boards.
+    :param proxies: how many proxies are in front of it, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` say
+        who the client is; default 0, these fields are not believed.
     :ivar hub: the same, to be closed by whoever runs the app.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, *, proxies: int = 0) -> None:
         self.hub = hub
+        self._wsgi: WSGIApplication = self._respond
+        if proxies:
+            self._wsgi = ProxyFix(self._respond, x_for=proxies, x_proto=proxies)
         self._store = open_store(hub.log)
         self._assets = Assets()
         try:
@@ -85,6 +92,9 @@ class BoardApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
+        return self._wsgi(environ, start_response)
+
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = BoardRequest(environ)
         response = self._answer(request)
         if response.mimetype != "text/event-stream":  # that answer is the library's, to the byte

@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sse_threaded.board.settings import DEFAULT_URL, URL, SettingError, hub_settings, server_number
+from sse_threaded.board.settings import (
+    DEFAULT_URL,
+    URL,
+    SettingError,
+    hub_settings,
+    proxy_count,
+    server_number,
+)
 from sse_threaded.errors import SSEError
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
 from sse_threaded.log import open_log
@@ -68,6 +75,7 @@ def on_starting(server: Arbiter) -> None:
     """Refuse, in one line, what could not work, and what would lose events."""
     try:
         hub_settings(os.environ)
+        proxy_count(os.environ)
         open_log(_url).close()
     except SSEError as error:
         raise SystemExit(f"Cannot start: {error}") from None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from ..errors import SSEError
 
 URL = "SSE_THREADED_URL"
+PROXIES = "SSE_THREADED_PROXIES"
 DEFAULT_URL = "sqlite:///sse_threaded.db"
 
 
@@ -88,6 +89,19 @@ def hub_settings(environ: Mapping[str, str]) -> dict[str, int | float]:
         except ValueError:
             raise SettingError(variable, text, f"set it to {wanted}, or unset it") from None
     return settings
+
+
+def proxy_count(environ: Mapping[str, str]) -> int:
+    """How many proxies in front of the board are believed: ``SSE_THREADED_PROXIES``, by default none.
+
+    :param environ: the environment, usually ``os.environ``.
+    :raises SettingError: it is not a whole number from 0.
+    """
+    text = environ.get(PROXIES, "").strip()
+    try:
+        return _count(text) if text not in ("", "0") else 0
+    except ValueError:
+        raise SettingError(PROXIES, text, "set it to a whole number from 0, or unset it") from None
 
 
 def server_number(environ: Mapping[str, str], variable: str, default: int) -> int:
