@@ -1,7 +1,8 @@
-"""Measures what the README promises in figures: ``python -m benchmarks.promises`` (some 30 seconds).
+"""Measures what the README promises in figures: ``python -m benchmarks.promises`` (some 40 seconds).
 
-It runs the board under plain gthread on this machine and prints a table; with ``--write`` it replaces the table
-in docs/measured.md. The package must be installed, curl must be there.
+It runs the board on this machine, where nothing else is said under plain gthread, and prints a table; with
+``--write`` it replaces the table in docs/measured.md. The package must be installed; curl, nginx and openssl must
+be there.
 """
 
 from __future__ import annotations
@@ -14,22 +15,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sse_threaded import Retention, open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests.nginx_server import Nginx
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 DOCUMENT = ROOT / "docs" / "measured.md"
 EVENTS = "/boards/board-1/events"
 RUNS = 5
+PLAIN = ("-k", "gthread", "--threads", "64", "-w", "1")
 
 
-def serve(directory: str) -> GunicornServer:
-    """The board as the README runs it, but on one worker, so that a pool can be filled."""
-    args = ["-k", "gthread", "--threads", "64", "-w", "1"]
+def serve(directory: str, args: Sequence[str] = PLAIN) -> GunicornServer:
+    """The board, by default on one plain worker, so that a pool can be filled."""
     env = {"SSE_THREADED_URL": f"sqlite:///{directory}/log.db"}
     return GunicornServer(config=CONFIG, args=args, env=env, cwd=directory)
 
@@ -44,33 +47,69 @@ def connected(server: GunicornServer, count: int) -> list[EventStreamClient]:
 
 def exercise() -> tuple[str, str]:
     """From the answer to a change until curl has printed its line."""
-    late: list[float] = []
     with tempfile.TemporaryDirectory() as directory, serve(directory) as server:
-        command = ["curl", "-sN", server.url + EVENTS]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
-            assert curl.stdout is not None
-            assert curl.stdout.readline() == b"retry: 5000\n"
-            printed: list[float] = []
+        late = changes(server, ["curl", "-sN", server.url + EVENTS])
+    return "`curl -N` prints the line of a change, after the change's answer", several(late)
 
-            def read(lines: object = curl.stdout) -> None:
-                for line in lines:  # type: ignore[attr-defined]
-                    if line.startswith(b"data: "):
-                        printed.append(time.perf_counter())
 
-            reader = threading.Thread(target=read, daemon=True)
-            reader.start()
-            tasks = server.url + "/boards/board-1/tasks"
-            for _ in range(40):
-                made = request("POST", tasks, json={"title": "New task"})
-                late.append(wait_for_line(printed, time.perf_counter(), len(late)))
-                task = f"{tasks}/{json.loads(made.body)['id']}"
-                request("PATCH", task, json={"listId": "list-done"})
-                late.append(wait_for_line(printed, time.perf_counter(), len(late)))
-                request("DELETE", task)
-                late.append(wait_for_line(printed, time.perf_counter(), len(late)))
-            curl.kill()
-    figures = f"median {ms(statistics.median(late))}, longest {ms(max(late))}, of {len(late)}"
-    return "`curl -N` prints the line of a change, after the change's answer", figures
+@contextmanager
+def behind_nginx() -> Iterator[tuple[GunicornServer, list[str]]]:
+    """The board as deploy/ has it; its server, and the command that follows its events through TLS and HTTP/2."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        serve(directory, ()) as server,
+        Nginx(Path(directory), f"127.0.0.1:{server.port}") as nginx,
+    ):
+        yield server, ["curl", "-sN", "--http2", "--cacert", str(nginx.certificate), nginx.url + EVENTS]
+
+
+def exercise_behind_nginx() -> tuple[str, str]:
+    """From the answer to a change until curl has printed its line."""
+    with behind_nginx() as (server, command):
+        late = changes(server, command)
+    return "the same as deployed: parked, two workers, through nginx over HTTP/2", several(late)
+
+
+def first_bytes_behind_nginx() -> tuple[str, str]:
+    """From the start of curl until it has printed a stream's first line, while nothing happens."""
+    took = []
+    with behind_nginx() as (_, command):
+        for _ in range(50):
+            start = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
+                assert curl.stdout is not None
+                assert curl.stdout.readline() == b"retry: 5000\n"
+                took.append(time.perf_counter() - start)
+                curl.kill()
+    return "as deployed, a stream's first line, from the start of curl and with its TLS handshake", several(took)
+
+
+def changes(server: GunicornServer, command: list[str]) -> list[float]:
+    """Seconds from the answer to each of 120 changes until curl has printed its line."""
+    late: list[float] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
+        assert curl.stdout is not None
+        assert curl.stdout.readline() == b"retry: 5000\n"
+        printed: list[float] = []
+
+        def read(lines: object = curl.stdout) -> None:
+            for line in lines:  # type: ignore[attr-defined]
+                if line.startswith(b"data: "):
+                    printed.append(time.perf_counter())
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        tasks = server.url + "/boards/board-1/tasks"
+        for _ in range(40):
+            made = request("POST", tasks, json={"title": "New task"})
+            late.append(wait_for_line(printed, time.perf_counter(), len(late)))
+            task = f"{tasks}/{json.loads(made.body)['id']}"
+            request("PATCH", task, json={"listId": "list-done"})
+            late.append(wait_for_line(printed, time.perf_counter(), len(late)))
+            request("DELETE", task)
+            late.append(wait_for_line(printed, time.perf_counter(), len(late)))
+        curl.kill()
+    return late
 
 
 def wait_for_line(printed: list[float], answered: float, index: int) -> float:
@@ -107,8 +146,7 @@ def full_pool() -> tuple[str, str]:
             took.append(time.perf_counter() - start)
         for client in clients:
             client.close()
-    figures = f"median {ms(statistics.median(took))}, longest {ms(max(took))}, of {len(took)}"
-    return "`GET /healthz` with the pool full of streams", figures
+    return "`GET /healthz` with the pool full of streams", several(took)
 
 
 def appends(option: str) -> Callable[[], tuple[str, str]]:
@@ -136,6 +174,10 @@ def appends(option: str) -> Callable[[], tuple[str, str]]:
     return run
 
 
+def several(took: list[float]) -> str:
+    return f"median {ms(statistics.median(took))}, longest {ms(max(took))}, of {len(took)}"
+
+
 def ms(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms"
 
@@ -147,13 +189,15 @@ def spread(took: list[float]) -> str:
 def main() -> None:
     """Run all and print, or write, the table."""
     rows = []
-    for measure in (exercise, farewell, full_pool, appends(""), appends("?synchronous=normal")):
+    deployed = (exercise_behind_nginx, first_bytes_behind_nginx)
+    for measure in (exercise, *deployed, farewell, full_pool, appends(""), appends("?synchronous=normal")):
         what, figures = measure()
         rows.append(f"| {what} | {figures} |")
         print(rows[-1], flush=True)  # noqa: T201
     if "--write" in sys.argv:
         machine = f"CPython {platform.python_version()}, {platform.system()}, a shared machine with two cores"
-        setup = f"By `python -m benchmarks.promises --write`: {machine}; gthread, 64 threads, one worker."
+        setup = f"By `python -m benchmarks.promises --write`: {machine}; "
+        setup += "gthread, 64 threads, one worker, where nothing else is said."
         text = ["# Measured", "", setup, "", "| what | figure |", "|---|---|", *rows, ""]
         DOCUMENT.write_text("\n".join(text))
 

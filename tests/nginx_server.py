@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import signal
@@ -62,13 +61,15 @@ class Nginx:
         if program is None:
             missing("nginx (apt-get install nginx)")
         directory = Path(tempfile.mkdtemp(prefix="nginx-", dir=directory))
-        self.port, self.plain_port = free_port(), free_port()
+        self.port = self.plain_port = free_port()
+        while self.plain_port == self.port:
+            self.plain_port = free_port()
         self.certificate, key = certificate(directory)
         self.config = directory / "nginx.conf"
         self._command = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(self.config)]
         self._child: ChildProcess | None = None
         addresses = {
-            "user www-data;": f"user {getpass.getuser()};",
+            "user www-data;": "user root;" if os.geteuid() == 0 else "",
             "/run/nginx.pid": f"{directory}/nginx.pid",
             "/var/log/nginx": str(directory),
             "/etc/ssl/board.example/fullchain.pem": str(self.certificate),
@@ -76,7 +77,7 @@ class Nginx:
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "listen 443 ": f"listen 127.0.0.1:{self.port} ",
             "listen [::]:80;": "",
-            "listen [::]:443 ssl http2;": "",
+            "listen [::]:443 ssl http2 backlog=4096;": "",
             "board.example": "localhost",
             "https://$host$": f"https://$host:{self.port}$",
             f"server {UPSTREAM} max_fails=0;": "".join(f"server {name} max_fails=0;" for name in upstreams),
