@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import unittest
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,12 @@ import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *sys.argv[2:]])
+"""
+
+# A page's own stream.
+FOLLOW = """
+window.source = new EventSource(arguments[0]);
+source.onmessage = (event) => { window.got = event.data; };
 """
 
 # An answer that all sockets on its way together do not hold.
@@ -148,22 +155,26 @@ class NginxTest(DeployTest):
             for number in range(20):
                 if number:
                     browser.switch_to.new_window("tab")
-                browser.get(nginx.url + "/boards/board-1")
+                # Not the board's page, which lets its stream go when it has been hidden for a while.
+                browser.get(nginx.url + "/healthz")
+                browser.execute_script(FOLLOW, EVENTS)
             self.wait_for_streams(server, 20)
             post(server.url, "For all tabs")
             for tab in browser.window_handles:
                 browser.switch_to.window(tab)
-                wait_for(browser, "document.body.textContent.includes('For all tabs')")
+                wait_for(browser, "(window.got || '').includes('For all tabs')")
             for left in (19, 18, 17):
                 browser.close()
                 browser.switch_to.window(browser.window_handles[0])
                 self.wait_for_streams(server, left)
         self.wait_for_streams(server, 0)
-        # A page may have begun anew.
-        wait_until(lambda: log.read_text().count(EVENTS) >= 20, timeout=SECONDS, message="nginx's lines")
-        used = {tuple(line.split()[:2]) for line in log.read_text().splitlines() if line.endswith(EVENTS)}
-        self.assertEqual(len(used), 1, used)
-        self.assertEqual({version for _, version in used}, {"HTTP/2.0"})
+
+        def most() -> int:
+            """How many streams the connection had that had the most; nginx writes a line when one has ended."""
+            lines = [line for line in log.read_text().splitlines() if line.endswith(f" HTTP/2.0 {EVENTS}")]
+            return max(Counter(line.split()[0] for line in lines).values(), default=0)
+
+        wait_until(lambda: most() >= 20, timeout=SECONDS, message="twenty streams of one connection")
 
     def test_a_hang_up_reaches_the_app_without_a_write(self) -> None:
         server = self.serve(SSE_THREADED_HEARTBEAT="600")
@@ -260,7 +271,7 @@ class NginxTest(DeployTest):
         trust = ("--cacert", str(nginx.certificate))
         with chromium(1280, 800, "--ignore-certificate-errors") as browser:
             browser.get(nginx.url + "/boards/board-1")
-            browser.execute_script("window.source = new EventSource(arguments[0])", EVENTS)
+            browser.execute_script(FOLLOW, EVENTS)
             wait_for(browser, "source.readyState === EventSource.OPEN")
             browser.execute_script("window.down = 0; source.onopen = () => { window.down += 1 }")
             server.kill()
@@ -274,7 +285,6 @@ class NginxTest(DeployTest):
             wait_for(browser, "window.down > 1", timeout=60)  # it has been told, and has come again
             server.restart()
             post(server.url, "Back again")
-            browser.execute_script("source.onmessage = (event) => { window.got = event.data }")
             wait_for(browser, "source.readyState === EventSource.OPEN", timeout=60)
             wait_for(browser, "document.body.textContent.includes('Back again')", timeout=60)
             post(server.url, "And on")
