@@ -19,10 +19,15 @@ _PANELS = (
 _OURS = ("parked", "plain", "parked-memory", "parked-redis")
 
 
+def begin_svg() -> None:
+    """Draw SVG from here on, the same figures as the same file."""
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "sse_threaded"
+
+
 def draw(results: Results, path: Path) -> None:
     """Write it: one channel, one worker."""
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "sse_threaded"  # the same figures give the same file
+    begin_svg()
     numbers = sorted({cell["streams"] for cell in results["cells"]})
     figure, axes = plt.subplots(2, 2, figsize=(11, 8))
     for axis, (name, title) in zip(axes.flat, _PANELS, strict=True):

@@ -55,6 +55,7 @@ class ChildProcess:
     :param output: the file its standard output and error go to.
     :param env: the whole environment.
     :param cwd: the working directory; ``None``: this process's.
+    :param pass_fds: descriptors that it inherits beside those three; default none.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ChildProcess:
         output: IO[bytes],
         env: Mapping[str, str],
         cwd: str | os.PathLike[str] | None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         # A new session: the group is its own (so that it can be killed as a whole), and Ctrl-C reaches
         # the tests alone, which then end it.
@@ -75,6 +77,7 @@ class ChildProcess:
             env=env,
             cwd=cwd,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "guard", str(self._popen.pid)],

@@ -1,0 +1,116 @@
+"""A reload under load: ``python -m benchmarks.reload`` (about a minute), in the ways that gunicorn's manual names.
+
+The board runs as deploy/gunicorn.conf.py says. Clients that behave as ``EventSource`` does follow it, events are
+published all the time, and the server is replaced: by SIGHUP, by SIGUSR2, and as a service whose listening socket
+systemd keeps. Prints a table; with ``--write`` it goes to docs/reload.md, and the picture to docs/reload.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+
+from .plot import begin_svg
+from .redis_child import redis_server
+from .reloading import BAR, KINDS, Found, reloaded, table
+from .servers import ROOT
+
+DOCUMENT, PICTURE = ROOT / "docs" / "reload.md", ROOT / "docs" / "reload.svg"
+
+
+@contextmanager
+def _log(kind: str, directory: Path) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite:///{directory}/log.db"
+    else:
+        with redis_server(directory, "--appendonly", "yes") as server:
+            yield server.url
+
+
+def draw(found: dict[str, Found], path: Path) -> None:
+    """Write the picture: when clients were told to come and had come, by the time since the signal."""
+    begin_svg()
+    figure, axes = plt.subplots(len(found), 1, figsize=(9, 2.4 * len(found)), sharex=True, squeeze=False)
+    for axis, (kind, one) in zip(axes.flat, found.items(), strict=True):
+        times = [number * BAR for number in range(len(one.returns))]
+        axis.bar(times, one.returns, width=BAR, align="edge", color="C0", label="streams begun")
+        axis.step(times, one.due, where="post", color="C1", lw=1.2, label="told to come")
+        first, last = one.window
+        mean = sum(one.due[first:last]) / (last - first)
+        axis.hlines(mean, first * BAR, last * BAR, color="black", ls="--", lw=1, label="mean of the window")
+        axis.set_title(KINDS[kind], fontsize=10)
+        axis.set_ylabel(f"per {BAR:g} s")
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(frameon=False, fontsize=9)
+    axes.flat[-1].set_xlabel("seconds since the signal")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+_TEXT = """
+How a deploy goes while pages are open. The board runs as `deploy/gunicorn.conf.py` says, with two workers. The
+clients behave as `EventSource` does: when a stream ends they wait for the reconnection time they were last told,
+then come back with their last event ID. Each client's events are compared with the log's own list.
+
+{table}
+
+![When clients were told to come, and had come, by tenths of a second after the signal]({picture})
+
+- **SIGHUP**: the same master starts new workers and ends the old ones. **SIGUSR2**: a new master starts beside the
+  old one, on the same listening socket; two seconds later the old one gets SIGTERM, from which the times count.
+  **Socket activation**: systemd keeps the listening socket (`LISTEN_FDS`); the service ends on SIGTERM and is then
+  started again, as `systemctl restart` does with a `.socket` unit. Meanwhile connections wait in the kernel.
+- **The window** is from the shortest to the longest reconnection time told. In it are counted, by tenths of a
+  second: when clients were told to come, when they connected, when their streams had begun. Random numbers are not
+  even either: so the table has what the greatest of so many tenths is to their mean if each client's is drawn at
+  random, as flat as it can be without the clients knowing of each other.
+- **Connects** lag behind where the client, one process that reads all events meanwhile on the same two cores, had
+  no processor; **streams begun** also where no server is there yet to answer.
+- The publisher repeats a POST whose kept connection the server has closed; such a POST may be in the log twice, as
+  two events with two ids.
+"""
+
+
+def main() -> None:
+    """Run all and print, or write, what was found."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reload", description=__doc__.partition("\n")[0])
+    parser.add_argument("--streams", type=int, default=2000, help="default %(default)s")
+    parser.add_argument("--rate", type=float, default=20.0, help="events a second; default %(default)s")
+    parser.add_argument("--retry", type=int, default=5000, help="milliseconds; default %(default)s")
+    parser.add_argument("--log", choices=("sqlite", "redis"), default="sqlite", help="default %(default)s")
+    parser.add_argument("--only", help=f"by comma: {', '.join(KINDS)}")
+    parser.add_argument("--write", action="store_true", help="write docs/reload.md and docs/reload.svg")
+    wanted = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    found = {}
+    for kind in wanted.only.split(",") if wanted.only else KINDS:
+        with (
+            tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as name,
+            _log(wanted.log, Path(name)) as url,
+        ):
+            found[kind] = reloaded(
+                kind, url, Path(name), streams=wanted.streams, rate=wanted.rate, retry=wanted.retry
+            )
+        print(f"{kind}: {found[kind]}", file=sys.stderr)  # noqa: T201
+    lines = table(found)
+    print("\n".join(lines))  # noqa: T201
+    if wanted.write:
+        machine = f"CPython {platform.python_version()}, {platform.system()}, a shared machine with two cores"
+        setup = f"{wanted.streams:,} streams, {wanted.rate:g} events a second, {wanted.log} log, {machine}"
+        text = _TEXT.format(table="\n".join(lines), picture=PICTURE.name)
+        DOCUMENT.write_text(f"# A reload under load\n\nBy `python -m benchmarks.reload --write`: {setup}.\n{text}")
+        draw(found, PICTURE)
+
+
+if __name__ == "__main__":
+    main()
