@@ -137,8 +137,12 @@ class EventStream:
                 head = b""
             if head:
                 yield head
-        except (Overloaded, HubClosed) as error:
+        except Overloaded as error:
             yield self._come_back(str(error))
+            return
+        except HubClosed as error:
+            # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
+            yield self._come_back(str(error), "shutdown")
             return
         except LogError as error:
             _log.error("a stream could not begin: %s", error)
@@ -164,6 +168,6 @@ class EventStream:
                 if upto <= cursor.after:
                     return
 
-    def _come_back(self, why: str) -> bytes:
+    def _come_back(self, why: str, reason: str = "overload") -> bytes:
         # Any status but 200 would stop EventSource for good (9.2.3), so there is no 503 here.
-        return self._pace.farewell("overload") + comment(f"{why}; come back after the reconnection time")
+        return self._pace.farewell(reason) + comment(f"{why}; come back after the reconnection time")
