@@ -144,7 +144,6 @@ class Followers:
     :ivar cut: connections that were closed before an answer.
     :ivar turned_away: answers that only said when to come back.
     :ivar resets: events ``reset``.
-    :ivar stall: the longest time that the thread was not at work, while it could have been; seconds.
     :ivar failure: what ended the thread, ``None`` while nothing has.
     """
 
@@ -158,7 +157,6 @@ class Followers:
         self.cut = 0
         self.turned_away = 0
         self.resets = 0
-        self.stall = 0.0
         self.here = 0  # whose stream has begun and not ended
         self.failure: BaseException | None = None
         self._poller = select.epoll()
@@ -185,11 +183,7 @@ class Followers:
         try:
             while not self._stopping.is_set():
                 self._begin_some()
-                patience = self._patience()
-                asleep = time.monotonic()
-                ready = self._poller.poll(patience, len(self.all) + 1)
-                self.stall = max(self.stall, time.monotonic() - asleep - patience)
-                for descriptor, _ in ready:
+                for descriptor, _ in self._poller.poll(self._patience(), len(self.all) + 1):
                     self._receive(self._open[descriptor])
         except BaseException as error:
             self.failure = error

@@ -1,4 +1,4 @@
-"""A reload under load: ``python -m benchmarks.reload`` (about a minute), in the ways that gunicorn's manual names.
+"""A reload under load: ``python -m benchmarks.reload`` (two minutes), in the ways that gunicorn's manual names.
 
 The board runs as deploy/gunicorn.conf.py says. Clients that behave as ``EventSource`` does follow it, events are
 published all the time, and the server is replaced: by SIGHUP, by SIGUSR2, and as a service whose listening socket
@@ -35,11 +35,12 @@ def _log(kind: str, directory: Path) -> Iterator[str]:
             yield server.url
 
 
-def draw(found: dict[str, Found], path: Path) -> None:
-    """Write the picture: when clients were told to come and had come, by the time since the signal."""
+def draw(found: dict[str, list[Found]], path: Path) -> None:
+    """Write the picture of the last round: when clients were told to come and had come, since the signal."""
     begin_svg()
     figure, axes = plt.subplots(len(found), 1, figsize=(9, 2.4 * len(found)), sharex=True, squeeze=False)
-    for axis, (kind, one) in zip(axes.flat, found.items(), strict=True):
+    for axis, (kind, rounds) in zip(axes.flat, found.items(), strict=True):
+        one = rounds[-1]
         times = [number * BAR for number in range(len(one.returns))]
         axis.bar(times, one.returns, width=BAR, align="edge", color="C0", label="streams begun")
         axis.step(times, one.due, where="post", color="C1", lw=1.2, label="told to come")
@@ -63,7 +64,7 @@ then come back with their last event ID. Each client's events are compared with 
 
 {table}
 
-![When clients were told to come, and had come, by tenths of a second after the signal]({picture})
+![When clients were told to come, and had come, by tenths of a second after the signal: the last round]({picture})
 
 - **SIGHUP**: the same master starts new workers and ends the old ones. **SIGUSR2**: a new master starts beside the
   old one, on the same listening socket; two seconds later the old one gets SIGTERM, from which the times count.
@@ -87,28 +88,30 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="events a second; default %(default)s")
     parser.add_argument("--retry", type=int, default=5000, help="milliseconds; default %(default)s")
     parser.add_argument("--log", choices=("sqlite", "redis"), default="sqlite", help="default %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--only", help=f"by comma: {', '.join(KINDS)}")
     parser.add_argument("--write", action="store_true", help="write docs/reload.md and docs/reload.svg")
     wanted = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    found = {}
-    for kind in wanted.only.split(",") if wanted.only else KINDS:
+    found: dict[str, list[Found]] = {kind: [] for kind in (wanted.only.split(",") if wanted.only else KINDS)}
+    for kind, rounds in [each for _ in range(wanted.rounds) for each in found.items()]:
         with (
             tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as name,
             _log(wanted.log, Path(name)) as url,
         ):
-            found[kind] = reloaded(
-                kind, url, Path(name), streams=wanted.streams, rate=wanted.rate, retry=wanted.retry
-            )
-        print(f"{kind}: {found[kind]}", file=sys.stderr)  # noqa: T201
+            one = reloaded(kind, url, Path(name), streams=wanted.streams, rate=wanted.rate, retry=wanted.retry)
+        rounds.append(one)
+        print(f"{kind}: all back after {one.seconds:.2f} s, {one.lost} lost", file=sys.stderr)  # noqa: T201
     lines = table(found)
     print("\n".join(lines))  # noqa: T201
     if wanted.write:
         machine = f"CPython {platform.python_version()}, {platform.system()}, a shared machine with two cores"
-        setup = f"{wanted.streams:,} streams, {wanted.rate:g} events a second, {wanted.log} log, {machine}"
+        load = f"{wanted.streams:,} streams, {wanted.rate:g} events a second, {wanted.log} log"
+        setup = f"{load}; {machine}; {wanted.rounds} rounds, of which the table has all"
+        command = " ".join(["python -m benchmarks.reload", *sys.argv[1:]])
         text = _TEXT.format(table="\n".join(lines), picture=PICTURE.name)
-        DOCUMENT.write_text(f"# A reload under load\n\nBy `python -m benchmarks.reload --write`: {setup}.\n{text}")
+        DOCUMENT.write_text(f"# A reload under load\n\nBy `{command}`: {setup}.\n{text}")
         draw(found, PICTURE)
 
 

@@ -56,7 +56,6 @@ class Found:
     :ivar told: the shortest and the longest reconnection time told, seconds.
     :ivar late: the longest that a client was back after the time it was told, seconds.
     :ivar silence: the longest that a client was without an event, seconds.
-    :ivar stall: the longest that the client's own thread was kept from its work, seconds.
     :ivar due: when clients were told to come, by bars since the signal.
     :ivar attempts: connections begun, by bars since the signal.
     :ivar returns: streams begun, by bars since the signal.
@@ -79,7 +78,6 @@ class Found:
     told: tuple[float, float]
     late: float
     silence: float
-    stall: float
     due: list[int]
     attempts: list[int]
     returns: list[int]
@@ -186,7 +184,6 @@ def _judged(clients: Followers, publisher: Publisher, numbers: list[int], begun:
         told=(min(told), max(told)),
         late=max(back.back - back.ended - back.told for back in clients.returns),
         silence=max(each.silence for each in clients.all),
-        stall=clients.stall,
         due=_counted((back.ended + back.told - begun for back in clients.returns), bars),
         attempts=_counted((moment - begun for moment in clients.attempts), bars),
         returns=_counted((back.back - begun for back in clients.returns), bars),
@@ -201,35 +198,32 @@ def _counted(moments: Iterable[float], bars: int) -> list[int]:
     return counts
 
 
-def table(found: dict[str, Found]) -> list[str]:
-    """The lines of the table, a column a kind."""
-    some = list(found.values())
-    rows: list[tuple[str, list[str]]] = [
-        ("events in the log / published and answered", [f"{one.events:,} / {one.posted:,}" for one in some]),
-        ("streams", [f"{one.streams:,}" for one in some]),
-        ("events lost, over all streams", [f"{one.lost:,}" for one in some]),
-        ("events doubled", [f"{one.doubled:,}" for one in some]),
-        ("clients with another order than the log's", [f"{one.disordered:,}" for one in some]),
-        ("events `reset`", [f"{one.resets:,}" for one in some]),
-        ("connections refused", [f"{one.refused:,}" for one in some]),
-        ("new connections closed before an answer", [f"{one.cut:,}" for one in some]),
-        ("clients turned away", [f"{one.turned_away:,}" for one in some]),
-        ("streams begun anew", [f"{one.returned:,}" for one in some]),
-        ("clients away at the end", [f"{one.away:,}" for one in some]),
-        ("reconnection times told", [f"{one.told[0]:.2f} to {one.told[1]:.2f} s" for one in some]),
-        ("all clients back, after the signal", [f"{one.seconds:.2f} s" for one in some]),
-        ("latest after the time it was told", [f"{one.late:.2f} s" for one in some]),
-        ("longest silence", [f"{one.silence:.2f} s" for one in some]),
-        (f"told to come, per {BAR:g} s: greatest / mean", [_flat(one, one.due) for one in some]),
-        ("connects, the same", [_flat(one, one.attempts) for one in some]),
-        ("streams begun, the same", [_flat(one, one.returns) for one in some]),
-        ("greatest / mean of as many drawn at random", [f"{one.drawn:.2f}" for one in some]),
-        ("longest stall of the client itself", [f"{one.stall:.2f} s" for one in some]),
+def table(found: dict[str, list[Found]]) -> list[str]:
+    """The lines of the table, a column a kind; in it all rounds."""
+
+    def row(what: str, figure: Callable[[Found], str]) -> str:
+        return f"| {what} | {' | '.join(', '.join(map(figure, rounds)) for rounds in found.values())} |"
+
+    return [
+        "| | " + " | ".join(KINDS[kind] for kind in found) + " |",
+        "|---|" + "---|" * len(found),
+        row("events in the log", lambda one: f"{one.events:,}"),
+        row("of these, answered to the publisher", lambda one: f"{one.posted:,}"),
+        row("events lost, over all streams", lambda one: f"{one.lost:,}"),
+        row("events doubled", lambda one: f"{one.doubled:,}"),
+        row("clients with another order than the log's", lambda one: f"{one.disordered:,}"),
+        row("events `reset`", lambda one: f"{one.resets:,}"),
+        row("connections refused", lambda one: f"{one.refused:,}"),
+        row("new connections closed before an answer", lambda one: f"{one.cut:,}"),
+        row("clients turned away", lambda one: f"{one.turned_away:,}"),
+        row("streams begun anew", lambda one: f"{one.returned:,}"),
+        row("clients away at the end", lambda one: f"{one.away:,}"),
+        row("reconnection times told, s", lambda one: f"{one.told[0]:.2f} to {one.told[1]:.2f}"),
+        row("all clients back after the signal, s", lambda one: f"{one.seconds:.2f}"),
+        row("latest after the time it was told, s", lambda one: f"{one.late:.2f}"),
+        row("longest silence, s", lambda one: f"{one.silence:.2f}"),
+        row(f"told to come, per {BAR:g} s: greatest : mean", lambda one: f"{one.flatness(one.due):.2f}"),
+        row("connects, the same", lambda one: f"{one.flatness(one.attempts):.2f}"),
+        row("streams begun, the same", lambda one: f"{one.flatness(one.returns):.2f}"),
+        row("the same of as many drawn at random", lambda one: f"{one.drawn:.2f}"),
     ]
-    lines = ["| | " + " | ".join(KINDS[kind] for kind in found) + " |", "|---|" + "---|" * len(found)]
-    return lines + [f"| {what} | {' | '.join(figures)} |" for what, figures in rows]
-
-
-def _flat(one: Found, bars: list[int]) -> str:
-    inside = bars[slice(*one.window)]
-    return f"{max(inside)} / {sum(inside) / len(inside):.1f} = {one.flatness(bars):.2f}"

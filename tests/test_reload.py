@@ -27,7 +27,7 @@ class ReloadTest(unittest.TestCase):
                 self.assertGreater(found.posted, 20)
                 shortest, longest = found.told
                 self.assertTrue(RETRY / 5000 <= shortest < longest <= RETRY / 1000, found.told)
-                self.assertIn("| 60 |", "\n".join(table({kind: found})))
+                self.assertIn("| streams begun anew | 60, 60 |", table({kind: [found, found]}))
 
 
 class TakeApartTest(unittest.TestCase):
