@@ -24,7 +24,9 @@ from sse_threaded.testing import GunicornServer, request
 from sse_threaded.testing.processes import ChildProcess
 from tests.browser import chromium, wait_for
 from tests.nginx_server import UPSTREAM, CurlStream, Nginx, certificate
-from tests.support import ROOT, enter, free_port, missing, sqlite_url, temporary_directory, wait_until
+from tests.support import ROOT, enter, free_port, missing, once, sqlite_url, temporary_directory, wait_until
+
+load_tests = once
 
 try:
     from tests.redis_server import RedisServer

@@ -18,7 +18,9 @@ from benchmarks.verdict import Verdict, longest_silence
 from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.redis_server import RedisServer
-from tests.support import enter, missing, wait_until
+from tests.support import enter, missing, once, wait_until
+
+load_tests = once
 
 NAMED = {disaster.name: disaster for disaster in DISASTERS}
 GAP = 10_000_000_000

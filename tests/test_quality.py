@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 import unittest
 
-from tests.support import CHECKOUT, missing
+from tests.support import CHECKOUT, missing, once
 
 _SECONDS = 300
 
-
-def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
-    """Leave the tests out where tests/run has already had them under another Python."""
-    return unittest.TestSuite() if os.environ.get("SSE_THREADED_QUALITY") == "done" else tests
+load_tests = once
 
 
 class QualityTest(unittest.TestCase):

@@ -4,7 +4,9 @@ import unittest
 
 from benchmarks.followers import take_apart
 from benchmarks.reloading import KINDS, reloaded, table
-from tests.support import sqlite_url, temporary_directory
+from tests.support import once, sqlite_url, temporary_directory
+
+load_tests = once
 
 RETRY = 1000
 
