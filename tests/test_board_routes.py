@@ -27,6 +27,8 @@ TASKS = "/boards/board-1/tasks"
 class BrokenLog:
     """A log that fails at every touch."""
 
+    url = "broken://"
+
     def __init__(self, error: Exception) -> None:
         self.error = error
 
