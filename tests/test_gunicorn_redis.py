@@ -10,8 +10,10 @@ import unittest
 from sse_threaded.testing import request
 from tests import test_gunicorn
 from tests.redis_server import RedisServer
-from tests.support import wait_until
+from tests.support import once, wait_until
 from tests.test_worker import WORKER
+
+load_tests = once
 
 
 class OnRedis(test_gunicorn.GunicornTest):
