@@ -1,0 +1,286 @@
+"""Processes that listen to a log in Redis while others publish, and what that takes; see :mod:`.fan_in`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import redis
+
+from sse_threaded import Hub, open_log
+from sse_threaded.bench.usage import Tree, processor_ns
+
+from .redis_child import RedisChild
+
+# Events a second, each an append of its own; and how long.
+RATES = (50, 200)
+SECONDS = 2.5
+
+# A flood: transactions of so many events, one after the other. Less than what the feed keeps (10,000).
+FLOOD, BULK = 4000, 100
+
+# As in docs/benchmarks.md.
+_DATA = '{"type":"note","stamp":"' + "0" * 26 + '","pad":"' + "x" * 51 + '"}'
+CHANNELS = 100
+
+# Appends without a client between them.
+_APPEND_MANY = "for _ = 1, tonumber(args[1]) do append(args[2], args[3], false) end return 'done'"
+
+SETTLE_SECONDS = 1.0
+_PATIENCE = 60.0
+_IDLE_SECONDS = 4.0
+
+# Connections, to see what the kernel takes for one.
+_SOCKETS = 8000
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured with some processes under one load.
+
+    :ivar processes: how many listened.
+    :ivar events: how many came.
+    :ivar seconds: from the first append until all processes had the last event.
+    :ivar redis_us: Redis's processor time an event.
+    :ivar process_us: the processor time of a listening process an event, their mean.
+    :ivar out_bytes: what Redis sent an event, to all.
+    :ivar reads: how many answers with events a process took, an event.
+    """
+
+    processes: int
+    events: int
+    seconds: float
+    redis_us: float
+    process_us: float
+    out_bytes: float
+    reads: float
+
+
+# In processes of their own.
+
+
+def _listen(urls: str, pipe: Connection) -> None:
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "HTTP_ACCEPT": "text/event-stream"}
+    with ExitStack() as stack:
+        hubs = [
+            stack.enter_context(Hub(url, heartbeat=None, lease=None, max_streams=10)) for url in urls.split()
+        ]
+        bodies = [iter(hub.stream(environ, "own").response) for hub in hubs]
+        pipe.send([len(next(body)) for body in bodies])
+        while pipe.recv():
+            pipe.send(hubs[0].log.event_id(hubs[0]._pump.position))
+
+
+def _publish(url: str, pipe: Connection) -> None:
+    log = open_log(url)
+    pipe.send(log.epoch)
+    while order := pipe.recv():
+        count, rate, bulk, seconds, inside = order
+        begun, used, number = time.monotonic(), time.process_time(), 0
+        while number < count and time.monotonic() - begun < seconds:
+            if rate:
+                time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+            if inside:
+                log.run(_APPEND_MANY, bulk, f"other-{number % CHANNELS}", _DATA)
+                number += bulk
+            elif bulk > 1:
+                with log.transaction() as transaction:
+                    for _ in range(bulk):
+                        transaction.append(f"other-{number % CHANNELS}", _DATA)
+                        number += 1
+            else:
+                log.append(f"other-{number % CHANNELS}", _DATA)
+                number += 1
+        pipe.send((number, time.monotonic() - begun, time.process_time() - used, log.last_event_id()))
+    log.close()
+
+
+class _Child:
+    """A process that does one of these."""
+
+    def __init__(self, task: Callable[[str, Connection], None], url: str) -> None:
+        self._pipe, other = _spawn.Pipe()
+        self._process = _spawn.Process(target=task, args=(url, other), daemon=True)
+        self._process.start()
+        other.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def tell(self, what: object) -> None:
+        self._pipe.send(what)
+
+    def answer(self) -> Any:
+        if not self._pipe.poll(_PATIENCE):
+            raise TimeoutError("a process of the simulation does not answer")
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        self._pipe.send(None)
+        self._process.join(_PATIENCE)
+        self._process.kill()
+
+
+@contextmanager
+def _children(task: Callable[[str, Connection], None], url: str, count: int) -> Iterator[list[_Child]]:
+    with ExitStack() as stack:
+        children = []
+        for _ in range(count):
+            children.append(_Child(task, url))
+            stack.callback(children[-1].close)
+        for child in children:
+            child.answer()
+        time.sleep(SETTLE_SECONDS)
+        yield children
+
+
+class Bench:
+    """One Redis, and what is measured with it.
+
+    :param server: which.
+    """
+
+    def __init__(self, server: RedisChild) -> None:
+        self._server = server
+        self._client = redis.Redis.from_url(server.url)
+
+    def points(self, processes: int, prefix: str) -> dict[str, Point]:
+        """What so many listening processes cost, by the load; ``flood`` is one of them."""
+        url = f"{self._server.url}?prefix={prefix}"
+        with _children(_publish, url, 1) as (publisher,), _children(_listen, url, processes) as listeners:
+            self._point(publisher, listeners, (50, None, 1, _PATIENCE, False))  # what is made once is there then
+            found = {}
+            for rate in RATES:
+                count = int(rate * SECONDS)
+                found[str(rate)] = self._point(publisher, listeners, (count, rate, 1, _PATIENCE, False))
+            found["flood"] = self._point(publisher, listeners, (FLOOD, None, BULK, _PATIENCE, False))
+            return found
+
+    def _point(self, publisher: _Child, listeners: list[_Child], order: tuple[Any, ...]) -> Point:
+        before = self._used(listeners)
+        begun = time.monotonic()
+        publisher.tell(order)
+        count, _, _, last = publisher.answer()
+        while True:
+            for listener in listeners:
+                listener.tell(1)
+            if {listener.answer() for listener in listeners} == {last}:
+                break
+            time.sleep(0.02)
+        seconds = time.monotonic() - begun
+        server, own, sent, reads = (now - then for now, then in zip(self._used(listeners), before, strict=True))
+        return Point(
+            processes=len(listeners),
+            events=count,
+            seconds=seconds,
+            redis_us=server / 1000 / count,
+            process_us=own / 1000 / count / len(listeners),
+            out_bytes=sent / count,
+            reads=reads / count / len(listeners),
+        )
+
+    def _used(self, listeners: list[_Child]) -> tuple[int, int, int, int]:
+        stats: Any = self._client.info("stats")
+        reads: Any = self._client.info("commandstats").get("cmdstat_xread", {"calls": 0})  # type: ignore[union-attr]
+        own = sum(processor_ns(listener.pid) for listener in listeners)
+        return processor_ns(self._server.pid), own, int(stats["total_net_output_bytes"]), int(reads["calls"])
+
+    def idle(self, processes: int, hubs: int) -> dict[str, float]:
+        """What listening takes while nothing comes: microseconds of processor a second, for a process and in
+        Redis for a process, and a process's memory.
+
+        :param hubs: how many each process has.
+        """
+        urls = " ".join(f"{self._server.url}?prefix=idle{number}" for number in range(hubs))
+        with _children(_listen, urls, processes) as listeners:
+            server, own, _, _ = self._used(listeners)
+            time.sleep(_IDLE_SECONDS)
+            server_after, own_after, _, _ = self._used(listeners)
+            kb = mean(Tree(listener.pid).pss_kb() for listener in listeners)
+        each = 1000 * _IDLE_SECONDS * processes
+        return {
+            "hubs": hubs,
+            "process_us": (own_after - own) / each,
+            "redis_us": (server_after - server) / each,
+            "process_kb": kb,
+        }
+
+    def drained(self) -> float:
+        """Events a second that a process reads when many wait for it: it was stopped while they came."""
+        url = f"{self._server.url}?prefix=drained"
+        with _children(_publish, url, 1) as (publisher,), _children(_listen, url, 1) as (listener,):
+            found = []
+            for _ in range(5):
+                os.kill(listener.pid, signal.SIGSTOP)
+                publisher.tell((FLOOD, None, BULK, _PATIENCE, False))
+                count, _, _, last = publisher.answer()
+                os.kill(listener.pid, signal.SIGCONT)
+                begun = time.monotonic()
+                while True:
+                    listener.tell(1)
+                    if listener.answer() == last:
+                        break
+                    time.sleep(0.001)
+                found.append(count / (time.monotonic() - begun))
+            return median(found)
+
+    def appends(self, publishers: int, bulk: int, inside: bool) -> dict[str, float]:
+        """Appends as fast as can be, with nobody listening.
+
+        :param bulk: how many in one transaction.
+        :param inside: whether it is one script of the application's that appends them all.
+        """
+        url = f"{self._server.url}?prefix=appends{bulk}{inside}"
+        with _children(_publish, url, publishers) as children:
+            server = processor_ns(self._server.pid)
+            begun = time.monotonic()
+            for child in children:
+                child.tell((10**9, None, bulk, SECONDS, inside))
+            answers = [child.answer() for child in children]
+            seconds = time.monotonic() - begun
+            used = processor_ns(self._server.pid) - server
+        count = sum(answer[0] for answer in answers)
+        return {
+            "publishers": publishers,
+            "bulk": bulk,
+            "inside": inside,
+            "a_second": count / seconds,
+            "redis_us": used / 1000 / count,
+            "redis_share": used / 1e9 / seconds,
+            "publisher_us": 1e6 * sum(answer[2] for answer in answers) / count,
+        }
+
+
+def kernel_kb() -> float:
+    """What the kernel keeps for an open connection without data, KB: a socket that a poller waits for."""
+
+    def slab() -> int:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Slab:"))
+
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
+        poller = stack.enter_context(select.epoll())
+        sockets: list[socket.socket] = []
+        before = slab()
+        for _ in range(_SOCKETS):
+            sockets.append(stack.enter_context(socket.create_connection(listener.getsockname())))
+            sockets.append(stack.enter_context(listener.accept()[0]))
+            poller.register(sockets[-1], select.EPOLLIN)
+            poller.register(sockets[-2], select.EPOLLIN)
+        return (slab() - before) / len(sockets)
