@@ -11,8 +11,8 @@ from pathlib import Path
 from sse_threaded import open_log
 from sse_threaded.testing.processes import POLL_SECONDS
 
+from .board_service import Publisher, Service
 from .followers import Followers
-from .service import Publisher, Service
 
 EVENTS = "/boards/board-1/events"
 
@@ -115,7 +115,7 @@ def reloaded(
     :param streams: how many clients.
     :param rate: events a second.
     :param retry: the reconnection time, milliseconds.
-    :param looks: see :meth:`Service.usr2`.
+    :param looks: see :meth:`.board_service.Service.usr2`.
     """
     with (
         Service(directory, log_url, retry, activated=kind == "socket") as service,
