@@ -7,7 +7,9 @@ from unittest import mock
 
 from benchmarks import fan_in, listeners, scale
 from benchmarks.redis_child import redis_server
-from tests.support import missing, temporary_directory
+from tests.support import missing, once, temporary_directory
+
+load_tests = once
 
 
 def make_point(processes, **figures):
@@ -34,7 +36,7 @@ class SimulationTest(unittest.TestCase):
     def test_all_processes_read_what_is_for_others(self):
         if shutil.which("redis-server") is None:
             missing("redis-server (apt-get install redis-server)")
-        small = mock.patch.multiple(listeners, RATES=(100,), SECONDS=0.3, FLOOD=200, SETTLE_SECONDS=0.1)
+        small = mock.patch.multiple(listeners, RATES=(100,), SECONDS=0.3, FLOOD=200, SETTLE_SECONDS=0.1, _IDLE_SECONDS=0.5)
         with small, redis_server(temporary_directory(self)) as server:
             bench = listeners.Bench(server)
             found = bench.points(2, "small")
