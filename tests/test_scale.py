@@ -36,8 +36,8 @@ class SimulationTest(unittest.TestCase):
     def test_all_processes_read_what_is_for_others(self):
         if shutil.which("redis-server") is None:
             missing("redis-server (apt-get install redis-server)")
-        small = mock.patch.multiple(listeners, RATES=(100,), SECONDS=0.3, FLOOD=200, SETTLE_SECONDS=0.1, _IDLE_SECONDS=0.5)
-        with small, redis_server(temporary_directory(self)) as server:
+        small = {"RATES": (100,), "SECONDS": 0.3, "FLOOD": 200, "SETTLE_SECONDS": 0.1, "_IDLE_SECONDS": 0.5}
+        with mock.patch.multiple(listeners, **small), redis_server(temporary_directory(self)) as server:
             bench = listeners.Bench(server)
             found = bench.points(2, "small")
             idle = bench.idle(1, 2)
