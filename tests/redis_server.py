@@ -78,6 +78,12 @@ class RedisServer:
         if self._child is not None:
             self._child.kill()
 
+    def tear(self, mark: bytes) -> None:
+        """Once it is down, let its append-only file end within the last command that has ``mark`` in it."""
+        files = [path for path in Path(self._directory.name).rglob("appendonly.aof*") if path.suffix == ".aof"]
+        path = max(files, key=lambda path: path.name.count("incr"))
+        os.truncate(path, path.read_bytes().rindex(mark) + len(mark))
+
     def pause(self) -> None:
         """Let it hang: it takes connections and answers nothing."""
         assert self._child is not None

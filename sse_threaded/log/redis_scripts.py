@@ -108,7 +108,9 @@ local function look_at_server()
     local wide = {GAP} + tonumber(string.sub(own, 1, 9), 16)
     local gaps = {{}}
     for gap in string.gmatch(redis.call('HGET', meta, 'gaps') or '', '[%d:]+') do gaps[#gaps + 1] = gap end
-    gaps[#gaps + 1] = last .. ':' .. text(redis.call('HINCRBY', meta, 'last', text(wide)))
+    local past = text(tonumber(last) + wide)
+    redis.call('HSET', meta, 'last', past)
+    gaps[#gaps + 1] = last .. ':' .. past
     if #gaps > {GAPS} then
         redis.call('HSET', meta, 'forgotten', string.match(table.remove(gaps, 1), '%d+$'))
     end
@@ -147,7 +149,9 @@ local function append(channel, data, event)
         local gone = redis.call('ZSCORE', lasts, channel) or redis.call('HGET', meta, 'folded')
         if gone then redis.call('HSET', trims, channel, gone) end
     end
-    local number = redis.call('HINCRBY', meta, 'last', '1')
+    -- Set, not incremented: Redis may run a part of a torn step in its append-only file again, at a later start.
+    local number = tonumber(redis.call('HGET', meta, 'last')) + 1
+    redis.call('HSET', meta, 'last', text(number))
     local now = now()
     local entry = text(number) .. '-' .. text(now)
     if event then
