@@ -82,6 +82,7 @@ class Pump:
         self._next_read = 0.0
         self._rested = 0.0  # until when it rests (monotonic)
         self._failures = 0
+        self._behind = False  # events are gone that it has not handed out
         self._announced = False  # every stream has been told of the end
 
     # Called by clients' threads.
@@ -275,15 +276,19 @@ class Pump:
         members = self._members
         try:
             try:
+                if self._behind:  # and the log was away when it was to be told where to go on
+                    raise HistoryGone("expired")
                 page = self._eventlog.read(members.position)
             except HistoryGone:
                 # So far behind that events are trimmed: clients resume from the log, each by its own id. In one
                 # step, or a stream that attaches in between would have the old position and miss them.
+                self._behind = True
                 newest = self._eventlog.last_sequence()
                 with members.lock:
                     members.end_all("behind")
                     members.position = newest
                     self._recent.begin(newest)
+                self._behind = False
                 return 0.0
             if page:
                 begun = time.monotonic()

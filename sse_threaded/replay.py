@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .errors import HistoryGone, InvalidEvent, LogUnusable
+from .errors import HistoryGone, InvalidEvent, LogUnavailable, LogUnusable
 from .event import ServerSentEvent
 from .log import EventLog, Page, Record
 from .log.base import RESET
@@ -27,11 +27,14 @@ class Cursor:
         self, log: EventLog, channels: Sequence[str], last_event_id: str | None, known: int = 0
     ) -> None:
         self._log = log
-        self._epoch = log.epoch
         self._channels = channels
         self.reset: str | None = None
+        if last_event_id is None:
+            self._go_to_end()
+            return
+        self._epoch = log.epoch
         try:
-            self.after = log.last_sequence() if last_event_id is None else log.position(last_event_id, known=known)
+            self.after = log.position(last_event_id, known=known)
         except HistoryGone as gone:
             self._begin_anew(gone, None)
 
@@ -61,9 +64,18 @@ class Cursor:
         return page
 
     def _begin_anew(self, gone: HistoryGone, upto: int | None) -> None:
-        self._epoch = self._log.epoch
-        self.after = self._log.last_sequence() if upto is None else upto
+        if upto is None:
+            self._go_to_end()
+        elif gone.reason == "epoch":
+            # upto was a number of the old one.
+            raise LogUnavailable(self._log.url, "the log was made anew just now; try again")
+        else:
+            self.after = upto
         self.reset = gone.reason
+
+    def _go_to_end(self) -> None:
+        self._epoch, _, last = self._log.last_event_id().partition("-")
+        self.after = int(last)
 
     def read_wire(self, upto: int | None = None) -> bytes:
         """The next page as it goes to the client, an event ``reset`` included; empty when there are no more."""

@@ -11,7 +11,7 @@ from unittest import mock
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
-from sse_threaded import Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
+from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
 from sse_threaded.queued import Queued
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
@@ -509,6 +509,41 @@ class BrokenLogTest(StreamTest):
                 self.assertEqual(client.status, 200)
                 self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: the log cannot be read")
                 wait_until(lambda: hub.streams == 0)
+
+    def test_a_pump_that_is_behind_and_cannot_look_where_to_go_on_ends_its_streams_later(self):
+        hub = self.serve()
+        client = self.ready()
+        read, last = hub.log.read, hub.log.last_sequence
+        calls = []
+
+        def gone(after, **options):
+            calls.append("read")
+            if not options and len(calls) == 1:
+                raise HistoryGone("epoch")
+            return read(after, **options)
+
+        def away():
+            calls.append("last")
+            if calls.count("last") < 3:
+                raise LogUnavailable("x://", "cut off")
+            return last()
+
+        with (
+            mock.patch.object(hub.log, "read", gone),
+            mock.patch.object(hub.log, "last_sequence", away),
+            self.assertLogs("sse_threaded.pump"),
+        ):
+            hub.log.ring()
+            client.wait_for_end(30)
+        self.assertEqual(calls.count("last"), 3)
+
+    def test_a_log_made_anew_in_the_midst_of_a_replay_gives_no_id_of_both(self):
+        hub = self.serve()
+        cursor = replay.Cursor(hub.log, ["a"], hub.publish("a", "x"))
+        hub.log._epoch = "aaaaaa"
+        self.assertRaises(LogUnavailable, cursor.read, 1)
+        cursor.read()
+        self.assertEqual((cursor.event_id, cursor.reset), ("aaaaaa-1", "epoch"))
 
     def test_who_attaches_while_the_pump_is_found_behind_misses_nothing(self):
         hub = self.serve(sqlite_url(temporary_directory(self)), retention=Retention(count=1, age=None))

@@ -274,6 +274,14 @@ class RedisLog(EventLog):
                 raise self._anew() from None
             return int(self._ask(STATE)[0])
 
+    def last_event_id(self) -> str:
+        """See :class:`EventLog`."""
+        while True:
+            epoch = self.epoch
+            last = self.last_sequence()
+            if epoch == self.epoch:  # else they do not belong together
+                return f"{epoch}-{last}"
+
     def position(self, last_event_id: str, *, known: int = 0) -> int:
         """See :class:`EventLog`."""
         sequence = super().position(last_event_id, known=known)
