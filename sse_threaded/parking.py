@@ -70,7 +70,9 @@ class Parking:
     def _remembered(self, parked: Parked) -> Frame | None:
         """The next events it missed, ``None`` if they must be read from the log; with the members' lock held."""
         cursor = parked.cursor
-        if cursor is None or cursor.reset is not None or cursor.after < self._recent.floor:
+        if cursor is None or cursor.reset is not None or cursor.is_stale:
+            return None
+        if not self._recent.floor <= cursor.after <= self._members.position:
             return None
         try:
             frame, cursor.after = self._recent.frame(parked.channels, cursor.after)

@@ -47,6 +47,11 @@ class Cursor:
         """The id of an event that was read here."""
         return f"{self._epoch}-{sequence}"
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the log was made anew since."""
+        return self._log.epoch != self._epoch
+
     def read(self, upto: int | None = None) -> Page:
         """The next page, empty when there are no more up to ``upto``, or when :attr:`reset` was set.
 
@@ -54,7 +59,7 @@ class Cursor:
         """
         try:
             page = self._log.read(self.after, channels=self._channels, upto=upto)
-            if self._log.epoch != self._epoch:  # the log was made anew, so these may be another's
+            if self.is_stale:  # these may be another log's
                 raise HistoryGone("epoch")
         except HistoryGone as gone:
             self._begin_anew(gone, upto)

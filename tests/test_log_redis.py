@@ -16,6 +16,7 @@ from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retentio
 from sse_threaded.log import redis as redis_log
 from sse_threaded.log import redis_server
 from sse_threaded.log.redis_scripts import GAP
+from sse_threaded.replay import Cursor
 from tests.redis_server import RedisServer
 from tests.support import free_port, missing, temporary_directory, wait_until
 
@@ -63,6 +64,87 @@ class RedisCase(unittest.TestCase):
 
     def key(self, log, name):
         return f"{log._server.meta.removesuffix('meta')}{name}"
+
+
+class LossTest(RedisCase):
+    """What is lost is told, whoever looks first."""
+
+    def lose(self, log, count, last):
+        """As another server would be that had not got the last ``count`` events of channel a, up to ``last``."""
+        client, base = log._server.client(), self.key(log, log.epoch)
+        for stream in (f"{base}:feed", f"{base}:channel:a") if count else ():
+            client.xdel(stream, *(entry for entry, _ in client.xrevrange(stream, count=count)))
+        client.hset(self.key(log, "meta"), mapping={"last": last, "run": "another:server"})
+
+    def test_a_pump_that_is_behind_the_listener_notices_it(self):
+        self.listen(self.log)
+        for number in range(4):
+            self.log.append("a", str(number))
+        self.come(self.log, 0, 4)
+        self.lose(self.log, 1, 3)
+        self.log._feed._look(idle=True)  # as after a new connection
+        self.open().append("a", "new")
+        wait_until(lambda: self.log._feed._end > GAP)
+        self.assertRaises(HistoryGone, self.log.read, 4)
+
+    def test_a_replay_from_beyond_the_end_notices_it(self):
+        self.log.append("a", "x")
+        self.assertRaises(HistoryGone, self.log.read, 5, channels=["a"])
+
+    def test_a_first_event_that_was_lost_leaves_a_gap_too(self):
+        first = self.log.append("a", "lost")
+        self.lose(self.log, 1, 0)
+        second = self.log.append("a", "new")
+        self.assertNotEqual(first, second)
+        with self.assertRaises(HistoryGone):
+            self.log.read(self.log.position(first), channels=["a"])
+
+    def test_a_master_that_was_a_replica_meanwhile_is_another_server(self):
+        self.log.append("a", "x")
+        with self.redis.client() as client:
+            client.replicaof("127.0.0.1", free_port())
+            client.replicaof("no", "one")
+        self.assertGreater(self.log.position(self.log.append("a", "y")), GAP)
+
+    def test_a_transaction_that_does_nothing_ends_no_stream(self):
+        self.listen(self.log)
+        self.log.append("a", "x")
+        self.come(self.log, 0, 1)
+        self.lose(self.log, 0, 1)
+        with self.log.transaction():
+            pass
+        self.assertGreater(self.log.last_sequence(), GAP)
+        for _ in range(3):
+            self.log._feed._look(idle=True)
+        self.assertEqual(self.log.read(1), [])
+        self.log.append("a", "y")
+        wait_until(lambda: [r.data for r in self.log.read(1)] == ["y"])
+
+    def test_a_parked_stream_that_arrives_with_a_place_in_another_log_is_told(self):
+        hub = Hub(self.url)
+        self.addCleanup(hub.close)
+        cursor = Cursor(hub.log, ["a"], hub.publish("a", "x"))
+        with self.redis.client() as client:
+            client.flushall()
+        hub.publish("a", "anew")
+        self.assertTrue(cursor.is_stale)
+        self.assertIn(b"event: reset", cursor.read_wire())
+
+    def test_what_redis_may_evict_is_warned_of(self):
+        with self.redis.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            self.addCleanup(lambda: self.redis.client().config_set("maxmemory-policy", "noeviction"))
+            with self.assertLogs("sse_threaded.log.redis", logging.WARNING):
+                self.open()
+
+    def test_trimming_goes_to_the_end(self):
+        log = self.open(retention=Retention(count=10, age=None))
+        other = self.open()
+        for number in range(500):
+            other.append("ab"[number % 2], str(number))
+        log.trim()
+        for channel in "ab":
+            self.assertEqual(log._server.client().xlen(self.key(log, f"{log.epoch}:channel:{channel}")), 10)
 
 
 class ListeningTest(RedisCase):
@@ -505,6 +587,12 @@ class UrlTest(unittest.TestCase):
             "redis+sentinel://h",
             "redis+cluster://h/1",
             "redis://:hid/den@h",
+            "redis://:hid?den@h/0",
+            "redis://:hid#den@h",
+            "redis://:hi[dd]en@h",
+            "redis://:hidden",
+            "redis://[",
+            "redis+sentinel://h?sentinel_password=hidden",
             "redis://h/1/2",
         ):
             with self.subTest(url=url), self.assertRaises(LogUnusable) as caught:
@@ -519,7 +607,7 @@ class UrlTest(unittest.TestCase):
                 open_log("redis://:hidden@127.0.0.1:1/0")
 
     def test_an_old_redis_is_refused(self):
-        answer = [b"1", b"abcdef", b"6.0.16"]
+        answer = [b"1", b"abcdef", b"6.0.16", b"noeviction"]
         old = mock.patch.object(redis_server.RedisServer, "run", return_value=answer)
         with old, self.assertRaisesRegex(LogUnusable, r"6\.0\.16 is too old"):
             redis_log.RedisLog("redis://127.0.0.1:1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import LogUnusable
-from .base import EventLog, Page, Record, Retention, Snapshot, Transaction
+from .base import EventLog, Page, Record, Retention, Snapshot, Transaction, without_secret
 from .memory import MemoryLog
 from .sqlite import SQLiteLog
 
@@ -49,9 +49,3 @@ def open_log(url: str, retention: Retention | None = None) -> EventLog:
         return RedisLog(url, retention)
     forms = "write memory://, sqlite:///file.db, sqlite:////absolute/file.db or redis://host:6379/0"
     raise LogUnusable(without_secret(str(url)), f"names no log; {forms}")
-
-
-def without_secret(url: str) -> str:
-    """The URL as it may be shown: user and password never reach a message or a log."""
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2]

@@ -73,6 +73,17 @@ def new_epoch() -> str:
     return "".join(secrets.choice(string.ascii_lowercase) for _ in range(6))
 
 
+def without_secret(url: str) -> str:
+    """The URL as it may be shown: user and password never reach a message or a log."""
+    scheme, mark, rest = url.partition("://")
+    rest = rest.rpartition("@")[2]
+    if scheme.startswith("redis"):
+        rest = re.split("[?#]", rest)[0]  # of a Sentinel's password too
+        if not rest[:1].isalnum() and rest[:1] != "[":
+            rest = ""  # that is no host, so it may be a part of the secret
+    return scheme + mark + rest
+
+
 def check_channel(channel: object) -> None:
     """Refuse what cannot name a channel.
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from ..errors import HistoryGone, LogUnavailable, LogUnusable
+from ..errors import HistoryGone, LogError, LogUnavailable, LogUnusable
 from .base import (
     PAGE_CHARACTERS,
     PAGE_EVENTS,
@@ -83,7 +83,8 @@ class RedisLog(EventLog):
         self.url = address.url
         self._retention = retention or Retention()
         self._server = RedisServer(address, "sse_threaded")
-        self._feed = Feed(RedisServer(address, "sse_threaded-listener"), self._meet_new_epoch)
+        listener = RedisServer(address, "sse_threaded-listener")
+        self._feed = Feed(listener, self._meet_new_epoch, self._meet_again)
         self._begin(None)
         try:
             self._epoch = self._prepare()
@@ -94,6 +95,7 @@ class RedisLog(EventLog):
         self._epoch = epoch
         # What the log has become; taken on by who reads all of it, so that no event gets the wrong epoch's id.
         self._next_epoch: str | None = None
+        self._renewing = threading.Lock()
         self._has_pump = False  # somebody reads all that comes
         # One transaction at a time in a process; held as long as it lasts.
         self._lock = threading.Lock()
@@ -106,12 +108,15 @@ class RedisLog(EventLog):
         self._closed = False
 
     def _prepare(self, patience: float = 0.0) -> str:
-        schema, epoch, version = self._server.run(PREPARE, [SCHEMA, new_epoch()], patience)
+        schema, epoch, version, evicts = self._run(PREPARE, [SCHEMA, new_epoch()], patience)
         if tuple(map(int, version.split(b".")[:2])) < _OLDEST:
             raise LogUnusable(self.url, f"Redis {version.decode()} is too old; 6.2 is the first that will do")
         if int(schema) > SCHEMA:
             versions = f"a newer sse_threaded (schema {int(schema)}; this one knows {SCHEMA})"
             raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
+        if evicts.startswith(b"allkeys"):
+            policy = evicts.decode()
+            _log.warning("%s may lose events: set maxmemory-policy to noeviction, not %s", self.url, policy)
         return str(epoch.decode())
 
     @property
@@ -136,6 +141,9 @@ class RedisLog(EventLog):
             self._feed.ring()
         else:
             self._take_on_new_epoch()
+
+    def _meet_again(self) -> None:
+        self._away_since = None
 
     # Writing.
 
@@ -196,13 +204,17 @@ class RedisLog(EventLog):
             raise LogUnavailable(self.url, "Redis does not answer; another thread is trying")
         try:
             answer = self._server.run(script, args, patience)
-            self._away_since = None
         except Unreached:
-            self._away_since = since or time.monotonic()
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+            raise
+        except (LogError, ResponseError):
+            self._away_since = None  # that is an answer, too
             raise
         finally:
             if tries:
                 self._trying.release()
+        self._away_since = None
         return answer
 
     @contextmanager
@@ -309,7 +321,7 @@ class RedisLog(EventLog):
         known = Gaps(gaps)
         if gone:
             raise HistoryGone("expired")
-        if known.hold(after):
+        if known.hold(after) or (channels is not None and after > int(last)):
             raise HistoryGone("beyond")
         found = [
             [record_of(entry, dict(zip(flat[::2], flat[1::2], strict=True)), name) for entry, flat in entries]
@@ -325,11 +337,12 @@ class RedisLog(EventLog):
         return page
 
     def _take_on_new_epoch(self) -> bool:
-        if self._next_epoch is None:
-            return False
-        self._epoch, self._next_epoch = self._next_epoch, None
-        self._feed.renew(self._epoch)
-        return True
+        with self._renewing:
+            if self._next_epoch is None:
+                return False
+            self._epoch, self._next_epoch = self._next_epoch, None
+            self._feed.renew(self._epoch)
+            return True
 
     def trim(self) -> int:
         """Trim all channels now, as appends do by and by; returns how many events went.
@@ -338,9 +351,9 @@ class RedisLog(EventLog):
         """
         channel, trimmed = b"", 0
         while True:
-            channel, gone = self._write(TRIM, [channel])
+            channel, gone, is_all = self._write(TRIM, [channel])
             trimmed += int(gone)
-            if not channel:
+            if is_all:
                 return trimmed
 
     def open_doorbell(self) -> Doorbell:
@@ -375,7 +388,7 @@ class RedisLog(EventLog):
 
 def _require_whole(records: list[Record], after: int, last: int, gaps: Gaps) -> None:
     """Refuse a part of the feed before which something is missing."""
-    if not gaps.follows(records[0].sequence, after) if records else last > after:
+    if not gaps.follows(records[0].sequence if records else last + 1, after) and (records or last > after):
         raise HistoryGone("expired")
 
 

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _BLOCK_MS = 1000
 
 # Entries of one answer: an entry may have a megabyte.
-_ENTRIES = 64
+_ENTRIES = 16
 
 # How many are kept, for a pump that is busy, and how many characters.
 _KEPT, _KEPT_CHARACTERS = 2000, 8 * 1024 * 1024
@@ -71,10 +71,14 @@ class Feed:
 
     :param server: whose connections are the feed's own.
     :param on_new_epoch: called where Redis has begun anew; :meth:`renew` is to follow.
+    :param on_recovery: called when Redis answers again.
     """
 
-    def __init__(self, server: RedisServer, on_new_epoch: Callable[[], None]) -> None:
+    def __init__(
+        self, server: RedisServer, on_new_epoch: Callable[[], None], on_recovery: Callable[[], None]
+    ) -> None:
         self._server = server
+        self._on_recovery = on_recovery
         self._on_new_epoch = on_new_epoch
         self._begin()
 
@@ -125,7 +129,7 @@ class Feed:
         """
         with self._lock:
             if self._start is not None and self._end is not None:
-                if after > self._end:
+                if after > self._end or self.gaps.hold(after):
                     raise HistoryGone("beyond")
                 if after < self._start:
                     return None
@@ -196,11 +200,15 @@ class Feed:
             last = int(last)
             # Nothing comes though there is something: who trimmed the feed, or evicted it?
             stuck = idle and self._end is not None and self._end < self._announced
+            if stuck and self.gaps.follows(last + 1, self._end or 0):
+                stuck = False  # the next will come from behind a gap
             if self._end is None or self._end > last or self.gaps.hold(self._end) or stuck:
                 self._restart(last)
             self._announced = last
             recovered = self._failure is not None
             self._failure = None
+        if recovered:
+            self._on_recovery()
         if recovered or not idle:
             self.ring()
 

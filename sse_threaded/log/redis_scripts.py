@@ -15,8 +15,9 @@ All keys of a log begin with its prefix in braces, so that a Cluster keeps them 
     {prefix}:EPOCH:trimmed              hash: the newest number that is gone from a channel
 
 A server that was restarted, or a replica that took over, may lack the newest events that were acknowledged, and
-would give their numbers again. So the first append to such a server (it says who it is, by its ``run_id``) leaves
-a *gap* of numbers: who resumes from inside it has seen an event that is lost.
+would give their numbers again. So the first append to such a server leaves a *gap* of numbers: who resumes from
+inside it has seen an event that is lost. A server says who it is by its ``run_id``, and since when it is the
+master by its ``master_replid``.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from __future__ import annotations
 from functools import cache
 
 # Numbers left out after a change of server, at least: more than any server loses. To these come as many as nine
-# digits of its run_id say, up to 2**36 at random: of two servers that went on from the same place, unknown to each
-# other, neither gives the other's numbers. Lua has 53 bits for a number, enough for 200,000 restarts.
+# digits of its master_replid say, up to 2**36 at random: of two servers that went on from the same place, unknown
+# to each other, neither gives the other's numbers. Lua has 53 bits for a number, enough for 200,000 restarts.
 GAP = 10_000_000_000
 
 # Gaps that are remembered; whoever resumes from before the oldest of these gets a reset.
@@ -36,7 +37,7 @@ FEED = 10_000
 
 # What a lost answer is kept for, and what an open transaction may last, in milliseconds.
 DONE_MS = 20_000
-LOCK_MS = 5_000
+LOCK_MS = 4_000
 
 # Channels without events of which is remembered up to where they were trimmed; see sqlite_trim.
 REMEMBERED = 10_000
@@ -48,14 +49,18 @@ LOCK_LOST = "sse_threaded:lock lost"
 
 # KEYS[1] is the meta hash, in all of them.
 
-# ARGV: schema, a new epoch. Returns the schema and the epoch there are, and Redis's version.
+# ARGV: schema, a new epoch. Returns the schema and the epoch there are, Redis's version, and what it evicts.
 PREPARE = """
 redis.call('HSETNX', KEYS[1], 'schema', ARGV[1])
+local server = redis.call('INFO', 'server')
 if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2]) == 1 then
-    redis.call('HSET', KEYS[1], 'last', '0')
+    local own = string.match(server, 'run_id:(%x+)')
+    local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+    redis.call('HSET', KEYS[1], 'last', '0', 'run', own .. ':' .. history)
 end
 local found = redis.call('HMGET', KEYS[1], 'schema', 'epoch')
-return {found[1], found[2], string.match(redis.call('INFO', 'server'), 'redis_version:([%d.]+)')}
+local policy = string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:([%w-]+)')
+return {found[1], found[2], string.match(server, 'redis_version:([%d.]+)'), policy}
 """
 
 # Begins those that follow. ARGV[1] is the epoch that the caller knows.
@@ -98,14 +103,12 @@ local looked = false
 local function look_at_server()
     if looked then return end
     looked = true
-    local run = redis.call('HGET', meta, 'run')
-    local info = redis.call('INFO', 'server')
-    if run and string.find(info, 'run_id:' .. run, 1, true) then return end
-    local own = string.match(info, 'run_id:(%x+)')
-    redis.call('HSET', meta, 'run', own)
-    if not run then return end
+    local own = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+    local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+    if redis.call('HGET', meta, 'run') == own .. ':' .. history then return end
+    redis.call('HSET', meta, 'run', own .. ':' .. history)
     local last = redis.call('HGET', meta, 'last')
-    local wide = {GAP} + tonumber(string.sub(own, 1, 9), 16)
+    local wide = {GAP} + tonumber(string.sub(history, 1, 9), 16)
     local gaps = {{}}
     for gap in string.gmatch(redis.call('HGET', meta, 'gaps') or '', '[%d:]+') do gaps[#gaps + 1] = gap end
     local past = text(tonumber(last) + wide)
@@ -205,18 +208,19 @@ end
 return '1'
 """
 
-# args: a channel or ''. Trims the next one, and returns its name, '' at the end, and how many events went.
+# args: a channel or ''. Trims the next one, and returns from where to go on, how many events went, and whether
+# that was all.
 TRIM = """
 fold()
 local rank = args[1] == '' and -1 or redis.call('ZRANK', lasts, args[1]) or -1
 local channel = redis.call('ZRANGE', lasts, rank + 1, rank + 1)[1]
-if not channel then return {'', 0} end
+if not channel then return {'', 0, 1} end
 local gone, some = 0, 0
 repeat
     some = trim(channel, stream_of(channel), now())
     gone = gone + some
 until some == 0 or gone > 200
-return {gone > 200 and args[1] or channel, gone}
+return {gone > 200 and args[1] or channel, gone, 0}
 """
 
 # ARGV: epoch, after which number, the last number wanted or '', events at most, bytes at most, then channels; none

@@ -17,6 +17,7 @@ from redis.sentinel import Sentinel
 
 from ..errors import LogUnavailable, LogUnusable
 from . import redis_scripts
+from .base import without_secret
 
 # Seconds. How long an answer, or a connection, may take; and for how long an append goes on trying: a failover or
 # a restart takes a moment, and who publishes would rather wait than fail.
@@ -83,13 +84,17 @@ def parse_url(url: str) -> Address:
 
     :raises LogUnusable: it is none of those forms.
     """
-    parts = urlsplit(url)
+    shown = without_secret(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise LogUnusable(shown, _FORMS) from None
     user, mark, hosts = parts.netloc.rpartition("@")
-    # What a person took for a password may have a slash in it; it is not shown either.
-    shown = f"{parts.scheme}://" + f"{hosts}{parts.path}".rpartition("@")[2]
     scheme, _, kind = parts.scheme.partition("+")
-    if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster"):
+    if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster") or parts.fragment:
         raise LogUnusable(shown, _FORMS)
+    if "@" in parts.path + parts.query:
+        raise LogUnusable(shown, "write @, /, ?, # and % in a password as %40, %2F, %3F, %23 and %25")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     prefix = options.pop("prefix", "sse_threaded")
     if _PREFIX.fullmatch(prefix) is None:
