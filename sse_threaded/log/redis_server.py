@@ -93,8 +93,8 @@ def parse_url(url: str) -> Address:
     scheme, _, kind = parts.scheme.partition("+")
     if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster") or parts.fragment:
         raise LogUnusable(shown, _FORMS)
-    if "@" in parts.path + parts.query:
-        raise LogUnusable(shown, "write @, /, ?, # and % in a password as %40, %2F, %3F, %23 and %25")
+    if "@" in parts.path + parts.query or set("[]") & set(user):
+        raise LogUnusable(shown, "in a password write @ as %40, / as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     prefix = options.pop("prefix", "sse_threaded")
     if _PREFIX.fullmatch(prefix) is None:
