@@ -46,7 +46,7 @@ _PASSING = (
     exceptions.SlotNotCoveredError,
     OSError,
 )
-# What Redis refuses for now; the words are those at the beginning of its errors.
+# What Redis refuses for now, by words of its errors.
 _REFUSED = {
     "maxmemory": "Redis is at its maxmemory; give it more, or keep less (Retention)",
     "MISCONF": "Redis cannot write to its disk and therefore takes nothing; look at its log",
