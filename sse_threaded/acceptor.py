@@ -14,6 +14,7 @@ What is overridden of gunicorn's (tests/test_worker_points.py knows what it look
 - ``_cap_keepalive``: as threads, too, give connections back.
 - ``notify``: less often.
 - ``load_wsgi``: the limit on open files must be raised before the first request.
+- ``init_signals``: a signal that came before the worker could take it is let in.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any, ClassVar
 
 from gunicorn.workers import gthread
 
+from . import newborn
 from .runners import PATIENCE, Runners
 from .shares import Shares
 
@@ -98,6 +100,12 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
         self._notified = 0.0  # when the arbiter was last told that all is well (monotonic)
         self._crowded = False  # connections come faster than they are served
         self._runners: Runners
+        newborn.expect()
+
+    def init_signals(self) -> None:
+        """Take signals, and those that came since the fork."""
+        super().init_signals()
+        newborn.let_signals_in()
 
     def get_thread_pool(self) -> Any:
         """gunicorn's pool, and the runners who use it."""

@@ -40,8 +40,27 @@ class ProtocolTest(test_gunicorn.ProtocolTest):
         self.assertNotIn("WARNING] No streams", server.output())
 
 
+# The second worker takes its time where none has handlers for signals yet.
+SLOW_BIRTH = """
+import time
+
+def post_fork(server, worker):
+    if worker.age == 2:
+        time.sleep(1)
+"""
+
+
 class EndTest(test_gunicorn.EndTest):
     args = WORKER
+
+    def test_a_worker_that_is_told_to_end_in_its_first_moments_ends(self):
+        config = temporary_directory(self) / "gunicorn.conf.py"
+        config.write_text(SLOW_BIRTH, encoding="utf-8")
+        args = [*WORKER, "-w", "2", "--graceful-timeout", "600"]
+        server = enter(self, GunicornServer("sse_threaded.board:create_app()", config=config, args=args))
+        wait_until(lambda: server.output().count("Booting worker") == 2, message="the second fork")
+        server.terminate()
+        self.assertEqual(server.wait(30), 0)
 
 
 class FaultTest(test_gunicorn.FaultTest):

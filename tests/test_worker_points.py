@@ -5,7 +5,7 @@ import inspect
 import unittest
 
 import gunicorn
-from gunicorn import config, glogging
+from gunicorn import arbiter, config, glogging
 from gunicorn.http import wsgi
 from gunicorn.workers import base, gthread
 
@@ -19,10 +19,12 @@ POINTS = {
         gthread.ThreadWorker.handle_request: {"83829ceefc32"},
         gthread.ThreadWorker.set_accept_enabled: {"de784d6e9485"},
         gthread.ThreadWorker.wait_for_and_dispatch_events: {"eac8483c085f"},
+        base.Worker.init_signals: {"0758139ad59b"},
         base.Worker.load_wsgi: {"fe1ed977a7f6"},
         base.Worker.notify: {"0c9a9946c72b"},
     },
     "relied on by them": {
+        arbiter.Arbiter.spawn_worker: {"f8771d6679f1"},
         config.Config.__getattr__: {"e332ce2e600e"},
         glogging.Logger.access: {"2eb421e0dc10"},
         gthread.PollableMethodQueue.defer: {"5af8c4018ed8"},
@@ -45,7 +47,6 @@ POINTS = {
     "chained by gunicorn_hooks": {
         gthread.ThreadWorker.handle_exit: {"9391483e2579"},
         gthread.ThreadWorker.handle_quit: {"499ed93f7086"},
-        base.Worker.init_signals: {"0758139ad59b"},
     },
 }
 
