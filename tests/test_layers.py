@@ -36,7 +36,7 @@ ROOMS = (
     "pump",
     "stream longpoll",
     "hub",
-    "gunicorn_hooks runners shares testing testing.*",
+    "gunicorn_hooks runners shares newborn testing testing.*",
     "acceptor",
     "worker",
     "bench bench.*",

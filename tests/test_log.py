@@ -368,6 +368,7 @@ class OpenLogTest(unittest.TestCase):
         self.assertNotIn("secret", str(caught.exception))
 
     def test_retention_bounds_are_checked(self):
-        for bounds in ({"count": 0}, {"age": 0}, {"count": -1}, {"age": float("nan")}):
+        wrong = ({"count": 0}, {"count": -1}, {"count": 2.5}, {"age": 0}, {"age": 1e16})
+        for bounds in (*wrong, {"age": float("inf")}, {"age": float("nan")}):
             with self.subTest(bounds=bounds):
                 self.assertRaises(ValueError, Retention, **bounds)

@@ -12,13 +12,25 @@ import time
 import unittest
 from unittest import mock
 
+from redis.exceptions import ResponseError
+
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log import redis as redis_log
 from sse_threaded.log import redis_server
 from sse_threaded.log.redis_scripts import GAP
+from sse_threaded.log.redis_url import parse_url
 from sse_threaded.replay import Cursor
 from tests.redis_server import RedisServer
 from tests.support import free_port, missing, temporary_directory, wait_until
+
+
+def refusal(command, *args):
+    """What Redis says instead of an answer."""
+    try:
+        command(*args)
+    except ResponseError as error:
+        return str(error)
+    return ""
 
 
 def number_of(event_id):
@@ -202,6 +214,50 @@ class ListeningTest(RedisCase):
         self.log.append("a", "three")
         self.assertRaises(HistoryGone, self.log.read, 0, channels=["a"])
         self.assertEqual([r.data for r in self.log.read(2, channels=["a"])], ["three"])
+
+    def test_the_feed_is_bounded_in_bytes_too(self):
+        self.listen(self.log)
+        for number in range(200):
+            self.log.append("a", str(number) + "x" * 900_000)
+        client = self.log._server.client()
+        self.assertLess(client.memory_usage(self.key(self.log, f"{self.log.epoch}:feed"), 0), 80_000_000)
+        self.assertEqual(client.xlen(self.key(self.log, f"{self.log.epoch}:channel:a")), 200)
+        wait_until(lambda: self.log._feed._end == 200, message="the listener has come along")
+        # Who is further behind than the feed reaches goes on from the channels.
+        behind = self.open()
+        with self.assertRaisesRegex(HistoryGone, "expired"):
+            behind.read(1)
+        self.assertEqual(behind.read(1, channels=["a"])[0].data[:2], "1x")
+
+    def test_a_page_of_many_channels_has_a_part_of_each(self):
+        names = [f"c{number}" for number in range(20)]
+        for number in range(800):
+            self.log.append(names[number % 20] if number < 400 else "c0", str(number))
+        self.log.append("c1", "last")
+        with mock.patch.object(self.log._server, "run", wraps=self.log._server.run) as run:
+            found, after, answers = [], 0, []
+            while page := self.log.read(after, channels=names):
+                found += [record.data for record in page]
+                after = page[-1].sequence
+            answers = [call.args[1] for call in run.call_args_list]
+        self.assertEqual(found, [*map(str, range(800)), "last"])
+        self.assertEqual({args[3] for args in answers}, {11})  # entries of each, and one that says there are more
+        self.assertLess(len(answers), 60)
+
+    def test_a_channel_without_an_end_does_not_keep_the_log_from_forgetting_others(self):
+        endless = self.open(retention=Retention(age=None))
+        endless.append("old", "x")
+        other = self.open(retention=Retention(age=3600))
+        client = other._server.client()
+        with mock.patch("sse_threaded.log.redis_scripts.REMEMBERED", 10):
+            for number in range(64):
+                other.append(f"c{number}", "x")
+            old = self.key(other, f"{other.epoch}:channel:old")
+            self.assertGreater(client.pttl(old), 0)
+            client.delete(old, *(self.key(other, f"{other.epoch}:channel:c{number}") for number in range(40)))
+            for _ in range(64):
+                other.append("new", "x")
+        self.assertLess(client.zcard(self.key(other, f"{other.epoch}:last")), 30)
 
     def test_history_is_a_channels_own(self):
         for number in range(50):
@@ -390,10 +446,10 @@ class RestartTest(unittest.TestCase):
         log = self.open()
         self.redis.kill()
         self.assertRaises(LogUnavailable, log.last_sequence)
-        log._away_since -= 60
+        log._server._away_since -= 60
         inside, go_on, failed = threading.Event(), threading.Event(), []
 
-        def run(script, args, patience):
+        def run(server, script, args, patience):
             self.assertEqual(patience, 0.0)
             inside.set()
             go_on.wait(10)
@@ -405,7 +461,7 @@ class RestartTest(unittest.TestCase):
             except LogUnavailable as error:
                 failed.append(str(error))
 
-        with mock.patch.object(log._server, "run", run):
+        with mock.patch.object(redis_server.RedisServer, "run", run):
             thread = threading.Thread(target=append)
             thread.start()
             self.assertTrue(inside.wait(10))
@@ -526,6 +582,29 @@ class HangingTest(RedisCase):
             self.redis.go_on()
 
 
+    def test_a_redis_that_is_busy_is_waited_for(self):
+        client = self.log._server.client()
+        client.config_set("lua-time-limit", 20)
+        self.addCleanup(client.config_set, "lua-time-limit", 5000)
+        with self.redis.client() as other:
+            for patiently in (True, False):
+                with self.subTest(patiently=patiently):
+                    script = threading.Thread(target=refusal, args=(other.eval, "while true do end", 0))
+                    script.start()
+                    self.addCleanup(script.join)
+                    wait_until(lambda: "BUSY" in refusal(client.exists, "x"), message="Redis is busy")
+                    end = threading.Timer(1 if patiently else 60, client.script_kill)
+                    end.start()
+                    self.addCleanup(end.cancel)
+                    if patiently:
+                        self.log.append("a", "x")
+                    else:
+                        with self.assertRaisesRegex(LogUnavailable, "busy with somebody's script"):
+                            self.log.append("a", "y")
+                        client.script_kill()
+                    script.join()
+
+
 class DenialTest(RedisCase):
     flags = ("--requirepass", "s3cret-word")
 
@@ -564,15 +643,15 @@ class UrlTest(unittest.TestCase):
     def test_forms(self):
         for url, expected in {
             "redis://h": ("", False, (("h", 6379),), "", 0),
-            "rediss://u:p%40@h:1/2?ssl_ca_certs=/x": ("", True, (("h", 1),), "", 2),
+            f"rediss://u:p%40@h:1/2?ssl_ca_certs={__file__}": ("", True, (("h", 1),), "", 2),
             "redis+sentinel://a,b:1/main/3": ("sentinel", False, (("a", 26379), ("b", 1)), "main", 3),
             "redis+cluster://a:7000,b:7001": ("cluster", False, (("a", 7000), ("b", 7001)), "", 0),
             "redis://[::1]:7": ("", False, (("::1", 7),), "", 0),
         }.items():
             with self.subTest(url=url):
-                found = redis_server.parse_url(url)
+                found = parse_url(url)
                 self.assertEqual((found.kind, found.tls, found.hosts, found.service, found.db), expected)
-        self.assertEqual(redis_server.parse_url("rediss://u:p%40@h").secrets, {"username": "u", "password": "p@"})
+        self.assertEqual(parse_url("rediss://u:p%40@h").secrets, {"username": "u", "password": "p@"})
 
     def test_what_is_none_is_refused_without_its_secret(self):
         for url in (
@@ -594,6 +673,11 @@ class UrlTest(unittest.TestCase):
             "redis://[",
             "redis+sentinel://h?sentinel_password=hidden",
             "redis://h/1/2",
+            "redis://h:0",
+            "redis://h:65536",
+            "rediss://h?ssl_ca_certs=/there/is/none",
+            "rediss://h?ssl_certfile=/",
+            "rediss://h?ssl_cert_reqs=perhaps",
         ):
             with self.subTest(url=url), self.assertRaises(LogUnusable) as caught:
                 open_log(url)
@@ -637,7 +721,7 @@ class TLSTest(unittest.TestCase):
         with contextlib.suppress(LogUnavailable):
             untrusting = open_log(f"rediss://127.0.0.1:{port}/0")
             self.addCleanup(untrusting.close)
-            with self.assertRaises(LogUnavailable):
+            with self.assertRaisesRegex(LogUnavailable, "certificate"):
                 untrusting.append("a", "not trusted")
 
 

@@ -31,6 +31,9 @@ PAGE_CHARACTERS = 256 * 1024  # a page holds one event at least, however long it
 MAX_DATA_CHARACTERS = 1024 * 1024
 MAX_CHANNEL_CHARACTERS = 255
 
+# Seconds in a hundred years: what none of the engines stumbles over.
+_MAX_AGE = 3_155_760_000
+
 # The type of the event that tells a client to fetch its state anew.
 RESET = "reset"
 
@@ -57,15 +60,18 @@ class Retention:
         ``None``: no bound.
 
     Both are lower bounds: trimming runs in the background, so a little more may be there for a while.
+
+    :raises ValueError: below 1, more than 100 years, or no whole number of events.
     """
 
     count: int | None = 10_000
     age: float | None = 86_400.0
 
     def __post_init__(self) -> None:
-        for name, value in (("count", self.count), ("age", self.age)):
-            if value is not None and not value >= 1:
-                raise ValueError(f"retention {name} must be at least 1 or None, not {value!r}")
+        if self.count is not None and not (isinstance(self.count, int) and self.count >= 1):
+            raise ValueError(f"retention count must be a whole number of 1 or more, or None, not {self.count!r}")
+        if self.age is not None and not 1 <= self.age <= _MAX_AGE:
+            raise ValueError(f"retention age must be 1 to {_MAX_AGE:,} seconds, or None, not {self.age!r}")
 
 
 def new_epoch() -> str:

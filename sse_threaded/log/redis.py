@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
@@ -21,7 +20,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from ..errors import HistoryGone, LogError, LogUnavailable, LogUnusable
+from ..errors import HistoryGone, LogUnavailable, LogUnusable
 from .base import (
     PAGE_CHARACTERS,
     PAGE_EVENTS,
@@ -51,11 +50,16 @@ from .redis_scripts import (
     reading,
     writing,
 )
-from .redis_server import PATIENCE, RedisServer, Unreached, parse_url
+from .redis_server import PATIENCE, RedisServer, SharedServer
+from .redis_url import parse_url
 
 _log = logging.getLogger(__name__)
 
 SCHEMA = 1
+
+# Of each channel, in a page of many: events, and bytes.
+_LEAST_EVENTS, _LEAST_SIZE = 8, 16 * 1024
+
 _OLDEST = (6, 2)
 
 
@@ -82,9 +86,9 @@ class RedisLog(EventLog):
         address = parse_url(url)
         self.url = address.url
         self._retention = retention or Retention()
-        self._server = RedisServer(address, "sse_threaded")
+        self._server = SharedServer(address, "sse_threaded")
         listener = RedisServer(address, "sse_threaded-listener")
-        self._feed = Feed(listener, self._meet_new_epoch, self._meet_again)
+        self._feed = Feed(listener, self._meet_new_epoch, self._server.is_back)
         self._begin(None)
         try:
             self._epoch = self._prepare()
@@ -100,11 +104,6 @@ class RedisLog(EventLog):
         # One transaction at a time in a process; held as long as it lasts.
         self._lock = threading.Lock()
         self._owner = 0
-        # Since when Redis has not answered (monotonic). Appends wait for it as long as their patience reaches from
-        # then on. Of all others one thread at a time, which holds the lock, finds out whether it is back; the rest
-        # fail at once, or they would take the server's threads from those who need no log.
-        self._away_since: float | None = None
-        self._trying = threading.Lock()
         self._closed = False
 
     def _prepare(self, patience: float = 0.0) -> str:
@@ -142,17 +141,14 @@ class RedisLog(EventLog):
         else:
             self._take_on_new_epoch()
 
-    def _meet_again(self) -> None:
-        self._away_since = None
-
     # Writing.
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """See :class:`EventLog`.
 
         :raises LogUnavailable: Redis could not be reached for 5 s (7 where nothing answers, at once where that is
-            known), or refuses. Where it is the answer that did not
-            come, the event may be in the log all the same: then nobody can know.
+            known), or refuses. Where it is the answer that did not come, the event may be in the log all the same:
+            then nobody can know.
         """
         name, text, kind = checked(channel, data, event)
         event_id: bytes = self.run(APPEND, name, text, *([] if kind is None else [kind]))
@@ -162,10 +158,9 @@ class RedisLog(EventLog):
         """Run Lua of the caller's own inside Redis, in one step with the events that it appends.
 
         :param body: may call ``append(channel, data, event or false)``, which returns the event's id, and
-            ``last_event_id()``; begins its
-            keys with ``base``; has ``args``, as text; and returns what this returns, or
-            ``redis.error_reply(text)`` before it changes anything. It may be run again where its answer got lost,
-            but takes effect once.
+            ``last_event_id()``; begins its keys with ``base``; has ``args``, as text; this returns what it does.
+            It may be run again where its answer got lost, but takes effect once. Redis undoes nothing: a body
+            looks first, returns ``redis.error_reply(text)`` if it must, and then changes what cannot fail.
         :raises NestedTransaction: this thread has a transaction open.
         :raises LogUnavailable: as :meth:`append`.
         :raises LogUnusable: as :meth:`append`, and where the body fails.
@@ -196,26 +191,7 @@ class RedisLog(EventLog):
     def _run(self, script: str, args: Sequence[str | bytes | int], patience: float = 0.0) -> Any:
         if self._closed:
             raise LogUnusable(self.url, "this log was closed; open it again")
-        since = self._away_since
-        if since is not None:
-            patience = max(0.0, patience - (time.monotonic() - since))
-        tries = since is not None and not patience
-        if tries and not self._trying.acquire(blocking=False):
-            raise LogUnavailable(self.url, "Redis does not answer; another thread is trying")
-        try:
-            answer = self._server.run(script, args, patience)
-        except Unreached:
-            if self._away_since is None:
-                self._away_since = time.monotonic()
-            raise
-        except (LogError, ResponseError):
-            self._away_since = None  # that is an answer, too
-            raise
-        finally:
-            if tries:
-                self._trying.release()
-        self._away_since = None
-        return answer
+        return self._server.run(script, args, patience)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -315,7 +291,10 @@ class RedisLog(EventLog):
         names = [None] if channels is None else list(dict.fromkeys(channels))
         if not names:
             return Page()
-        bounds = ("" if upto is None else upto, PAGE_EVENTS + 1, PAGE_CHARACTERS + 1)
+        # A page of many channels has a part of each; of one that is cut short the next page has more.
+        share = max(len(names), 1)
+        events, size = max(PAGE_EVENTS // share, _LEAST_EVENTS), max(PAGE_CHARACTERS // share, _LEAST_SIZE)
+        bounds = ("" if upto is None else upto, events + 1, size + 1)
         asked = [name for name in names if name is not None]
         last, gaps, gone, streams = self._ask(READ, after, *bounds, *asked)
         known = Gaps(gaps)

@@ -6,10 +6,11 @@ channel. So a range of numbers is a range of entries, and an entry tells its age
 
 All keys of a log begin with its prefix in braces, so that a Cluster keeps them in one slot:
 
-    {prefix}:meta                       hash: schema, epoch, last, run, gaps, forgotten, folded
+    {prefix}:meta                       hash: schema, epoch, last, run, gaps, forgotten, folded, size
     {prefix}:lock                       who has a transaction open
     {prefix}:done:TOKEN                 what a script answered, for who did not get the answer
     {prefix}:EPOCH:feed                 stream: fields c (channel), d (data), e (event)
+    {prefix}:EPOCH:marks                list: numbers in the feed, one for each 8 MB
     {prefix}:EPOCH:channel:NAME         stream: fields d, e
     {prefix}:EPOCH:last                 sorted set: each channel's newest number
     {prefix}:EPOCH:trimmed              hash: the newest number that is gone from a channel
@@ -34,6 +35,9 @@ GAPS = 32
 
 # Events in the feed: how far a process may be behind, or cut off, and go on where it was.
 FEED = 10_000
+
+# Its bytes, at most: so many steps of this size, at each of which a mark is made of where it is.
+FEED_STEP, FEED_STEPS = 8 * 1024 * 1024, 8
 
 # What a lost answer is kept for, and what an open transaction may last, in milliseconds.
 DONE_MS = 20_000
@@ -69,7 +73,8 @@ local meta = KEYS[1]
 local base = string.sub(meta, 1, -5)
 if redis.call('HGET', meta, 'epoch') ~= ARGV[1] then return redis.error_reply('{NEW_EPOCH}') end
 local keys = base .. ARGV[1]
-local feed, lasts, trims = keys .. ':feed', keys .. ':last', keys .. ':trimmed'
+local feed, marks = keys .. ':feed', keys .. ':marks'
+local lasts, trims = keys .. ':last', keys .. ':trimmed'
 
 local function text(number) return string.format('%.0f', number) end
 local function stream_of(channel) return keys .. ':channel:' .. channel end
@@ -138,7 +143,12 @@ local function fold()
     if redis.call('ZCARD', lasts) <= REMEMBERED then return end
     local oldest = redis.call('ZRANGE', lasts, 0, 15, 'WITHSCORES')
     for place = 1, #oldest, 2 do
-        if redis.call('EXISTS', stream_of(oldest[place])) == 1 then return end
+        local stream = stream_of(oldest[place])
+        if redis.call('EXISTS', stream) == 1 then
+            -- It may be of a time when events were kept for ever, and hold all others up.
+            if age and redis.call('PTTL', stream) < 0 then redis.call('PEXPIRE', stream, text(age)) end
+            return
+        end
         redis.call('ZREM', lasts, oldest[place])
         redis.call('HDEL', trims, oldest[place])
         redis.call('HSET', meta, 'folded', oldest[place + 1])
@@ -163,6 +173,12 @@ local function append(channel, data, event)
     else
         redis.call('XADD', stream, entry, 'd', data)
         redis.call('XADD', feed, 'MAXLEN', '~', '{FEED}', entry, 'c', channel, 'd', data)
+    end
+    if redis.call('HINCRBY', meta, 'size', #channel + #data) > {FEED_STEP} then
+        redis.call('HSET', meta, 'size', '0')
+        if redis.call('RPUSH', marks, text(number)) > {FEED_STEPS} then
+            redis.call('XTRIM', feed, 'MINID', redis.call('LPOP', marks))
+        end
     end
     redis.call('ZADD', lasts, text(number), channel)
     if age then

@@ -1,13 +1,12 @@
-"""The Redis server behind a log: its URL, how it is reached, and what its errors mean to a person."""
+"""The Redis server behind a log: how it is reached, and what its errors mean to a person."""
 
 from __future__ import annotations
 
-import re
 import secrets
+import threading
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any
 
 from redis import Redis, RedisCluster, exceptions
 from redis.backoff import NoBackoff
@@ -15,9 +14,9 @@ from redis.cluster import ClusterNode
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from ..errors import LogUnavailable, LogUnusable
+from ..errors import LogError, LogUnavailable, LogUnusable
 from . import redis_scripts
-from .base import without_secret
+from .redis_url import Address
 
 # Seconds. How long an answer, or a connection, may take; and for how long an append goes on trying: a failover or
 # a restart takes a moment, and who publishes would rather wait than fail.
@@ -26,14 +25,6 @@ PATIENCE = 5.0
 
 # Seconds between two tries, doubling from the first to the last.
 FIRST_RETRY, LAST_RETRY = 0.02, 0.5
-
-_FORMS = (
-    "write redis://host:6379/0, rediss://… for TLS, redis+sentinel://host:26379,host:26379/service/0 or "
-    "redis+cluster://host:6379"
-)
-_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
-_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
-_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 
 # What passes by itself: a restart, a failover, a cut connection.
 _PASSING = (
@@ -53,86 +44,14 @@ _REFUSED = {
     "NOREPLICAS": "too few replicas are connected for Redis to take anything",
     "READONLY": "this Redis is a replica now; the next try looks for the master",
     "LOADING": "Redis is loading its data",
+    "BUSY": "Redis is busy with somebody's script; SCRIPT KILL ends it",
 }
+_PASSING_WORDS = ("READONLY", "LOADING", "NOREPLICAS", "BUSY")
 _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
 
 
 class Unreached(LogUnavailable):
     """Redis did not answer, or could not be reached."""
-
-
-class Address(NamedTuple):
-    """What a URL says.
-
-    :ivar url: the same without a password.
-    :ivar kind: ``""``, ``"sentinel"`` or ``"cluster"``.
-    """
-
-    url: str
-    kind: str
-    tls: bool
-    hosts: tuple[tuple[str, int], ...]
-    service: str
-    db: int
-    prefix: str
-    secrets: dict[str, str]
-    options: dict[str, str]
-
-
-def parse_url(url: str) -> Address:
-    """Take a URL apart.
-
-    :raises LogUnusable: it is none of those forms.
-    """
-    shown = without_secret(url)
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise LogUnusable(shown, _FORMS) from None
-    user, mark, hosts = parts.netloc.rpartition("@")
-    scheme, _, kind = parts.scheme.partition("+")
-    if scheme not in ("redis", "rediss") or kind not in ("", "sentinel", "cluster") or parts.fragment:
-        raise LogUnusable(shown, _FORMS)
-    if "@" in parts.path + parts.query or set("[]") & set(user):
-        raise LogUnusable(shown, "in a password write @ as %40, / as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    prefix = options.pop("prefix", "sse_threaded")
-    if _PREFIX.fullmatch(prefix) is None:
-        raise LogUnusable(shown, "?prefix= takes 1 to 64 letters, digits and _.:-")
-    secret = {name: options.pop(name) for name in options.copy() if name in _SENTINEL_OPTIONS}
-    if mark:
-        name, colon, password = user.partition(":")
-        secret |= {"username": unquote(name)} if name else {}
-        secret |= {"password": unquote(password)} if colon else {}
-    known = _TLS_OPTIONS if scheme == "rediss" else ()
-    if unknown := sorted(options.keys() - set(known)):
-        known_ones = "there are prefix and, for rediss, ssl_ca_certs and its like"
-        raise LogUnusable(shown, f"no such option: {', '.join(unknown)}; {known_ones}")
-    if prefix != "sse_threaded":
-        shown += f"?prefix={prefix}"
-    service, db = _path(shown, parts.path, kind)
-    default = 26379 if kind == "sentinel" else 6379
-    found = tuple(_host(shown, host, default) for host in hosts.split(","))
-    if len(found) > 1 and not kind:
-        raise LogUnusable(shown, f"several hosts need a Sentinel or a Cluster; {_FORMS}")
-    return Address(shown, kind, scheme == "rediss", found, service, db, prefix, secret, options)
-
-
-def _host(url: str, text: str, default: int) -> tuple[str, int]:
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", text)
-    if match is None:
-        raise LogUnusable(url, _FORMS)
-    return match[1].strip("[]"), int(match[2] or default)
-
-
-def _path(url: str, path: str, kind: str) -> tuple[str, int]:
-    service, *rest = path.strip("/").split("/") if kind == "sentinel" else ("", path.strip("/"))
-    db = rest[0] if rest else ""
-    if len(rest) > 1 or (kind == "sentinel" and not service) or not re.fullmatch(r"[0-9]{0,4}", db, re.ASCII):
-        raise LogUnusable(url, _FORMS)
-    if kind == "cluster" and int(db or 0):
-        raise LogUnusable(url, "a Cluster has no other database than 0")
-    return unquote(service), int(db or 0)
 
 
 class RedisServer:
@@ -166,6 +85,12 @@ class RedisServer:
         if client is not None:
             client.close()
 
+    def _let_go(self) -> None:
+        """Close the connections that no thread is using."""
+        pool = getattr(self._client, "connection_pool", None)  # a Cluster's client finds the master by itself
+        if pool is not None:
+            pool.disconnect(inuse_connections=False)
+
     def after_fork_in_child(self) -> None:
         """Begin anew: the connections are the parent's."""
         _abandoned.append(self._client)
@@ -191,7 +116,7 @@ class RedisServer:
                     raise self.meaning(error) from error
                 failure: Exception = error
                 if "READONLY" in str(error):
-                    self.close()  # it is a replica now; a Sentinel names the master to new connections
+                    self._let_go()  # it is a replica now; a Sentinel names the master to new connections
             except _PASSING as error:
                 if isinstance(error, _DENIED):
                     raise self.meaning(error) from error
@@ -219,7 +144,8 @@ class RedisServer:
                 return LogUnavailable(self.url, meaning)
         if isinstance(error, _PASSING) and not isinstance(error, _DENIED):
             tried = f" for {patience:g} s" if patience else ""
-            return Unreached(self.url, f"Redis could not be reached{tried} ({type(error).__name__}); try again")
+            why = said.rstrip(".") or type(error).__name__
+            return Unreached(self.url, f"Redis could not be reached{tried} ({why}); try again")
         if isinstance(error, _DENIED):
             said = "it denies this user; look at the URL's user and password, and at the ACL"
         elif "WRONGTYPE" in said:
@@ -227,8 +153,49 @@ class RedisServer:
         return LogUnusable(self.url, f"Redis refused: {said}")
 
 
+class SharedServer(RedisServer):
+    """The same for many threads: as long as Redis is away, all but one fail at once.
+
+    Else they would take the app's threads from those who need no log.
+    """
+
+    def _begin(self) -> None:
+        super()._begin()
+        # Since when Redis has not answered (monotonic). Whoever is patient waits for as long as that reaches from
+        # then on; of all others the one that holds the lock finds out whether it is back.
+        self._away_since: float | None = None
+        self._trying = threading.Lock()
+
+    def run(self, script: str, args: Sequence[object], patience: float = 0.0) -> Any:
+        """See :class:`RedisServer`."""
+        since = self._away_since
+        if since is not None:
+            patience = max(0.0, patience - (time.monotonic() - since))
+        tries = since is not None and not patience
+        if tries and not self._trying.acquire(blocking=False):
+            raise LogUnavailable(self.url, "Redis does not answer; another thread is trying")
+        try:
+            answer = super().run(script, args, patience)
+        except Unreached:
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+            raise
+        except (LogError, exceptions.ResponseError):
+            self.is_back()  # that is an answer, too
+            raise
+        finally:
+            if tries:
+                self._trying.release()
+        self.is_back()
+        return answer
+
+    def is_back(self) -> None:
+        """Take note that Redis answers."""
+        self._away_since = None
+
+
 def _is_passing(error: exceptions.ResponseError) -> bool:
-    return isinstance(error, _PASSING) or any(word in str(error) for word in ("READONLY", "LOADING", "NOREPLICAS"))
+    return isinstance(error, _PASSING) or any(word in str(error) for word in _PASSING_WORDS)
 
 
 def _connect(address: Address, name: str) -> Any:
