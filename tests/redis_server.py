@@ -16,6 +16,9 @@ from tests.support import free_port, missing, wait_until
 
 _names = itertools.count()
 
+# Which server is started; Debian's packages have the same names.
+program = "redis-server"
+
 
 class RedisServer:
     """A server of its own, on the loopback interface, until :meth:`close`.
@@ -29,14 +32,14 @@ class RedisServer:
     def __init__(
         self, *flags: str, host: str = "127.0.0.1", port: int | None = None, sentinel: str | None = None
     ) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            missing("redis-server (apt-get install redis-server)")
+        path = shutil.which(program)
+        if path is None:
+            missing(f"{program} (apt-get install {program})")
         self._directory = tempfile.TemporaryDirectory(prefix="sse_threaded-redis-", ignore_cleanup_errors=True)
         self.host = host
         self.port = port or free_port()
         kind = ["--save", ""] if sentinel is None else ["--sentinel"]
-        self._command = [program, *([sentinel] if sentinel else []), *kind, "--bind", host]
+        self._command = [path, *([sentinel] if sentinel else []), *kind, "--bind", host]
         self._command += ["--port", str(self.port), "--dir", self._directory.name]
         self._command += ["--protected-mode", "no", *flags]
         self._child: ChildProcess | None = None
@@ -57,9 +60,10 @@ class RedisServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with (Path(self._directory.name) / "output").open("ab") as output:
-            self._child = ChildProcess(self._command, output=output, env=dict(os.environ),
-            cwd=self._directory.name)
-        wait_until(self._answers, timeout=20, message="redis-server answers")
+            self._child = ChildProcess(
+                self._command, output=output, env=dict(os.environ), cwd=self._directory.name
+            )
+        wait_until(self._answers, timeout=20, message=f"{program} answers")
 
     def _answers(self) -> bool:
         assert self._child is not None

@@ -12,12 +12,14 @@ from sse_threaded.board import create_app
 from sse_threaded.log.base import new_epoch
 from sse_threaded.testing import LiveServer, request
 from tests.browser import before_scripts, chromium, prefer, resize, wait_for
-from tests.support import wait_until
+from tests.support import once, wait_until
 
 try:
     from selenium.webdriver import ActionChains, Keys
 except ImportError:  # then there is no browser either, which says so
     ActionChains = Keys = None
+
+load_tests = once
 
 SECONDS = 60
 

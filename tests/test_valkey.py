@@ -1,0 +1,35 @@
+"""All that is promised of a log in Redis, and of the board in it, with Valkey in place of Redis."""
+
+import unittest
+from unittest import mock
+
+from tests import redis_server, test_board_store, test_log, test_log_redis
+from tests.support import once
+
+load_tests = once
+
+_valkey = mock.patch.object(redis_server, "program", "valkey-server")
+
+
+def setUpModule():
+    _valkey.start()
+    unittest.addModuleCleanup(_valkey.stop)
+
+
+class ServerTest(unittest.TestCase):
+    def test_it_is_valkey(self):
+        server = redis_server.RedisServer()
+        self.addCleanup(server.close)
+        with server.client() as client:
+            self.assertEqual(client.info("server")["server_name"], "valkey")
+
+
+def _adopt(case):
+    # unittest runs setUpModule of the module that a class says it is of.
+    globals()[case.__name__] = type(case.__name__, (case,), {"__module__": __name__})
+
+
+for _case in (test_log.RedisLogTest, test_board_store.RedisStoreTest, *vars(test_log_redis).values()):
+    if isinstance(_case, type) and issubclass(_case, unittest.TestCase) and _case is not test_log_redis.RedisCase:
+        _adopt(_case)
+del _case  # or it would be found a second time
