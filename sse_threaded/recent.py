@@ -55,15 +55,20 @@ class Recent:
 
         :raises LogError: the log cannot be read.
         """
-        after = max(position - _FILL, 0)
+        count = _FILL
+        while not self._read(max(position - count, 0), position):
+            count //= 2  # some of these are gone
+        self._newest = position
+
+    def _read(self, after: int, position: int) -> bool:
         self.begin(after)
         try:
             while (page := self._log.read(self._newest, upto=position)).full:
                 self.add(page)
-            self.add(page)
         except HistoryGone:
-            self.begin(position)  # some of these were trimmed
-        self._newest = position
+            return after == position
+        self.add(page)
+        return True
 
     def add(self, page: Iterable[Record]) -> None:
         """Add what follows the last; the oldest may go."""

@@ -19,6 +19,7 @@ from sse_threaded.log import redis as redis_log
 from sse_threaded.log import redis_server
 from sse_threaded.log.redis_scripts import GAP
 from sse_threaded.log.redis_url import parse_url
+from sse_threaded.recent import Recent
 from sse_threaded.replay import Cursor
 from tests.redis_server import RedisServer
 from tests.support import free_port, missing, temporary_directory, wait_until
@@ -402,6 +403,17 @@ class RestartTest(unittest.TestCase):
         with self.assertRaises(HistoryGone):
             log.read(log.position(lost), channels=["a"])
         self.assertEqual([r.data for r in log.read(1)][-1], "new")
+
+    def test_after_a_restart_replays_come_from_memory_too(self):
+        log = self.open()
+        log.append("a", "before")
+        self.redis.kill()
+        self.redis.start()
+        for number in range(100):
+            log.append("a", str(number))
+        recent = Recent(log, 0)
+        recent.fill(log.last_sequence())
+        self.assertGreater(recent.frame(("a",), recent.floor)[0].count, 50)
 
     def test_streams_stay_open_and_go_on(self):
         hub = Hub(self.url, heartbeat=0.2)
