@@ -70,7 +70,7 @@ class Parking:
     def _remembered(self, parked: Parked) -> Frame | None:
         """The next events it missed, ``None`` if they must be read from the log; with the members' lock held."""
         cursor = parked.cursor
-        if cursor is None or cursor.reset is not None or cursor.is_stale:
+        if cursor is None or cursor.reset is not None or cursor.is_stale or cursor.epoch != self._recent.epoch:
             return None
         if not self._recent.floor <= cursor.after <= self._members.position:
             return None

@@ -34,14 +34,20 @@ class Recent:
     :param position: the number after which the first event will be added.
 
     :ivar floor: events after this number are all here, up to the last that was added.
+    :ivar epoch: of the log that they are of; ``None`` as long as there can be none.
     """
 
     def __init__(self, log: EventLog, position: int) -> None:
         self._log = log
-        self.begin(position)
+        self.epoch: str | None = None
+        self._clear(position)
 
     def begin(self, position: int) -> None:
         """Forget all: the next event is the first after ``position``."""
+        self.epoch = self._log.epoch
+        self._clear(position)
+
+    def _clear(self, position: int) -> None:
         self.floor = position
         self._newest = position
         self._length = 0
@@ -117,7 +123,7 @@ class Recent:
         wires: list[bytes] = []
         length = 0
         for record in missed:
-            wires.append(encode(self._log, record))
+            wires.append(encode(self._log, record, self.epoch))
             length += len(wires[-1])
             if length >= WRITE_BYTES:
                 return Frame(b"".join(wires), len(wires)), record.sequence

@@ -19,6 +19,7 @@ class Cursor:
     :param known: see :meth:`EventLog.position`; default 0.
     :raises LogError: the log cannot be read.
 
+    :ivar epoch: the log's when this began.
     :ivar after: the number up to which the client has everything.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`), ``None`` as long as nothing is missing.
     """
@@ -32,7 +33,7 @@ class Cursor:
         if last_event_id is None:
             self._go_to_end()
             return
-        self._epoch = log.epoch
+        self.epoch = log.epoch
         try:
             self.after = log.position(last_event_id, known=known)
         except HistoryGone as gone:
@@ -45,12 +46,12 @@ class Cursor:
 
     def id_of(self, sequence: int) -> str:
         """The id of an event that was read here."""
-        return f"{self._epoch}-{sequence}"
+        return f"{self.epoch}-{sequence}"
 
     @property
     def is_stale(self) -> bool:
         """Whether the log was made anew since."""
-        return self._log.epoch != self._epoch
+        return self._log.epoch != self.epoch
 
     def read(self, upto: int | None = None) -> Page:
         """The next page, empty when there are no more up to ``upto``, or when :attr:`reset` was set.
@@ -79,12 +80,12 @@ class Cursor:
         self.reset = gone.reason
 
     def _go_to_end(self) -> None:
-        self._epoch, _, last = self._log.last_event_id().partition("-")
+        self.epoch, _, last = self._log.last_event_id().partition("-")
         self.after = int(last)
 
     def read_wire(self, upto: int | None = None) -> bytes:
         """The next page as it goes to the client, an event ``reset`` included; empty when there are no more."""
-        wire = b"" if self.reset else b"".join(encode(self._log, each, self._epoch) for each in self.read(upto))
+        wire = b"" if self.reset else b"".join(encode(self._log, each, self.epoch) for each in self.read(upto))
         if self.reset:
             wire = ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()
             self.reset = None

@@ -94,6 +94,7 @@ class LogContract:
             ("data", ("a", object())),
             ("data", ("a", "\ud800")),
             ("data", ("a", "x" * (MAX_DATA_CHARACTERS + 1))),
+            ("event", ("a", "x", "e" * 256)),
             ("event", ("a", "x", "two\nlines")),
             ("event", ("a", "x", "")),
             ("event", ("a", "x", "reset")),

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -17,12 +18,13 @@ from redis.exceptions import ResponseError
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log import redis as redis_log
 from sse_threaded.log import redis_server
+from sse_threaded.log.redis_feed import Gaps
 from sse_threaded.log.redis_scripts import GAP
 from sse_threaded.log.redis_url import parse_url
 from sse_threaded.recent import Recent
 from sse_threaded.replay import Cursor
 from tests.redis_server import RedisServer
-from tests.support import free_port, missing, temporary_directory, wait_until
+from tests.support import ROOT, free_port, missing, temporary_directory, wait_until
 
 
 def refusal(command, *args):
@@ -36,6 +38,10 @@ def refusal(command, *args):
 
 def number_of(event_id):
     return int(event_id.partition("-")[2])
+
+
+# What docs/deployment.md says that a user needs.
+RIGHTS = re.search(r"ACL SETUSER app on >password (.+) ~", (ROOT / "docs/deployment.md").read_text())[1].split()
 
 
 class RedisCase(unittest.TestCase):
@@ -145,10 +151,46 @@ class LossTest(RedisCase):
 
     def test_what_redis_may_evict_is_warned_of(self):
         with self.redis.client() as client:
-            client.config_set("maxmemory-policy", "allkeys-lru")
             self.addCleanup(lambda: self.redis.client().config_set("maxmemory-policy", "noeviction"))
-            with self.assertLogs("sse_threaded.log.redis", logging.WARNING):
-                self.open()
+            for policy in ("allkeys-lru", "volatile-ttl"):
+                client.config_set("maxmemory-policy", policy)
+                with self.subTest(policy), self.assertLogs("sse_threaded.log.redis", logging.WARNING):
+                    self.open()
+
+    def test_what_is_remembered_of_a_log_that_is_gone_is_not_sent_as_the_new_ones(self):
+        hub = Hub(self.url)
+        self.addCleanup(hub.close)
+        hub.publish("a", "old")
+        stream = iter(hub.stream({"REQUEST_METHOD": "GET"}, "a").response)
+        self.addCleanup(stream.close)
+        next(stream)
+        hub.publish("a", "old, too")
+        while b"old, too" not in next(stream):
+            pass
+        parking, asks, go_on = hub._pump._parking, threading.Event(), threading.Event()
+        real = hub.log.last_sequence
+
+        def last_sequence():
+            if threading.current_thread().name == "sse_threaded pump":
+                asks.set()
+                go_on.wait(20)
+            return real()
+
+        with mock.patch.object(hub.log, "last_sequence", last_sequence), self.redis.client() as client:
+            client.flushall()
+            hub.publish("a", "new")
+            self.assertTrue(asks.wait(20))  # the pump has the new epoch, and no place in it yet
+            parked = mock.Mock(channels=("a",), cursor=Cursor(hub.log, ("a",), hub.log.event_id(0)))
+            self.assertIsNone(parking._remembered(parked))
+            go_on.set()
+        wait_until(lambda: parking._recent.epoch == hub.log.epoch)
+
+    def test_gaps_may_follow_each_other(self):
+        gaps = Gaps(b"5:100,100:300,400:500")
+        self.assertTrue(gaps.follows(301, 5))
+        self.assertTrue(gaps.follows(6, 5))
+        self.assertFalse(gaps.follows(302, 5))
+        self.assertFalse(gaps.follows(501, 5))
 
     def test_trimming_goes_to_the_end(self):
         log = self.open(retention=Retention(count=10, age=None))
@@ -215,6 +257,27 @@ class ListeningTest(RedisCase):
         self.log.append("a", "three")
         self.assertRaises(HistoryGone, self.log.read, 0, channels=["a"])
         self.assertEqual([r.data for r in self.log.read(2, channels=["a"])], ["three"])
+
+    def test_what_has_not_come_yet_is_awaited(self):
+        self.listen(self.log)
+        with mock.patch.object(self.log._feed, "_add", return_value=True):  # it is far behind
+            for number in range(10):
+                self.log.append("a", str(number))
+            last = self.log.last_sequence()
+            self.assertEqual(self.log.read(last), [])
+        self.assertRaises(HistoryGone, self.log.read, last + 1)
+        self.assertEqual(self.come(self.log, 0, 10), [str(number) for number in range(10)])
+        self.log.append("a", "next")
+        self.assertEqual(self.come(self.log, last, 1), ["next"])
+
+    def test_an_entry_that_is_no_event_is_told_and_not_looked_at_all_the_time(self):
+        self.listen(self.log)
+        with self.redis.client() as client, self.assertLogs("sse_threaded", logging.ERROR) as logged:
+            client.xadd(self.key(self.log, f"{self.log.epoch}:feed"), {"foreign": "x"}, id="1-1")
+            wait_until(lambda: self.log._feed._failure, message="the listener has failed")
+            time.sleep(1.0)
+            self.assertRaises(LogUnavailable, self.log.read, 0)
+        self.assertLess(len(logged.records), 8)
 
     def test_the_feed_is_bounded_in_bytes_too(self):
         self.listen(self.log)
@@ -488,6 +551,24 @@ class RestartTest(unittest.TestCase):
         log.append("a", "back")
         self.assertEqual([r.data for r in log.read(0)], ["back"])
 
+    def test_an_old_failure_says_nothing_about_now(self):
+        log = self.open()
+        self.redis.kill()
+        self.assertRaises(LogUnavailable, log.last_sequence)
+        self.redis.start()
+        log._server._away_since -= 60
+        log._server._away_at -= 60
+        with log._server._trying:  # somebody who began long ago
+            log.append("a", "x")
+
+    def test_scripts_that_redis_forgot_are_sent_again(self):
+        log = self.open()
+        with self.redis.client() as client:
+            for _ in range(20):
+                client.script_flush()
+                log.append("a", "x")
+        self.assertEqual(log.last_sequence(), 20)
+
     def test_without_redis_an_app_starts_and_finds_it_later(self):
         self.redis.kill()
         with self.assertLogs("sse_threaded.log.redis", logging.WARNING):
@@ -535,6 +616,25 @@ class LostAnswerTest(RedisCase):
         self.assertEqual([r.data for r in self.log.read(0)], ["one", "two"])
         self.assertEqual(self.log.last_event_id(), last)
 
+    def test_a_process_with_transactions_all_the_time_leaves_others_their_turn(self):
+        other, done = self.open(), threading.Event()
+
+        def change():
+            while not done.is_set():
+                with other.transaction() as transaction:
+                    transaction.append("a", "x")
+                    time.sleep(0.02)
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        try:
+            for _ in range(8):
+                self.log.append("b", "x")
+        finally:
+            done.set()
+            thread.join()
+        self.assertEqual(len(self.log.read(0, channels=["b"])), 8)
+
     def test_others_wait_for_a_transaction(self):
         other = self.open()
         done = threading.Event()
@@ -568,6 +668,9 @@ class LostAnswerTest(RedisCase):
         self.assertEqual(self.log.read(0)[0].event, "made")
         with self.assertRaisesRegex(LogUnusable, "it is there"):
             self.log.run(body, "again")
+        for word in ("BUSY", "LOADING", "READONLY", "maxmemory", "WRONGTYPE"):
+            with self.assertRaisesRegex(LogUnusable, f"refused: the seat is {word}"):
+                self.log.run(f"return redis.error_reply('the seat is {word}')")
         found = self.log.look("return {redis.call('GET', base .. 'mine'), last_event_id()}")
         self.assertEqual([each.decode() for each in found], ["ü", f"{self.log.epoch}-1"])
 
@@ -650,6 +753,37 @@ class DenialTest(RedisCase):
             log.append("a", "x")
         self.assertEqual(log.last_sequence(), 0)
 
+    def test_of_a_full_redis_can_be_read_and_it_can_be_made_smaller(self):
+        url = self.redis.url().replace("redis://", "redis://:s3cret-word@")
+        log = self.open(url)
+        for number in range(100):
+            log.append("a", str(number))
+        client = log._server.client()
+        client.config_set("maxmemory", 1)
+        self.addCleanup(client.config_set, "maxmemory", 0)
+        late = self.open(url, Retention(count=10))
+        self.assertEqual(len(late.read(0)), 100)
+        self.assertGreater(late.trim(), 80)
+        self.assertLess(len(late.read(late.last_sequence() - 10, channels=["a"])), 11)
+
+    def test_a_user_who_lacks_a_right_is_told_which(self):
+        client = self.open(self.redis.url().replace("redis://", "redis://:s3cret-word@"))._server.client()
+        rights = ["+@all", "-pexpire", "~*"]
+        client.execute_command("ACL", "SETUSER", "half", "on", ">hidden-word", *rights)
+        url = self.redis.url().replace("redis://", "redis://half:hidden-word@")
+        with self.assertRaisesRegex(LogUnusable, "denies this user PEXPIRE") as caught:
+            open_log(url)
+        self.assertNotIn("hidden-word", str(caught.exception))
+        rights = [*RIGHTS, f"~{{{url.partition('prefix=')[2]}}}:*"]
+        client.execute_command("ACL", "SETUSER", "half", "reset", "on", ">hidden-word", *rights)
+        log = self.open(url)
+        self.listen(log)
+        log.append("a", "x")
+        self.assertEqual(self.come(log, 0, 1), ["x"])
+        with log.transaction() as transaction:
+            transaction.append("b", "x", "named")
+        self.assertEqual(log.trim(), 0)
+
 
 class UrlTest(unittest.TestCase):
     def test_forms(self):
@@ -703,7 +837,7 @@ class UrlTest(unittest.TestCase):
                 open_log("redis://:hidden@127.0.0.1:1/0")
 
     def test_an_old_redis_is_refused(self):
-        answer = [b"1", b"abcdef", b"6.0.16", b"noeviction"]
+        answer = [b"1", b"abcdef", b"6.0.16", b"noeviction", b""]
         old = mock.patch.object(redis_server.RedisServer, "run", return_value=answer)
         with old, self.assertRaisesRegex(LogUnusable, r"6\.0\.16 is too old"):
             redis_log.RedisLog("redis://127.0.0.1:1")
@@ -735,79 +869,6 @@ class TLSTest(unittest.TestCase):
             self.addCleanup(untrusting.close)
             with self.assertRaisesRegex(LogUnavailable, "certificate"):
                 untrusting.append("a", "not trusted")
-
-
-class FailoverTest(unittest.TestCase):
-    def setUp(self):
-        self.master = RedisServer()
-        self.addCleanup(self.master.close)
-        self.replica = RedisServer("--replicaof", "127.0.0.1", str(self.master.port))
-        self.addCleanup(self.replica.close)
-        self.in_step(self.replica)
-        folder = temporary_directory(self)
-        self.port = free_port()
-        (folder / "sentinel.conf").write_text(
-            f"sentinel monitor main 127.0.0.1 {self.master.port} 1\n"
-            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
-        )
-        self.sentinel = RedisServer(port=self.port, sentinel=str(folder / "sentinel.conf"))
-        self.addCleanup(self.sentinel.close)
-        self.url = f"redis+sentinel://127.0.0.1:{self.port}/main/0"
-
-    def in_step(self, replica):
-        with replica.client() as client:
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", timeout=20)
-
-    def test_a_replica_takes_over_and_all_goes_on(self):
-        with self.sentinel.client() as client:
-            knows = "the sentinel knows the replica"
-            wait_until(lambda: client.sentinel_slaves("main"), timeout=30, message=knows)
-        log = open_log(self.url)
-        self.addCleanup(log.close)
-        doorbell = log.open_doorbell()
-        self.addCleanup(doorbell.close)
-        first = log.append("a", "one")
-        with self.replica.client() as client:
-            wait_until(lambda: client.dbsize() > 2)
-        self.master.kill()
-
-        def append():
-            try:
-                return log.append("a", "two")
-            except LogUnavailable:
-                return None
-
-        found = []
-        wait_until(lambda: found.append(append()) or found[-1], timeout=60, message="the replica takes over")
-        self.assertGreater(number_of(found[-1]), GAP)
-        self.assertEqual([r.data for r in log.read(log.position(first), channels=["a"])], ["two"])
-        wait_until(lambda: doorbell.clear() or self.data_after(log, 1) == ["two"], timeout=20)
-
-    def data_after(self, log, after):
-        try:
-            return [record.data for record in log.read(after)]
-        except LogUnavailable:
-            return None
-
-
-class ClusterTest(unittest.TestCase):
-    def test_all_keys_are_in_one_slot(self):
-        # Its nodes talk on a port that is 10,000 higher.
-        port = next(port for port in iter(free_port, None) if port < 55536)
-        server = RedisServer("--cluster-enabled", "yes", port=port)
-        self.addCleanup(server.close)
-        with server.client() as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", timeout=30)
-        log = open_log(f"redis+cluster://127.0.0.1:{server.port}")
-        self.addCleanup(log.close)
-        doorbell = log.open_doorbell()
-        self.addCleanup(doorbell.close)
-        log.append("a", "one")
-        with log.transaction() as transaction:
-            transaction.append("b", "two")
-        wait_until(lambda: [r.data for r in log.read(0)] == ["one", "two"], timeout=20)
-        self.assertEqual([r.data for r in log.read(0, channels=["b"])], ["two"])
 
 
 class ForkTest(RedisCase):

@@ -3,7 +3,7 @@
 import unittest
 from unittest import mock
 
-from tests import redis_server, test_board_store, test_log, test_log_redis
+from tests import redis_server, test_board_store, test_log, test_log_redis, test_log_redis_nodes
 from tests.support import once
 
 load_tests = once
@@ -29,7 +29,8 @@ def _adopt(case):
     globals()[case.__name__] = type(case.__name__, (case,), {"__module__": __name__})
 
 
-for _case in (test_log.RedisLogTest, test_board_store.RedisStoreTest, *vars(test_log_redis).values()):
-    if isinstance(_case, type) and issubclass(_case, unittest.TestCase) and _case is not test_log_redis.RedisCase:
+_redis = (*vars(test_log_redis).values(), *vars(test_log_redis_nodes).values())
+for _case in (test_log.RedisLogTest, test_board_store.RedisStoreTest, *_redis):
+    if isinstance(_case, type) and issubclass(_case, unittest.TestCase) and _case.__name__.endswith("Test"):
         _adopt(_case)
-del _case  # or it would be found a second time
+del _case, _redis  # or it would be found a second time

@@ -30,6 +30,7 @@ PAGE_CHARACTERS = 256 * 1024  # a page holds one event at least, however long it
 # An event is a notice, not a file: past this, publish where the thing is to be had.
 MAX_DATA_CHARACTERS = 1024 * 1024
 MAX_CHANNEL_CHARACTERS = 255
+MAX_EVENT_CHARACTERS = 255
 
 # Seconds in a hundred years: what none of the engines stumbles over.
 _MAX_AGE = 3_155_760_000
@@ -112,6 +113,8 @@ def checked(channel: object, data: object, event: object) -> tuple[str, str, str
     check_channel(channel)
     if event is not None:
         check_name(event)
+        if len(str(event)) > MAX_EVENT_CHARACTERS:
+            raise InvalidEvent("event", f"must have {MAX_EVENT_CHARACTERS} characters at most")
         if event == RESET:
             raise InvalidEvent("event", f"{RESET!r} tells clients to fetch their state anew; choose another name")
     text = data_text(data)

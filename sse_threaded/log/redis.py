@@ -88,7 +88,7 @@ class RedisLog(EventLog):
         self._retention = retention or Retention()
         self._server = SharedServer(address, "sse_threaded")
         listener = RedisServer(address, "sse_threaded-listener")
-        self._feed = Feed(listener, self._meet_new_epoch, self._server.is_back)
+        self._feed = Feed(listener, self._server, self._meet_new_epoch)
         self._begin(None)
         try:
             self._epoch = self._prepare()
@@ -107,13 +107,16 @@ class RedisLog(EventLog):
         self._closed = False
 
     def _prepare(self, patience: float = 0.0) -> str:
-        schema, epoch, version, evicts = self._run(PREPARE, [SCHEMA, new_epoch()], patience)
+        schema, epoch, version, evicts, denied = self._run(PREPARE, [SCHEMA, new_epoch()], patience)
+        if denied:
+            command = denied.decode().upper()
+            raise LogUnusable(self.url, f"the ACL denies this user {command}; see docs/deployment.md")
         if tuple(map(int, version.split(b".")[:2])) < _OLDEST:
             raise LogUnusable(self.url, f"Redis {version.decode()} is too old; 6.2 is the first that will do")
         if int(schema) > SCHEMA:
             versions = f"a newer sse_threaded (schema {int(schema)}; this one knows {SCHEMA})"
             raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
-        if evicts.startswith(b"allkeys"):
+        if evicts != b"noeviction":
             policy = evicts.decode()
             _log.warning("%s may lose events: set maxmemory-policy to noeviction, not %s", self.url, policy)
         return str(epoch.decode())
@@ -256,11 +259,13 @@ class RedisLog(EventLog):
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
         try:
-            return int(self._ask(STATE)[0])
+            last = int(self._ask(STATE)[0])
         except HistoryGone:
             if self._next_epoch is not None:
                 raise self._anew() from None
-            return int(self._ask(STATE)[0])
+            last = int(self._ask(STATE)[0])
+        self._feed.is_to_have(last)
+        return last
 
     def last_event_id(self) -> str:
         """See :class:`EventLog`."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import islice
 from operator import attrgetter
-from typing import Any
 
 from redis import exceptions
 
@@ -22,13 +22,14 @@ from ..errors import HistoryGone, LogError, LogUnavailable
 from .base import Page, Record, page_of
 from .doorbell import Doorbell
 from .redis_scripts import NEW_EPOCH, STATE
-from .redis_server import RedisServer
+from .redis_server import RedisServer, SharedServer
 
 _log = logging.getLogger(__name__)
 
 # Milliseconds that one XREAD waits. An answer that does not come shows a cut connection, and after each of them
 # the thread looks whether Redis is still the same.
 _BLOCK_MS = 1000
+_NO_WAIT = None
 
 # Entries of one answer: an entry may have a megabyte.
 _ENTRIES = 16
@@ -42,6 +43,10 @@ _LAST_ENTRY = 2**64 - 1
 # Seconds between two tries to connect, doubling from the first to the last, each of them between a half and one
 # and a half: all processes lose the same server at once.
 _FIRST_RETRY, _LAST_RETRY = 0.05, 2.0
+
+# Seconds until the Sentinels are asked again who the master is; where they did not answer, as that may take
+# seconds in which no event comes.
+_MASTER_LOOK, _NO_SENTINEL = 1.0, 30.0
 
 
 class Gaps:
@@ -63,22 +68,22 @@ class Gaps:
 
     def follows(self, sequence: int, before: int) -> bool:
         """Whether nothing can be missing between the two."""
-        return sequence == before + 1 or sequence - 1 == self._bounds.get(before)
+        while sequence != before + 1 and before in self._bounds:
+            before = self._bounds[before]
+        return sequence == before + 1
 
 
 class Feed:
     """What comes, for one log.
 
     :param server: whose connections are the feed's own.
+    :param others: that of all others; it hears when Redis answers again, and when the master is another.
     :param on_new_epoch: called where Redis has begun anew; :meth:`renew` is to follow.
-    :param on_recovery: called when Redis answers again.
     """
 
-    def __init__(
-        self, server: RedisServer, on_new_epoch: Callable[[], None], on_recovery: Callable[[], None]
-    ) -> None:
+    def __init__(self, server: RedisServer, others: SharedServer, on_new_epoch: Callable[[], None]) -> None:
         self._server = server
-        self._on_recovery = on_recovery
+        self._others = others
         self._on_new_epoch = on_new_epoch
         self._begin()
 
@@ -87,6 +92,7 @@ class Feed:
         # Guards all below.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._next_look = 0.0  # at who the master is (monotonic)
         self._doorbells: list[Doorbell] = []
         self._failure: str | None = None
         self.renew(None)
@@ -100,7 +106,8 @@ class Feed:
             # They hold all that came after the first number, up to the second; None as long as that is not known.
             self._start: int | None = None
             self._end: int | None = None
-            self._announced = 0  # the newest number there was, when Redis was last looked at
+            # The newest number there was, when Redis was last looked at: from here, and by anybody.
+            self._announced = self._expected = 0
             self.gaps = Gaps()
 
     @property
@@ -129,7 +136,7 @@ class Feed:
         """
         with self._lock:
             if self._start is not None and self._end is not None:
-                if after > self._end or self.gaps.hold(after):
+                if after > max(self._end, self._expected) or self.gaps.hold(after):
                     raise HistoryGone("beyond")
                 if after < self._start:
                     return None
@@ -139,6 +146,11 @@ class Feed:
             if self._failure is not None:
                 raise LogUnavailable(self._server.url, self._failure)
         return Page()
+
+    def is_to_have(self, last: int) -> None:
+        """Take note that Redis has events up to this number, some of which may not have come yet."""
+        with self._lock:
+            self._expected = max(self._expected, last)
 
     def ring(self) -> None:
         """Wake who listens here."""
@@ -162,9 +174,12 @@ class Feed:
         while not self._stop.is_set():
             try:
                 self._look()
+                self._listen(_NO_WAIT)
+                self._recover()
                 wait = _FIRST_RETRY
                 while not self._stop.is_set():
-                    self._listen()
+                    self._listen(_BLOCK_MS)
+                    self._look_for_master()
             except Exception as error:
                 # Whatever it is, streams wait and this goes on.
                 self._server.close()
@@ -172,6 +187,28 @@ class Feed:
                 self._stop.wait(wait * (0.5 + secrets.randbelow(1000) / 1000))
                 wait = min(wait * 2, _LAST_RETRY)
         self._server.close()
+
+    def _recover(self) -> None:
+        with self._lock:
+            recovered = self._failure is not None
+            self._failure = None
+        if recovered:
+            self._others.is_back()
+            self.ring()
+
+    def _look_for_master(self) -> None:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        try:
+            changed = self._server.look_for_master()
+        except Exception:
+            self._next_look = now + _NO_SENTINEL
+            return
+        self._next_look = now + _MASTER_LOOK
+        if changed:
+            self._others.let_go()
+            self._look()
 
     def _fail(self, error: Exception) -> None:
         error = error if isinstance(error, LogError) else self._server.meaning(error)
@@ -204,25 +241,22 @@ class Feed:
                 stuck = False  # the next will come from behind a gap
             if self._end is None or self._end > last or self.gaps.hold(self._end) or stuck:
                 self._restart(last)
-            self._announced = last
-            recovered = self._failure is not None
-            self._failure = None
-        if recovered:
-            self._on_recovery()
-        if recovered or not idle:
+            self._announced = self._expected = last
+        if not idle:
             self.ring()
 
-    def _listen(self) -> None:
+    def _listen(self, wait: int | None) -> None:
         epoch, end = self._epoch, self._end
         if end is None:
             self._look()
             return
         feed = f"{self._server.meta.removesuffix('meta')}{epoch}:feed"
-        answer: Any = self._server.client().xread({feed: f"{end}-{_LAST_ENTRY}"}, _ENTRIES, _BLOCK_MS)
+        answer = self._server.newest(feed, f"{end}-{_LAST_ENTRY}", _ENTRIES, wait)
         if not answer:
-            self._look(idle=True)
+            if wait is not None:
+                self._look(idle=True)
             return
-        records = [record_of(entry, fields) for entry, fields in answer[0][1]]
+        records = [record_of(entry, fields) for entry, fields in answer]
         if not self._add(epoch, records):
             self._look()  # numbers may have been left out on purpose
             if not self._add(epoch, records):

@@ -51,20 +51,33 @@ NEW_EPOCH = "sse_threaded:epoch"
 LOCKED = "sse_threaded:locked"
 LOCK_LOST = "sse_threaded:lock lost"
 
-# KEYS[1] is the meta hash, in all of them.
+# KEYS[1] is the meta hash, in all of them; KEYS[2] is never there.
 
-# ARGV: schema, a new epoch. Returns the schema and the epoch there are, Redis's version, and what it evicts.
-PREPARE = """
-redis.call('HSETNX', KEYS[1], 'schema', ARGV[1])
+# The commands that these scripts use, and the listener, each as somebody might say it of a key.
+_COMMANDS = (
+    "info time get:k set:k:v del:k exists:k pttl:k pexpire:k:1 "
+    "hget:k:f hset:k:f:v hmget:k:f hincrby:k:f:1 hdel:k:f rpush:k:v lpop:k "
+    "zadd:k:1:m zscore:k:m zcard:k zrank:k:m zrange:k:0:1 zrem:k:m "
+    "xadd:k:*:f:v xlen:k xrange:k:-:+ xtrim:k:MINID:0 xread:STREAMS:k:0"
+)
+
+# ARGV: schema, a new epoch. Returns the schema and the epoch there are, Redis's version, what it evicts, and the
+# first command that it denies this user, as far as it can say so (7.0). Writes nothing if the log is there.
+PREPARE = f"""
+for command in string.gmatch(redis.acl_check_cmd and '{_COMMANDS}' or '', '%S+') do
+    local words = {{}}
+    for word in string.gmatch(command, '[^:]+') do words[#words + 1] = word == 'k' and KEYS[1] or word end
+    if not redis.acl_check_cmd(unpack(words)) then return {{'', '', '', '', words[1]}} end
+end
 local server = redis.call('INFO', 'server')
-if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2]) == 1 then
+if not redis.call('HGET', KEYS[1], 'epoch') then
     local own = string.match(server, 'run_id:(%x+)')
     local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-    redis.call('HSET', KEYS[1], 'last', '0', 'run', own .. ':' .. history)
+    redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'epoch', ARGV[2], 'last', '0', 'run', own .. ':' .. history)
 end
 local found = redis.call('HMGET', KEYS[1], 'schema', 'epoch')
 local policy = string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:([%w-]+)')
-return {found[1], found[2], string.match(server, 'redis_version:([%d.]+)'), policy}
+return {{found[1], found[2], string.match(server, 'redis_version:([%d.]+)'), policy, ''}}
 """
 
 # Begins those that follow. ARGV[1] is the epoch that the caller knows.
@@ -227,6 +240,7 @@ return '1'
 # args: a channel or ''. Trims the next one, and returns from where to go on, how many events went, and whether
 # that was all.
 TRIM = """
+redis.call('DEL', KEYS[2])  -- a first write that takes no memory; after one a script may go on at maxmemory, too
 fold()
 local rank = args[1] == '' and -1 or redis.call('ZRANK', lasts, args[1]) or -1
 local channel = redis.call('ZRANGE', lasts, rank + 1, rank + 1)[1]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import secrets
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from redis import Redis, RedisCluster, exceptions
@@ -26,28 +29,49 @@ PATIENCE = 5.0
 # Seconds between two tries, doubling from the first to the last.
 FIRST_RETRY, LAST_RETRY = 0.02, 0.5
 
-# What passes by itself: a restart, a failover, a cut connection.
-_PASSING = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
-    exceptions.TryAgainError,
-    exceptions.SlotNotCoveredError,
-    OSError,
-)
-# What Redis refuses for now, by words of its errors.
+# What Redis says first when it refuses, and for the driver's errors that lack it, what it was.
+_CODE = re.compile(r"(?:.*: -)?([A-Z]+) ")
+_CODES = {
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.BusyLoadingError: "LOADING",
+    exceptions.TryAgainError: "TRYAGAIN",
+}
 _REFUSED = {
-    "maxmemory": "Redis is at its maxmemory; give it more, or keep less (Retention)",
+    "OOM": "Redis is at its maxmemory; give it more, or keep less (Retention)",
     "MISCONF": "Redis cannot write to its disk and therefore takes nothing; look at its log",
     "NOREPLICAS": "too few replicas are connected for Redis to take anything",
-    "READONLY": "this Redis is a replica now; the next try looks for the master",
+    "READONLY": "this Redis is a replica; name its master in the URL, or a Sentinel",
     "LOADING": "Redis is loading its data",
     "BUSY": "Redis is busy with somebody's script; SCRIPT KILL ends it",
+    "TRYAGAIN": "the Cluster is moving the log to another node",
 }
-_PASSING_WORDS = ("READONLY", "LOADING", "NOREPLICAS", "BUSY")
+# What is wrong with the URL, by what the driver says then, in small letters.
+_MISTAKES = {
+    "cluster mode is not enabled": "it is no Cluster; write redis://",
+    "protocol error": "what answers there is no Redis",
+    "wrongtype operation": "some of these keys are another program's; choose a ?prefix= of your own",
+}
+# Of what it refuses, what passes by itself within seconds.
+_PASSING = {"NOREPLICAS", "READONLY", "LOADING", "BUSY", "TRYAGAIN"}
+
+# A restart, a failover, a cut connection.
+_AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ClusterError,
+    exceptions.RedisClusterException,
+    OSError,
+)
 _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+_ERRORS = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+
+# Seconds without a failure after which nobody knows whether Redis is away.
+_FORGIVEN = 2.0
+
+
+# One of a stream: its id, its fields.
+Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 class Unreached(LogUnavailable):
@@ -66,28 +90,32 @@ class RedisServer:
         self._name = name
         self.url = address.url
         self.meta = f"{{{address.prefix}}}:meta"
+        # A key that is never there. A Cluster that is moving a slot runs no script that has such a key, too; it
+        # would find a part of the others.
+        self._none = f"{{{address.prefix}}}:none"
         self._begin()
 
     def _begin(self) -> None:
         self._client: Any = None
-        self._scripts: dict[str, Any] = {}
+        self._master: Any = None  # its address, where Sentinels know it
 
     def client(self) -> Any:
         """The driver's client. Making one connects, for a Cluster alone."""
-        if self._client is None:
-            self._client = _connect(self._address, self._name)
-        return self._client
+        client = self._client
+        if client is None:
+            client = self._client = _connect(self._address, self._name)
+        return client
 
     def close(self) -> None:
         """Close all connections; idempotent."""
-        client = self._client
-        self._client, self._scripts = None, {}
+        client, self._client = self._client, None
         if client is not None:
             client.close()
 
-    def _let_go(self) -> None:
-        """Close the connections that no thread is using."""
-        pool = getattr(self._client, "connection_pool", None)  # a Cluster's client finds the master by itself
+    def let_go(self) -> None:
+        """Connect anew from now on; who is using a connection does so to the end."""
+        client, self._client = self._client, None
+        pool = getattr(client, "connection_pool", None)  # a Cluster's client has several
         if pool is not None:
             pool.disconnect(inuse_connections=False)
 
@@ -111,46 +139,74 @@ class RedisServer:
         while True:
             try:
                 return self._run(script, args)
-            except exceptions.ResponseError as error:
-                if redis_scripts.LOCKED not in str(error) and not _is_passing(error):
+            except _ERRORS as error:
+                code = _code(error)
+                locked = redis_scripts.LOCKED in str(error)
+                if not (locked or code in _PASSING or _is_away(error)):
                     raise self.meaning(error) from error
-                failure: Exception = error
-                if "READONLY" in str(error):
-                    self._let_go()  # it is a replica now; a Sentinel names the master to new connections
-            except _PASSING as error:
-                if isinstance(error, _DENIED):
-                    raise self.meaning(error) from error
-                failure = error
-            if time.monotonic() + wait > deadline:
-                raise self.meaning(failure, patience) from failure
+                if code == "READONLY":
+                    self.let_go()
+                if time.monotonic() + wait > deadline:
+                    raise self.meaning(error, patience) from error
             time.sleep(wait * (0.5 + secrets.randbelow(1000) / 1000))
-            wait = min(wait * 2, LAST_RETRY)
+            if not locked:  # else a busy writer would be there first again and again
+                wait = min(wait * 2, LAST_RETRY)
 
     def _run(self, script: str, args: Sequence[object]) -> Any:
-        known = self._scripts.get(script)
-        if known is None:
-            known = self._scripts[script] = self.client().register_script(script)
-        return known(keys=[self.meta], args=list(args))
+        client, keys = self.client(), (self.meta, self._none)
+        try:
+            return client.evalsha(_digest(script), len(keys), *keys, *args)
+        except exceptions.NoScriptError:
+            return client.eval(script, len(keys), *keys, *args)
+
+    def newest(self, stream: str, after: str, count: int, wait: int | None) -> list[Entry]:
+        """Up to ``count`` entries of a stream after one, once there are any.
+
+        :param wait: milliseconds; ``None`` not to wait.
+        :raises Exception: the driver's.
+        """
+        client, words = self.client(), ["XREAD", "COUNT", count, *([] if wait is None else ["BLOCK", wait])]
+        options = {}
+        if self._address.kind == "cluster":
+            # Else the driver asks some other node which one it is, and that may be away.
+            options["target_nodes"] = client.get_node_from_key(stream)
+        answer = client.execute_command(*words, "STREAMS", stream, after, **options)
+        entries: list[Entry] = answer[0][1] if answer else []
+        return entries
 
     def meaning(self, error: Exception, patience: float = 0.0) -> Exception:
-        """What to raise instead of one of the driver's errors."""
+        """What to raise instead of one of the driver's errors; another is returned as it is."""
         said = str(error)
-        if redis_scripts.NEW_EPOCH in said or redis_scripts.LOCK_LOST in said:
+        is_own = redis_scripts.NEW_EPOCH in said or redis_scripts.LOCK_LOST in said
+        if is_own or not isinstance(error, _ERRORS):
             return error
-        if redis_scripts.LOCKED in said:
-            return LogUnavailable(self.url, f"locked by another writer for over {patience:g} s; try again")
-        for word, meaning in _REFUSED.items():
-            if word in said:
-                return LogUnavailable(self.url, meaning)
-        if isinstance(error, _PASSING) and not isinstance(error, _DENIED):
-            tried = f" for {patience:g} s" if patience else ""
+        tried = f" for {patience:.0f} s" if patience >= 0.5 else ""
+        locked = f"locked by another writer{tried}; try again" if redis_scripts.LOCKED in said else None
+        if refused := locked or _REFUSED.get(_code(error)):
+            return LogUnavailable(self.url, refused)
+        mistake = next((what for sign, what in _MISTAKES.items() if sign in said.lower()), None)
+        if isinstance(error, _DENIED):
+            mistake = "it denies this user; look at the URL's user and password, and at the ACL"
+        if mistake is None and _is_away(error):
             why = said.rstrip(".") or type(error).__name__
             return Unreached(self.url, f"Redis could not be reached{tried} ({why}); try again")
-        if isinstance(error, _DENIED):
-            said = "it denies this user; look at the URL's user and password, and at the ACL"
-        elif "WRONGTYPE" in said:
-            said = "some of these keys are another program's; choose a ?prefix= of your own"
-        return LogUnusable(self.url, f"Redis refused: {said}")
+        return LogUnusable(self.url, f"Redis refused: {mistake or said}")
+
+    def look_for_master(self) -> bool:
+        """Ask the Sentinels, if there are any, who the master is; returns whether it is another than before.
+
+        They name a new one some seconds before the old one stops to take what will be lost.
+
+        :raises Exception: they cannot be asked.
+        """
+        if self._address.kind != "sentinel":
+            return False
+        pool = self.client().connection_pool
+        before, self._master = self._master, pool.sentinel_manager.discover_master(pool.service_name)
+        if before in (None, self._master):
+            return False
+        self.let_go()
+        return True
 
 
 class SharedServer(RedisServer):
@@ -161,24 +217,30 @@ class SharedServer(RedisServer):
 
     def _begin(self) -> None:
         super()._begin()
-        # Since when Redis has not answered (monotonic). Whoever is patient waits for as long as that reaches from
-        # then on; of all others the one that holds the lock finds out whether it is back.
+        # Since when Redis has not answered, and when that was last seen (monotonic). Whoever is patient waits for
+        # as long as that reaches from then on; of all others the one that holds the lock finds out whether it is
+        # back.
         self._away_since: float | None = None
+        self._away_at = 0.0
         self._trying = threading.Lock()
 
     def run(self, script: str, args: Sequence[object], patience: float = 0.0) -> Any:
         """See :class:`RedisServer`."""
-        since = self._away_since
+        since, now = self._away_since, time.monotonic()
+        if since is not None and now - self._away_at > _FORGIVEN:
+            since = self._away_since = None
         if since is not None:
-            patience = max(0.0, patience - (time.monotonic() - since))
+            patience = max(0.0, patience - (now - since))
         tries = since is not None and not patience
         if tries and not self._trying.acquire(blocking=False):
+            self._away_at = now
             raise LogUnavailable(self.url, "Redis does not answer; another thread is trying")
         try:
             answer = super().run(script, args, patience)
         except Unreached:
+            self._away_at = time.monotonic()
             if self._away_since is None:
-                self._away_since = time.monotonic()
+                self._away_since = self._away_at
             raise
         except (LogError, exceptions.ResponseError):
             self.is_back()  # that is an answer, too
@@ -194,8 +256,21 @@ class SharedServer(RedisServer):
         self._away_since = None
 
 
-def _is_passing(error: exceptions.ResponseError) -> bool:
-    return isinstance(error, _PASSING) or any(word in str(error) for word in _PASSING_WORDS)
+def _code(error: Exception) -> str:
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code
+    match = _CODE.match(str(error))
+    return match[1] if match is not None and isinstance(error, exceptions.ResponseError) else ""
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, _AWAY) and not isinstance(error, _DENIED)
+
+
+@cache
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _connect(address: Address, name: str) -> Any:
