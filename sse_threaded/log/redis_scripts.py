@@ -8,6 +8,7 @@ All keys of a log begin with its prefix in braces, so that a Cluster keeps them 
 
     {prefix}:meta                       hash: schema, epoch, last, run, gaps, forgotten, folded, size
     {prefix}:lock                       who has a transaction open
+    {prefix}:next                       who found it locked, and is to have a turn before the next transaction
     {prefix}:done:TOKEN                 what a script answered, for who did not get the answer
     {prefix}:EPOCH:feed                 stream: fields c (channel), d (data), e (event)
     {prefix}:EPOCH:marks                list: numbers in the feed, one for each 8 MB
@@ -43,6 +44,9 @@ FEED_STEP, FEED_STEPS = 8 * 1024 * 1024, 8
 DONE_MS = 20_000
 LOCK_MS = 4_000
 
+# For how long no transaction begins after somebody was refused, who tries again within some 30 ms.
+NEXT_MS = 100
+
 # Channels without events of which is remembered up to where they were trimmed; see sqlite_trim.
 REMEMBERED = 10_000
 
@@ -55,7 +59,7 @@ LOCK_LOST = "sse_threaded:lock lost"
 
 # The commands that these scripts use, and the listener, each as somebody might say it of a key.
 _COMMANDS = (
-    "info time get:k set:k:v del:k exists:k pttl:k pexpire:k:1 "
+    "info time get:k mget:k:k set:k:v del:k exists:k pttl:k pexpire:k:1 "
     "hget:k:f hset:k:f:v hmget:k:f hincrby:k:f:1 hdel:k:f rpush:k:v lpop:k "
     "zadd:k:1:m zscore:k:m zcard:k zrank:k:m zrange:k:0:1 zrem:k:m "
     "xadd:k:*:f:v xlen:k xrange:k:-:+ xtrim:k:MINID:0 xread:STREAMS:k:0"
@@ -102,14 +106,17 @@ local function time_of(entry) return tonumber(string.match(entry, '%d+$')) end
 # caller gets, or ``redis.error_reply()`` if it did nothing.
 _WRITE = f"""
 local count, age = tonumber(ARGV[4]), tonumber(ARGV[5])
-local lock, done = base .. 'lock', base .. 'done:' .. ARGV[2]
-local before = redis.call('GET', done)
+local lock, next_one, done = base .. 'lock', base .. 'next', base .. 'done:' .. ARGV[2]
+local before, holder, waiting = unpack(redis.call('MGET', done, lock, next_one))
 if before then return cmsgpack.unpack(before) end
-local holder = redis.call('GET', lock)
-if ARGV[3] == '' then
-    if holder then return redis.error_reply('{LOCKED}') end
-elseif holder ~= ARGV[3] then
-    return redis.error_reply('{LOCK_LOST}')
+if ARGV[3] ~= '' then
+    if holder ~= ARGV[3] then return redis.error_reply('{LOCK_LOST}') end
+elseif holder then
+    if not waiting or waiting == ARGV[2] then redis.call('SET', next_one, ARGV[2], 'PX', '{NEXT_MS}') end
+    return redis.error_reply('{LOCKED}')
+elseif waiting == ARGV[2] then
+    redis.call('DEL', next_one)
+    waiting = false
 end
 
 local function now()
@@ -221,6 +228,7 @@ APPEND = "return append(args[1], args[2], args[3] or false)"
 
 # args: a token. Returns last, once the caller has the lock under this token.
 LOCK = f"""
+if waiting then return redis.error_reply('{LOCKED}') end
 look_at_server()
 redis.call('SET', lock, args[1], 'PX', '{LOCK_MS}')
 return redis.call('HGET', meta, 'last')
