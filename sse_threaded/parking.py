@@ -83,7 +83,7 @@ class Parking:
     def _attach(self, parked: Parked) -> bool:
         """Let it have events as they come, if it has all there were; with the members' lock held."""
         cursor = parked.cursor
-        if cursor is None or cursor.after < self._members.position:
+        if cursor is None or cursor.is_stale or cursor.after < self._members.position:
             return False
         parked.cursor = None
         self._members.attach(parked, cursor.after)

@@ -6,6 +6,7 @@ import os
 import re
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from sse_threaded.log import redis_server
 from sse_threaded.log.redis_feed import Gaps
 from sse_threaded.log.redis_scripts import GAP
 from sse_threaded.log.redis_url import parse_url
+from sse_threaded.parked import Parked
 from sse_threaded.recent import Recent
 from sse_threaded.replay import Cursor
 from tests.redis_server import RedisServer
@@ -148,6 +150,40 @@ class LossTest(RedisCase):
         hub.publish("a", "anew")
         self.assertTrue(cursor.is_stale)
         self.assertIn(b"event: reset", cursor.read_wire())
+
+    def test_a_stream_that_arrives_while_the_log_is_made_anew_is_told(self):
+        """Its place is a number of the old log, and greater than any of the new one."""
+        hub = Hub(self.url, heartbeat=600)
+        self.addCleanup(hub.close)
+        other = iter(hub.stream({"REQUEST_METHOD": "GET"}, "a").response)
+        self.addCleanup(other.close)
+        next(other)
+        for number in range(5):
+            last = hub.publish("a", str(number))
+        wait_until(lambda: hub._pump.position == 5)
+        server, client = socket.socketpair()
+        self.addCleanup(server.close)
+        self.addCleanup(client.close)
+        begin = Parked.begin
+
+        def begin_late(parked, head, frame):
+            begin(parked, head, frame)
+            with self.redis.client() as redis:
+                redis.flushall()
+            hub.publish("a", "new")
+            wait_until(lambda: hub._pump.position == 1, message="the pump is in the new log")
+
+        cursor = Cursor(hub.log, ("a",), last)
+        with mock.patch.object(Parked, "begin", begin_late):
+            hub._pump.reserve()
+            parked = Parked(("a",), 10, server, chunked=False, cursor=cursor, finished=server.close)
+            hub._pump.adopt(parked, b"retry: 1\n\n")
+        client.settimeout(20)
+        told = b""
+        while b"event: reset" not in told:
+            piece = client.recv(4096)
+            self.assertTrue(piece, told)
+            told += piece
 
     def test_what_redis_may_evict_is_warned_of(self):
         with self.redis.client() as client:
