@@ -170,10 +170,12 @@ _WHY = {
 
 def _open(url: str) -> EventLog:
     if url == "memory://":
-        raise LogUnusable(url, "lives inside one process, no command can see it; give --url sqlite:///file.db or redis://host:6379/0")
-    if url.startswith("sqlite:") and not os.path.exists(parse_url(url)[0]):
+        others = "give --url sqlite:///file.db or redis://host:6379/0"
+        raise LogUnusable(url, f"lives inside one process, no command can see it; {others}")
+    if url.startswith("sqlite:///") and not os.path.exists(parse_url(url)[0]):
         raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
     return open_log(url)
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -53,6 +53,12 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
             worker.cfg.threads,
         )
     for hub in hubs():
+        if hub.url == "memory://" and worker.cfg.workers > 1:
+            worker.log.warning(
+                "memory:// is in one process: of what one of %s workers publishes the pages of the others get "
+                "nothing; write Hub('sqlite:///events.db'), or --workers 1",
+                worker.cfg.workers,
+            )
         own = hub.own_limit
         if own is not None and own > process_budget.limit and not parks:
             worker.log.warning(

@@ -203,7 +203,7 @@ class Hub:
             response = _StreamResponse(self._body(environ, names), content_type=kind, direct_passthrough=True)
         else:
             response = self._long_poll(environ, names)
-        response.headers.extend(_HEADERS)
+        response.headers.extend(_HEADERS if response.status_code == 200 else _HEADERS[1:])  # errors are not kept
         return response
 
     def _body(self, environ: dict[str, Any], names: tuple[str, ...]) -> EventStream:

@@ -193,6 +193,19 @@ class ProtocolTest(GunicornTest):
                 self.assertTrue(line.startswith("Cannot start: "), line)
                 self.assertIn(value.partition(":")[0], line)
 
+    def test_an_app_whose_log_is_in_the_memory_of_one_worker_of_two_is_warned(self):
+        app = "from sse_threaded import Hub\nhub = Hub()\ndef app(*_): return []\n"
+        (self.directory / "app.py").write_text(app)
+        hooks = self.directory / "gunicorn.conf.py"
+        hooks.write_text("from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit\n")
+        for workers, warned in ((1, False), (2, True)):
+            with self.subTest(workers=workers):
+                args = [*self.args, "-w", str(workers)]
+                server = GunicornServer("app:app", config=hooks, args=args, cwd=self.directory)
+                with server:
+                    pass
+                self.assertEqual("memory:// is in one process" in server.output(), warned)
+
     def test_one_worker_on_a_log_in_memory_works(self):
         self.log_url = "memory://"
         server = self.serve()

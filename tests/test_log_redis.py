@@ -704,6 +704,8 @@ class LostAnswerTest(RedisCase):
         self.assertEqual(self.log.read(0)[0].event, "made")
         with self.assertRaisesRegex(LogUnusable, "it is there"):
             self.log.run(body, "again")
+        with self.assertRaisesRegex(TypeError, "run takes text, bytes and whole numbers for Lua, not dict"):
+            self.log.run(body, {"type": "x"})
         for word in ("BUSY", "LOADING", "READONLY", "maxmemory", "WRONGTYPE"):
             with self.assertRaisesRegex(LogUnusable, f"refused: the seat is {word}"):
                 self.log.run(f"return redis.error_reply('the seat is {word}')")
@@ -869,7 +871,7 @@ class UrlTest(unittest.TestCase):
         with mock.patch.dict(sys.modules, {"redis": None}):
             for name in ("redis", "redis_feed", "redis_server"):
                 sys.modules.pop(f"sse_threaded.log.{name}", None)
-            with self.assertRaisesRegex(LogUnusable, r"pip install 'sse-threaded\[redis\]'"):
+            with self.assertRaisesRegex(LogUnusable, r"pip install 'redis\[hiredis\]>=5'"):
                 open_log("redis://:hidden@127.0.0.1:1/0")
 
     def test_an_old_redis_is_refused(self):

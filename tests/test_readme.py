@@ -108,13 +108,13 @@ class ReadmeTest(unittest.TestCase):
         self.addCleanup(redis.close)
         (line,) = blocks("python")[6].splitlines()
         self.assertTrue(line.startswith("hub = Hub("))
-        names = {"Hub": Hub, "number": 3, "event": '{"type":"order"}'}
+        names = {"Hub": Hub, "json": json, "number": 3, "event": {"type": "order"}}
         exec(line.replace("redis.internal:6379", f"127.0.0.1:{redis.port}"), names)
         hub = names["hub"]
         self.addCleanup(hub.close)
         exec(blocks("python")[7], names)
         self.assertEqual(hub.log.look("return redis.call('GET', base .. 'left')"), b"-3")
-        self.assertEqual(hub.log.read(0)[0].data, '{"type":"order"}')
+        self.assertEqual(hub.log.read(0)[0].data, '{"type": "order"}')
 
     def test_the_events_shown_are_the_bytes_a_stream_has(self):
         with Hub() as hub:

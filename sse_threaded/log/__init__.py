@@ -44,8 +44,8 @@ def open_log(url: str, retention: Retention | None = None) -> EventLog:
         except ModuleNotFoundError as error:
             if error.name != "redis":
                 raise
-            extra = "pip install 'sse-threaded[redis]'"
-            raise LogUnusable(without_secret(url), f"Redis needs its client: {extra}") from None
+            driver = "pip install 'redis[hiredis]>=5'"
+            raise LogUnusable(without_secret(url), f"Redis needs its client: {driver}") from None
         return RedisLog(url, retention)
     forms = "write memory://, sqlite:///file.db, sqlite:////absolute/file.db or redis://host:6379/0"
     raise LogUnusable(without_secret(str(url)), f"names no log; {forms}")

@@ -164,10 +164,15 @@ class RedisLog(EventLog):
             ``last_event_id()``; begins its keys with ``base``; has ``args``, as text; this returns what it does.
             It may be run again where its answer got lost, but takes effect once. Redis undoes nothing: a body
             looks first, returns ``redis.error_reply(text)`` if it must, and then changes what cannot fail.
+        :raises TypeError: an argument is neither text, bytes nor a whole number.
         :raises NestedTransaction: this thread has a transaction open.
         :raises LogUnavailable: as :meth:`append`.
         :raises LogUnusable: as :meth:`append`, and where the body fails.
         """
+        for each in args:
+            if not isinstance(each, str | bytes | int):
+                found = f"not {type(each).__name__}; json.dumps() makes text"
+                raise TypeError(f"run takes text, bytes and whole numbers for Lua, {found}")
         if self._owner == threading.get_ident():
             raise NestedTransaction(self.url)
         return self._write(body, args)
