@@ -128,8 +128,12 @@ class Service:
         self._child: ChildProcess | None = None
 
     def __enter__(self) -> Service:
-        self._start()
-        self._await("an answer", self._answers)
+        try:
+            self._start()
+            self._await("an answer", self._answers)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
