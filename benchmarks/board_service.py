@@ -44,9 +44,10 @@ class Publisher:
     :param port: of a server on 127.0.0.1.
     :param rate: events a second.
 
-    :ivar posted: how many were answered.
+    :ivar ids: of the events that were answered, in order.
     :ivar refused: connections that were refused.
     :ivar cut: new connections that were closed before an answer.
+    :ivar failure: what ended the thread, ``None`` while nothing has.
     """
 
     def __init__(self, port: int, rate: float) -> None:
@@ -55,7 +56,9 @@ class Publisher:
         self._connection: http.client.HTTPConnection | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self.posted = self.refused = self.cut = 0
+        self.ids: list[str] = []
+        self.refused = self.cut = 0
+        self.failure: BaseException | None = None
 
     def __enter__(self) -> Publisher:
         self._thread.start()
@@ -68,10 +71,13 @@ class Publisher:
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            due += 1 / self._rate
-            while not self._post() and not self._stopping.wait(POLL_SECONDS):
-                pass
+        try:
+            while not self._stopping.wait(max(0.0, due - time.monotonic())):
+                due += 1 / self._rate
+                while not self._post() and not self._stopping.wait(POLL_SECONDS):
+                    pass
+        except BaseException as error:
+            self.failure = error
 
     def _post(self) -> bool:
         fresh = self._connection is None
@@ -92,7 +98,7 @@ class Publisher:
             return False
         if answer.status != 201:
             raise AssertionError(f"a task was answered with {answer.status}")
-        self.posted += 1
+        self.ids.append(answer.headers["Last-Event-ID"])
         return True
 
     def _disconnect(self) -> None:

@@ -142,6 +142,7 @@ class Followers:
     :ivar returns: who has come back.
     :ivar refused: connections that were refused.
     :ivar cut: connections that were closed before an answer.
+    :ivar broken: streams that were closed without their last chunk, and so maybe without a farewell.
     :ivar turned_away: answers that only said when to come back.
     :ivar resets: events ``reset``.
     :ivar failure: what ended the thread, ``None`` while nothing has.
@@ -155,6 +156,7 @@ class Followers:
         self.returns: list[Return] = []
         self.refused = 0
         self.cut = 0
+        self.broken = 0
         self.turned_away = 0
         self.resets = 0
         self.here = 0  # whose stream has begun and not ended
@@ -187,7 +189,6 @@ class Followers:
                     self._receive(self._open[descriptor])
         except BaseException as error:
             self.failure = error
-            raise
 
     def _begin_some(self) -> None:
         while self._new and len(self._open) - self.here < _WINDOW:
@@ -236,6 +237,7 @@ class Followers:
         if received:
             self._take(follower, received)
         else:
+            self.broken += follower.here
             self._end(follower)
 
     def _request(self, follower: Follower) -> bytes:

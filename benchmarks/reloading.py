@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from sse_threaded.testing.processes import POLL_SECONDS
 
 from .board_service import Publisher, Service
 from .followers import Followers
+from .verdict import number_of
 
 EVENTS = "/boards/board-1/events"
 
@@ -43,11 +45,12 @@ class Found:
     :ivar streams: clients.
     :ivar events: in the log.
     :ivar posted: of these, how many were answered.
-    :ivar lost: events that a client should have got and has not, over all clients.
+    :ivar lost: events that are in the log or were answered, and that a client has not got, over all clients.
     :ivar doubled: that it got twice.
     :ivar disordered: clients to whom events came in another order than the log's.
     :ivar refused: connections, the publisher's among them.
     :ivar cut: new connections that were closed before an answer.
+    :ivar broken: streams that were closed without their last chunk.
     :ivar turned_away: answers that only said when to come back.
     :ivar resets: events ``reset``.
     :ivar away: clients that were not there at the end.
@@ -70,6 +73,7 @@ class Found:
     disordered: int
     refused: int
     cut: int
+    broken: int
     turned_away: int
     resets: int
     away: int
@@ -121,7 +125,7 @@ def reloaded(
         Service(directory, log_url, retry, activated=kind == "socket") as service,
         Followers(service.port, EVENTS, streams) as clients,
     ):
-        _wait(clients, lambda: clients.here == streams, _OPEN_SECONDS)
+        _wait([clients], lambda: clients.here == streams, _OPEN_SECONDS)
         with Publisher(service.port, rate) as publisher:
             time.sleep(_BEFORE)
             begun = time.monotonic()
@@ -133,19 +137,27 @@ def reloaded(
                 service.restart()
             # Who is turned away may take twice as long.
             patience = 3 * retry / 1000 + _BACK_SECONDS
-            _wait(clients, lambda: clients.here == streams and len(clients.returns) >= streams, patience)
+
+            def all_are_back() -> bool:
+                return clients.here == streams and len(clients.returns) >= streams
+
+            _wait([clients, publisher], all_are_back, patience)
             time.sleep(_AFTER)
         numbers = _in_log(log_url)
-        _wait(clients, lambda: all(each.sequences[-1] == numbers[-1] for each in clients.all), 10.0)
-        return _judged(clients, publisher, numbers, begun)
+        last = array("q", numbers[-1:])
+        _wait([clients, publisher], lambda: all(each.sequences[-1:] == last for each in clients.all), 10.0)
+        return judged(clients, publisher, numbers, begun)
 
 
-def _wait(clients: Followers, condition: Callable[[], bool], seconds: float) -> None:
+def _wait(threads: Iterable[Followers | Publisher], condition: Callable[[], bool], seconds: float) -> None:
     # Not longer than so: what has not come then is counted as what it is.
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        if clients.failure is not None:
-            raise clients.failure
+    while True:
+        for each in threads:
+            if each.failure is not None:
+                raise each.failure
+        if condition() or time.monotonic() >= deadline:
+            return
         time.sleep(POLL_SECONDS)
 
 
@@ -160,8 +172,13 @@ def _in_log(url: str) -> list[int]:
     return numbers[1:]
 
 
-def _judged(clients: Followers, publisher: Publisher, numbers: list[int], begun: float) -> Found:
-    wanted = set(numbers)
+def judged(clients: Followers, publisher: Publisher, numbers: list[int], begun: float) -> Found:
+    """Compare what clients got with what there was.
+
+    :param numbers: of the events in the log.
+    :param begun: when the server was told to go (monotonic seconds).
+    """
+    wanted = {*numbers, *map(number_of, publisher.ids)}
     got = [each.sequences.tolist() for each in clients.all]
     told = [back.told for back in clients.returns]
     ended = min(back.ended for back in clients.returns)
@@ -170,12 +187,13 @@ def _judged(clients: Followers, publisher: Publisher, numbers: list[int], begun:
     return Found(
         streams=len(got),
         events=len(numbers),
-        posted=publisher.posted,
+        posted=len(publisher.ids),
         lost=sum(len(wanted.difference(each)) for each in got),
         doubled=sum(len(each) - len(set(each)) for each in got),
         disordered=sum(each != sorted(each) for each in got),
         refused=clients.refused + publisher.refused,
         cut=clients.cut + publisher.cut,
+        broken=clients.broken,
         turned_away=clients.turned_away,
         resets=clients.resets,
         away=len(got) - clients.here,
@@ -215,6 +233,7 @@ def table(found: dict[str, list[Found]]) -> list[str]:
         row("events `reset`", lambda one: f"{one.resets:,}"),
         row("connections refused", lambda one: f"{one.refused:,}"),
         row("new connections closed before an answer", lambda one: f"{one.cut:,}"),
+        row("streams closed without their last bytes", lambda one: f"{one.broken:,}"),
         row("clients turned away", lambda one: f"{one.turned_away:,}"),
         row("streams begun anew", lambda one: f"{one.returned:,}"),
         row("clients away at the end", lambda one: f"{one.away:,}"),

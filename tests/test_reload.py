@@ -1,10 +1,13 @@
 """A reload under load, small: nothing lost or doubled, no connection refused, all back; for each way to reload."""
 
+import socket
 import unittest
 
-from benchmarks.followers import take_apart
-from benchmarks.reloading import KINDS, reloaded, table
-from tests.support import once, sqlite_url, temporary_directory
+from benchmarks.board_service import Publisher
+from benchmarks.followers import Followers, Return, take_apart
+from benchmarks.reloading import KINDS, judged, reloaded, table
+from sse_threaded.testing import LiveServer
+from tests.support import enter, once, sqlite_url, temporary_directory, wait_until
 
 load_tests = once
 
@@ -23,13 +26,64 @@ class ReloadTest(unittest.TestCase):
                 url = sqlite_url(directory)
                 found = reloaded(kind, url, directory, streams=60, rate=20.0, retry=RETRY, looks=0.5)
                 self.assertEqual((found.lost, found.doubled, found.disordered, found.resets), (0, 0, 0, 0), found)
-                self.assertEqual((found.refused, found.cut, found.turned_away), (0, 0, 0), found)
+                self.assertEqual((found.refused, found.cut, found.broken, found.turned_away), (0, 0, 0, 0), found)
                 self.assertEqual((found.returned, found.away), (60, 0), found)
                 self.assertGreaterEqual(found.events, found.posted)
                 self.assertGreater(found.posted, 20)
                 shortest, longest = found.told
                 self.assertTrue(RETRY / 5000 <= shortest < longest <= RETRY / 1000, found.told)
                 self.assertIn("| streams begun anew | 60, 60 |", table({kind: [found, found]}))
+
+
+class VerdictTest(unittest.TestCase):
+    """That a loss would be seen."""
+
+    def judge(self, *got, log=(1, 2), answered=(1, 2)):
+        clients = Followers(0, "/", len(got))
+        for follower, sequences in zip(clients.all, got, strict=True):
+            follower.sequences.extend(sequences)
+        clients.returns = [Return(ended=1.0, told=told, back=1.0 + told) for told in (0.5, 1.0)]
+        publisher = Publisher(0, 1.0)
+        publisher.ids = [f"abcdef-{number}" for number in answered]
+        found = judged(clients, publisher, list(log), 0.0)
+        return found.lost, found.doubled, found.disordered
+
+    def test_what_is_lost_doubled_or_out_of_order(self):
+        self.assertEqual(self.judge([1, 2], [1, 2]), (0, 0, 0))
+        self.assertEqual(self.judge([1, 2], [1]), (1, 0, 0))
+        self.assertEqual(self.judge([1, 2], []), (2, 0, 0))
+        self.assertEqual(self.judge([1, 2], [1, 1, 2]), (0, 1, 0))
+        self.assertEqual(self.judge([1, 2], [2, 1]), (0, 0, 1))
+
+    def test_what_was_answered_and_is_not_in_the_log_is_lost(self):
+        self.assertEqual(self.judge([1, 2], [1, 2], answered=(1, 2, 3)), (2, 0, 0))
+
+    def test_a_post_that_is_answered_otherwise_is_told(self):
+        def app(environ, start_response):
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return []
+
+        server = enter(self, LiveServer(app))
+        publisher = enter(self, Publisher(server.port, 20.0))
+        wait_until(lambda: publisher.failure, message="the publisher's failure")
+        self.assertIn("503", str(publisher.failure))
+
+    def test_a_stream_without_its_end_is_counted(self):
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        begin = head + chunk(b"retry: 60000\nid: abcdef-6\n\n")
+        for end, broken in ((chunk(b""), 0), (b"", 1)):
+            with (
+                self.subTest(end),
+                socket.create_server(("127.0.0.1", 0)) as listener,
+                Followers(listener.getsockname()[1], "/", 1) as clients,
+            ):
+                server, _ = listener.accept()
+                with server:
+                    server.recv(65536)
+                    server.sendall(begin + end)
+                (client,) = clients.all
+                wait_until(lambda: client.ended, message="its end")  # noqa: B023
+                self.assertEqual((clients.broken, clients.here, clients.failure), (broken, 0, None))
 
 
 class TakeApartTest(unittest.TestCase):
