@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -149,6 +149,18 @@ def _children(task: Callable[[str, Connection], None], url: str, count: int) -> 
         yield children
 
 
+def _until_all_have(last: str, listeners: Sequence[_Child], pause: float) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        for listener in listeners:
+            listener.tell(1)
+        if {listener.answer() for listener in listeners} == {last}:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError("a process of the simulation has not read all events")
+        time.sleep(pause)
+
+
 class Bench:
     """One Redis, and what is measured with it.
 
@@ -176,12 +188,7 @@ class Bench:
         begun = time.monotonic()
         publisher.tell(order)
         count, _, _, last = publisher.answer()
-        while True:
-            for listener in listeners:
-                listener.tell(1)
-            if {listener.answer() for listener in listeners} == {last}:
-                break
-            time.sleep(0.02)
+        _until_all_have(last, listeners, 0.02)
         seconds = time.monotonic() - begun
         server, own, sent, reads = (now - then for now, then in zip(self._used(listeners), before, strict=True))
         return Point(
@@ -231,11 +238,7 @@ class Bench:
                 count, _, _, last = publisher.answer()
                 os.kill(listener.pid, signal.SIGCONT)
                 begun = time.monotonic()
-                while True:
-                    listener.tell(1)
-                    if listener.answer() == last:
-                        break
-                    time.sleep(0.001)
+                _until_all_have(last, [listener], 0.001)
                 found.append(count / (time.monotonic() - begun))
             return median(found)
 

@@ -52,6 +52,13 @@ class SimulationTest(unittest.TestCase):
         self.assertGreater(idle["process_kb"], 1000.0)
 
 
+    def test_a_process_that_stops_reading_ends_it(self):
+        stuck = mock.Mock()
+        stuck.answer.return_value = "abcdef-1"
+        with mock.patch.object(listeners, "_PATIENCE", 0.0), self.assertRaises(TimeoutError):
+            listeners._until_all_have("abcdef-2", [stuck], 0.0)
+
+
 class PageTest(unittest.TestCase):
     def setUp(self):
         self.benchmarks = json.loads(scale.BENCHMARKS.read_text())
