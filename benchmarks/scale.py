@@ -76,10 +76,8 @@ def _table(head: str, rows: list[str]) -> str:
 
 
 def _measured(sheet: Sheet, benchmarks: dict[str, Any], fan_in: dict[str, Any]) -> list[str]:
-    def figure(name: str, channels: int = 1, workers: int = 1) -> float:
-        found = median(rounds_of(benchmarks, "parked", _STREAMS, channels, workers), name)
-        assert found is not None, f"docs/benchmarks.json has no {name} of parked with {_STREAMS} streams"
-        return found
+    def figure(name: str) -> float:
+        return _middle(rounds_of(benchmarks, "parked", _STREAMS), name, f"parked with {_STREAMS} streams")
 
     one, many = fan_in["idle"]
     more = many["hubs"] - one["hubs"]
@@ -89,7 +87,7 @@ def _measured(sheet: Sheet, benchmarks: dict[str, Any], fan_in: dict[str, Any]) 
     here = "[fan_in](fan_in.md)"
     single = f"{here}, 200 events a second"
     bulk = f"{here}, transactions"
-    idle = benchmarks["scenarios"]["idle"]
+    idle = _middle(benchmarks["scenarios"].get("idle", []), "share", "idle streams")
     return [
         sheet.given("stream_kb", figure("kb_per_stream"), "memory of the server for a stream, KB", row),
         sheet.given("kernel_kb", fan_in["kernel_kb"], "of the kernel for a connection, KB", here),
@@ -98,7 +96,7 @@ def _measured(sheet: Sheet, benchmarks: dict[str, Any], fan_in: dict[str, Any]) 
         sheet.given("connects", figure("connect_rate"), "connects a second, a process", row),
         sheet.given(
             "idle_share",
-            median(idle, "share") or 0.0,
+            idle,
             "share of a core that heartbeats of 15,000 idle streams take",
             "[benchmarks](benchmarks.md), idle",
         ),
@@ -133,6 +131,12 @@ def _measured(sheet: Sheet, benchmarks: dict[str, Any], fan_in: dict[str, Any]) 
             here,
         ),
     ]
+
+
+def _middle(rounds: list[Any], name: str, of: str) -> float:
+    found = median(rounds, name)
+    assert found is not None, f"docs/benchmarks.json has no {name} of {of}"
+    return found
 
 
 def _chosen(sheet: Sheet) -> list[str]:
@@ -200,8 +204,9 @@ def _far_off(fan_in: dict[str, Any]) -> str:
     text = (
         "The claim was checked by a simulation ([fan_in](fan_in.md)): fitted to 1 to 8 processes, these lines "
         f"were off for 16 by {off('200')} (Redis, a process) with events alone, and by {off('flood')} with many. "
-        "That is how far to trust them for more processes than were run. One process that found thousands of "
-        f"events waiting read {fan_in['drained']:,.0f} a second; one Redis took "
+        "That was twice as many as they were fitted to; what follows has eight times as many, where they may be "
+        "off by more. One process that found thousands of events waiting read "
+        f"{fan_in['drained']:,.0f} a second; one Redis took "
         f"{max(each['a_second'] for each in fan_in['appends']):,.0f} appends a second with nobody reading."
     )
     return textwrap.fill(text, 112)
@@ -221,8 +226,8 @@ def _towards(sheet: Sheet) -> str:
             at.value("rate * (redis_alone_us + processes * reader_alone_us) / 1e6"),
         )
         network = at.value("rate * processes * event_bytes * 8 / 1e9")
-        servers = at.value("ceil(rate / redis_flood)")
-        cells = [f"{rate:,}", _between(*share), _between(*of_redis), f"{network:,.2g} Gbit/s", f"{servers:,.0f}"]
+        servers = f"{at.value('ceil(rate / redis_flood)'):,.0f}" if rate <= at.names["process_flood"] else "–"
+        cells = [f"{rate:,}", _between(*share), _between(*of_redis), f"{network:,.2g} Gbit/s", servers]
         rows.append(f"| {' | '.join(cells)} |")
     servers = "Redis servers: `ceil(rate / redis_flood)`"
     return _table(f"events a second | cores of a process | cores of Redis | from Redis | {servers}", rows)
@@ -261,7 +266,8 @@ _TOWARDS = """
 With all these processes, by the rate of events: from where all come in large reads to where each comes alone,
 that is `rate * flood_us / 1e6` to `rate * alone_us / 1e6` for a process, `rate * (redis_flood_us + processes *
 reader_flood_us) / 1e6` to `rate * (redis_alone_us + processes * reader_alone_us) / 1e6` for Redis, and `rate *
-processes * event_bytes * 8 / 1e9` for the network. Above 1 the second cannot be: then reads are larger.
+processes * event_bytes * 8 / 1e9` for the network. Above 1 the second cannot be: then reads are larger. Where
+no number of Redis servers is given, the rate is above `process_flood`, which no number of them raises.
 """
 _SHARDS = """
 ## Where one Redis ends, and how it goes on

@@ -70,17 +70,28 @@ class PageTest(unittest.TestCase):
         line = sheet.is_("hosts", "ceil(streams / 300)", "how many")
         self.assertEqual(line, "| how many | `hosts = ceil(streams / 300)` | 4 |")
 
-    def test_the_pages_can_be_made_of_the_figures_in_docs(self):
+    def test_the_pages_in_docs_are_made_of_the_figures_in_docs(self):
         page = scale.page(self.benchmarks, self.figures)
         self.assertIn("| gunicorn workers | `processes = ceil(streams / per_process)` | 67 |", page)
-        self.assertNotIn("nan", page)
-        report = fan_in.report(self.figures)
-        for line in ("says of 16", "## Nothing comes", "| 16 | "):
-            self.assertIn(line, report)
+        self.assertEqual(scale.DOCUMENT.read_text(), page)
+        self.assertEqual(fan_in.DOCUMENT.read_text(), fan_in.report(self.figures))
+
+    def test_the_model_in_docs_is_what_its_points_give(self):
+        for load, points in self.figures["loads"].items():
+            with self.subTest(load):
+                found = fan_in.predicted([listeners.Point(**point) for point in points])
+                for name, line in self.figures["model"][load].items():
+                    for part, value in line.items():
+                        self.assertAlmostEqual(found[name][part], value)
 
     def test_a_figure_that_was_not_measured_is_named(self):
         self.benchmarks["cells"] = []
         with self.assertRaisesRegex(AssertionError, "has no kb_per_stream of parked"):
+            scale.page(self.benchmarks, self.figures)
+
+    def test_idle_streams_that_were_not_measured_do_not_pass_for_free(self):
+        self.benchmarks["scenarios"]["idle"] = [{"failed": "it does not start"}]
+        with self.assertRaisesRegex(AssertionError, "has no share of idle streams"):
             scale.page(self.benchmarks, self.figures)
 
 
