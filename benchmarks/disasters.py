@@ -43,6 +43,13 @@ class Disaster:
     parts: bool = False
     loses: bool = False
 
+    def allows(self, verdict: Verdict) -> bool:
+        """Whether it explains what was found: only where Redis loses events may a client be told to begin anew.
+
+        A reset takes back what a client should have got, so a needless one would hide a loss.
+        """
+        return verdict.is_clean and (self.loses or not (verdict.lost_by_redis or verdict.reset))
+
 
 def _nothing(stage: Stage, seconds: float) -> None:
     time.sleep(seconds)

@@ -194,6 +194,17 @@ class VerdictTest(unittest.TestCase):
                 self.assertEqual(found, expected, verdict.details)
                 self.assertEqual(verdict.is_clean, expected[:3] == (0, 0, 0))
 
+    def test_a_reset_is_allowed_only_where_redis_loses_events(self):
+        for verdict, without, with_loss in (
+            (Verdict(), True, True),
+            (Verdict(reset=1), False, True),
+            (Verdict(lost_by_redis=1, reset=1), False, True),
+            (Verdict(lost=1, reset=1), False, False),
+        ):
+            with self.subTest(verdict):
+                self.assertEqual(NAMED["kill-app"].allows(verdict), without)
+                self.assertEqual(NAMED["failover-behind"].allows(verdict), with_loss)
+
     def test_the_longest_silence_counts_from_the_first_event_to_the_last(self):
         got = [Got("aaaaaa-1", False, at) for at in (0.5, 2.0, 5.0, 6.0, 20.0)]
         self.assertEqual(longest_silence(got, 1.0, 8.0), 3.0)
