@@ -453,7 +453,7 @@ class SystemdTest(DeployTest):
 class CaddyTest(DeployTest):
     def test_caddy_passes_streams_on_and_says_who_the_client_is(self) -> None:
         caddy = program("caddy", "caddy")
-        form = "%(h)s %({wsgi.url_scheme}e)s %(U)s"
+        form = "%(h)s %({wsgi.url_scheme}e)s %(U)s %({connection}i)s"
         server = self.serve("--access-logfile", "-", "--access-logformat", form, SSE_THREADED_HEARTBEAT="600")
         port = free_port()
         chain, key = certificate(self.directory)
@@ -491,13 +491,17 @@ class CaddyTest(DeployTest):
                 self.assertIn(f"Task {number}", stream.next_event().data)
             self.assertEqual(streams(server), 1)
         self.wait_for_streams(server, 0)
-        wait_until(lambda: f"127.0.0.2 https {EVENTS}\n" in server.output(), message="the client's address")
+        # No connection is kept: a POST on one that a worker closes at its end would be answered with a 502.
+        line = f"127.0.0.2 https {EVENTS} close\n"
+        wait_until(partial(contains, server.output, line), message=line)
         server.kill()
         with CurlStream(url + EVENTS, chain) as told:
             told.wait_for_end()
             self.assertTrue(told.head.startswith("http/2 200"), told.head)
             self.assertIn("\r\ncontent-type: text/event-stream", told.head)
             self.assertEqual(told.raw, b"retry: 5000\n\n")
+        others = curl("--cacert", str(chain), "-o", os.devnull, "-w", "%{http_code}", url + "/healthz")
+        self.assertEqual(others, "502")
 
 
 class SettingsTest(unittest.TestCase):
