@@ -28,6 +28,7 @@ CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 DOCUMENT = ROOT / "docs" / "measured.md"
 EVENTS = "/boards/board-1/events"
 RUNS = 5
+PATIENCE = 30.0  # seconds
 PLAIN = ("-k", "gthread", "--threads", "64", "-w", "1")
 
 
@@ -76,24 +77,32 @@ def first_bytes_behind_nginx() -> tuple[str, str]:
     with behind_nginx() as (_, command):
         for _ in range(50):
             start = time.perf_counter()
-            with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
-                assert curl.stdout is not None
-                assert curl.stdout.readline() == b"retry: 5000\n"
+            with following(command) as lines:
+                assert next(lines) == b"retry: 5000\n"
                 took.append(time.perf_counter() - start)
-                curl.kill()
     return "as deployed, a stream's first line, from the start of curl and with its TLS handshake", several(took)
+
+
+@contextmanager
+def following(command: list[str]) -> Iterator[Iterator[bytes]]:
+    """The lines of a stream, which curl prints until the ``with`` is left."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
+        assert curl.stdout is not None
+        try:
+            yield iter(curl.stdout)
+        finally:
+            curl.kill()
 
 
 def changes(server: GunicornServer, command: list[str]) -> list[float]:
     """Seconds from the answer to each of 120 changes until curl has printed its line."""
     late: list[float] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
-        assert curl.stdout is not None
-        assert curl.stdout.readline() == b"retry: 5000\n"
+    with following(command) as lines:
+        assert next(lines) == b"retry: 5000\n"
         printed: list[float] = []
 
-        def read(lines: object = curl.stdout) -> None:
-            for line in lines:  # type: ignore[attr-defined]
+        def read() -> None:
+            for line in lines:
                 if line.startswith(b"data: "):
                     printed.append(time.perf_counter())
 
@@ -108,13 +117,13 @@ def changes(server: GunicornServer, command: list[str]) -> list[float]:
             late.append(wait_for_line(printed, time.perf_counter(), len(late)))
             request("DELETE", task)
             late.append(wait_for_line(printed, time.perf_counter(), len(late)))
-        curl.kill()
     return late
 
 
 def wait_for_line(printed: list[float], answered: float, index: int) -> float:
     """Seconds from the answer to the line; 0 when curl was first."""
     while len(printed) <= index:
+        assert time.perf_counter() - answered < PATIENCE, "curl does not print an event"
         time.sleep(0.0002)
     return max(0.0, printed[index] - answered)
 
@@ -132,6 +141,7 @@ def farewell() -> tuple[str, str]:
             for client in clients:
                 client.wait_for_end()
                 assert client.complete and client.raw.endswith(b"\n\n") and 1000 <= (client.retry or 0) <= 5000
+                assert client.raw.count(b"retry: ") == 2  # the second is the farewell
     return "SIGTERM with 50 streams, all told farewell, until the process is gone", spread(took)
 
 
