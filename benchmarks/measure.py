@@ -194,15 +194,22 @@ def _publish_and_read(load: Load, run: Running) -> str:
     parts = urlsplit(run.url)
     with socket.create_connection((parts.hostname, parts.port), 10) as stream:
         stream.sendall(b"GET /events?channel=0 HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
-        received = stream.recv(65536)
+        received = b""
         while b"\r\n\r\n" not in received:
-            received += stream.recv(65536)
+            received += _received(stream)
         load.publish(post(run, 0), count=_REPLAYED + 1, unheard=True)
         while received.count(b"data: ") <= _REPLAYED:
-            received += stream.recv(65536)
+            received += _received(stream)
     # An id line before the first data line, and after the blank line before it.
     ids: list[bytes] = re.findall(rb"id: ?([^\r\n]+)(?=(?:[^\n]|\n(?!\n))*data: )", received)
     return ids[0].decode()
+
+
+def _received(stream: socket.socket) -> bytes:
+    received = stream.recv(65536)
+    if not received:
+        raise CannotBench("a stream ended before its events came")
+    return received
 
 
 def sockets_of(pid: int) -> int:
