@@ -26,8 +26,9 @@ TASKS = "/boards/board-1/tasks"
 # As the README starts it; what "python -m gunicorn" was started as cannot be started anew by SIGUSR2.
 _GUNICORN = Path(sysconfig.get_path("scripts")) / "gunicorn"
 
-# What systemd does for a service that has a .socket unit (sd_listen_fds(3)): the socket is descriptor 3.
-_ACTIVATE = """
+# What systemd does for a service that has a .socket unit (sd_listen_fds(3)): the socket is descriptor 3. It takes
+# the number of the socket that it inherits, and the arguments of the Python that it becomes.
+ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
@@ -150,7 +151,7 @@ class Service:
     def _start(self) -> None:
         command = [str(_GUNICORN), "-c", str(CONFIG), "--pid", str(self._directory / "pid"), "--backlog", "4096"]
         if self._activated:
-            command = ["-c", _ACTIVATE, str(self._listener.fileno()), *command]
+            command = ["-c", ACTIVATE, str(self._listener.fileno()), *command]
         with (self._directory / "output").open("ab") as output:
             self._child = ChildProcess(
                 [sys.executable, *command],

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from benchmarks.board_service import ACTIVATE
 from sse_threaded import Hub
 from sse_threaded.board import settings
 from sse_threaded.testing import GunicornServer, request
@@ -37,14 +39,6 @@ DEPLOY = ROOT / "deploy"
 EVENTS = "/boards/board-1/events"
 TASKS = "/boards/board-1/tasks"
 SECONDS = 30
-
-# Takes the socket that it inherits as systemd would give it, and becomes the command.
-ACTIVATE = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *sys.argv[2:]])
-"""
 
 # A page's own stream.
 FOLLOW = """
@@ -260,7 +254,7 @@ class NginxTest(DeployTest):
         stream.wait_for_id()
         old = nginx.worker_pids()
         nginx.reload()
-        wait_until(lambda: set(nginx.worker_pids()) - set(old), timeout=SECONDS, message="new processes of nginx")
+        wait_until(lambda: nginx.worker_pids() - old, timeout=SECONDS, message="new processes of nginx")
         later = self.stream(nginx)
         later.wait_for_id()
         for number in range(5):
@@ -397,20 +391,18 @@ class SystemdTest(DeployTest):
         }
         config = str(DEPLOY / "gunicorn.conf.py")
 
-        def start() -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "-c", config]
+        def start() -> ChildProcess:
+            command = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "-m", "gunicorn", "-c", config]
             with (self.directory / "output").open("ab") as output:
-                started = subprocess.Popen(
-                    command,
-                    pass_fds=[listener.fileno()],
-                    env=env,
-                    cwd=self.directory,
-                    stdout=output,
-                    stderr=output,
-                )
-            self.addCleanup(started.wait, SECONDS)
+                given = [listener.fileno()]
+                started = ChildProcess(command, output=output, env=env, cwd=self.directory, pass_fds=given)
             self.addCleanup(started.kill)
             return started
+
+        def end(started: ChildProcess) -> None:
+            started.signal(signal.SIGTERM)
+            wait_until(lambda: started.poll() is not None, timeout=SECONDS, message="its end")
+            self.assertEqual(started.poll(), 0)
 
         answers: list[int] = []
         faults: list[OSError] = []
@@ -435,8 +427,7 @@ class SystemdTest(DeployTest):
         try:
             for _ in range(3):
                 more_answers()
-                service.terminate()
-                self.assertEqual(service.wait(SECONDS), 0)
+                end(service)
                 service = start()
                 self.assertIn(b"READY=1", notices.recv(4096))
             more_answers()
@@ -444,8 +435,7 @@ class SystemdTest(DeployTest):
             done.set()
             for thread in asking:
                 thread.join()
-            service.terminate()
-            service.wait(SECONDS)
+        end(service)
         self.assertEqual(faults, [])
         self.assertEqual(set(answers), {200})
 
