@@ -128,7 +128,8 @@ class Service:
             self._listener.listen(4096)  # as systemd does
         self.port: int = self._listener.getsockname()[1]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GUNICORN", "LISTEN"))}
+        others = ("GUNICORN", "LISTEN", "SSE_THREADED")  # what would make it another server
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         bind = f"127.0.0.1:{self.port}"
         own = {"SSE_THREADED_URL": log_url, "SSE_THREADED_RETRY": str(retry), "SSE_THREADED_BIND": bind}
         self._env = {**kept, **own, "PYTHONPATH": path}

@@ -58,9 +58,10 @@ def draw(found: dict[str, list[Found]], path: Path) -> None:
 
 
 _TEXT = """
-How a deploy goes while pages are open. The board runs as `deploy/gunicorn.conf.py` says, with two workers. The
-clients behave as `EventSource` does: when a stream ends they wait for the reconnection time they were last told,
-then come back with their last event ID. Each client's events are compared with the log's own list.
+How a deploy goes while pages are open. The board runs as `deploy/gunicorn.conf.py` says, with two workers and the
+backlog of `deploy/sse-threaded.socket`. The clients behave as `EventSource` does: when a stream ends they wait for
+the reconnection time they were last told, then come back with their last event ID. Each client's events are
+compared with the log's own list.
 
 {table}
 
