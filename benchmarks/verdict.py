@@ -74,7 +74,8 @@ class Verdict:
             if kept and is_last and not known:
                 self._count("lost", kept)  # the log is another one, and it has not been told
                 continue
-            here = [number_of(each) for each in part]
+            self._count("strange", [each for each in part if _taken_apart(each)[0] != epoch])
+            here = [number for each, number in map(_taken_apart, part) if each == epoch]
             if here != sorted(here):
                 self.strange += 1
                 self.details.append("events came in the wrong order")

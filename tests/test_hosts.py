@@ -185,6 +185,7 @@ class VerdictTest(unittest.TestCase):
             ("a gap", one, [after_gap], [one, after_gap], [one, two], (0, 0, 0, 0)),
             ("another log, told", "aaaaaa-0", [one, "!bbbbbb-0", "bbbbbb-1"], ["bbbbbb-1"], [one], (0, 0, 0, 1)),
             ("one missing before", "aaaaaa-0", [two, "!bbbbbb-1"], ["bbbbbb-1"], [one, two], (1, 0, 0, 1)),
+            ("one of another log", "aaaaaa-0", ["bbbbbb-1", two, three], kept, kept, (1, 0, 1, 0)),
             ("another log and not told", "aaaaaa-0", [one], ["bbbbbb-1"], [one], (1, 0, 0, 0)),
         ]
         for what, start, got, in_log, told, expected in table:
