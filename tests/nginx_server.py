@@ -21,7 +21,7 @@ from types import TracebackType
 
 from sse_threaded.decoder import DecodedEvent, EventStreamDecoder
 from sse_threaded.testing.processes import ChildProcess, process_table
-from tests.support import ROOT, free_port, missing, wait_until
+from tests.support import ROOT, missing, reserved_port, wait_until
 
 CONFIG = ROOT / "deploy" / "nginx.conf"
 
@@ -61,9 +61,9 @@ class Nginx:
         if program is None:
             missing("nginx (apt-get install nginx)")
         directory = Path(tempfile.mkdtemp(prefix="nginx-", dir=directory))
-        self.port = self.plain_port = free_port()
-        while self.plain_port == self.port:
-            self.plain_port = free_port()
+        # Bound here and listened on by nginx alone, as in GunicornServer: nobody else gets them before it starts.
+        self._reserved = reserved_port(), reserved_port()
+        self.port, self.plain_port = (each.getsockname()[1] for each in self._reserved)
         self.certificate, key = certificate(directory)
         self.config = directory / "nginx.conf"
         self._command = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(self.config)]
@@ -137,6 +137,8 @@ class Nginx:
     ) -> None:
         assert self._child is not None
         self._child.kill()
+        for each in self._reserved:
+            each.close()
 
     def _answers(self) -> bool:
         assert self._child is not None

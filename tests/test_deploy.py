@@ -336,8 +336,7 @@ class NginxTest(DeployTest):
         self.assertIn(f"\nlocation: {nginx.url}/boards/board-1?x=1\n", answer)
 
     def test_nginx_finds_no_fault_with_the_file(self) -> None:
-        nginx = Nginx(self.directory, f"unix:{self.socket}")
-        done = nginx.check()
+        done = self.proxy().check()
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertNotIn("[warn]", done.stderr)
         self.assertNotIn("[emerg]", done.stderr)
