@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="how long cuts and pauses last at most")
     parser.add_argument("--write", action="store_true", help="write docs/faults.md")
     asked = parser.parse_args()
+    if asked.write and (asked.only or asked.seconds):
+        parser.error("--write writes all of it, as it is without --only and --seconds")
     rows, title, is_clean = [], "", True
     print(HEAD)  # noqa: T201
     for disaster in DISASTERS:

@@ -225,7 +225,12 @@ class Followers:
                 self._failed(follower, status)
                 return
             follower.has_asked = True
-            connection.send(self._request(follower))
+            try:
+                connection.send(self._request(follower))
+            except OSError as error:
+                self._close(follower)
+                self._failed(follower, error.errno or 0)
+                return
             self._poller.modify(follower.descriptor, select.EPOLLIN)
             return
         try:

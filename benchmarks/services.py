@@ -42,7 +42,9 @@ class Service:
         self.port = port
         self._command = list(command)
         self._answers = answers
-        self._env = {**os.environ, **(env or {})}
+        others = ("GUNICORN_", "LISTEN_", "SSE_THREADED_")  # what would make it another server
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+        self._env = {**kept, **(env or {})}
         self._resources = ExitStack()
         self._output: IO[bytes] | None = None
         self._child: ChildProcess | None = None
