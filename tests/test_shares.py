@@ -41,6 +41,17 @@ class SharesTest(unittest.TestCase):
         self.shares.tell(1, 50)
         self.assertIsNone(self.lead(1, 50))
 
+    def test_one_that_has_just_come_is_seen_at_once(self):
+        self.assertIsNone(self.lead(1, 50))
+        self.shares.tell(2, 10)
+        self.assertEqual(self.shares.lead(50), 40)
+        self.shares.tell(2, 11)
+        self.assertEqual(self.shares.lead(50), 39)
+        self.shares.retire(2)
+        self.assertIsNone(self.lead(1, 50))
+        self.shares.tell(2, 12)
+        self.assertEqual(self.shares.lead(50), 38)
+
     def test_it_is_shared_with_children(self):
         child = os.fork()
         if not child:
