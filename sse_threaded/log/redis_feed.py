@@ -202,7 +202,7 @@ class Feed:
             return
         try:
             changed = self._server.look_for_master()
-        except Exception:
+        except (exceptions.RedisError, OSError):
             self._next_look = now + _NO_SENTINEL
             return
         self._next_look = now + _MASTER_LOOK

@@ -197,7 +197,7 @@ class RedisServer:
 
         They name a new one some seconds before the old one stops to take what will be lost.
 
-        :raises Exception: they cannot be asked.
+        :raises RedisError: they cannot be asked.
         """
         if self._address.kind != "sentinel":
             return False
