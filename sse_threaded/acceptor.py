@@ -163,9 +163,14 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
         # give up now.
         if self._runners.dispatch() or self._crowded:
             timeout = min(timeout, PATIENCE)
-        pause = self._accepts_again - time.monotonic()
-        if pause > 0.0:
-            timeout = min(timeout, pause)
+        if self._accepts_again:
+            pause = self._accepts_again - time.monotonic()
+            if pause > 0.0:
+                timeout = min(timeout, pause)
+            else:
+                # It may have been over just after gunicorn's loop looked, which looks again in a second only.
+                self._accepts_again = 0.0
+                self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
         super().wait_for_and_dispatch_events(timeout)
         if self._crowded and not self._runners.brisk:
             self._accept_more()

@@ -439,6 +439,27 @@ class ShareTest(unittest.TestCase):
         self.assertEqual(made._share(), 64)
 
 
+    def test_a_pause_that_is_over_just_after_the_loop_looked_does_not_last_a_second_more(self):
+        made = acceptor.AcceptingWorker.__new__(acceptor.AcceptingWorker)
+        made._runners, made._crowded, made._accepting = mock.Mock(), False, False
+        made._runners.dispatch.return_value = False
+        made.alive, made.nr_conns, made.worker_connections, made.sockets = True, 0, 10, []
+        made.poller = mock.Mock()
+        made.poller.select.return_value = []
+        now = 1000.0
+        made._accepts_again = now + 0.01
+        with mock.patch.object(acceptor.time, "monotonic", lambda: now):
+            made.set_accept_enabled(True)
+            self.assertFalse(made._accepting)
+            now += 0.02
+            made.wait_for_and_dispatch_events(1.0)
+            self.assertTrue(made._accepting)
+            made.set_accept_enabled(False)
+            made._accepts_again, made.alive = now - 0.01, False
+            made.wait_for_and_dispatch_events(1.0)
+            self.assertFalse(made._accepting)  # it is ending
+
+
 class FilesTest(unittest.TestCase):
     def room(self, limits):
         made = acceptor.AcceptingWorker.__new__(acceptor.AcceptingWorker)
