@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import sqlite3
 import stat
@@ -12,7 +13,7 @@ import threading
 import unittest
 from unittest import mock
 
-from sse_threaded import Hub, LogUnavailable, LogUnusable, Retention, open_log
+from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log import sqlite_file
 from sse_threaded.log.base import NestedTransaction
 from tests.support import sqlite_url, temporary_directory, wait_until
@@ -463,6 +464,25 @@ class BadFileTest(SQLiteTest):
             self.assertNotEqual(other.epoch, log.epoch)
         self.assert_publish_fails(log, LogUnusable, "removed or replaced")
 
+    def test_a_backup_that_is_put_into_a_file_in_use(self):
+        log = self.make_log()
+        log.append("a", "x")
+        with contextlib.closing(sqlite3.connect(self.directory / "backup.db")) as backup:
+            with log.snapshot() as snapshot:
+                snapshot.connection.backup(backup)
+            log.append("a", "y")
+            mark = self.directory / "log.db-bells" / ".mark"
+            with mock.patch("sse_threaded.log.sqlite_trim._PERIOD", 0.01):
+                self.addCleanup(log.open_doorbell().close)
+                wait_until(lambda: mark.exists() and mark.read_text().endswith("-2"), message="the mark")
+                with contextlib.closing(sqlite3.connect(self.path)) as mine:
+                    backup.backup(mine)
+                wait_until(lambda: log._file._was_set_back, message="the file to be seen as set back")
+        self.assert_publish_fails(log, LogUnusable, "a backup was put into the file")
+        self.assertRaises(LogUnusable, log.read, 0)
+        with self.assertLogs("sse_threaded", "WARNING"):
+            self.assertNotEqual(self.make_log().epoch, log.epoch, "the next process begins anew")
+
     def test_a_closed_log(self):
         log = self.make_log()
         log.close()
@@ -496,6 +516,67 @@ class EpochTest(SQLiteTest):
         after = self.make_log(self.url)
         self.assertNotEqual(after.epoch, first.epoch)
         self.assertEqual(after.last_sequence(), 1)
+
+    def make_backup(self):
+        """A log of five events that was listened to, and its file as it was after two."""
+        log = open_log(self.url)
+        with contextlib.closing(log), contextlib.closing(log.open_doorbell()):
+            log.append("a", 1)
+            log.append("a", 2)
+            copied = self.directory / "backup.db"
+            with contextlib.closing(sqlite3.connect(copied)) as backup, log.snapshot() as snapshot:
+                snapshot.connection.backup(backup)
+            for number in (3, 4, 5):
+                log.append("a", number)
+        return copied, log.epoch
+
+    def test_a_backup_that_was_put_back_begins_one(self):
+        copied, epoch = self.make_backup()
+        shutil.copyfile(copied, self.path)
+        bells = self.directory / "log.db-bells"
+        with self.assertLogs("sse_threaded", "WARNING") as logged:
+            log = self.make_log()
+        self.assertIn("a new epoch", logged.output[0])
+        for _ in range(5):
+            log.append("a", "in the new order")
+        with self.assertRaises(HistoryGone) as raised:
+            log.position(f"{epoch}-5")
+        self.assertEqual(raised.exception.reason, "epoch")
+        self.assertEqual(self.make_log().epoch, log.epoch, "for the next process too")
+        self.assertEqual([path.name for path in bells.iterdir()], [".mark"], "nothing is left over")
+
+    def test_a_mark_of_a_log_that_was_removed_is_no_hindrance(self):
+        _, epoch = self.make_backup()
+        self.path.unlink()
+        with self.assertNoLogs("sse_threaded", "WARNING"):
+            log = self.make_log()
+            with contextlib.closing(log.open_doorbell()):
+                log.append("a", "x")
+                log.close()
+        self.assertNotEqual(log.epoch, epoch)
+        self.assertEqual(self.make_log().last_event_id(), f"{log.epoch}-1")
+
+    def test_so_does_a_copy_on_another_machine(self):
+        _, epoch = self.make_backup()
+        with self.assertLogs("sse_threaded", "WARNING"):
+            other = self.make_log(sqlite_url(self.directory, "backup.db"))
+        self.assertNotEqual(other.epoch, epoch)
+        self.assertEqual(self.make_log(other.url).epoch, other.epoch, "but once")
+        self.assertEqual(self.make_log().epoch, epoch, "nor the original")
+
+    def test_where_the_mark_cannot_be_written_the_next_process_agrees_all_the_same(self):
+        copied, epoch = self.make_backup()
+        shutil.copyfile(copied, self.path)
+        with mock.patch.object(os, "replace", side_effect=PermissionError):
+            epochs = {self.make_log().epoch, self.make_log().epoch}
+        self.assertEqual(epochs, {epoch})
+
+    def test_a_mark_that_says_nothing_is_none(self):
+        _, epoch = self.make_backup()
+        for text in ("", "rubbish", f"{epoch}-", f"{epoch}-five", "\u00e9"):
+            with self.subTest(text=text):
+                (self.directory / "log.db-bells" / ".mark").write_text(text, encoding="utf-8")
+                self.assertEqual(self.make_log().epoch, epoch)
 
     def test_synchronous_is_full_unless_asked(self):
         for url, level in ((self.url, 2), (self.url + "?synchronous=normal", 1)):

@@ -22,13 +22,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ..errors import HistoryGone, LogUnusable
 from .base import EventLog, Page, Record, Retention, Snapshot, Transaction, checked, page_of
 from .doorbell import Doorbell, FifoDoorbell, Ringer
-from .sqlite_file import Gate, SQLiteFile, translated
+from .sqlite_file import Gate, SQLiteFile, last_sequence, translated
 from .sqlite_trim import FOLDED, Trimmer
 
 _log = logging.getLogger(__name__)
 
 _INSERT = "INSERT INTO sse_events (channel, event, data, created) VALUES (?, ?, ?, ?)"
-_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 _COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
 
 
@@ -49,7 +48,7 @@ class SQLiteLog(EventLog):
         self.url = url
         path, synchronous = parse_url(url)
         self._file = SQLiteFile(path, url, synchronous)
-        self._epoch = self._file.prepare()
+        self._file.prepare()
         self._writer = Gate(self._file)
         self._reader = Gate(self._file, read_only=True)
         self._bells = path + "-bells"
@@ -60,7 +59,7 @@ class SQLiteLog(EventLog):
     @property
     def epoch(self) -> str:
         """See :class:`EventLog`."""
-        return self._epoch
+        return self._file.epoch
 
     def append(
         self,
@@ -129,7 +128,7 @@ class SQLiteLog(EventLog):
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
         with self._reader.enter() as reader, translated(self.url):
-            return _last_sequence(reader)
+            return last_sequence(reader)
 
     def read(
         self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
@@ -206,7 +205,7 @@ class _SQLiteSnapshot(Snapshot):
         self.connection = connection
 
     def last_event_id(self) -> str:
-        return self._log.event_id(_last_sequence(self.connection))
+        return self._log.event_id(last_sequence(self.connection))
 
 
 class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
@@ -215,11 +214,6 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         self.appended = True
         return self._log._insert(self.connection, checked(channel, data, event))
-
-
-def _last_sequence(reader: sqlite3.Connection) -> int:
-    row = reader.execute(_LAST).fetchone()
-    return row[0] if row else 0
 
 
 def _page(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from ..errors import LogUnavailable, LogUnusable
 from .base import NestedTransaction, new_epoch
+from .sqlite_mark import Mark
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ CREATE TABLE IF NOT EXISTS sse_channels (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sse_channels_trimmed ON sse_channels (trimmed);
 """
+
+_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 
 # What SQLite says (its messages are stable; error codes reach Python from 3.11 on only), which error that
 # is here, and what a person can do.
@@ -75,13 +78,17 @@ class SQLiteFile:
     :param path: absolute path.
     :param url: for error messages.
     :param synchronous: ``"full"`` or ``"normal"``, as SQLite's pragma.
+    :ivar epoch: the log's.
     """
 
     def __init__(self, path: str, url: str, synchronous: str) -> None:
         self.path = path
         self.url = url
+        self.epoch = ""  # until prepare() knows it
         self._synchronous = synchronous
         self._identity: tuple[int, int] | None = None
+        self._mark = Mark(path)
+        self._was_set_back = False
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """A connection in autocommit mode, usable by any one thread at a time.
@@ -108,8 +115,8 @@ class SQLiteFile:
             raise LogUnusable(self.url, "is a directory; name a file in it")
         return self.path
 
-    def prepare(self) -> str:
-        """Make the tables if they are not there; returns the log's epoch.
+    def prepare(self) -> None:
+        """Make the tables if they are not there, and find out the epoch.
 
         :raises LogUnusable: a newer release wrote the file.
         """
@@ -120,15 +127,17 @@ class SQLiteFile:
                 for statement in _TABLES.split(";"):
                     connection.execute(statement)
                 meta = dict(connection.execute("SELECT name, value FROM sse_meta"))
+                known = meta.get("epoch")
                 self._require_schema(int(meta.setdefault("schema", str(SCHEMA))))
                 meta.setdefault("epoch", new_epoch())
                 self._require_same_boot(meta)
-                epoch: str = meta["epoch"]
+                if self._mark.begin(meta, known, last_sequence(connection)):
+                    _log.warning("%s: a copy, or set back: its ids begin a new epoch", self.url)
                 connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
                 connection.execute("COMMIT")
         finally:
             connection.close()
-        return epoch
+        self.epoch = meta["epoch"]
 
     def _require_schema(self, schema: int) -> None:
         if schema > SCHEMA:
@@ -147,11 +156,18 @@ class SQLiteFile:
             if meta.setdefault("boot", boot) != boot:
                 meta.update(boot=boot, epoch=new_epoch())
 
-    def require_same(self) -> None:
-        """Refuse to go on with a file that is no longer the one at its path.
+    def leave_mark(self, connection: sqlite3.Connection) -> None:
+        """Write down how far the log has come, or find that it was set back; see :mod:`.sqlite_mark`."""
+        if self._mark.leave(self.epoch, lambda: last_sequence(connection)):
+            self._was_set_back = True
 
-        :raises LogUnusable: it was removed or replaced; what is appended to it nobody would ever see.
+    def require_same(self) -> None:
+        """Refuse to go on with a file that is no longer the one at its path, or in another state than it was.
+
+        :raises LogUnusable: it was removed, replaced or set back; clients would not see what is appended to it.
         """
+        if self._was_set_back:
+            raise LogUnusable(self.url, "a backup was put into the file while in use; restart the server")
         if self._look() != self._identity:
             raise LogUnusable(self.url, "the file was removed or replaced while in use; restart the server")
 
@@ -165,6 +181,12 @@ class SQLiteFile:
     def mode(self) -> int:
         """The file's permission bits."""
         return os.stat(self.path).st_mode & 0o666
+
+
+def last_sequence(connection: sqlite3.Connection) -> int:
+    """The newest event's number, 0 for none."""
+    row = connection.execute(_LAST).fetchone()
+    return row[0] if row else 0
 
 
 class Gate:

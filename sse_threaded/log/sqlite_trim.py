@@ -1,4 +1,4 @@
-"""Trimming a SQLite log to its retention, on a thread of its own and a little at a time.
+"""Trimming a SQLite log to its retention, on a thread of its own and a little at a time; it leaves the mark, too.
 
 An append only counts. When a channel has grown by an eighth of what it may keep the thread looks at that
 channel; every few seconds it looks at some others, for age's sake. So what an append causes does not grow with
@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..errors import LogError
 from .base import Retention
@@ -92,6 +92,8 @@ class Trimmer:
         self._wake.set()
         if thread is not None:
             thread.join(1.0)
+            with suppress(LogError), self._entered() as connection:
+                self._file.leave_mark(connection)
         self.gate.close()
 
     def after_fork_in_child(self) -> None:
@@ -141,6 +143,8 @@ class Trimmer:
                 break
             self._trim(self._last_channel)
         self._fold()
+        with self._entered() as connection:
+            self._file.leave_mark(connection)
 
     @contextmanager
     def _entered(self) -> Iterator[sqlite3.Connection]:
