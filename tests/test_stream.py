@@ -466,17 +466,13 @@ class EndTest(StreamTest):
             self.ready(receive_buffer=4096)
             (subscriber,) = hub._pump._members.all
             with self.assertLogs("sse_threaded.pump", "INFO") as logs:
-                # Event by event until its thread is stuck in a send and takes no more, then some to wait.
-                stuck = False
-                while not stuck:
-                    event_id = hub.publish("a", "x" * 50_000)
+                # More than the kernel keeps for it, so that its thread is stuck in the send; then some to wait.
+                subscriber.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                for data in ("x" * 1_000_000, *"xxxxxx"):
+                    event_id = hub.publish("a", data)
                     wait_until(lambda i=event_id: hub._pump.position == hub.log.position(i))
-                    try:
-                        wait_until(lambda: subscriber.waiting == 0, timeout=1)
-                    except AssertionError:
-                        stuck = True
-                for _ in range(6):
-                    hub.publish("a", "x")
+                    if len(data) > 1:
+                        wait_until(lambda: subscriber.waiting == 0, message="the thread to take it")
                 wait_until(lambda: hub.streams == 0, message="the stalled stream to be cut")
                 wait_until(lambda: len(logs.output) >= 2, message="the log lines")
         self.assertIn("cut off as too slow, to resume by replay: 1 client(s)", logs.output[0])
