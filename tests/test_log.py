@@ -370,6 +370,7 @@ class OpenLogTest(unittest.TestCase):
 
     def test_retention_bounds_are_checked(self):
         wrong = ({"count": 0}, {"count": -1}, {"count": 2.5}, {"age": 0}, {"age": 1e16})
-        for bounds in (*wrong, {"age": float("inf")}, {"age": float("nan")}):
+        no_numbers = ({"count": True}, {"count": "10"}, {"age": True}, {"age": "1d"})
+        for bounds in (*wrong, *no_numbers, {"age": float("inf")}, {"age": float("nan")}):
             with self.subTest(bounds=bounds):
                 self.assertRaises(ValueError, Retention, **bounds)

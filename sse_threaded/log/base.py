@@ -62,17 +62,21 @@ class Retention:
 
     Both are lower bounds: trimming runs in the background, so a little more may be there for a while.
 
-    :raises ValueError: below 1, more than 100 years, or no whole number of events.
+    :raises ValueError: no number, below 1, more than 100 years, or no whole number of events.
     """
 
     count: int | None = 10_000
     age: float | None = 86_400.0
 
     def __post_init__(self) -> None:
-        if self.count is not None and not (isinstance(self.count, int) and self.count >= 1):
+        if self.count is not None and not (_is_number(self.count, int) and self.count >= 1):
             raise ValueError(f"retention count must be a whole number of 1 or more, or None, not {self.count!r}")
-        if self.age is not None and not 1 <= self.age <= _MAX_AGE:
+        if self.age is not None and not (_is_number(self.age, int, float) and 1 <= self.age <= _MAX_AGE):
             raise ValueError(f"retention age must be 1 to {_MAX_AGE:,} seconds, or None, not {self.age!r}")
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def new_epoch() -> str:
