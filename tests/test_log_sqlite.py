@@ -87,7 +87,7 @@ class OwnRowsTest(SQLiteTest):
         log = self.make_log()
         with log.transaction() as transaction:
             transaction.connection.execute("CREATE TABLE notes (text)")
-        with self.assertRaises(LogUnavailable), log.snapshot() as snapshot:
+        with self.assertRaisesRegex(LogUnavailable, "as every snapshot is"), log.snapshot() as snapshot:
             snapshot.connection.execute("INSERT INTO notes VALUES ('a')")
         self.assertEqual(log.append("a", "x"), f"{log.epoch}-1")
 

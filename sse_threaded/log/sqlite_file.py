@@ -46,7 +46,7 @@ _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] = (
     ("locked", LogUnavailable, f"locked by another writer for over {BUSY_TIMEOUT:g} s; try again or end it"),
     ("disk is full", LogUnavailable, "the disk is full; make room, then try again"),
-    ("readonly", LogUnavailable, "read-only for this process; let it write the file and its folder"),
+    ("readonly", LogUnavailable, "read-only, as every snapshot is; else let this process write file and folder"),
     ("unable to open", LogUnavailable, "cannot be opened; its folder must be there, and this process write in it"),
     ("disk i/o", LogUnavailable, "the disk failed to read or write; look at the system's log"),
     ("disk image is malformed", LogUnusable, "the file is corrupt; restore it from a backup, or move it away"),
