@@ -78,6 +78,14 @@ class OwnRowsTest(SQLiteTest):
         self.assertTrue(is_readable(doorbell, 0))
         self.assertEqual(log.last_sequence(), 1)
 
+    def test_nothing_is_appended_behind_it(self):
+        log = self.make_log()
+        with self.assertRaisesRegex(LogUnusable, "has ended"), log.transaction() as transaction:
+            transaction.append("a", "x")
+            transaction.connection.commit()
+            transaction.append("a", "y")
+        self.assertEqual([record.data for record in log.read(0)], ["x"])
+
     def test_it_is_not_mistaken_for_an_error_of_the_file(self):
         log = self.make_log()
         with self.assertRaisesRegex(sqlite3.OperationalError, "malformed JSON"), log.transaction() as transaction:

@@ -212,8 +212,12 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
     appended = False
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
+        row = checked(channel, data, event)
+        if not self.connection.in_transaction:
+            # It would be there for good at once, whatever becomes of the block.
+            raise LogUnusable(self._log.url, "the transaction has ended; append before, or let the block commit")
         self.appended = True
-        return self._log._insert(self.connection, checked(channel, data, event))
+        return self._log._insert(self.connection, row)
 
 
 def _page(
