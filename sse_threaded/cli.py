@@ -13,6 +13,7 @@ from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
 from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
 from .log import EventLog, open_log, without_secret
+from .log.base import check_channel
 from .log.doorbell import Doorbell
 from .log.sqlite import parse_url
 from .replay import Cursor
@@ -127,6 +128,8 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _listen(options: argparse.Namespace) -> int:
+    for channel in options.channel:
+        check_channel(channel)
     log = _open(options.url)
     doorbell = log.open_doorbell()
     try:

@@ -145,6 +145,7 @@ class CliTest(unittest.TestCase):
             (["listen", "news", "--url", "memory://"], "lives inside one process"),
             (["publish", "news", "x", "--url", "postgres://me:secret@host/db"], "sqlite:///"),
             (["publish", "", "x"], "channel"),
+            (["listen", "news", ""], "channel"),
             (["publish", "news", "x", "--event", "a\nb"], "event"),
         ):
             with self.subTest(arguments=arguments):
