@@ -28,12 +28,15 @@ from tests.support import (
     temporary_directory,
     wait_until,
 )
+from tests.test_log import is_readable
 from tests.test_stream import make_environ
 
 try:
     import bottle
     import django.conf
     import django.http
+    from django.core.handlers.wsgi import WSGIRequest
+    from django.middleware.gzip import GZipMiddleware
 except ImportError:
     bottle = django = None
 try:
@@ -46,6 +49,33 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+# What an app has around the lines of README: a model, its table, a hub.
+DJANGO_SHOP = """
+import sys
+import django
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "log.db"}})
+django.setup()
+from django.db import connection, models, transaction
+from sse_threaded import Hub
+
+class Order(models.Model):
+    item = models.TextField()
+
+    class Meta:
+        app_label = "shop"
+
+with connection.schema_editor() as editor:
+    editor.create_model(Order)
+hub, item = Hub(sys.argv[1]), "tea"
+"""
+
+
+def django_is_configured():
+    if not django.conf.settings.configured:
+        django.conf.settings.configure()
 
 
 class ReadmeTest(unittest.TestCase):
@@ -75,7 +105,7 @@ class ReadmeTest(unittest.TestCase):
     def test_djangos_and_bottles_lines(self):
         if django is None or bottle is None:
             missing("django and bottle (pip install django bottle)")
-        django.conf.settings.configure()
+        django_is_configured()
         _, over_django, over_bottle = blocks("python")[3].splitlines()
         with Hub() as hub:
             for line, names in (
@@ -90,9 +120,42 @@ class ReadmeTest(unittest.TestCase):
                     self.assertIn(b"retry: 5000\n", next(iter(names["r"].response)))
                     names["r"].response.close()
 
+    def test_djangos_compression_leaves_a_stream_alone(self):
+        if django is None:
+            missing("django (pip install django)")
+        django_is_configured()
+        (line,) = re.findall(r"view says `(.*)`", TEXT)
+
+        def view(request):
+            exec(line, {"request": request})
+            response = hub.stream(request, "orders")
+            return django.http.StreamingHttpResponse(response.response, headers=dict(response.headers))
+
+        with Hub() as hub:
+            web = WSGIRequest({**make_environ("/"), "HTTP_ACCEPT_ENCODING": "gzip"})
+            answer = GZipMiddleware(view)(web)
+            self.addCleanup(answer.close)
+            self.assertNotIn("Content-Encoding", answer.headers)
+            self.assertIn(b"retry: 5000\n", next(iter(answer)))
+
+    def test_an_event_in_djangos_own_transaction(self):
+        if django is None:
+            missing("django (pip install django)")
+        directory = temporary_directory(self)
+        script = directory / "shop.py"
+        script.write_text(DJANGO_SHOP + blocks("python")[5])
+        with Hub(sqlite_url(directory)) as hub:
+            doorbell = hub.log.open_doorbell()
+            self.addCleanup(doorbell.close)
+            subprocess.run([sys.executable, script, sqlite_url(directory)], cwd=directory, check=True, timeout=60)
+            self.assertTrue(is_readable(doorbell, 0))
+            self.assertEqual(hub.log.read(0)[0].data, '{"type":"order","item":"tea"}')
+            with hub.log.snapshot() as snapshot:
+                self.assertEqual(snapshot.connection.execute("SELECT item FROM shop_order").fetchall(), [("tea",)])
+
     def test_rows_and_event_and_the_snapshot(self):
         directory = temporary_directory(self)
-        write, read = blocks("python")[4:6]
+        write, _, read = blocks("python")[4:7]
         with closing(sqlite3.connect(directory / "log.db")) as mine:
             mine.execute("CREATE TABLE orders (item)")
         with Hub(sqlite_url(directory)) as hub:
@@ -106,13 +169,13 @@ class ReadmeTest(unittest.TestCase):
     def test_a_log_in_redis_and_a_step_of_ones_own(self):
         redis = RedisServer("--requirepass", "password")
         self.addCleanup(redis.close)
-        (line,) = blocks("python")[6].splitlines()
+        (line,) = blocks("python")[7].splitlines()
         self.assertTrue(line.startswith("hub = Hub("))
         names = {"Hub": Hub, "json": json, "number": 3, "event": {"type": "order"}}
         exec(line.replace("redis.internal:6379", f"127.0.0.1:{redis.port}"), names)
         hub = names["hub"]
         self.addCleanup(hub.close)
-        exec(blocks("python")[7], names)
+        exec(blocks("python")[8], names)
         self.assertEqual(hub.log.look("return redis.call('GET', base .. 'left')"), b"-3")
         self.assertEqual(hub.log.read(0)[0].data, '{"type": "order"}')
 
