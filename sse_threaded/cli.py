@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = _parser().parse_known_args(arguments)
     if rest and options.run is not _serve:
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest and not rest[0].startswith("-"):
+        _parser().error(f"{rest[0]!r} is no flag; for a port, say, write: serve -b 127.0.0.1:8000")
     options.gunicorn_flags = rest
     try:
         status: int = options.run(options)
@@ -57,13 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sse-threaded {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     shown = without_secret(os.environ.get(URL) or DEFAULT_URL).replace("%", "%%")
-    for add in (_add_serve, _add_publish, _add_listen):
-        command = add(commands)
-        command.add_argument(
-            "--url",
-            default=os.environ.get(URL) or DEFAULT_URL,
-            help=f"where events are kept; default: the variable {URL}, now {shown}",
-        )
+    kept = f"where events are kept; default: the variable {URL}, now {shown}"
+    parser.set_defaults(url=os.environ.get(URL) or DEFAULT_URL)
+    # Before the command or behind it; a default behind it would take back what was said before.
+    for each in (parser, *(add(commands) for add in (_add_serve, _add_publish, _add_listen))):
+        each.add_argument("--url", default=argparse.SUPPRESS, help=kept)
     bench.add_parser(commands)
     return parser
 
@@ -142,7 +142,7 @@ def _listen(options: argparse.Namespace) -> int:
             else:
                 select.select([doorbell], [], [], log.poll_interval)
                 doorbell.clear()
-        print(f"sse-threaded: cannot begin after {options.since}: {_WHY[cursor.reset]}", file=sys.stderr)  # noqa: T201
+        print(f"sse-threaded: cannot begin after {options.since!r}: {_WHY[cursor.reset]}", file=sys.stderr)  # noqa: T201
         return 1
     finally:
         doorbell.close()

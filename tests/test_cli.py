@@ -1,5 +1,6 @@
 """The command line as a user runs it: in processes of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -139,7 +140,7 @@ class CliTest(unittest.TestCase):
     def test_what_cannot_be_done_is_said_in_one_sentence(self):
         self.make_log()
         for arguments, words in (
-            (["listen", "news", "--since", "rubbish"], "that is no event's id"),
+            (["listen", "news", "--since", "rubbish"], "'rubbish': that is no event's id"),
             (["listen", "news", "--since", "aaaaaa-1"], "another log"),
             (["publish", "news", "x", "--url", "sqlite:///nowhere.db"], "start the server first"),
             (["listen", "news", "--url", "memory://"], "lives inside one process"),
@@ -155,6 +156,15 @@ class CliTest(unittest.TestCase):
                 self.assertNotIn("secret", done.stderr)
         self.assertFalse((self.directory / "nowhere.db").exists())
         self.assertEqual(self.run_command("publish", "news").returncode, 2)
+        done = self.run_command("serve", "8000")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("'8000' is no flag", done.stderr)
+
+    def test_the_log_may_be_named_before_the_command(self):
+        with contextlib.closing(open_log(sqlite_url(self.directory, "other.db"))) as other:
+            for before, behind in ((["--url", other.url], []), ([], ["--url", other.url])):
+                done = self.run_command(*before, "publish", "a", "x", *behind)
+                self.assertEqual((done.stdout.strip(), done.stderr), (other.last_event_id(), ""))
 
     def test_serve_runs_the_board_with_gunicorns_flags(self):
         port = free_port()
