@@ -120,6 +120,7 @@ class ThreadWorker(AcceptingWorker):
     """
 
     tells_ends = True
+    _warned_of_encoding = False
 
     def load_wsgi(self) -> None:
         """Load the app, and see to the ends of its streams."""
@@ -195,6 +196,9 @@ class ThreadWorker(AcceptingWorker):
     def _may_park(self, stream: EventStream, item: bytes, resp: Any) -> bool:
         # The rest is sent past gunicorn and past all middleware, so the bytes must have come through unchanged.
         encoded = any(name.lower() == "content-encoding" for name, _ in resp.headers)
+        if encoded and not self._warned_of_encoding:
+            self._warned_of_encoding = True  # two threads at the same moment warn twice
+            self.log.warning("Streams leave with a Content-Encoding: what encodes them may hold events back")
         changed = encoded or item != stream.first or resp.response_length is not None
         return not (changed or self.cfg.is_ssl or resp._omits_body)
 

@@ -19,19 +19,19 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 
 # The checkout itself, for what reads the sources (ruff, mypy).
-CHECKOUT = Path(os.environ.get("SSE_THREADED_CHECKOUT") or ROOT)
+CHECKOUT = Path(os.environ.get("SSE_TESTS_CHECKOUT") or ROOT)
 
 _POLL_SECONDS = 0.01
 
 
 def nothing_may_be_skipped() -> bool:
     """Whether a skipped test is a failure: in CI, and under tests/run."""
-    return bool(os.environ.get("CI")) or os.environ.get("SSE_THREADED_NO_SKIP") == "1"
+    return bool(os.environ.get("CI")) or os.environ.get("SSE_TESTS_NO_SKIP") == "1"
 
 
 def once(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
     """``load_tests`` of a module that says the same under every Python: tests/run has it once."""
-    return unittest.TestSuite() if os.environ.get("SSE_THREADED_ONCE") == "done" else tests
+    return unittest.TestSuite() if os.environ.get("SSE_TESTS_ONCE") == "done" else tests
 
 
 def missing(what: str) -> NoReturn:

@@ -667,9 +667,9 @@ class SupportTest(unittest.TestCase):
     def test_what_is_missing_is_a_skip_or_a_failure(self) -> None:
         for variables, expected in (
             ({}, unittest.SkipTest),
-            ({"CI": "", "SSE_THREADED_NO_SKIP": "0"}, unittest.SkipTest),
+            ({"CI": "", "SSE_TESTS_NO_SKIP": "0"}, unittest.SkipTest),
             ({"CI": "true"}, AssertionError),
-            ({"SSE_THREADED_NO_SKIP": "1"}, AssertionError),
+            ({"SSE_TESTS_NO_SKIP": "1"}, AssertionError),
         ):
             with (
                 self.subTest(variables),
@@ -679,7 +679,7 @@ class SupportTest(unittest.TestCase):
                 missing("a browser")
 
     def test_the_package_under_test_is_the_installed_one_under_tests_run(self) -> None:
-        if "SSE_THREADED_CHECKOUT" in os.environ:
+        if "SSE_TESTS_CHECKOUT" in os.environ:
             self.assertFalse((ROOT / "sse_threaded").exists())
             self.assertFalse((Path.cwd() / "sse_threaded").exists())
 

@@ -369,6 +369,7 @@ class MiddlewareTest(unittest.TestCase):
                 self.assertTrue(clients[0].raw.startswith(words))
                 (worker,) = server.worker_pids()
                 self.assertGreaterEqual(threads_of(worker), 6)
+                self.assertEqual(server.output().count("may hold events back"), int(app == "encoding"))
 
     def test_over_tls_it_keeps_its_thread(self):
         words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"

@@ -10,12 +10,17 @@ import os
 from typing import TYPE_CHECKING
 
 from sse_threaded.board.settings import (
+    BIND,
+    CONNECTIONS,
     DEFAULT_URL,
+    THREADS,
     URL,
+    WORKERS,
     SettingError,
     hub_settings,
     proxy_count,
     server_number,
+    unknown_names,
 )
 from sse_threaded.errors import SSEError
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
@@ -50,15 +55,15 @@ def _number(variable: str, default: int) -> int:
 _url = os.environ.get(URL) or DEFAULT_URL
 
 wsgi_app = "sse_threaded.board:create_app()"
-bind = os.environ.get("SSE_THREADED_BIND") or "127.0.0.1:3000"
+bind = os.environ.get(BIND) or "127.0.0.1:3000"
 
 # Two, so that one is there while the other restarts. A log in memory is one process's.
-workers = _number("SSE_THREADED_WORKERS", 1 if _url == "memory://" else 2)
+workers = _number(WORKERS, 1 if _url == "memory://" else 2)
 
 # An open page holds a connection. Threads are for requests at work, and for long polls: 14 of 16 may wait.
 worker_class = "sse_threaded.worker.ThreadWorker"
-threads = _number("SSE_THREADED_THREADS", 16)
-worker_connections = _number("SSE_THREADED_CONNECTIONS", 10_000)
+threads = _number(THREADS, 16)
+worker_connections = _number(CONNECTIONS, 10_000)
 
 # A worker whose main thread says nothing for so many seconds is killed. Streams are not on that thread, so
 # they neither keep a hung worker alive nor get a healthy one killed.
@@ -73,6 +78,8 @@ control_socket_disable = True
 
 def on_starting(server: Arbiter) -> None:
     """Refuse, in one line, what could not work, and what would lose events."""
+    for name in unknown_names(os.environ):
+        server.log.warning("%s is no setting; deploy/gunicorn.conf.py names those there are", name)
     try:
         hub_settings(os.environ)
         proxy_count(os.environ)

@@ -13,6 +13,10 @@ from ..errors import SSEError
 
 URL = "SSE_THREADED_URL"
 PROXIES = "SSE_THREADED_PROXIES"
+BIND = "SSE_THREADED_BIND"
+WORKERS = "SSE_THREADED_WORKERS"
+THREADS = "SSE_THREADED_THREADS"
+CONNECTIONS = "SSE_THREADED_CONNECTIONS"
 DEFAULT_URL = "sqlite:///sse_threaded.db"
 
 
@@ -60,6 +64,15 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], int | float], str]] = {
     "SSE_THREADED_QUEUE_SIZE": ("queue_size", _count, "a whole number of events from 1, such as 1000"),
     "SSE_THREADED_RETRY": ("retry", _milliseconds, "a whole number of milliseconds from 0, such as 5000"),
 }
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none, most likely mistyped.
+
+    :param environ: the environment, usually ``os.environ``.
+    """
+    known = {URL, PROXIES, BIND, WORKERS, THREADS, CONNECTIONS, *_NUMBERS}
+    return sorted(name for name in environ if name.startswith("SSE_THREADED_") and name not in known)
 
 
 def log_url(environ: Mapping[str, str]) -> str:
