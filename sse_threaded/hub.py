@@ -15,6 +15,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from io import BytesIO
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -177,6 +178,7 @@ class Hub:
         :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
         :param channels: one channel or several; all share one order and one last event ID.
         :raises InvalidEvent: a channel's name is none.
+        :raises TypeError: it is no request.
 
         A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event; without either the stream
         has everything from this call on. What cannot be resumed is answered by an event ``reset``. An HTTP
@@ -187,7 +189,9 @@ class Hub:
             raise InvalidEvent("channel", "name at least one to subscribe to")
         for name in names:
             check_channel(name)
-        environ = request if isinstance(request, dict) else request.environ
+        environ = request if isinstance(request, dict) else getattr(request, "environ", None)
+        if not isinstance(environ, dict):
+            raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")
         method = environ.get("REQUEST_METHOD", "GET")
         if method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
@@ -220,8 +224,9 @@ class Hub:
             return
         self._warned = True
         if not environ.get("wsgi.multithread", True):
-            _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
-        elif self.max_streams is None and "werkzeug.socket" not in environ:
+            if not isinstance(environ.get("wsgi.input"), BytesIO):  # else a test's request, made by hand
+                _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
+        elif self.max_streams is None and not _has_a_thread_a_request(environ):
             _log.warning(
                 "Streams may take every thread of this server. Under gunicorn set the hooks of "
                 "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
@@ -304,6 +309,11 @@ def _last_event_id(environ: Mapping[str, Any]) -> str | None:
     if header or "lastEventId" not in environ.get("QUERY_STRING", ""):
         return header or None
     return next((value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"), None)
+
+
+def _has_a_thread_a_request(environ: Mapping[str, Any]) -> bool:
+    # Werkzeug's server, and Django's, which is the standard library's.
+    return "werkzeug.socket" in environ or str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/")
 
 
 def _connection(environ: Mapping[str, Any]) -> Any:

@@ -771,7 +771,7 @@ class HubTest(unittest.TestCase):
 
     def test_a_server_that_cannot_stream_safely_is_named_once(self):
         for environ, words in (
-            ({"wsgi.multithread": False}, "one request at a time"),
+            ({"wsgi.multithread": False, "wsgi.input": sys.stdin}, "one request at a time"),
             ({"wsgi.multithread": True}, "every thread"),
         ):
             with self.subTest(words), Hub() as hub:
@@ -782,6 +782,16 @@ class HubTest(unittest.TestCase):
                 self.assertIn(words, logs.output[0])
         with Hub(max_streams=5) as hub, self.assertNoLogs("sse_threaded.hub"):
             hub.stream({**EnvironBuilder("/").get_environ(), "wsgi.multithread": True}, "a")
+        for environ in ({}, {"wsgi.multithread": True, "SERVER_SOFTWARE": "WSGIServer/0.2"}):
+            # A test's request; Django's own server.
+            with self.subTest(environ=environ), Hub() as hub, self.assertNoLogs("sse_threaded.hub"):
+                hub.stream({**EnvironBuilder("/").get_environ(), **environ}, "a")
+
+    def test_what_is_no_request_is_refused(self):
+        with Hub() as hub:
+            for request in (None, "/events", object()):
+                with self.subTest(request=request), self.assertRaisesRegex(TypeError, "framework's request"):
+                    hub.stream(request, "a")
 
     def test_an_app_may_answer_with_it_as_any_response(self):
         with Hub() as hub:
