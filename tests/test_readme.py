@@ -209,7 +209,11 @@ class ReadmeTest(unittest.TestCase):
     def test_links_lead_somewhere(self):
         for link in re.findall(r"\]\(([^)h][^)]*)\)", TEXT):
             with self.subTest(link):
-                self.assertTrue((ROOT / link).exists())
+                if link.startswith("#"):
+                    headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+                    self.assertIn(link[1:], [heading.lower().replace(" ", "-") for heading in headings])
+                else:
+                    self.assertTrue((ROOT / link).exists())
 
     def test_the_supported_versions_are_those_of_the_metadata(self):
         (least,) = re.findall(r"with Python ([0-9.]+) or newer", TEXT)

@@ -44,7 +44,12 @@ _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 # What SQLite says (its messages are stable; error codes reach Python from 3.11 on only), which error that
 # is here, and what a person can do.
 _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] = (
-    ("locked", LogUnavailable, f"locked by another writer for over {BUSY_TIMEOUT:g} s; try again or end it"),
+    (
+        "locked",
+        LogUnavailable,
+        f"locked by another writer, or by an open transaction of this thread's own, for over {BUSY_TIMEOUT:g} s; "
+        "try again or end it",
+    ),
     ("disk is full", LogUnavailable, "the disk is full; make room, then try again"),
     ("readonly", LogUnavailable, "read-only, as every snapshot is; else let this process write file and folder"),
     ("unable to open", LogUnavailable, "cannot be opened; its folder must be there, and this process write in it"),
