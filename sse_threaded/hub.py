@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -323,12 +324,15 @@ def _connection(environ: Mapping[str, Any]) -> Any:
     return None
 
 
-# Those that came to rest for the fork in progress: a hub may be made or dropped meanwhile.
+# Held for the length of a fork, so that threads which fork at the same moment do so one after the other. Guards
+# _resting: those that came to rest for the fork in progress, as a hub may be made or dropped meanwhile.
+_forking = threading.Lock()
 _resting: tuple[Hub, ...] = ()
 
 
 def _before_fork() -> None:
     global _resting
+    _forking.acquire()
     _resting = hubs()
     for hub in _resting:
         hub._pump.before_fork()
@@ -353,6 +357,7 @@ def _after_fork(*, in_child: bool) -> None:
         hub.log.after_fork(in_child)
         hub._pump.after_fork(in_child)
     _resting = ()
+    _forking.release()
 
 
 os.register_at_fork(

@@ -283,6 +283,36 @@ class ForkTest(SQLiteTest):
             self.assertEqual(snapshot.connection.execute(count, ["parent"]).fetchone(), (int(printed),))
             self.assertEqual(snapshot.connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
 
+    def test_threads_that_fork_at_the_same_moment_wait_for_each_other(self):
+        # In a process of its own: some modules of the standard library let one thread fork at a time, too.
+        printed = run_python(
+            """
+            import os, sys, threading, time
+            from sse_threaded import Hub, hub as module
+            hub = Hub(sys.argv[1])
+            lock = hub._pump._members.lock
+            def fork():
+                pid = os.fork()
+                if not pid:
+                    print(hub.publish("a", "child"), flush=True)
+                    os._exit(hub._pump._members.lock.locked())
+                ends.append(os.waitpid(pid, 0)[1])
+            ends = []
+            threads = [threading.Thread(target=fork) for _ in range(2)]
+            with lock:    # so that both are in the midst of it
+                for thread in threads: thread.start()
+                while not module._resting: time.sleep(0.01)
+                threads[1].join(0.2)
+            for thread in threads: thread.join()
+            assert ends == [0, 0], ends
+            assert lock.acquire(timeout=5), "nobody can subscribe any more"
+            print(hub.publish("a", "parent"))
+            """,
+            self.url,
+        )
+        epoch = self.make_log().epoch
+        self.assertEqual(printed.split(), [f"{epoch}-{n}" for n in (1, 2, 3)])
+
     def test_a_child_outlives_its_parent(self):
         # A child that inherited the parent's connection would write into a log the parent's end takes away.
         printed = run_python(
