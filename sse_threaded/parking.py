@@ -155,7 +155,7 @@ class Parking:
 
     def listen(self, parked: Parked) -> None:
         """Wait for what matters: that it hangs up, while that can be told; that it takes more, if it must."""
-        events = 0 if parked.talks else selectors.EVENT_READ
+        events = 0 if parked.heard else selectors.EVENT_READ
         if parked.blocked:
             events |= selectors.EVENT_WRITE
         self._members.unwatch(parked)

@@ -354,7 +354,7 @@ class Pump:
             _log.info("cut the connection of a client that does not read (%s)", subscriber.ended)
 
     def _heard_from(self, subscriber: Subscriber) -> None:
-        """A client's socket is readable: it hung up, or it talks (then hang-ups cannot be seen any more)."""
+        """A client's socket is readable: it hung up, or it talks; from here on its socket tells no more."""
         members = self._members
         with members.lock:
             if subscriber.closed or subscriber.connection is None:
@@ -366,7 +366,7 @@ class Pump:
                 return
             except OSError:
                 gone = True
-            subscriber.talks = not gone
+            subscriber.heard = True
             if isinstance(subscriber, Parked):
                 self._parking.listen(subscriber)
             else:

@@ -33,7 +33,7 @@ class Subscriber(ABC):
     :ivar ended: why its stream is to end (``"lease"``, ``"slow"``, ``"gone"``, ``"shutdown"``, ``"behind"``,
         ``"unavailable"``), ``None`` while it goes on.
     :ivar deadline: when its lease ends (monotonic); once it has ended, when its connection is cut.
-    :ivar talks: it has sent something behind its request, so a hang-up cannot be told any more.
+    :ivar heard: it has hung up, or sent something behind its request, so that its socket stays readable.
     :ivar closed: it has been let go of, and so has its socket.
     """
 
@@ -48,8 +48,8 @@ class Subscriber(ABC):
         "connection",
         "deadline",
         "ended",
+        "heard",
         "size",
-        "talks",
     )
 
     def __init__(self, channels: Iterable[str], size: int, connection: socket.socket | None) -> None:
@@ -59,7 +59,7 @@ class Subscriber(ABC):
         self.after = 0
         self.ended: str | None = None
         self.deadline = float("inf")
-        self.talks = False
+        self.heard = False
         self.closed = False
         # Events and bytes put, counted by the pump's thread alone, and taken, by who writes them alone.
         self._put = self._put_bytes = 0

@@ -2,14 +2,18 @@
 
 import socket
 import sys
+import threading
 import unittest
 from unittest import mock
 
 from sse_threaded.fanout import Fanout
 from sse_threaded.frame import Frame
+from sse_threaded.limits import Budget, Pace
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.parked import Parked, Volley
-from sse_threaded.pump import _rest
+from sse_threaded.pump import Pump, _rest
+from sse_threaded.replay import Cursor
+from tests.support import wait_until
 
 
 class VolleyTest(unittest.TestCase):
@@ -165,6 +169,32 @@ class VolleyTest(unittest.TestCase):
 
     def test_nobody(self):
         self.assertEqual(Volley().send(Frame(b"x")), [])
+
+
+class HangUpTest(unittest.TestCase):
+    def test_one_that_hangs_up_while_its_last_bytes_wait_does_not_keep_the_pump_awake(self):
+        log = MemoryLog()
+        self.addCleanup(log.close)
+        pump = Pump(log, Pace(retry=5000, heartbeat=None, lease=0.01), Budget(), Budget(), lambda: False)
+        self.addCleanup(pump.join, 10)
+        self.addCleanup(pump.request_close)
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        finished = threading.Event()
+        pump.reserve()
+        cursor = Cursor(log, ["a"], None)
+        parked = Parked(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
+        pump.adopt(parked, b"x" * 4_000_000)
+        wait_until(lambda: parked.ended == "lease" and parked.waits, message="the lease to end")
+        with mock.patch.object(pump._members.selector, "select", wraps=pump._members.selector.select) as select:
+            theirs.shutdown(socket.SHUT_WR)
+            finished.wait(1)
+            self.assertLess(select.call_count, 20)
+        self.assertTrue(parked.heard)
+        while not parked.over:
+            theirs.recv(65536)
+        self.assertTrue(finished.wait(10))
 
 
 def read_exactly(connection, size):
