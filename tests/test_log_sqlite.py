@@ -658,6 +658,18 @@ class TrimmerTest(SQLiteTest):
         self.assertEqual(log.trim(), 2990)
         self.assertEqual(log.trim(), 0)
 
+    def test_a_channel_within_its_bound_is_not_walked_along(self):
+        log = self.make_log(retention=Retention(count=50_000, age=None))
+        with log.transaction() as transaction:
+            for _ in range(20_000):
+                transaction.append("a", "x")
+        steps = []
+        with log._trimmer._entered() as connection:
+            connection.set_progress_handler(lambda: steps.append(1), 1)
+            self.assertEqual(log._trimmer._count_limit(connection, "a"), 0)
+            connection.set_progress_handler(None, 1)
+        self.assertLess(len(steps), 1000)
+
     def test_what_an_append_causes_does_not_grow_with_the_channels(self):
         log = self.make_log(retention=Retention(count=100, age=None))
         with log.transaction() as transaction:

@@ -32,7 +32,9 @@ _REMEMBERED = 10_000
 FOLDED = ""
 
 _NEXT_CHANNEL = "SELECT channel FROM sse_events WHERE channel > ? ORDER BY channel LIMIT 1"
-_SPAN = "SELECT max(sequence) - min(sequence) FROM sse_events WHERE channel = ?"
+# Each by itself, as SQLite looks up a max or a min, but for both in one it walks along the whole channel.
+_SPAN = """SELECT (SELECT max(sequence) FROM sse_events WHERE channel = :channel)
+    - (SELECT min(sequence) FROM sse_events WHERE channel = :channel)"""
 _OVER_COUNT = "SELECT sequence FROM sse_events WHERE channel = ? ORDER BY sequence DESC LIMIT 1 OFFSET ?"
 _OLDEST = "SELECT sequence, created FROM sse_events WHERE channel = ? ORDER BY sequence LIMIT ?"
 _DELETE = "DELETE FROM sse_events WHERE channel = ? AND sequence <= ?"
@@ -198,7 +200,7 @@ class Trimmer:
         """The newest number that is over the count, 0 for none."""
         count = self._retention.count
         # Two looks at the index tell most channels apart before one walks along it.
-        if count is None or (connection.execute(_SPAN, (channel,)).fetchone()[0] or 0) < count:
+        if count is None or (connection.execute(_SPAN, {"channel": channel}).fetchone()[0] or 0) < count:
             return 0
         row = connection.execute(_OVER_COUNT, (channel, count)).fetchone()
         return row[0] if row else 0
