@@ -12,7 +12,7 @@ from . import __version__
 from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
 from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
-from .log import EventLog, open_log, without_secret
+from .log import EventLog, Retention, open_log, without_secret
 from .log.base import check_channel
 from .log.doorbell import Doorbell
 from .log.sqlite import parse_url
@@ -177,7 +177,8 @@ def _open(url: str) -> EventLog:
         raise LogUnusable(url, f"lives inside one process, no command can see it; {others}")
     if url.startswith("sqlite:///") and not os.path.exists(parse_url(url)[0]):
         raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
-    return open_log(url)
+    # Whoever appends or listens trims, too; how much is kept only the app knows.
+    return open_log(url, Retention(count=None, age=None))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from sse_threaded import __version__, open_log
+from sse_threaded import Retention, __version__, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.redis_server import RedisServer
 from tests.support import free_port, sqlite_url, temporary_directory, wait_until
@@ -28,9 +28,9 @@ class CliTest(unittest.TestCase):
             [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
         )
 
-    def start(self, *arguments):
+    def start(self, *arguments, command=COMMAND):
         child = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             env=self.env,
             cwd=self.directory,
             stdout=subprocess.PIPE,
@@ -127,6 +127,23 @@ class CliTest(unittest.TestCase):
         child.send_signal(signal.SIGINT)
         self.assertEqual(child.wait(30), 130)
         self.assertEqual(child.stderr.read(), "")
+
+    def test_listen_deletes_nothing_that_the_app_keeps_for_longer(self):
+        log = open_log(self.log_url, Retention(count=None, age=None))
+        self.addCleanup(log.close)
+        log.append("other", "old")
+        with log.transaction() as transaction:
+            transaction.connection.execute("UPDATE sse_events SET created = created - 1e6")
+        main = (
+            "from sse_threaded.log import sqlite_trim; sqlite_trim._PERIOD = 0.001\n"  # rounds one after the other
+            "from sse_threaded.cli import main; main()"
+        )
+        child = self.start("listen", "news", "--since", f"{log.epoch}-0", command=[sys.executable, "-c", main])
+        for number in range(100):
+            log.append("news", str(number))
+            while child.stdout.readline() != f"data: {number}\n":
+                pass
+        self.assertEqual(log.read(0, channels=["other"])[0].data, "old")
 
     def test_listen_ends_quietly_when_its_reader_does(self):
         log = self.make_log()

@@ -60,7 +60,8 @@ class Retention:
     :param age: seconds, default 86,400: a laptop closed for the night resumes in the morning.
         ``None``: no bound.
 
-    Both are lower bounds: trimming runs in the background, so a little more may be there for a while.
+    Both are lower bounds: trimming runs in the background, so a little more may be there for a while. Every
+    process that streams trims the log to its own, so give all of them the same.
 
     :raises ValueError: no number, below 1, more than 100 years, or no whole number of events.
     """

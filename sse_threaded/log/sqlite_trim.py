@@ -80,7 +80,9 @@ class Trimmer:
             self.start()
 
     def start(self) -> None:
-        """Start the thread unless it runs; any thread."""
+        """Start the thread unless it runs, or all is kept; any thread."""
+        if self._retention.count is None and self._retention.age is None:
+            return
         with self._lock:
             if self._thread is None and not self._stopped:
                 thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
