@@ -180,6 +180,7 @@ class ResponseReaderTest(unittest.TestCase):
         for wire in (
             b"SSH-2.0-OpenSSH\r\n\r\n",
             b"HTTP/1.1 OK\r\n\r\n",
+            b"HTTP/1.1 \xb2\xb2\xb2\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
             b"x" * 100_000,
             chunked + b"0x5\r\nhello\r\n",
@@ -592,8 +593,10 @@ class GunicornServerTest(unittest.TestCase):
             self.assertEqual(request("GET", server.url + "/hello").status, 200)
 
     def test_an_app_that_cannot_be_loaded_is_told_at_once(self) -> None:
+        server = self.server("nonesuch", timeout=3600.0)
         with self.assertRaisesRegex(ServerFailed, "gunicorn ended with status(.|\n)*nonesuch"):
-            self.server("nonesuch", timeout=3600.0).__enter__()
+            server.__enter__()
+        self.assertIn("nonesuch", server.output())
 
     def test_a_server_that_does_not_answer_is_told_at_the_deadline(self) -> None:
         with self.assertRaisesRegex(ServerFailed, "does not answer in time"):

@@ -156,6 +156,7 @@ class GunicornServer:
     def __enter__(self) -> GunicornServer:
         with contextlib.ExitStack() as resources:
             self._output = resources.enter_context(tempfile.TemporaryFile())
+            resources.callback(self._keep_output)
             # The port is bound here and listened on by gunicorn alone: no other program can get it while
             # the server is down, and connections are refused meanwhile, as after a real crash. A
             # listening socket handed over (--bind fd://N) would let clients connect to a dead server.
@@ -177,8 +178,10 @@ class GunicornServer:
         self._stop()
         if error is not None and not isinstance(error, ServerFailed):  # whose text has it already
             sys.stderr.write(f"\n{self._shown_output()}\n")
-        self._last_output, self._output = self.output(), None
         self._resources.close()
+
+    def _keep_output(self) -> None:
+        self._last_output, self._output = self.output(), None
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "gunicorn"]

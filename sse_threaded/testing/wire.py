@@ -125,7 +125,7 @@ class ResponseReader:
             first, *lines = bytes(self._buffer[:end]).decode("latin-1").split("\r\n")
             del self._buffer[: end + 4]
             version, _, rest = first.partition(" ")
-            if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            if not version.startswith("HTTP/1.") or not rest[:3].isdecimal():
                 raise BadResponse(f"{first[:100]!r} is not the status line of HTTP/1.x")
             if rest[0] != "1":  # else an interim response: the real one follows
                 break
