@@ -80,7 +80,8 @@ class ScriptedServer:
     def __init__(self, test: unittest.TestCase, *scripts: Callable[[socket.socket], None]) -> None:
         self.heads: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/events?a=1"
+        self.address = self._listener.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}/events?a=1"
         self._thread = threading.Thread(target=self._serve, args=(scripts,), daemon=True)
         self._thread.start()
         test.addCleanup(self._end)
@@ -307,6 +308,16 @@ class EventStreamClientTest(unittest.TestCase):
             client = EventStreamClient(f"http://127.0.0.1:{taken.getsockname()[1]}/")
             with self.assertRaises(ConnectionRefusedError):
                 client.open()
+
+    def test_a_host_with_several_addresses_is_tried_at_each(self) -> None:
+        # As localhost is in most hosts files: ::1 first, where a server on 127.0.0.1 does not listen.
+        server = ScriptedServer(self, sends(HEAD + b"data: a\n\n"))
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            addresses = (taken.getsockname(), server.address)
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+            with mock.patch("socket.getaddrinfo", return_value=found), EventStreamClient(server.url) as client:
+                self.assertEqual(client.next_event(LONG).data, "a")
 
     def test_another_answer_is_the_caller_s_to_judge(self) -> None:
         answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno"

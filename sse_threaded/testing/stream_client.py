@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from werkzeug.datastructures import Headers
 
@@ -76,24 +77,36 @@ class EventStreamClient:
         :raises StreamEnded: when the connection ends before it.
         """
         deadline = time.monotonic() + self.timeout
-        host, port = self._parts.hostname or "", self._parts.port or 80
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        self._socket = socket.socket(family, kind, protocol)
         try:
-            if self._receive_buffer is not None:
-                # Before connecting: the window's scale is agreed on with the first packet.
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-            self._socket.settimeout(self.timeout)
-            self._socket.connect(address)
+            connection = self._connect()
             fields = [("Host", self._parts.netloc.rpartition("@")[2]), *self._headers]
             lines = [f"GET {self._target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
-            self._socket.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+            connection.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
             while not self._reader.status:
                 self._receive(deadline, "the response's head")
         except BaseException:
             self.close()
             raise
         return self
+
+    def _connect(self) -> socket.socket:
+        host, port = self._parts.hostname or "", self._parts.port or 80
+        *others, last = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for found in others:
+            try:
+                return self._connect_to(*found)
+            except OSError:
+                self.close()  # localhost is often ::1 first, where nobody may listen
+        return self._connect_to(*last)
+
+    def _connect_to(self, family: int, kind: int, protocol: int, _name: str, address: Any) -> socket.socket:
+        self._socket = connection = socket.socket(family, kind, protocol)
+        if self._receive_buffer is not None:
+            # Before connecting: the window's scale is agreed on with the first packet.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        connection.settimeout(self.timeout)
+        connection.connect(address)
+        return connection
 
     @property
     def status(self) -> int:
