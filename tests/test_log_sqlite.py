@@ -635,6 +635,15 @@ class TrimmerTest(SQLiteTest):
 
         wait_until(lambda: 160 <= kept() <= 200, message="the channel to be trimmed in the background")
 
+    def test_without_a_thread_for_it_appends_succeed_and_a_later_one_starts_it(self):
+        log = self.make_log(retention=Retention(count=16, age=None))
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            for _ in range(50):
+                log.append("a", "x")
+        self.assertEqual(self._count(log), 50)
+        log.append("a", "x")
+        wait_until(lambda: self._count(log) < 40, message="the channel to be trimmed")
+
     def test_a_listener_trims_by_age_what_others_left(self):
         log = self.make_log(retention=Retention(age=1.0))
         for number in range(5):

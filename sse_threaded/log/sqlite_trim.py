@@ -86,7 +86,10 @@ class Trimmer:
         with self._lock:
             if self._thread is None and not self._stopped:
                 thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # the system gives no more threads; the event is in the log, the next one tries again
                 self._thread = thread
 
     def stop(self) -> None:
