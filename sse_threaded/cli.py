@@ -84,7 +84,8 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     publish = commands.add_parser(
         "publish",
         help="append one event to the log",
-        description="Append one event to the log and print its id. All who listen to the channel get it.",
+        description="Append one event to the log and print its id. All who listen to the channel get it. "
+        "In Redis the channel is trimmed to 10,000 events and a day as it grows, as an app does by default.",
         epilog="Example: sse-threaded publish news '{\"title\":\"Hello\"}'",
     )
     publish.add_argument("channel", metavar="CHANNEL", help="the channel: any name; a board's is its id (board-1)")
@@ -130,7 +131,8 @@ def _publish(options: argparse.Namespace) -> int:
 def _listen(options: argparse.Namespace) -> int:
     for channel in options.channel:
         check_channel(channel)
-    log = _open(options.url)
+    # Whoever listens trims, too; how much is kept only the app knows.
+    log = _open(options.url, Retention(count=None, age=None))
     doorbell = log.open_doorbell()
     try:
         cursor = Cursor(log, options.channel, options.since)
@@ -171,14 +173,13 @@ _WHY = {
 }
 
 
-def _open(url: str) -> EventLog:
+def _open(url: str, retention: Retention | None = None) -> EventLog:
     if url == "memory://":
         others = "give --url sqlite:///file.db or redis://host:6379/0"
         raise LogUnusable(url, f"lives inside one process, no command can see it; {others}")
     if url.startswith("sqlite:///") and not os.path.exists(parse_url(url)[0]):
         raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
-    # Whoever appends or listens trims, too; how much is kept only the app knows.
-    return open_log(url, Retention(count=None, age=None))
+    return open_log(url, retention)
 
 
 if __name__ == "__main__":

@@ -383,6 +383,14 @@ class ListeningTest(RedisCase):
         for number in range(16):
             self.assertLessEqual(log._server.client().xlen(self.key(log, f"{log.epoch}:channel:c{number}")), 30)
 
+    def test_an_event_that_is_kept_for_ever_does_not_expire_with_those_before_it(self):
+        bounded, unbounded = self.open(retention=Retention(age=60)), self.open(retention=Retention(age=None))
+        bounded.append("a", "x")
+        unbounded.append("a", "y")
+        client = unbounded._server.client()
+        for name in ("channel:a", "feed"):
+            self.assertEqual(client.pttl(self.key(unbounded, f"{unbounded.epoch}:{name}")), -1, name)
+
     def test_what_is_old_expires_by_itself(self):
         log = self.open(retention=Retention(count=None, age=3600))
         log.append("a", "x")

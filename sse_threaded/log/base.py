@@ -61,7 +61,7 @@ class Retention:
         ``None``: no bound.
 
     Both are lower bounds: trimming runs in the background, so a little more may be there for a while. Every
-    process that streams trims the log to its own, so give all of them the same.
+    process that streams, or in Redis publishes, trims to its own, so give all of them the same.
 
     :raises ValueError: no number, below 1, more than 100 years, or no whole number of events.
     """

@@ -59,7 +59,7 @@ LOCK_LOST = "sse_threaded:lock lost"
 
 # The commands that these scripts use, and the listener, each as somebody might say it of a key.
 _COMMANDS = (
-    "info time get:k mget:k:k set:k:v del:k exists:k pttl:k pexpire:k:1 "
+    "info time get:k mget:k:k set:k:v del:k exists:k pttl:k pexpire:k:1 persist:k "
     "hget:k:f hset:k:f:v hmget:k:f hincrby:k:f:1 hdel:k:f rpush:k:v lpop:k "
     "zadd:k:1:m zscore:k:m zcard:k zrank:k:m zrange:k:0:1 zrem:k:m "
     "xadd:k:*:f:v xlen:k xrange:k:-:+ xtrim:k:MINID:0 xread:STREAMS:k:0"
@@ -204,6 +204,10 @@ local function append(channel, data, event)
     if age then
         redis.call('PEXPIRE', stream, text(age))
         redis.call('PEXPIRE', feed, text(age))
+    else
+        -- Somebody with a bound may have appended before, and nobody after this event.
+        redis.call('PERSIST', stream)
+        redis.call('PERSIST', feed)
     end
     if redis.call('XLEN', stream) % 16 == 0 then trim(channel, stream, now) end
     if number % 16 == 0 then fold() end

@@ -57,6 +57,7 @@ class Trimmer:
         self._retention = retention
         self._file = file
         self.gate = Gate(file)
+        self._keeps_all = retention.count is None and retention.age is None
         self._slack = max(16, (retention.count or 0) // 8)
         self._last_channel = ""  # where the next round goes on; the thread's alone
         self._begin()
@@ -80,9 +81,7 @@ class Trimmer:
             self.start()
 
     def start(self) -> None:
-        """Start the thread unless it runs, or all is kept; any thread."""
-        if self._retention.count is None and self._retention.age is None:
-            return
+        """Start the thread unless it runs; any thread."""
         with self._lock:
             if self._thread is None and not self._stopped:
                 thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
@@ -144,14 +143,18 @@ class Trimmer:
             self._trim(channel)
 
     def _round(self) -> None:
+        if not self._keeps_all:
+            self._trim_some()
+            self._fold()
+        with self._entered() as connection:
+            self._file.leave_mark(connection)
+
+    def _trim_some(self) -> None:
         for _ in range(_CHANNELS_A_ROUND):
             self._last_channel = self._next_channel(self._last_channel)
             if not self._last_channel or self._stopped:
                 break
             self._trim(self._last_channel)
-        self._fold()
-        with self._entered() as connection:
-            self._file.leave_mark(connection)
 
     @contextmanager
     def _entered(self) -> Iterator[sqlite3.Connection]:
