@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -240,6 +241,11 @@ class Kept:
 class SQLiteStoreTest(Kept.StoreCases):
     def make_url(self) -> str:
         return sqlite_url(temporary_directory(self))
+
+    def test_a_store_that_begins_while_the_log_is_locked_shows_the_board(self) -> None:
+        self.store.create_task("board-1", "New task")
+        with self.log.transaction(), contextlib.closing(open_log(self.url)) as log:
+            self.assertEqual(len(open_store(log).snapshot("board-1")["tasks"]), 5)
 
 
 class RedisStoreTest(Kept.StoreCases):

@@ -393,6 +393,26 @@ class BadFileTest(SQLiteTest):
         self.assertEqual(log.append("a", "y"), f"{log.epoch}-2")
         self.assertEqual(self.data(), ["x", "y"])
 
+    def test_a_process_that_begins_meanwhile_reads(self):
+        self.make_log().append("a", "x")
+        other = sqlite3.connect(self.path, isolation_level=None)
+        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.05), contextlib.closing(other):
+            other.execute("BEGIN IMMEDIATE")
+            log = self.make_log()
+            self.assertEqual([record.data for record in log.read(0)], ["x"])
+            self.assert_publish_fails(log, LogUnavailable, "locked by another writer")
+            self.assertRaises(LogUnavailable, open_log, f"{self.url}?synchronous=normal")  # notes the boot
+        self.assertEqual(log.append("a", "y"), f"{log.epoch}-2")
+
+    def test_a_log_that_lacks_something_is_completed(self):
+        self.make_log().close()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("DROP INDEX sse_channels_trimmed")
+        self.make_log()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+        self.assertIn("sse_channels_trimmed", names)
+
     def test_a_transaction_that_another_thread_keeps_open(self):
         with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.05):
             log = self.make_log()

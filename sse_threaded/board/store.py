@@ -50,19 +50,17 @@ class BoardStore:
         """Make the tables, and the first board, if they are not there; several processes may do so at once.
 
         Every other method does this first, so that a log which could not be reached at the start is no
-        reason to restart.
+        reason to restart. Where all is there it only reads: a board can be looked at while the log is locked.
 
         :raises LogError: the log cannot be written.
         """
         if self._prepared:
             return
-        with self._begin() as (rows, _):
-            for statement in tables.TABLES.split(";"):
-                rows.execute(statement)
-            if rows.execute("SELECT 1 FROM board_boards").fetchone() is None:
-                board = tables.insert_board(rows, tables.FIRST_BOARD)
-                for title, list_id in tables.FIRST_TASKS:
-                    tables.insert_task(rows, board, title, list_id)
+        with self._log.snapshot() as snapshot:
+            complete = tables.are_complete(snapshot.connection or self._memory_rows())
+        if not complete:
+            with self._begin() as (rows, _):
+                tables.complete(rows)
         self._prepared = True
 
     def snapshot(self, board_id: str) -> Board:

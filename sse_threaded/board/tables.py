@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS board_tasks (
 CREATE INDEX IF NOT EXISTS board_tasks_board ON board_tasks (board, place);
 """
 
+_NAMES = re.findall("EXISTS (board_[a-z_]+)", TABLES)
+
 LISTS = (("list-todo", "To do"), ("list-doing", "Doing"), ("list-done", "Done"))
 
 # What a fresh database holds, so that the first look at the board shows what it is for.
@@ -77,6 +79,27 @@ class Unknown(Exception):
         super().__init__(kind)
         self.kind = kind
         self.choices = choices
+
+
+def are_complete(rows: sqlite3.Connection) -> bool:
+    """Whether the tables are there, and some board."""
+    marks = ", ".join("?" * len(_NAMES))
+    (count,) = rows.execute(f"SELECT count(*) FROM sqlite_master WHERE name IN ({marks})", _NAMES).fetchone()
+    return count == len(_NAMES) and _has_board(rows)
+
+
+def complete(rows: sqlite3.Connection) -> None:
+    """Make the tables, and the first board, if they are not there."""
+    for statement in TABLES.split(";"):
+        rows.execute(statement)
+    if not _has_board(rows):
+        board = insert_board(rows, FIRST_BOARD)
+        for title, list_id in FIRST_TASKS:
+            insert_task(rows, board, title, list_id)
+
+
+def _has_board(rows: sqlite3.Connection) -> bool:
+    return rows.execute("SELECT 1 FROM board_boards").fetchone() is not None
 
 
 def find_board(rows: sqlite3.Connection, board_id: str) -> int:

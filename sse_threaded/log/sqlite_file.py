@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -38,6 +39,7 @@ CREATE TABLE IF NOT EXISTS sse_channels (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sse_channels_trimmed ON sse_channels (trimmed);
 """
+_NAMES = re.findall("EXISTS (sse_[a-z_]+)", _TABLES)
 
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 
@@ -123,26 +125,36 @@ class SQLiteFile:
     def prepare(self) -> None:
         """Make the tables if they are not there, and find out the epoch.
 
+        Where all is there it only reads: a process can begin while another one writes for long, or the disk
+        is full.
+
         :raises LogUnusable: a newer release wrote the file.
         """
         connection = self.connect()
         try:
             with translated(self.url):
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in _TABLES.split(";"):
-                    connection.execute(statement)
-                meta = dict(connection.execute("SELECT name, value FROM sse_meta"))
-                known = meta.get("epoch")
-                self._require_schema(int(meta.setdefault("schema", str(SCHEMA))))
-                meta.setdefault("epoch", new_epoch())
-                self._require_same_boot(meta)
-                if self._mark.begin(meta, known, last_sequence(connection)):
-                    _log.warning("%s: a copy, or set back: its ids begin a new epoch", self.url)
-                connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
-                connection.execute("COMMIT")
+                found = _meta(connection) if _has_tables(connection) else {}
+                meta = self._completed(found)
+                if meta != found or not self._mark.agrees(meta, lambda: last_sequence(connection)):
+                    connection.execute("BEGIN IMMEDIATE")
+                    for statement in _TABLES.split(";"):
+                        connection.execute(statement)
+                    found = _meta(connection)
+                    meta = self._completed(found)
+                    if self._mark.begin(meta, found.get("epoch"), last_sequence(connection)):
+                        _log.warning("%s: a copy, or set back: its ids begin a new epoch", self.url)
+                    connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
+                    connection.execute("COMMIT")
         finally:
             connection.close()
         self.epoch = meta["epoch"]
+
+    def _completed(self, found: dict[str, str]) -> dict[str, str]:
+        """What the log says of itself, with what it does not say yet."""
+        meta = {"schema": str(SCHEMA), "epoch": new_epoch(), **found}
+        self._require_schema(int(meta["schema"]))
+        self._require_same_boot(meta)
+        return meta
 
     def _require_schema(self, schema: int) -> None:
         if schema > SCHEMA:
@@ -277,6 +289,17 @@ class Gate:
 
 # Connections that were inside a transaction at a fork, kept from the child's garbage collector.
 _abandoned: list[sqlite3.Connection | None] = []
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    marks = ", ".join("?" * len(_NAMES))
+    query = f"SELECT count(*) FROM sqlite_master WHERE name IN ({marks})"
+    (count,) = connection.execute(query, _NAMES).fetchone()
+    return bool(count == len(_NAMES))
+
+
+def _meta(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT name, value FROM sse_meta"))
 
 
 def _use_wal(connection: sqlite3.Connection, url: str) -> None:

@@ -28,6 +28,16 @@ class Mark:
         self._path = os.path.join(path + "-bells", ".mark")
         self._is_mine = True  # whether this process may write it, as far as is known
 
+    def agrees(self, meta: dict[str, str], read_last: Callable[[], int]) -> bool:
+        """Whether nothing is to be begun: the file is the one it says it is, and was not set back.
+
+        :param meta: what the file says of itself.
+        :param read_last: gives its newest number.
+        """
+        marked = self._read()
+        # The number after the mark, which may be another process's of just now.
+        return meta.get("inode") == self._inode() and not _is_past(marked, meta["epoch"], read_last())
+
     def begin(self, meta: dict[str, str], known: str | None, last: int) -> bool:
         """Put a new epoch into ``meta`` if the file is a copy or was set back; returns whether it did.
 
@@ -35,7 +45,7 @@ class Mark:
         :param known: the epoch that it had; ``None`` for a new file.
         :param last: its newest number.
         """
-        inode = str(os.stat(self._log).st_ino)
+        inode = self._inode()
         is_copy = meta.setdefault("inode", inode) != inode
         marked = self._read()
         if not is_copy and not _is_past(marked, meta["epoch"], last):
@@ -56,12 +66,15 @@ class Mark:
         if not self._is_mine:
             return False
         marked = self._read()
-        last = read_last()  # after the mark, which may be another process's of just now
+        last = read_last()  # after the mark, as above
         if _is_past(marked, epoch, last):
             return True
         if marked is None or marked[1] < last:
             self._write(epoch, last)
         return False
+
+    def _inode(self) -> str:
+        return str(os.stat(self._log).st_ino)
 
     def _read(self) -> tuple[str, int] | None:
         try:
