@@ -7,7 +7,13 @@ import unittest
 from unittest import mock
 
 from sse_threaded import HistoryGone, InvalidEvent, LogUnusable, Retention, open_log
-from sse_threaded.log.base import MAX_DATA_CHARACTERS, PAGE_CHARACTERS, PAGE_EVENTS, NestedTransaction
+from sse_threaded.log.base import (
+    MAX_DATA_CHARACTERS,
+    PAGE_CHARACTERS,
+    PAGE_EVENTS,
+    NestedTransaction,
+    TransactionOver,
+)
 from tests.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory
 
@@ -154,6 +160,16 @@ class LogContract:
             self.assertRaises(NestedTransaction, log.append, "a", "beside")
             with self.assertRaises(NestedTransaction), log.transaction():
                 self.fail("entered")
+        self.assertEqual([record.data for record in log.read(0)], ["one"])
+
+    def test_appending_to_a_transaction_that_is_over_is_refused(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.append("a", "one")
+        self.assertRaises(TransactionOver, transaction.append, "a", "late")
+        with self.assertRaises(ZeroDivisionError), log.transaction() as transaction:
+            raise ZeroDivisionError
+        self.assertRaises(TransactionOver, transaction.append, "a", "late")
         self.assertEqual([record.data for record in log.read(0)], ["one"])
 
     def test_a_snapshot_knows_its_id(self):

@@ -15,7 +15,7 @@ from unittest import mock
 
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log import sqlite_file
-from sse_threaded.log.base import NestedTransaction
+from sse_threaded.log.base import NestedTransaction, TransactionOver
 from tests.support import sqlite_url, temporary_directory, wait_until
 from tests.test_log import is_readable
 
@@ -80,7 +80,7 @@ class OwnRowsTest(SQLiteTest):
 
     def test_nothing_is_appended_behind_it(self):
         log = self.make_log()
-        with self.assertRaisesRegex(LogUnusable, "has ended"), log.transaction() as transaction:
+        with self.assertRaises(TransactionOver), log.transaction() as transaction:
             transaction.append("a", "x")
             transaction.connection.commit()
             transaction.append("a", "y")
@@ -448,6 +448,22 @@ class BadFileTest(SQLiteTest):
             transaction.connection.execute("PRAGMA max_page_count = 1000000")
         log.append("a", "room again")
         self.assertEqual(self.data(), [*full, "room again"])
+
+    def test_a_full_disk_of_which_the_caller_will_not_know(self):
+        for again in (False, True):
+            log = self.make_log(sqlite_url(self.directory, f"{again}.db"))
+            log.append("a", "x")
+            with log.transaction() as transaction:
+                transaction.connection.execute("CREATE TABLE notes (text)")
+                (pages,) = transaction.connection.execute("PRAGMA page_count").fetchone()
+                transaction.connection.execute(f"PRAGMA max_page_count = {pages + 3}")
+            with self.assertRaisesRegex(LogUnavailable, "rolled back"), log.transaction() as transaction:
+                transaction.append("a", "must not be there")
+                with contextlib.suppress(sqlite3.Error):
+                    transaction.connection.execute("INSERT INTO notes VALUES (zeroblob(1000000))")
+                if again:
+                    transaction.append("a", "nor this")
+            self.assertEqual([record.data for record in log.read(0)], ["x"])
 
     def test_a_read_only_file(self):
         log = self.make_log()

@@ -160,6 +160,13 @@ class NestedTransaction(LogError):
         super().__init__(url, "this thread has a transaction or snapshot open; use that, or end it first")
 
 
+class TransactionOver(LogError):
+    """Its block was left, or the caller has ended it: what is appended now would be no part of it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, "this transaction is over; append inside its block, or begin another one")
+
+
 class Snapshot(ABC):
     """The log at one moment; made by the log, used by one thread.
 
@@ -175,13 +182,19 @@ class Snapshot(ABC):
 
 
 class Transaction(Snapshot):
-    """Several steps on the log that take effect together."""
+    """Several steps on the log that take effect together.
+
+    :ivar over: its block was left.
+    """
+
+    over = False
 
     @abstractmethod
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """Append an event when, and only when, the transaction commits; returns its id.
 
         :raises InvalidEvent: it cannot be an event.
+        :raises TransactionOver: the block was left, or the caller has committed.
         :raises LogError: it could not be written; leave the block by this error.
         """
 

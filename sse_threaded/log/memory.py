@@ -24,6 +24,7 @@ from .base import (
     Retention,
     Snapshot,
     Transaction,
+    TransactionOver,
     checked,
     new_epoch,
     page_of,
@@ -151,6 +152,7 @@ class MemoryLog(EventLog):
                 yield batch
             finally:
                 self._batch = None
+                batch.over = True
             for name, text, kind in batch.appended:
                 self._append(name, text, kind)
         if batch.appended:
@@ -237,6 +239,9 @@ class _Batch(_View, Transaction):
         self.appended: list[tuple[str, str, str | None]] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
-        self.appended.append(checked(channel, data, event))
+        row = checked(channel, data, event)
+        if self.over:
+            raise TransactionOver(self._log.url)
+        self.appended.append(row)
         self._last += 1
         return self.last_event_id()

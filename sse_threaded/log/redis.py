@@ -31,6 +31,7 @@ from .base import (
     Retention,
     Snapshot,
     Transaction,
+    TransactionOver,
     checked,
     new_epoch,
     page_of,
@@ -213,12 +214,14 @@ class RedisLog(EventLog):
             lock = secrets.token_hex(8)
             last = int(self._write(LOCK, [lock]))
             epoch = self._next_epoch or self.epoch
-            transaction = _RedisTransaction(epoch, last)
+            transaction = _RedisTransaction(self.url, epoch, last)
             try:
                 yield transaction
             except BaseException:
                 self._unlock(epoch, lock)
                 raise
+            finally:
+                transaction.over = True
             if transaction.rows:
                 self._write(COMMIT, [last, *transaction.rows], lock, epoch)
             else:
@@ -393,12 +396,15 @@ class _RedisSnapshot(Snapshot):
 
 
 class _RedisTransaction(_RedisSnapshot, Transaction):
-    def __init__(self, epoch: str, last: int) -> None:
+    def __init__(self, url: str, epoch: str, last: int) -> None:
         super().__init__(epoch, last)
+        self._url = url
         self.rows: list[str | int] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         name, text, kind = checked(channel, data, event)
+        if self.over:
+            raise TransactionOver(self._url)
         self.rows += [name, text, int(kind is not None), kind or ""]
         self._last += 1
         return self.last_event_id()

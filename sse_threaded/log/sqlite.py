@@ -19,8 +19,18 @@ from contextlib import contextmanager
 from heapq import merge
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..errors import HistoryGone, LogUnusable
-from .base import EventLog, Page, Record, Retention, Snapshot, Transaction, checked, page_of
+from ..errors import HistoryGone, LogUnavailable, LogUnusable
+from .base import (
+    EventLog,
+    Page,
+    Record,
+    Retention,
+    Snapshot,
+    Transaction,
+    TransactionOver,
+    checked,
+    page_of,
+)
 from .doorbell import Doorbell, FifoDoorbell, Ringer
 from .sqlite_file import Gate, SQLiteFile, last_sequence, translated
 from .sqlite_trim import FOLDED, Trimmer
@@ -78,17 +88,17 @@ class SQLiteLog(EventLog):
         row = checked(channel, data, event)
         if connection is not None:
             with translated(self.url):
-                return self._insert(connection, row)
+                return self.event_id(self._insert(connection, row, time.time()))
         with self._writer.enter() as writer, translated(self.url):
-            event_id = self._insert(writer, row)
+            event_id = self.event_id(self._insert(writer, row, time.time()))
         self.ring()
         return event_id
 
-    def _insert(self, connection: sqlite3.Connection, row: tuple[str, str, str | None]) -> str:
+    def _insert(self, connection: sqlite3.Connection, row: tuple[str, str, str | None], created: float) -> int:
         channel, text, event = row
-        cursor = connection.execute(_INSERT, (channel, event, text, time.time()))
+        cursor = connection.execute(_INSERT, (channel, event, text, created))
         self._trimmer.appended(channel)
-        return self.event_id(cursor.lastrowid or 0)
+        return cursor.lastrowid or 0
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -98,6 +108,7 @@ class SQLiteLog(EventLog):
             transaction = _SQLiteTransaction(self, writer)
             try:
                 yield transaction
+                transaction.require_kept()
                 if writer.in_transaction:  # or the caller has committed
                     writer.execute("COMMIT")
             except BaseException:
@@ -105,6 +116,8 @@ class SQLiteLog(EventLog):
                 if writer.in_transaction:
                     writer.execute("ROLLBACK")
                 raise
+            finally:
+                transaction.over = True
         if transaction.appended:
             self.ring()
 
@@ -210,14 +223,35 @@ class _SQLiteSnapshot(Snapshot):
 
 class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
     appended = False
+    _newest = (0, 0.0)  # the last event's number, and when it was made
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         row = checked(channel, data, event)
+        if self.over:
+            raise TransactionOver(self._log.url)
+        self.require_kept()
         if not self.connection.in_transaction:
-            # It would be there for good at once, whatever becomes of the block.
-            raise LogUnusable(self._log.url, "the transaction has ended; append before, or let the block commit")
+            # The caller has committed: this one would be there for good at once, whatever becomes of the block.
+            raise TransactionOver(self._log.url)
         self.appended = True
-        return self._log._insert(self.connection, row)
+        created = time.time()
+        sequence = self._log._insert(self.connection, row, created)
+        self._newest = sequence, created
+        return self._log.event_id(sequence)
+
+    def require_kept(self) -> None:
+        """Refuse to go on where SQLite has rolled back by itself, which it does when the disk is full, and the
+        caller has caught the error: the ids that were told are no events.
+        """
+        if not self.appended or self.connection.in_transaction:
+            return
+        sequence, created = self._newest
+        row = self.connection.execute("SELECT created FROM sse_events WHERE sequence = ?", (sequence,)).fetchone()
+        # The caller has committed; what is gone although its number was given has been trimmed since.
+        if row == (created,) or (row is None and sequence <= last_sequence(self.connection)):
+            return
+        self.appended = False
+        raise LogUnavailable(self._log.url, "the transaction was rolled back in its midst; nothing of it happened")
 
 
 def _page(
