@@ -14,8 +14,8 @@ import unittest
 from unittest import mock
 
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
-from sse_threaded.log import sqlite_file
 from sse_threaded.log.base import NestedTransaction, TransactionOver
+from sse_threaded.log.sqlite_file import SQLiteFile
 from tests.support import sqlite_url, temporary_directory, wait_until
 from tests.test_log import is_readable
 
@@ -336,7 +336,7 @@ class ForkTest(SQLiteTest):
         self.assertEqual([record.data for record in log.read(0)], ["parent", "child"])
 
     def test_a_fork_during_a_transaction_leaves_the_parents_as_it_is(self):
-        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.1):
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.1):
             hub = Hub(self.url)
             self.addCleanup(hub.close)
             entered, leave = threading.Event(), threading.Event()
@@ -350,12 +350,12 @@ class ForkTest(SQLiteTest):
             thread = threading.Thread(target=keep)
             thread.start()
             self.assertTrue(entered.wait(30))
-            with self.assertLogs("sse_threaded.log.sqlite_file", "WARNING"):
+            with self.assertLogs("sse_threaded.log.sqlite_gate", "WARNING"):
                 self.fork_and_end()
             self.assertRaises(LogUnavailable, hub.publish, "a", "beside")
             leave.set()
             thread.join(30)
-            with self.assertLogs("sse_threaded.log.sqlite_file", "WARNING"), hub.log.transaction() as transaction:
+            with self.assertLogs("sse_threaded.log.sqlite_gate", "WARNING"), hub.log.transaction() as transaction:
                 transaction.append("a", "second")
                 self.fork_and_end()
         self.assertEqual([record.data for record in hub.log.read(0)], ["in the transaction", "second"])
@@ -380,7 +380,7 @@ class BadFileTest(SQLiteTest):
             return [data for (data,) in connection.execute("SELECT data FROM sse_events")]
 
     def test_a_locked_file(self):
-        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.05):
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.05):
             log = self.make_log()
             log.append("a", "x")
             with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
@@ -396,7 +396,7 @@ class BadFileTest(SQLiteTest):
     def test_a_process_that_begins_meanwhile_reads(self):
         self.make_log().append("a", "x")
         other = sqlite3.connect(self.path, isolation_level=None)
-        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.05), contextlib.closing(other):
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.05), contextlib.closing(other):
             other.execute("BEGIN IMMEDIATE")
             log = self.make_log()
             self.assertEqual([record.data for record in log.read(0)], ["x"])
@@ -414,7 +414,7 @@ class BadFileTest(SQLiteTest):
         self.assertIn("sse_channels_trimmed", names)
 
     def test_a_transaction_that_another_thread_keeps_open(self):
-        with mock.patch.object(sqlite_file, "BUSY_TIMEOUT", 0.05):
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.05):
             log = self.make_log()
             entered, leave = threading.Event(), threading.Event()
 

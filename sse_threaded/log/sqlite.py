@@ -32,7 +32,8 @@ from .base import (
     page_of,
 )
 from .doorbell import Doorbell, FifoDoorbell, Ringer
-from .sqlite_file import Gate, SQLiteFile, last_sequence, translated
+from .sqlite_file import SQLiteFile, last_sequence, translated
+from .sqlite_gate import Gate
 from .sqlite_trim import FOLDED, Trimmer
 
 _log = logging.getLogger(__name__)

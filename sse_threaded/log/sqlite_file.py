@@ -6,13 +6,12 @@ import logging
 import os
 import re
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import LogUnavailable, LogUnusable
-from .base import NestedTransaction, new_epoch
+from .base import new_epoch
 from .sqlite_mark import Mark
 
 _log = logging.getLogger(__name__)
@@ -88,6 +87,8 @@ class SQLiteFile:
     :ivar epoch: the log's.
     """
 
+    busy_timeout = BUSY_TIMEOUT
+
     def __init__(self, path: str, url: str, synchronous: str) -> None:
         self.path = path
         self.url = url
@@ -104,7 +105,7 @@ class SQLiteFile:
         """
         with translated(self.url):
             connection = sqlite3.connect(
-                self._file_path(), timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                self._file_path(), timeout=self.busy_timeout, isolation_level=None, check_same_thread=False
             )
             try:
                 _use_wal(connection, self.url)
@@ -204,91 +205,6 @@ def last_sequence(connection: sqlite3.Connection) -> int:
     """The newest event's number, 0 for none."""
     row = connection.execute(_LAST).fetchone()
     return row[0] if row else 0
-
-
-class Gate:
-    """A connection and the lock that lets one thread at a time use it; opened at first use.
-
-    :param file: what to connect to.
-    :param read_only: refuse to change anything through it; default ``False``.
-    """
-
-    def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
-        self._file = file
-        self._read_only = read_only
-        # Guards the connection, for as long as a statement or a transaction lasts.
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._owner = 0
-        self._rests = False  # the lock is held for a fork
-        self._closed = False
-
-    @contextmanager
-    def enter(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for the length of the block.
-
-        :raises NestedTransaction: this thread is inside already.
-        :raises LogUnavailable: another thread of this process keeps it for longer than another process may.
-        :raises LogUnusable: the log was closed, or the file is no longer the one at its path.
-        """
-        if self._owner == threading.get_ident():
-            raise NestedTransaction(self._file.url)
-        if not self._lock.acquire(timeout=BUSY_TIMEOUT):
-            waited = f"kept by another thread for over {BUSY_TIMEOUT:g} s"
-            raise LogUnavailable(self._file.url, f"{waited}; try again")
-        self._owner = threading.get_ident()
-        try:
-            if self._closed:
-                raise LogUnusable(self._file.url, "this log was closed; open it again")
-            self._file.require_same()
-            if self._connection is None:
-                self._connection = self._file.connect(read_only=self._read_only)
-            yield self._connection
-        finally:
-            self._owner = 0
-            self._lock.release()
-
-    def close(self) -> None:
-        """Close the connection for good; idempotent. Who is inside for too long keeps it."""
-        self._closed = True
-        if self._lock.acquire(timeout=BUSY_TIMEOUT):
-            self._disconnect()
-            self._lock.release()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def before_fork(self) -> None:
-        """Wait until nobody is inside, and close the connection: a child must not inherit one.
-
-        SQLite keeps what it knows of a file in the process, so that a child of a process with an open
-        connection would take the parent's locks for its own, whether it uses that connection or not. Only
-        where the forking thread, or one that stays inside, has a transaction open does that remain so.
-        """
-        mine = self._owner == threading.get_ident()
-        self._rests = not mine and self._lock.acquire(timeout=BUSY_TIMEOUT)
-        if self._rests:
-            self._disconnect()
-        else:
-            _log.warning("%s: forking with a transaction open; the child must not use this log", self._file.url)
-
-    def after_fork(self, in_child: bool) -> None:
-        """Let others in again."""
-        if in_child and not self._rests:
-            # Of the parent's transaction the child can have no part, not even in closing its connection.
-            _abandoned.append(self._connection)
-            self._connection = None
-            self._owner = 0
-            self._lock = threading.Lock()
-        elif self._rests:
-            self._rests = False
-            self._lock.release()
-
-
-# Connections that were inside a transaction at a fork, kept from the child's garbage collector.
-_abandoned: list[sqlite3.Connection | None] = []
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 
 from ..errors import LogError
 from .base import Retention
-from .sqlite_file import Gate, SQLiteFile, translated
+from .sqlite_file import SQLiteFile, translated
+from .sqlite_gate import Gate
 
 _log = logging.getLogger(__name__)
 
