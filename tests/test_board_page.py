@@ -333,6 +333,74 @@ class TogetherTest(PageCase):
         self.assert_silent_console()
 
 
+class KeysTest(PageCase):
+    def test_keys_and_clicks_do_no_more_than_was_meant(self) -> None:
+        url = self.make_server()
+        page = self.make_page(url)
+        for task in ("task-5", "task-6", "task-7"):
+            page.add("list-todo", task)
+            page.wait("document.querySelector(`[data-task-id=${arguments[0]}]`)", task)
+        todo = page.shown()["list-todo"]
+
+        # Delete is held down: the keyboard repeats it, and the focus has gone to the next card.
+        page.card("task-1", ".card-title").send_keys(Keys.NULL)
+        held = {"type": "rawKeyDown", "key": "Delete", "code": "Delete", "windowsVirtualKeyCode": 46}
+        for repeat in (False, True, True):
+            page.browser.execute_cdp_cmd("Input.dispatchKeyEvent", {**held, "autoRepeat": repeat})
+        page.wait_shown("list-todo", todo[1:])
+        self.assertEqual(page.script(FOCUSED), "task-2")
+
+        # A double click on a card's button, under which the next card has moved by the second click.
+        for action in ("move-right", "delete"):
+            first = page.script("document.querySelector('#list-todo .card').dataset.taskId")
+            page.browser.execute_script("arguments[0].scrollIntoView()", page.card(first))
+            before = len(page.shown()["list-todo"])
+            place = page.card(first, f"[data-action={action}]").rect
+            mouse = {"x": place["x"] + 5, "y": place["y"] + 5, "button": "left"}
+            for count in (1, 2):
+                for kind in ("mousePressed", "mouseReleased"):
+                    page.browser.execute_cdp_cmd(
+                        "Input.dispatchMouseEvent", {**mouse, "type": kind, "clickCount": count}
+                    )
+                page.wait("!document.querySelector(`#list-todo [data-task-id=${arguments[0]}]`)", first)
+                page.wait("document.getAnimations().every(one => one.effect.target?.matches?.('.card') !== true)")
+            with self.subTest(action=action):
+                self.assertEqual(len(page.shown()["list-todo"]), before - 1)
+        self.assert_silent_console()
+
+    def test_the_focus_stays_where_the_person_was(self) -> None:
+        page = self.make_page(self.make_server())
+        # The only card of a list goes: its list's heading is next, and Tab goes on to its field.
+        page.card("task-3", ".card-title").send_keys(Keys.DELETE)
+        page.wait("document.activeElement.closest('#list-doing')")
+        self.assertEqual(page.script("document.activeElement.tagName"), "H2")
+        page.press(Keys.TAB)
+        self.assertEqual(page.script("document.activeElement.getAttribute('aria-label')"), "New task in Doing")
+        # An empty list does not keep the arrows from the one behind it.
+        page.browser.execute_script("arguments[0].focus()", page.card("task-2", ".card-title"))
+        page.press(Keys.ARROW_RIGHT)
+        self.assertEqual(page.script(FOCUSED), "task-4")
+        page.press(Keys.ARROW_LEFT)
+        self.assertEqual(page.script(FOCUSED), "task-1")
+
+    def test_what_has_the_focus_is_not_under_the_head(self) -> None:
+        url = self.make_server()
+        for number in range(9):
+            self.change("POST", url + "/tasks", title=f"Task {number}")
+        page = self.make_page(url)
+        resize(page.browser, 640, 400)
+        page.browser.execute_script("document.querySelector('#list-todo .card:last-child .card-title').focus()")
+        hidden = """(() => {
+            const {top} = document.activeElement.getBoundingClientRect();
+            return top < document.querySelector('.top').getBoundingClientRect().bottom;
+        })()"""
+        for _ in range(10):
+            page.press(Keys.ARROW_UP)
+            self.assertFalse(page.script(hidden), page.script(FOCUSED))
+        self.assertEqual(page.script(FOCUSED), "task-1")
+        self.assertTrue(page.script("document.getElementById('keys').getClientRects().length"))
+
+
 class StateTest(PageCase):
     """state.js by itself."""
 

@@ -16,6 +16,7 @@ export class View {
   #lanes = new Map();
   #cards = new Map();
   #lists = [];
+  #hit = null; // the card that a click, or the first of several, was on
   #placing = false; // while cards are put in their places, a lost focus means nothing
 
   constructor(actions) {
@@ -55,7 +56,10 @@ export class View {
     byId("waiting").hidden = true;
     this.#glide(places);
     if (focused?.isConnected) this.#refocus(focused, lane);
-    else if (focused) (beside?.isConnected ? beside.querySelector(".card-title") : this.#board).focus();
+    else if (focused) {
+      const next = beside?.isConnected ? beside.querySelector(".card-title") : lane?.querySelector("h2");
+      (next ?? this.#board).focus();
+    }
     this.#placing = false;
   }
 
@@ -241,6 +245,10 @@ export class View {
     const card = event.target.closest(".card");
     const action = event.target.closest("[data-action]")?.dataset.action;
     if (!card) return;
+    // The second click of a double one is meant for the card of the first, not for what has come in its place.
+    const strays = event.detail > 1 && card !== this.#hit;
+    if (event.detail < 2) this.#hit = card;
+    if (strays) return;
     const id = card.dataset.taskId;
     if (action === "rename") this.edit(id);
     if (action === "delete") this.#do.remove(id);
@@ -254,9 +262,10 @@ export class View {
     const side = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     if (side && event.shiftKey) this.#move(card, side);
-    else if (side) this.#go(this.#lane(card, side)?.querySelectorAll(".card"), place(card));
+    else if (side) this.#go(this.#beyond(card, side), place(card));
     else if (step && !event.shiftKey) this.#go(card.parentElement.children, place(card) + step);
-    else if (event.key === "Delete") this.#do.remove(card.dataset.taskId);
+    // Held down, it would go on with the next card.
+    else if (event.key === "Delete" && !event.repeat) this.#do.remove(card.dataset.taskId);
     else if (event.key === "F2") this.edit(card.dataset.taskId);
     else return;
     event.preventDefault();
@@ -265,6 +274,14 @@ export class View {
   #lane(card, side) {
     const at = this.#lists.findIndex((list) => list.id === card.closest(".lane").dataset.listId);
     return this.#lanes.get(this.#lists[at + side]?.id);
+  }
+
+  // The cards of the next list on that side that has any.
+  #beyond(card, side) {
+    const lists = side > 0 ? this.#lists : [...this.#lists].reverse();
+    const at = lists.findIndex((list) => list.id === card.closest(".lane").dataset.listId);
+    const cards = lists.slice(at + 1).map((list) => this.#lanes.get(list.id).querySelectorAll(".card"));
+    return cards.find((some) => some.length);
   }
 
   #move(card, side) {
