@@ -81,6 +81,18 @@ import("/static/status.js").then(({ Status }) => {
 });
 """
 
+# A server that takes a change and never answers; and no patience with it. Nor has this browser what those of 2024 have.
+NO_ANSWERS = """
+delete AbortSignal.any;
+delete AbortSignal.timeout;
+const later = window.setTimeout;
+window.setTimeout = (run, time, ...rest) => later(run, time === 15000 ? 300 : time, ...rest);
+const ask = window.fetch;
+window.fetch = (url, options) => options.method !== "PATCH" ? ask(url, options) : new Promise((resolve, reject) => {
+  options.signal.addEventListener("abort", () => reject(options.signal.reason));
+});
+"""
+
 Middleware = Callable[[Any], Any]
 
 
@@ -117,6 +129,11 @@ class Page:
 
     def wait_state(self, state: str) -> None:
         self.wait(f"{STATE} === arguments[0]", state)
+
+    def plain(self, selector: str) -> str:
+        """The text there without the characters that keep a title's direction to itself."""
+        text: str = self.find(selector).text
+        return text.replace("\u2068", "").replace("\u2069", "")
 
     def find(self, selector: str) -> Any:
         return self.browser.find_element("css selector", selector)
@@ -258,7 +275,7 @@ class TogetherTest(PageCase):
     def test_what_others_do_is_told(self) -> None:
         one, other = self.make_pages()
         one.add("list-doing", "Said aloud")
-        other.wait("document.getElementById('announcer').textContent === '“Said aloud” was added to Doing.'")
+        other.wait("document.getElementById('announcer').textContent === '“\u2068Said aloud\u2069” was added to Doing.'")
         other.wait("document.getElementById('wire-last').textContent.includes('Said aloud')")
 
     def test_buttons_and_undo(self) -> None:
@@ -321,6 +338,18 @@ class TogetherTest(PageCase):
         self.assertIn(title[:30], page.find("#notice").text)
         self.assertEqual(page.script("document.querySelectorAll('main img, #messages img, b').length"), 0)
         self.assert_silent_console()
+
+    def test_a_title_keeps_its_direction_to_itself(self) -> None:
+        url = self.make_server()
+        self.change("POST", url + "/tasks", title="שלום עולם!")
+        self.change("POST", url + "/tasks", title="turned \u202e round")
+        page = self.make_page(url)
+        direction = "getComputedStyle(arguments[0]).direction"
+        self.assertEqual(page.script(direction, page.card("task-5", ".card-title")), "rtl")
+        self.assertEqual(page.script(direction, page.card("task-6", ".card-title")), "ltr")
+        page.act("task-6", "delete")
+        page.wait("document.querySelector('#notice .message')")
+        self.assertIn("“\u2068turned \u202e round\u2069”", page.script("document.querySelector('#notice p').textContent"))
 
     def test_foreign_events_change_nothing(self) -> None:
         page = self.make_page(self.make_server())
@@ -471,6 +500,16 @@ class StateTest(PageCase):
             done(show().length);
         """)
         self.assertEqual(answer, 2)
+
+    def test_a_change_that_is_in_the_board_anew_is_not_kept_on_top_of_it(self) -> None:
+        answer = self.run_state("""
+            const own = state.begin({kind: 'move', id: 'task-1', listId: 'b'});
+            state.answered(own, 'x-11');
+            state.load({id: 'board-1', title: 'T', lists, tasks, lastEventId: 'y-1'});
+            state.apply('y-2', {type: 'task_renamed', task: {id: 'task-1', title: 'uno'}});
+            done(show());
+        """)
+        self.assertEqual(answer, ["task-1@a:uno", "task-2@b:two"])
 
     def test_a_failed_change_is_taken_back(self) -> None:
         answer = self.run_state("""
@@ -677,6 +716,62 @@ class RefusalTest(PageCase):
         page.act("task-1", "move-right")
         page.wait("document.querySelector('#alert .message')")
         self.assertIn("There is no such task on this board", page.find("#alert").text)
+
+    def test_a_title_being_written_outlives_its_card(self) -> None:
+        page = self.make_page(self.make_server())
+        page.card("task-1", ".card-title").click()
+        page.press(Keys.CONTROL, "a")
+        page.press("Half a title")
+        self.change("DELETE", page.url + "/tasks/task-1")
+        page.wait("document.querySelector('#alert .message')")
+        self.assertIn("“Half a title” was not saved. Somebody has deleted the task.", page.plain("#alert"))
+        page.script("document.querySelector('#alert .message button').click()")
+        page.wait("document.querySelector('#list-todo [data-task-id=task-5]')")
+        self.assertEqual(page.card("task-5", ".card-title").text, "Half a title")
+        # One that was not changed needs no saving.
+        page.card("task-2", ".card-title").click()
+        self.change("DELETE", page.url + "/tasks/task-2")
+        page.wait("!document.querySelector('[data-task-id=task-2]')")
+        self.assertEqual(page.script("document.querySelectorAll('#alert .message').length"), 0)
+
+    def test_what_is_being_saved_is_shown_and_no_refusal_hides_another(self) -> None:
+        slow = threading.Event()
+        self.addCleanup(slow.set)
+
+        def failing(app: Any) -> Any:
+            def wrapped(environ: Any, start_response: Any) -> Any:
+                if environ["REQUEST_METHOD"] != "POST":
+                    return app(environ, start_response)
+                slow.wait(SECONDS)
+                return bad_gateway(start_response)
+
+            return wrapped
+
+        page = self.make_page(self.make_server(failing))
+        before = page.shown()
+        titles = ["First", "Second", "Third"]
+        for title in titles:
+            page.add("list-done", title)
+        pending = "[...document.querySelectorAll('#list-done .pending')].map(one => one.textContent)"
+        self.assertEqual(page.script(pending), titles)
+        slow.set()
+        page.wait("document.querySelectorAll('#alert .message').length === 3")
+        self.assertEqual(page.script(pending), [])
+        self.assertEqual(page.shown(), before)
+        kept = page.plain("#alert") + page.script("document.querySelector('#list-done .add input').value")
+        for title in titles:
+            self.assertIn(title, kept)
+        page.browser.execute_script("document.querySelectorAll('#alert button').forEach(one => one.click())")
+
+    def test_a_late_answer_is_told_from_none(self) -> None:
+        page = self.make_page(self.make_server())
+        page.browser.get("about:blank")
+        before_scripts(page.browser, NO_ANSWERS)
+        page.browser.get(page.url)
+        page.wait_state("live")
+        page.act("task-1", "move-right")
+        page.wait("document.querySelector('#alert .message')")
+        self.assertIn("No answer came; see whether it was saved.", page.plain("#alert"))
 
 
 class LookTest(PageCase):

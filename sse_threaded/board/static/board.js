@@ -12,7 +12,7 @@ const RENDER_MS = 10;
 const HIDDEN_MS = 60_000; // a tab that nobody has looked at for so long gives its connection to another
 
 const state = new BoardState();
-const view = new View({ add, move, rename, remove });
+const view = new View({ add, move, rename, remove, orphaned });
 const status = new Status({ tryNow: () => connection.tryNow() });
 const connection = new Connection(`${boardUrl}/events`, {
   load,
@@ -35,6 +35,7 @@ async function load(signal) {
 function gone(error) {
   status.connection("gone");
   view.gone(error.message);
+  status.announce(error.message);
 }
 
 let rendering = null;
@@ -48,7 +49,8 @@ function renderSoon() {
 function render() {
   clearTimeout(rendering);
   rendering = null;
-  view.render({ id: state.id, title: state.title, lists: state.lists, tasks: state.tasks() });
+  const { id, title, lists } = state;
+  view.render({ id, title, lists, tasks: state.tasks(), pending: state.pending() });
 }
 
 // One event of the board, by whichever way it came; a second time it changes nothing.
@@ -108,7 +110,7 @@ async function send(method, url, body) {
       method,
       headers: body && { "Content-Type": "application/json" },
       body: body && JSON.stringify(body),
-      signal: limited(new AbortController().signal, TIMEOUT_MS),
+      signal: limited(null, TIMEOUT_MS),
     });
   } catch (error) {
     const late = error.name === "AbortError";
@@ -155,6 +157,12 @@ async function rename(id, title) {
   }
 }
 
+// The card of a half-written title is gone.
+function orphaned(listId, title) {
+  const offer = { label: "Add as a new task", run: () => add(listId, title) };
+  status.fail(`${quoted(title)} was not saved. Somebody has deleted the task.`, offer, { unsaved: true });
+}
+
 async function remove(id) {
   const task = state.task(id);
   if (!task) return;
@@ -182,8 +190,9 @@ addEventListener("online", () => connection.tryNow());
 connection.resume();
 looked();
 
-// A title as messages have it: they must not grow with it.
+// A title as messages have it: they must not grow with it, nor turn round with one that is written from right to left
+// (FSI and PDI, U+2068 and U+2069).
 function quoted(title) {
   const letters = [...title];
-  return `“${letters.length > 40 ? `${letters.slice(0, 39).join("").trimEnd()}…` : title}”`;
+  return `“\u2068${letters.length > 40 ? `${letters.slice(0, 39).join("").trimEnd()}…` : title}\u2069”`;
 }

@@ -294,7 +294,12 @@ export class Connection {
   }
 }
 
-// `signal`, or a time in milliseconds, whichever comes first.
+// `signal`, or a time in milliseconds, whichever comes first; AbortSignal.any is missing in browsers before 2024.
 export function limited(signal, milliseconds) {
-  return AbortSignal.any([signal, AbortSignal.timeout(milliseconds)]);
+  const limit = new AbortController();
+  const end = () => limit.abort();
+  setTimeout(end, milliseconds);
+  signal?.addEventListener("abort", end, { signal: limit.signal });
+  if (signal?.aborted) end();
+  return limit.signal;
 }

@@ -10,6 +10,10 @@ export function isAfter(id, other) {
   return epoch !== otherEpoch || sequence > otherSequence;
 }
 
+function sameLog(id, other) {
+  return split(id)[0] === split(other)[0];
+}
+
 function split(id) {
   const dash = id.lastIndexOf("-");
   return [id.slice(0, dash), Number(id.slice(dash + 1))];
@@ -29,6 +33,8 @@ export class BoardState {
     this.lists = snapshot.lists;
     this.#told = new Map(snapshot.tasks.map((task) => [task.id, { ...task }]));
     this.advance(snapshot.lastEventId);
+    // The event of a change in another log never comes here.
+    for (const own of this.#own) if (own.until && !sameLog(own.until, this.position)) this.#own.delete(own);
   }
 
   // Take over one event. False: it was in here already, and nothing changed.
@@ -86,6 +92,11 @@ export class BoardState {
       if (kind === "delete") shown.delete(id);
     }
     return [...shown.values()];
+  }
+
+  // Own tasks that have no id yet, as they are being saved.
+  pending() {
+    return [...this.#own].filter(({ kind, id }) => kind === "add" && !id);
   }
 
   // The stream has come past the change: what the server told says it all.

@@ -21,7 +21,8 @@ export class Status {
   #patience = null;
   #spokenLoss = false;
   #said = [];
-  #saved = () => {}; // takes away what a success makes untrue
+  #untrue = []; // each takes away a message that a success makes untrue
+  #passing = new Map(); // region: takes away its message that time would take
 
   constructor({ tryNow }) {
     byId("wire-curl").textContent = `curl -N ${location.href.split(/[?#]/)[0]}/events`;
@@ -66,6 +67,7 @@ export class Status {
     if (!text) return;
     this.#said.push(text);
     if (this.#said.length > 1) return;
+    byId("announcer").textContent = ""; // or the same words a second time would be no news
     setTimeout(() => {
       const { length } = this.#said;
       byId("announcer").textContent = length > 4 ? `${length} changes on the board.` : this.#said.join(" ");
@@ -77,11 +79,11 @@ export class Status {
   // the message stays until it is dismissed, or (when nothing is offered) until something is saved.
   fail(text, offer, { unsaved = false } = {}) {
     const gone = this.#message(byId("alert"), text, offer, unsaved);
-    this.#saved = unsaved && !offer ? gone : () => {};
+    if (unsaved && !offer) this.#untrue.push(gone);
   }
 
   saved() {
-    this.#saved();
+    for (const gone of this.#untrue.splice(0)) gone();
   }
 
   notify(text, offer) {
@@ -100,9 +102,15 @@ export class Status {
     };
     if (offer) box.append(button(offer.label, () => [gone(), offer.run()]));
     box.append(button("Dismiss", gone));
-    region.replaceChildren(box);
+    this.#passing.get(region)?.();
+    this.#passing.delete(region);
+    for (const old of [...region.children]) if (old.firstChild.textContent === text) old.remove();
+    region.append(box);
     const expire = () => (box.matches(":hover, :focus-within") ? setTimeout(expire, 1000) : gone());
-    if (!stays) setTimeout(expire, MESSAGE_MS);
+    if (!stays) {
+      setTimeout(expire, MESSAGE_MS);
+      this.#passing.set(region, gone);
+    }
     return gone;
   }
 }

@@ -11,7 +11,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 const byId = (id) => document.getElementById(id);
 
 export class View {
-  #do; // what the person can ask for: add, rename, move, remove
+  #do; // what the person can ask for: add, rename, move, remove; and orphaned, of a title whose card is gone
   #board = byId("board");
   #lanes = new Map();
   #cards = new Map();
@@ -34,7 +34,7 @@ export class View {
     followDrags(this.#board, (card, lane) => actions.move(card.dataset.taskId, lane.dataset.listId));
   }
 
-  render({ id, title, lists, tasks }) {
+  render({ id, title, lists, tasks, pending }) {
     const focused = this.#board.contains(document.activeElement) ? document.activeElement : null;
     const places = this.#places();
     const lane = focused?.closest(".lane");
@@ -47,17 +47,21 @@ export class View {
     const known = new Set(tasks.map((task) => task.id));
     for (const [id, card] of this.#cards) {
       if (known.has(id)) continue;
+      this.#rescue(card);
       card.remove();
       this.#cards.delete(id);
     }
     for (const { id } of lists) this.#renderCards(id, tasks.filter((task) => task.listId === id));
+    this.#renderPending(pending);
     this.#renderShares(lists, tasks);
     this.#board.removeAttribute("aria-busy");
     byId("waiting").hidden = true;
     this.#glide(places);
     if (focused?.isConnected) this.#refocus(focused, lane);
     else if (focused) {
-      const next = beside?.isConnected ? beside.querySelector(".card-title") : lane?.querySelector("h2");
+      // Whoever was writing goes on typing, which is not to do anything to another card.
+      const card = focused.matches("textarea") ? null : beside;
+      const next = card?.isConnected ? card.querySelector(".card-title") : lane?.querySelector("h2");
       (next ?? this.#board).focus();
     }
     this.#placing = false;
@@ -65,6 +69,7 @@ export class View {
 
   gone(text) {
     this.#board.removeAttribute("aria-busy");
+    if (this.#board.contains(document.activeElement)) this.#board.focus();
     const link = document.createElement("a");
     link.href = "/boards/board-1";
     link.textContent = "Go to the first board";
@@ -93,6 +98,8 @@ export class View {
     const field = document.createElement("textarea");
     field.rows = 1;
     field.maxLength = MOST_UNITS;
+    field.dir = "auto";
+    field.defaultValue = old;
     field.value = text ?? old;
     field.setAttribute("aria-label", `New title of “${old}”`);
     button.hidden = true;
@@ -105,7 +112,7 @@ export class View {
     const leave = (save) => {
       if (left || this.#placing) return;
       left = true; // taking the field away is a blur of its own
-      const title = field.value.replace(/\s+/g, " ").trim();
+      const title = written(field);
       const hadFocus = document.activeElement === field;
       button.hidden = false;
       field.remove();
@@ -127,6 +134,12 @@ export class View {
     fit();
     field.focus();
     field.select();
+  }
+
+  #rescue(card) {
+    const field = card.querySelector("textarea");
+    const title = field && written(field);
+    if (title && title !== field.defaultValue) this.#do.orphaned(card.closest(".lane").dataset.listId, title);
   }
 
   #renderLists(lists) {
@@ -161,6 +174,19 @@ export class View {
     }
     lane.querySelector(".count").textContent = tasks.length;
     lane.querySelector("h2 .spoken").textContent = tasks.length === 1 ? " task" : " tasks";
+  }
+
+  #renderPending(tasks) {
+    for (const [id, lane] of this.#lanes) {
+      for (const old of lane.querySelectorAll(".pending")) old.remove();
+      for (const { title } of tasks.filter((task) => task.listId === id)) {
+        const line = document.createElement("p");
+        line.className = "pending";
+        line.dir = "auto";
+        line.textContent = title;
+        lane.querySelector(".add").before(line);
+      }
+    }
   }
 
   #card(task) {
@@ -199,7 +225,7 @@ export class View {
       }
       const count = tasks.filter((task) => task.listId === id).length;
       link.textContent = `${title} ${count}`;
-      link.style.flexGrow = count;
+      link.style.flexGrow = tasks.length ? count : 1;
     }
   }
 
@@ -293,6 +319,10 @@ export class View {
     if (!cards?.length || index < 0) return;
     cards[Math.min(index, cards.length - 1)].querySelector(".card-title").focus();
   }
+}
+
+function written(field) {
+  return field.value.replace(/\s+/g, " ").trim();
 }
 
 function reach(card, tabIndex) {
