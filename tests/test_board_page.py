@@ -81,16 +81,17 @@ import("/static/status.js").then(({ Status }) => {
 });
 """
 
-# A server that takes a change and never answers; and no patience with it. Nor has this browser what those of 2024 have.
+# A server that takes a change and never answers, and no patience with it, in a browser from before 2024.
 NO_ANSWERS = """
 delete AbortSignal.any;
 delete AbortSignal.timeout;
 const later = window.setTimeout;
 window.setTimeout = (run, time, ...rest) => later(run, time === 15000 ? 300 : time, ...rest);
 const ask = window.fetch;
-window.fetch = (url, options) => options.method !== "PATCH" ? ask(url, options) : new Promise((resolve, reject) => {
-  options.signal.addEventListener("abort", () => reject(options.signal.reason));
-});
+window.fetch = (url, options) => {
+  const never = (_, reject) => options.signal.addEventListener("abort", () => reject(options.signal.reason));
+  return options.method === "PATCH" ? new Promise(never) : ask(url, options);
+};
 """
 
 Middleware = Callable[[Any], Any]
@@ -275,7 +276,8 @@ class TogetherTest(PageCase):
     def test_what_others_do_is_told(self) -> None:
         one, other = self.make_pages()
         one.add("list-doing", "Said aloud")
-        other.wait("document.getElementById('announcer').textContent === '“\u2068Said aloud\u2069” was added to Doing.'")
+        said = "“\u2068Said aloud\u2069” was added to Doing."
+        other.wait("document.getElementById('announcer').textContent === arguments[0]", said)
         other.wait("document.getElementById('wire-last').textContent.includes('Said aloud')")
 
     def test_buttons_and_undo(self) -> None:
@@ -349,7 +351,8 @@ class TogetherTest(PageCase):
         self.assertEqual(page.script(direction, page.card("task-6", ".card-title")), "ltr")
         page.act("task-6", "delete")
         page.wait("document.querySelector('#notice .message')")
-        self.assertIn("“\u2068turned \u202e round\u2069”", page.script("document.querySelector('#notice p').textContent"))
+        told = page.script("document.querySelector('#notice p').textContent")
+        self.assertEqual(told, "Deleted “\u2068turned \u202e round\u2069”.")
 
     def test_foreign_events_change_nothing(self) -> None:
         page = self.make_page(self.make_server())
@@ -839,6 +842,16 @@ class LookTest(PageCase):
             prefer(page.browser, color_scheme=scheme)
             with self.subTest(scheme=scheme):
                 self.assertEqual(sum(page.script(brightness)) < 3 * 128, dark)
+
+    def test_without_scripts_it_says_so_and_nothing_else(self) -> None:
+        page = self.make_page(self.make_server())
+        self.addCleanup(page.browser.execute_cdp_cmd, "Emulation.setScriptExecutionDisabled", {"value": False})
+        page.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        page.browser.get(page.url)
+        shown = page.script("document.body.innerText")
+        self.assertIn("This page needs JavaScript.", shown)
+        for other in ("Fetching", "Connecting", "Arrow keys"):
+            self.assertNotIn(other, shown)
 
     def test_a_finger_finds_its_buttons(self) -> None:
         page = self.make_page(self.make_server())

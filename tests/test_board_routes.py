@@ -192,6 +192,7 @@ class AssetsTest(RoutesCase):
         response = self.client.get("/boards/board-1")
         policy = response.headers["Content-Security-Policy"]
         self.assertIn("default-src 'none'", policy)
+        self.assertIn("require-trusted-types-for 'script'", policy)
         self.assertNotIn("unsafe", policy)
         self.assertEqual(response.headers["X-Content-Type-Options"], "nosniff")
         self.assertEqual(response.headers["Referrer-Policy"], "same-origin")
@@ -450,6 +451,21 @@ class AddressTest(RoutesCase):
                 for accept in ("*/*", "application/json", "text/event-stream"):
                     self.assert_problem(self.client.get(path, headers={"Accept": accept}), 404)
                 self.assert_problem(self.client.delete(path, headers=browser), 405 if "board" in path else 404)
+
+    def test_whatever_else_goes_wrong_is_a_page_for_people_too(self) -> None:
+        browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+        page = self.client.get("/boards", headers=browser)
+        self.assertEqual((page.status_code, page.mimetype), (405, "text/html"))
+        self.assertEqual((page.headers["Allow"], page.headers["Vary"]), ("POST", "Accept"))
+        self.assertIn("<h1>Method Not Allowed</h1>", page.text)
+        self.assertIn("GET does nothing here; use POST.", page.text)
+        with self.assertLogs("sse_threaded.board.app", "WARNING"):
+            client = Client(BoardApp(BrokenHub(LogUnavailable("sqlite:///secret", "locked; try again"))))
+            page = client.get("/boards/board-1", headers=browser)
+        self.assertEqual((page.status_code, page.mimetype, page.headers["Retry-After"]), (503, "text/html", "2"))
+        self.assertIn("The board&#39;s store cannot be reached now", page.text)
+        self.assertIn('<a href="">Try again</a>', page.text)
+        self.assertEqual(int(page.headers["Content-Length"]), len(page.data))
 
     def test_a_slash_too_many_leads_to_the_board(self) -> None:
         response = self.client.get("/boards/board-1/")

@@ -1,12 +1,12 @@
 """The board as a WSGI app without a framework: Werkzeug's routes, one method a route.
 
 Any thread of the server may be in here; what they share is the hub, the store and the files, each of
-which is made for that. Every error is ``application/problem+json`` (RFC 9457).
+which is made for that. Every error is ``application/problem+json`` (RFC 9457), or, for a person in a browser,
+a page that says the same.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable
@@ -107,14 +107,14 @@ class BoardApp:
             endpoint, values = _match(request)
             response: Response = getattr(self, f"_on_{endpoint}")(request, **values)
         except Unknown as error:
-            response = self._for_people(request, _unknown(error))
+            response = _unknown(error)
         except RequestRedirect as error:
             response = redirect(urlsplit(error.new_url).path, 308)
         except MethodNotAllowed as error:
             allowed = ", ".join(sorted(error.valid_methods or ()))
             response = problem(405, f"{request.method} does nothing here; use {allowed}.", {"Allow": allowed})
         except HTTPException as error:
-            response = self._for_people(request, problem(error.code or 500, error.description or ""))
+            response = problem(error.code or 500, error.description or "")
         except (LogUnavailable, HubClosed) as error:
             _log.warning("%s %s: %s", request.method, request.path, error)
             response = problem(
@@ -123,16 +123,17 @@ class BoardApp:
         except Exception:
             _log.exception("%s %s failed", request.method, request.path)
             response = problem(500, "The server failed and has logged why; tell whoever runs it if it stays so.")
-        return response
+        return self._for_people(request, response)
 
     def _for_people(self, request: BoardRequest, response: Response) -> Response:
         # A browser that was sent to an address asks for text/html by name; programs do not.
         wants_page = request.method in ("GET", "HEAD") and request.accept_mimetypes["text/html"] == 1
-        if response.status_code != 404 or not wants_page or "text/html" not in request.headers["Accept"]:
+        is_problem = response.mimetype == "application/problem+json"
+        if not is_problem or not wants_page or "text/html" not in request.headers["Accept"]:
             return response
-        page = self._assets.missing(json.loads(response.get_data())["detail"])
-        page.vary.add("Accept")
-        return page
+        self._assets.for_people(response)
+        response.vary.add("Accept")
+        return response
 
     def _on_home(self, request: BoardRequest) -> Response:
         return redirect("/boards/board-1")

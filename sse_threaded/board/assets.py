@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.resources import files
 from pathlib import PurePosixPath
 
@@ -29,19 +30,28 @@ _POLICY = "; ".join(
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",  # in browsers that know it, text cannot become HTML at all
     )
 )
 
-_MISSING = """<!doctype html>
+_PROBLEM = """<!doctype html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Not found</title>
-<link rel="icon" href="/static/favicon.svg">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<link rel="icon" href="/static/favicon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/static/board.css">
-<main><p class="waiting">{} <a href="/boards/board-1">Go to the first board</a></p></main>
+</head>
+<body>
+<main class="problem"><h1>{title}</h1> <p>{detail}</p> <p>{way}</p></main>
+</body>
 </html>
 """
+
+_WAY_ON = '<a href="/boards/board-1">Go to the first board</a>'
+_WAY_AGAIN = '<a href="">Try again</a>'
 
 
 class Assets:
@@ -52,15 +62,17 @@ class Assets:
         found = [here / "page.html", *(here / "static").iterdir()]
         self._files = {item.name: item.read_bytes() for item in found if _suffix(item.name) in _TYPES}
 
-    def missing(self, detail: str) -> Response:
-        """A page that says what is not there, for people in a browser; everybody else gets a problem.
+    def for_people(self, problem: Response) -> None:
+        """Turn a problem's body into a page that says the same, for people in a browser.
 
-        :param detail: the sentence.
+        :param problem: as :func:`sse_threaded.problem.problem` makes it; its status and headers stay.
         """
-        response = Response(_MISSING.format(escape(detail)), 404, content_type=_TYPES[".html"])
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        told = json.loads(problem.get_data())
+        way = _WAY_AGAIN if problem.status_code >= 500 else _WAY_ON
+        page = _PROBLEM.format(title=escape(told["title"]), detail=escape(told["detail"]), way=way)
+        problem.set_data(page)
+        problem.content_type = _TYPES[".html"]
+        problem.headers["Content-Security-Policy"] = _POLICY
 
     def answer(self, request: Request, name: str) -> Response:
         """The file, or 304 when the client has it (RFC 9110, section 13).
