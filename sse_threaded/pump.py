@@ -87,6 +87,14 @@ class Pump:
 
     # Called by clients' threads.
 
+    def require_open(self) -> None:
+        """Return unless the end has begun.
+
+        :raises HubClosed: it has.
+        """
+        if self._closing:
+            raise HubClosed("the hub is closed")
+
     def admit(self, subscriber: Queued) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
@@ -189,8 +197,7 @@ class Pump:
     # With the members' lock held.
 
     def _require_running(self) -> None:
-        if self._closing:
-            raise HubClosed("the hub is closed")
+        self.require_open()
         if self._thread is not None:
             return
         # The position before the bell: what is appended in between is read by the first look.

@@ -110,10 +110,11 @@ class EventStream:
         self._pump.adopt(parked, head)
 
     def _run(self) -> Iterator[bytes]:
-        if self._cursor is None:
-            yield self._come_back("the log cannot be read")
-            return
         try:
+            self._pump.require_open()
+            if self._cursor is None:
+                yield self._come_back("the log cannot be read")
+                return
             # A reset brings an id of its own; one before it would let a client that is cut off there resume
             # as if nothing were missing.
             head = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
