@@ -13,7 +13,7 @@ class SSEError(Exception):
 class InvalidEvent(SSEError):
     """The values cannot be an event; mend them, nothing was published.
 
-    :ivar field: which one: ``"data"``, ``"event"``, ``"id"``, ``"retry"`` or ``"channel"``.
+    :ivar field: which one: ``"data"``, ``"event"``, ``"id"``, ``"retry"``, ``"comment"`` or ``"channel"``.
     :ivar reason: what is wrong with it and what to do, one sentence.
     """
 

@@ -283,7 +283,7 @@ def request_close_all() -> None:
 def close_all_when(ending: Callable[[], bool]) -> None:
     """Begin the end of every hub once ``ending()`` is true, for ends that no signal announces.
 
-    :param ending: called about once a second by the thread of each hub that has streams.
+    :param ending: called once a second at least, by the thread of each hub that has had a stream; be quick.
     """
     global _ending
     _ending = ending

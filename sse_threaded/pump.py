@@ -56,7 +56,7 @@ class Pump:
     :param pace: the times of its streams.
     :param budget: how many there may be that hold a thread.
     :param parking: how many there may be that do not.
-    :param ending: whether the process is about to end; asked about once a second.
+    :param ending: whether the process is about to end; asked once a second at least.
     """
 
     def __init__(
@@ -75,9 +75,8 @@ class Pump:
         self._parking = Parking(self._members, self._recent, self._parking_budget)
         self._chain = Chain()
         self._wake = Doorbell()
-        self._closing = False
-        # Guarded by the members' lock.
-        self._thread: threading.Thread | None = None
+        self._closing = False  # set once, by any thread or a signal handler
+        self._thread: threading.Thread | None = None  # set once, with the members' lock held
         # The pump's thread's own.
         self._next_read = 0.0
         self._rested = 0.0  # until when it rests (monotonic)

@@ -39,7 +39,8 @@ class Runners:
         self._limit = limit
         self._idle = idle
         self._tasks: deque[tuple[float, Callable[[], None]]] = deque()  # each with the time at which it was put
-        # Guards all below; who looks whether there is a task before it stops holds it too.
+        # Guards all below; who looks whether there is a task before it stops holds it too. brisk goes without, as
+        # what it says may be a moment old.
         self._lock = threading.Lock()
         self._active = 0
         self._last_taken = 0.0  # when a thread took a task (monotonic)
