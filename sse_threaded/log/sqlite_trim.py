@@ -11,8 +11,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import takewhile
 
 from ..errors import LogError
 from .base import Retention
@@ -184,26 +185,21 @@ class Trimmer:
         with self._entered() as connection:
             limit = self._count_limit(connection, channel)
         while not self._stopped:
-            with self._entered() as connection:
-                oldest = connection.execute(_OLDEST, (channel, _BATCH)).fetchall()
-            last = self._last_to_go(oldest, limit)
-            if not last:
-                break
-            with self._writing() as connection:
-                trimmed += connection.execute(_DELETE, (channel, last)).rowcount
-                connection.execute(_REMEMBER, (channel, last))
-            if last != oldest[-1][0]:
+            with self._entered() as connection, closing(connection.execute(_OLDEST, (channel, _BATCH))) as oldest:
+                gone = self._to_go(oldest, limit)
+            if gone:
+                with self._writing() as connection:
+                    trimmed += connection.execute(_DELETE, (channel, gone[-1])).rowcount
+                    connection.execute(_REMEMBER, (channel, gone[-1]))
+            if len(gone) < _BATCH:
                 break
         return trimmed
 
-    def _last_to_go(self, oldest: list[tuple[int, float]], limit: int) -> int:
+    def _to_go(self, oldest: Iterable[tuple[int, float]], limit: int) -> list[int]:
+        # SQLite reads each event when it is asked for: where all may stay, no more than the first.
         cutoff = float("-inf") if self._retention.age is None else time.time() - self._retention.age
-        last = 0
-        for sequence, created in oldest:
-            if sequence > limit and created >= cutoff:
-                break
-            last = sequence
-        return last
+        gone = takewhile(lambda event: event[0] <= limit or event[1] < cutoff, oldest)
+        return [sequence for sequence, _ in gone]
 
     def _count_limit(self, connection: sqlite3.Connection, channel: str) -> int:
         """The newest number that is over the count, 0 for none."""
