@@ -557,6 +557,22 @@ class BadFileTest(SQLiteTest):
         with self.assertLogs("sse_threaded", "WARNING"):
             self.assertNotEqual(self.make_log().epoch, log.epoch, "the next process begins anew")
 
+    def test_a_file_of_sqlites_own_that_was_removed_in_use(self):
+        link = self.directory / "link.db"
+        link.symlink_to(self.path)
+        for end, url in (("-wal", self.url), ("-shm", self.url), ("-wal", f"sqlite:///{link}")):
+            with self.subTest(end=end, url=url):
+                log = self.make_log(url)
+                last = log.append("a", "x")
+                self.assertEqual(log.last_event_id(), last)
+                beside = self.directory / f"{self.path.name}{end}"
+                beside.rename(self.directory / "moved")
+                self.assert_publish_fails(log, LogUnusable, "removed or replaced")
+                self.assertRaises(LogUnusable, log.read, 0)
+                (self.directory / "moved").rename(beside)
+                self.assertEqual(log.last_event_id(), last)
+                log.close()
+
     def test_a_closed_log(self):
         log = self.make_log()
         log.close()

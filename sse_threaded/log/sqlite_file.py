@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from ..errors import LogUnavailable, LogUnusable
 from .base import new_epoch
@@ -22,6 +23,12 @@ SCHEMA = 1
 # How long an append waits for the writers before it, in seconds; SQLite's own waiting is fair enough for
 # appends of a millisecond, so past this somebody holds a transaction open.
 BUSY_TIMEOUT = 5.0
+
+# A device and an inode each, None where there is no file.
+Identity: TypeAlias = "tuple[int, int] | None"
+Companions: TypeAlias = "tuple[Identity, Identity]"
+
+_REMOVED = "the file, or one that SQLite has beside it, was removed or replaced while in use; restart the server"
 
 # AUTOINCREMENT: numbers are never given twice, even when the newest events are deleted.
 _TABLES = """
@@ -94,7 +101,8 @@ class SQLiteFile:
         self.url = url
         self.epoch = ""  # until prepare() knows it
         self._synchronous = synchronous
-        self._identity: tuple[int, int] | None = None
+        self._real_path = os.path.realpath(path)  # beside which SQLite has its other files
+        self._identity: Identity = None
         self._mark = Mark(path)
         self._was_set_back = False
 
@@ -115,7 +123,7 @@ class SQLiteFile:
                 connection.close()
                 raise
         if self._identity is None:
-            self._identity = self._look()
+            self._identity = _identity(self.path)
         return connection
 
     def _file_path(self) -> str:
@@ -179,22 +187,22 @@ class SQLiteFile:
         if self._mark.leave(self.epoch, lambda: last_sequence(connection)):
             self._was_set_back = True
 
-    def require_same(self) -> None:
+    def require_same(self, companions: Companions | None = None) -> None:
         """Refuse to go on with a file that is no longer the one at its path, or in another state than it was.
 
+        :param companions: what was beside it, as the caller found when it connected; default ``None``: no matter.
         :raises LogUnusable: it was removed, replaced or set back; clients would not see what is appended to it.
         """
         if self._was_set_back:
             raise LogUnusable(self.url, "a backup was put into the file while in use; restart the server")
-        if self._look() != self._identity:
-            raise LogUnusable(self.url, "the file was removed or replaced while in use; restart the server")
+        if _identity(self.path) != self._identity or (companions and self.companions() != companions):
+            raise LogUnusable(self.url, _REMOVED)
 
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+    def companions(self) -> Companions:
+        """Which files are beside it: the write-ahead log and its index, the same for as long as somebody has a
+        connection. Where one is removed, processes go on in files of their own, and lose each other's events.
+        """
+        return _identity(self._real_path + "-wal"), _identity(self._real_path + "-shm")
 
     def mode(self) -> int:
         """The file's permission bits."""
@@ -205,6 +213,14 @@ def last_sequence(connection: sqlite3.Connection) -> int:
     """The newest event's number, 0 for none."""
     row = connection.execute(_LAST).fetchone()
     return row[0] if row else 0
+
+
+def _identity(path: str) -> Identity:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

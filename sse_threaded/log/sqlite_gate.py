@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..errors import LogUnavailable, LogUnusable
 from .base import NestedTransaction
-from .sqlite_file import SQLiteFile
+from .sqlite_file import Companions, SQLiteFile
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +25,10 @@ class Gate:
     def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
         self._file = file
         self._read_only = read_only
-        # Guards the connection, for as long as a statement or a transaction lasts.
+        # Guards the connection and its companions, for as long as a statement or a transaction lasts.
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._companions: Companions | None = None  # what was beside the file when it was opened
         self._owner = 0
         self._rests = False  # the lock is held for a fork
         self._closed = False
@@ -49,9 +50,10 @@ class Gate:
         try:
             if self._closed:
                 raise LogUnusable(self._file.url, "this log was closed; open it again")
-            self._file.require_same()
+            self._file.require_same(self._companions)
             if self._connection is None:
                 self._connection = self._file.connect(read_only=self._read_only)
+                self._companions = self._file.companions()
             yield self._connection
         finally:
             self._owner = 0
@@ -67,7 +69,7 @@ class Gate:
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._companions = None
 
     def before_fork(self) -> None:
         """Wait until nobody is inside, and close the connection: a child must not inherit one.
@@ -88,7 +90,7 @@ class Gate:
         if in_child and not self._rests:
             # Of the parent's transaction the child can have no part, not even in closing its connection.
             _abandoned.append(self._connection)
-            self._connection = None
+            self._connection = self._companions = None
             self._owner = 0
             self._lock = threading.Lock()
         elif self._rests:
