@@ -330,6 +330,14 @@ class BadInputTest(RoutesCase):
         )
         self.assert_problem(response, 413)
 
+    def test_a_body_that_was_cut_short(self) -> None:
+        # What is there is good JSON.
+        environ = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "50"}
+        response = self.client.post(
+            TASKS, data=b'{"title":"x"}', content_type="application/json", environ_overrides=environ
+        )
+        self.assert_problem(response, 400)
+
     def test_a_long_chunked_body_over_a_socket(self) -> None:
         with LiveServer(self.app) as server:
             connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)

@@ -37,7 +37,7 @@ def read_object(
     :param optional: members that may be there.
     :raises UnsupportedMediaType: the body is not declared as JSON (which a form of another site cannot do).
     :raises RequestEntityTooLarge: it is longer than 64 KiB.
-    :raises BadRequest: it is not JSON (RFC 8259).
+    :raises BadRequest: it is not JSON (RFC 8259), or not complete.
     :raises UnprocessableEntity: it is not an object, or a member is missing, unknown or not text.
     """
     if request.mimetype != "application/json":
@@ -67,6 +67,9 @@ def _read_json(request: BoardRequest) -> object:
         raise too_large from None
     if len(data) > MAX_BODY_BYTES:
         raise too_large
+    if len(data) < (request.content_length or 0):
+        # gunicorn hands out what came before the client was gone (RFC 9112, section 8: an error).
+        raise BadRequest("The body is shorter than its Content-Length; send all of it.")
     try:
         return json.loads(data.decode())
     except UnicodeDecodeError:
