@@ -76,10 +76,10 @@ class Members:
     def end(self, subscriber: Subscriber, reason: str) -> None:
         """Tell it to end, and see later whether it did."""
         self.fanout.remove(subscriber)
-        subscriber.end(reason, self.pace.farewell(reason))
         subscriber.deadline = time.monotonic() + (_SHUTDOWN_GRACE if reason == "shutdown" else _GRACE)
-        self.set_timer(subscriber, subscriber.deadline)
+        self.timers.add(subscriber.deadline, subscriber)
         self.touched.append(subscriber)
+        subscriber.end(reason, self.pace.farewell(reason))  # last, as it may fail
 
     def end_all(self, reason: str) -> None:
         """Tell all to end that were not told yet."""
@@ -96,9 +96,8 @@ class Members:
         self.timers.shrink(len(self.all))
 
     def set_timer(self, subscriber: Subscriber, when: float) -> None:
-        """Look at it at ``when``, or when its deadline comes."""
-        grain = self._grain if subscriber.ended is None else 0.0
-        self.timers.add(min(when, subscriber.deadline), subscriber, grain)
+        """Look at one that goes on at ``when``, or when its lease ends."""
+        self.timers.add(min(when, subscriber.deadline), subscriber, self._grain)
 
     # With or without it.
 

@@ -219,20 +219,25 @@ class Pump:
     # The pump's thread.
 
     def _run(self, doorbell: Doorbell) -> None:
-        over = False
+        over = failed = False
         try:
             while not over:
                 closing = self._closing
                 try:
+                    if failed:
+                        self._end_all("behind")
+                        failed = False
                     self._turn(doorbell)
+                    if closing:
+                        self._announced = True
+                        over = self._close()
                 except Exception:
-                    # A defect. No stream may hang: all end, and their clients come back to replay.
+                    # A defect. No stream may hang: all end, and their clients come back to replay. The end of one
+                    # may fail, too; it is not tried again, but that of the others.
                     _log.exception("the pump failed; all streams end and begin anew")
-                    self._end_all("behind")
+                    failed = True
                     self._next_read = time.monotonic() + TICK
-                if closing:
-                    self._announced = True
-                    over = self._close()
+                    time.sleep(_FIRST_RETRY)  # whatever fails, not all the time
         finally:
             doorbell.close()
 

@@ -171,21 +171,51 @@ class VolleyTest(unittest.TestCase):
         self.assertEqual(Volley().send(Frame(b"x")), [])
 
 
-class HangUpTest(unittest.TestCase):
-    def test_one_that_hangs_up_while_its_last_bytes_wait_does_not_keep_the_pump_awake(self):
-        log = MemoryLog()
-        self.addCleanup(log.close)
-        pump = Pump(log, Pace(retry=5000, heartbeat=None, lease=0.01), Budget(), Budget(), lambda: False)
+class PumpTest(unittest.TestCase):
+    def make_pump(self, lease=None):
+        self.log = MemoryLog()
+        self.addCleanup(self.log.close)
+        pump = Pump(self.log, Pace(retry=5000, heartbeat=None, lease=lease), Budget(), Budget(), lambda: False)
         self.addCleanup(pump.join, 10)
         self.addCleanup(pump.request_close)
+        return pump
+
+    def park(self, pump, head, kind=socket.socket):
         ours, theirs = socket.socketpair()
+        ours = kind(fileno=ours.detach())
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
+        theirs.settimeout(10)
         finished = threading.Event()
         pump.reserve()
-        cursor = Cursor(log, ["a"], None)
+        cursor = Cursor(self.log, ["a"], None)
         parked = Parked(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
-        pump.adopt(parked, b"x" * 4_000_000)
+        pump.adopt(parked, head)
+        return parked, theirs, finished
+
+    def test_a_defect_of_one_ends_all_and_the_pump_goes_on(self):
+        class BrokenSocket(socket.socket):
+            def send(self, data):
+                if bytes(data) == b"head":
+                    return super().send(data)
+                raise MemoryError
+
+        pump = self.make_pump()
+        with mock.patch("sse_threaded.members._GRACE", 0.1), self.assertLogs("sse_threaded.pump", "ERROR"):
+            clients = [self.park(pump, b"head", kind) for kind in (BrokenSocket, *[socket.socket] * 5)]
+            self.log.append("a", "x")
+            for _, _, finished in clients:
+                self.assertTrue(finished.wait(10))
+        for _, theirs, _ in clients[1:]:
+            self.assertTrue(theirs.recv(65536).endswith(b"0\r\n\r\n"))
+        _, theirs, _ = self.park(pump, b"head")
+        self.assertEqual(theirs.recv(65536), b"head")
+        self.log.append("a", "y")
+        self.assertIn(b"data: y", theirs.recv(65536))
+
+    def test_one_that_hangs_up_while_its_last_bytes_wait_does_not_keep_the_pump_awake(self):
+        pump = self.make_pump(lease=0.01)
+        parked, theirs, finished = self.park(pump, b"x" * 4_000_000)
         wait_until(lambda: parked.ended == "lease" and parked.waits, message="the lease to end")
         with mock.patch.object(pump._members.selector, "select", wraps=pump._members.selector.select) as select:
             theirs.shutdown(socket.SHUT_WR)
