@@ -12,7 +12,7 @@ from .event import ServerSentEvent
 
 
 class Overloaded(SSEError):
-    """The stream budget is spent; ordinary requests need the threads that are left."""
+    """There is no room for a stream: the budget is spent, or the system gives no more threads."""
 
 
 class Budget:

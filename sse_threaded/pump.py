@@ -19,7 +19,7 @@ from .chain import Chain, Link
 from .errors import HistoryGone, HubClosed, LogError
 from .event import comment
 from .frame import Frame
-from .limits import Budget, Pace
+from .limits import Budget, Overloaded, Pace
 from .log import EventLog, Page
 from .log.doorbell import Doorbell
 from .members import Members
@@ -97,7 +97,7 @@ class Pump:
     def admit(self, subscriber: Queued) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
-        :raises Overloaded: there are as many as may be.
+        :raises Overloaded: there are as many as may be, or no thread for the pump.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
@@ -135,7 +135,7 @@ class Pump:
     def reserve(self) -> None:
         """Take a place for a stream that is about to be parked; :meth:`adopt` or :meth:`release` it.
 
-        :raises Overloaded: there are as many as may be.
+        :raises Overloaded: there are as many as may be, or no thread for the pump.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
@@ -209,11 +209,11 @@ class Pump:
         thread = threading.Thread(target=self._run, args=(doorbell,), name="sse_threaded pump", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads; the next stream tries again
+        except RuntimeError as error:  # the next stream tries again
             selector.unregister(doorbell)
             selector.unregister(self._wake)
             doorbell.close()
-            raise
+            raise Overloaded("the system gives no more threads") from error
         self._thread = thread
 
     # The pump's thread.

@@ -1,5 +1,6 @@
 """Streams over Werkzeug's threaded server: the bytes, resuming, and every way a stream ends."""
 
+import gc
 import json
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
+from sse_threaded.hub import hubs, request_close_all
+from sse_threaded.parked import ENVIRON_KEY, Space
 from sse_threaded.queued import Queued
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
@@ -607,13 +610,14 @@ class BrokenLogTest(StreamTest):
         again = self.connect(last_event_id=client.last_event_id)
         self.assertEqual(again.next_event(timeout=30).data, "x", "the pump goes on when it can")
 
-    def test_without_a_thread_for_the_pump_the_stream_fails_and_the_next_one_works(self):
+    def test_without_a_thread_for_the_pump_the_client_is_to_come_back_and_finds_one_then(self):
         hub = self.serve()
-        environ = make_environ("/a")
-        body = hub.stream(environ, "a").response
-        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
-            self.assertRaises(RuntimeError, next, body)
-        body.close()
+        for environ in (make_environ("/a"), {**make_environ("/a"), ENVIRON_KEY: Space()}):
+            body = hub.stream(environ, "a").response
+            with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+                self.assertRegex(b"".join(body), rb"\Aretry: [0-9]+\n\n: .*no more threads.*\n\n\Z")
+            body.close()
+        self.assertEqual(hub.streams, 0)
         client = self.ready()
         hub.publish("a", "x")
         self.assertEqual(client.next_event().data, "x")
@@ -758,6 +762,15 @@ class HubTest(unittest.TestCase):
         body.close()
         self.assertRaises(HubClosed, hub._pump.admit, Queued(["a"], 1))
         self.assertRaises(HubClosed, hub.publish, "a", "x")
+
+    def test_a_hub_that_nobody_holds_is_there_for_as_long_as_its_streams(self):
+        body = Hub(retry=1000).stream(make_environ("/"), "a").response
+        next(body)
+        gc.collect()
+        self.assertEqual([hub.streams for hub in hubs() if hub.streams], [1])
+        request_close_all()
+        self.assertRegex(b"".join(body), rb"retry: [0-9]+\n\n\Z")
+        body.close()
 
     def test_who_comes_to_a_closed_hub_comes_back_with_those_it_ended(self):
         for url in ("memory://", sqlite_url(temporary_directory(self))):
