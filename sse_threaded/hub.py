@@ -135,7 +135,7 @@ class Hub:
         self._pace = Pace(retry, heartbeat, lease)
         self._budget = process_budget if max_streams is None else Budget(max_streams)
         self._parking = parking_budget if max_streams is None else self._budget
-        self._pump = Pump(self.log, self._pace, self._budget, self._parking, _process_ends)
+        self._pump = Pump(self.log, self._pace, self._budget, self._parking, self._process_ends)
         self._closed = False
         self._warned = False
         _hubs.append(weakref.ref(self, _hubs.remove))
@@ -219,6 +219,10 @@ class Hub:
         seat = Seat(names, self._queue_size, _connection(environ))
         return EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY))
 
+    def _process_ends(self) -> bool:
+        # A method, so that a hub is there for as long as its thread, which must be told of forks and of the end.
+        return _ending is not None and _ending()
+
     def _warn_once(self, environ: Mapping[str, Any]) -> None:
         # A plain attribute: two warnings at the same moment do no harm.
         if self._warned:
@@ -287,10 +291,6 @@ def close_all_when(ending: Callable[[], bool]) -> None:
     """
     global _ending
     _ending = ending
-
-
-def _process_ends() -> bool:
-    return _ending is not None and _ending()
 
 
 @lru_cache(maxsize=256)
