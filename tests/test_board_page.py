@@ -81,6 +81,11 @@ import("/static/status.js").then(({ Status }) => {
 });
 """
 
+# A tab that was opened behind another.
+IN_THE_BACKGROUND = """
+Object.defineProperty(document, "hidden", { get: () => !window.inSight });
+"""
+
 # A server that takes a change and never answers, and no patience with it, in a browser from before 2024.
 NO_ANSWERS = """
 delete AbortSignal.any;
@@ -292,6 +297,12 @@ class TogetherTest(PageCase):
         one.wait("document.querySelector('#notice .message button')").click()
         other.wait("document.querySelector('#list-todo [data-task-id=task-5]')")
         self.assertEqual(other.card("task-5", ".card-title").text, title)
+        # By keys, from where the focus is.
+        one.card("task-5", ".card-title").send_keys(Keys.DELETE)
+        one.wait("document.querySelector('#notice .message')")
+        one.press(Keys.CONTROL, "z")
+        other.wait("document.querySelector('#list-todo [data-task-id=task-6]')")
+        self.assertEqual(one.script("document.querySelectorAll('#notice .message').length"), 0)
 
     def test_drag_and_drop(self) -> None:
         one, other = self.make_pages()
@@ -299,6 +310,21 @@ class TogetherTest(PageCase):
         ActionChains(one.browser).drag_and_drop(one.card("task-1"), lane).perform()
         other.wait("document.querySelector('#list-done [data-task-id=task-1]')")
         self.assertEqual(one.script("document.querySelectorAll('textarea, .dragged, .slot').length"), 0)
+
+    def test_a_drag_in_a_small_window(self) -> None:
+        page = self.make_page(self.make_server())
+        resize(page.browser, 640, 400)
+        done = "document.querySelector('#list-done').getBoundingClientRect()"
+        self.assertGreater(page.script(f"{done}.top"), 400)
+        card = page.card("task-1")
+        hand = ActionChains(page.browser, duration=0)
+        hand.move_to_element(card).click_and_hold().move_by_offset(20, 20).perform()
+        # At the window's edge the page moves along, until it is at its end.
+        hand.move_by_offset(0, 390 - card.rect["y"] - card.rect["height"] // 2 - 20).perform()
+        page.wait(f"{done}.bottom < 400")
+        hand.move_to_element(page.card("task-4")).release().perform()
+        page.wait("document.querySelector('#list-done [data-task-id=task-1]')")
+        self.assertEqual(page.script("document.querySelectorAll('.dragged, .slot, .dragging, .lifted').length"), 0)
 
     def test_a_title_being_written_survives_what_others_do(self) -> None:
         one, other = self.make_pages()
@@ -623,6 +649,17 @@ class ConnectionTest(PageCase):
         self.assertIn("resumes when you look", page.find("#connection").text)
         wait_until(lambda: self.app.hub.streams == 0, timeout=SECONDS, message="the stream to end")
         page.browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_state("live")
+
+    def test_a_page_that_nobody_has_seen_keeps_no_connection(self) -> None:
+        page = self.make_page(self.make_server(heartbeat=0.1))
+        page.browser.get("about:blank")
+        before_scripts(page.browser, IN_THE_BACKGROUND)
+        page.browser.get(page.url)
+        page.wait_state("paused")
+        page.wait_shown("list-done", ["Start the server"])  # and yet it has the board
+        wait_until(lambda: self.app.hub.streams == 0, timeout=SECONDS, message="the stream to end")
+        page.browser.execute_script("window.inSight = true; document.dispatchEvent(new Event('visibilitychange'))")
         page.wait_state("live")
 
     def test_a_page_that_is_left_lets_go_of_its_stream(self) -> None:

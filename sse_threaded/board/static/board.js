@@ -9,7 +9,10 @@ const boardUrl = location.pathname.split("/").slice(0, 3).join("/");
 const tasksUrl = `${boardUrl}/tasks`;
 const TIMEOUT_MS = 15_000;
 const RENDER_MS = 10;
-const HIDDEN_MS = 60_000; // a tab that nobody has looked at for so long gives its connection to another
+// A tab that nobody looks at gives its connection to others soon, and one that nobody has seen at once: over HTTP/1.1
+// six tabs have all that there are, and a seventh would not even open.
+const HIDDEN_MS = 10_000;
+const UNSEEN_MS = 500;
 
 const state = new BoardState();
 const view = new View({ add, move, rename, remove, orphaned });
@@ -176,13 +179,22 @@ async function remove(id) {
 }
 
 let hiding = null;
+let seen = false;
 
 function looked() {
   clearTimeout(hiding);
-  if (document.hidden) hiding = setTimeout(() => connection.pause(), HIDDEN_MS);
+  seen ||= !document.hidden;
+  if (document.hidden) hiding = setTimeout(() => connection.pause(), seen ? HIDDEN_MS : UNSEEN_MS);
   else connection.resume();
 }
 
+// What a message offers may be far from where a keyboard is, and go before it is reached.
+function pressed(event) {
+  const undo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
+  if (undo && !event.target.closest("input, textarea") && status.undo()) event.preventDefault();
+}
+
+addEventListener("keydown", pressed);
 document.addEventListener("visibilitychange", looked);
 addEventListener("pagehide", () => connection.pause());
 addEventListener("pageshow", (event) => event.persisted && connection.resume());

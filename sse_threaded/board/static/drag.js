@@ -2,6 +2,7 @@
 // under it makes room. Fingers scroll; they, and the keyboard, have the card's buttons.
 
 const THRESHOLD = 6; // pixels; less is a click
+const EDGE = 48; // pixels from the window's upper and lower edge, where the page moves along
 
 // Calls drop(card, lane) when a card is let go over another list.
 export function followDrags(board, drop) {
@@ -20,6 +21,8 @@ class Drag {
   #image = null;
   #slot = null;
   #lane = null;
+  #at = { x: 0, y: 0 }; // the pointer
+  #scrolling = null;
   #listening = new AbortController();
 
   constructor(card, down, drop) {
@@ -28,21 +31,38 @@ class Drag {
     this.#start = down;
     const { signal } = this.#listening;
     addEventListener("pointermove", (event) => this.#moved(event), { signal });
-    addEventListener("pointerup", () => this.#ended(true), { signal });
-    addEventListener("pointercancel", () => this.#ended(false), { signal });
+    const ours = ({ pointerId }) => pointerId === down.pointerId;
+    addEventListener("pointerup", (event) => ours(event) && this.#ended(true), { signal });
+    addEventListener("pointercancel", (event) => ours(event) && this.#ended(false), { signal });
     addEventListener("blur", () => this.#ended(false), { signal });
     addEventListener("selectstart", (event) => event.preventDefault(), { signal });
     addEventListener("keydown", (event) => event.key === "Escape" && this.#ended(false), { signal });
   }
 
-  #moved({ clientX, clientY, pointerId }) {
+  #moved({ clientX, clientY, pointerId, buttons }) {
     if (pointerId !== this.#start.pointerId) return;
+    if (!buttons) { // it was let go where the page does not hear of it
+      this.#ended(false);
+      return;
+    }
     const x = clientX - this.#start.clientX;
     const y = clientY - this.#start.clientY;
     if (!this.#image && Math.hypot(x, y) < THRESHOLD) return;
     if (!this.#image) this.#begin();
     this.#image.style.transform = `translate(${x}px, ${y}px) rotate(${Math.max(-3, Math.min(3, x / 60))}deg)`;
-    const lane = document.elementFromPoint(clientX, clientY)?.closest(".lane") ?? null;
+    this.#at = { x: clientX, y: clientY };
+    this.#look();
+  }
+
+  #scroll() {
+    const { y } = this.#at;
+    const far = y < EDGE ? y - EDGE : Math.max(0, y - innerHeight + EDGE);
+    if (far) scrollBy({ top: far / 3, behavior: "instant" });
+    this.#look(); // the wheel may have moved it too
+  }
+
+  #look() {
+    const lane = document.elementFromPoint(this.#at.x, this.#at.y)?.closest(".lane") ?? null;
     if (lane === this.#lane) return;
     this.#lane = lane;
     if (lane && lane !== this.#card.closest(".lane")) lane.querySelector(".cards").after(this.#slot);
@@ -62,11 +82,13 @@ class Drag {
     document.body.append(this.#image);
     document.body.classList.add("dragging");
     this.#card.classList.add("lifted");
+    this.#scrolling = setInterval(() => this.#scroll(), 16);
   }
 
   #ended(letGo) {
     this.#listening.abort();
     if (!this.#image) return;
+    clearInterval(this.#scrolling);
     this.#image.remove();
     this.#slot.remove();
     document.body.classList.remove("dragging");

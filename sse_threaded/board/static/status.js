@@ -90,6 +90,13 @@ export class Status {
     this.#message(byId("notice"), text, offer, false);
   }
 
+  // Takes the offer of the notice that is shown, if there is one.
+  undo() {
+    const notice = byId("notice").querySelector(".message");
+    notice?.querySelector("button").click();
+    return Boolean(notice);
+  }
+
   #message(region, text, offer, stays) {
     const box = document.createElement("div");
     box.className = "message";
