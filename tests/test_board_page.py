@@ -581,6 +581,17 @@ class ConnectionTest(PageCase):
         self.change("POST", url + "/tasks", title="Polled")
         page.wait("document.querySelector('[data-task-id=task-5]')")
 
+    def test_where_streams_come_through_again_it_goes_back_to_them(self) -> None:
+        gateway = Streams(bad_gateway)
+        url = self.make_server(gateway)
+        page = self.make_page(url, "polling")
+        gateway.on = False
+        page.browser.execute_script("const now = Date.now; Date.now = () => now() + 200_000")
+        self.change("POST", url + "/tasks", title="Polled")
+        page.wait_state("live")
+        self.change("POST", url + "/tasks", title="Streamed")
+        page.wait("document.querySelector('[data-task-id=task-6]')")
+
     def test_where_streams_are_held_back_it_polls(self) -> None:
         holding = Holding()
         self.addCleanup(holding.let_go.set)
@@ -695,6 +706,7 @@ class ConnectionTest(PageCase):
         self.make_log_anew()
         page.wait_state("gone")
         self.assertIn("This board is not there any more.", page.find("main").text)
+        page.wait("document.getElementById('announcer').textContent === 'This board is not there any more.'")
 
 
 class RefusalTest(PageCase):

@@ -34,6 +34,7 @@ export class Status {
     byId("connection").dataset.state = state;
     byId("connection-word").textContent = word;
     byId("connection-why").textContent = why;
+    if (byId("try-now") === document.activeElement) byId("board").focus({ preventScroll: true });
     byId("try-now").hidden = true;
     clearTimeout(this.#patience);
     if (state === "reconnecting" || state === "waiting") {
