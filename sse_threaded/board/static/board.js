@@ -9,10 +9,9 @@ const boardUrl = location.pathname.split("/").slice(0, 3).join("/");
 const tasksUrl = `${boardUrl}/tasks`;
 const TIMEOUT_MS = 15_000;
 const RENDER_MS = 10;
-// A tab that nobody looks at gives its connection to others soon, and one that nobody has seen at once: over HTTP/1.1
-// six tabs have all that there are, and a seventh would not even open.
+// A tab that nobody looks at gives its connection to others soon, and one that nobody has seen yet as soon as it has
+// the board: over HTTP/1.1 six tabs have all the connections that there are, and a seventh would not even open.
 const HIDDEN_MS = 10_000;
-const UNSEEN_MS = 500;
 
 const state = new BoardState();
 const view = new View({ add, move, rename, remove, orphaned });
@@ -33,6 +32,7 @@ async function load(signal) {
   if (!response.ok) throw new Error(`status ${response.status}`);
   state.load(await response.json());
   render();
+  if (!seen) looked();
 }
 
 function gone(error) {
@@ -184,8 +184,8 @@ let seen = false;
 function looked() {
   clearTimeout(hiding);
   seen ||= !document.hidden;
-  if (document.hidden) hiding = setTimeout(() => connection.pause(), seen ? HIDDEN_MS : UNSEEN_MS);
-  else connection.resume();
+  if (!document.hidden) connection.resume();
+  else if (seen || state.position) hiding = setTimeout(() => connection.pause(), seen ? HIDDEN_MS : 0);
 }
 
 // What a message offers may be far from where a keyboard is, and go before it is reached.
