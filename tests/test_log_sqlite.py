@@ -522,6 +522,21 @@ class BadFileTest(SQLiteTest):
             meta = dict(connection.execute("SELECT name, value FROM sse_meta"))
         self.assertEqual(meta["schema"], "99")
 
+    def test_a_file_with_another_programs_tables_of_these_names(self):
+        for number, (statement, words) in enumerate(
+            (
+                ("CREATE TABLE sse_events (id INTEGER)", "no such column"),
+                ("CREATE TABLE sse_meta AS SELECT 'schema' AS name, 'v1' AS value", "another program's"),
+            )
+        ):
+            path = self.directory / f"{number}.db"
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                connection.execute(statement)
+                before = list(connection.execute("SELECT * FROM sqlite_master"))
+            with self.subTest(statement), contextlib.closing(sqlite3.connect(path)) as connection:
+                self.assertRaisesRegex(LogUnusable, words, open_log, f"sqlite:///{path}")
+                self.assertEqual(list(connection.execute("SELECT * FROM sqlite_master")), before)
+
     def test_a_missing_folder_and_a_folder_in_its_place(self):
         url = sqlite_url(self.directory / "nowhere")
         self.assertRaisesRegex(LogUnavailable, "its folder must be there", open_log, url)

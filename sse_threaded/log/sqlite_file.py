@@ -161,12 +161,14 @@ class SQLiteFile:
     def _completed(self, found: dict[str, str]) -> dict[str, str]:
         """What the log says of itself, with what it does not say yet."""
         meta = {"schema": str(SCHEMA), "epoch": new_epoch(), **found}
-        self._require_schema(int(meta["schema"]))
+        self._require_schema(meta["schema"])
         self._require_same_boot(meta)
         return meta
 
-    def _require_schema(self, schema: int) -> None:
-        if schema > SCHEMA:
+    def _require_schema(self, schema: str) -> None:
+        if not schema.isdecimal():
+            raise LogUnusable(self.url, "its table sse_meta is another program's; name another file")
+        if int(schema) > SCHEMA:
             versions = f"a newer sse_threaded (schema {schema}; this one knows {SCHEMA})"
             raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
 
