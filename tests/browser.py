@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support import missing, wait_until
+from tests.support import missing, network_held, wait_until
 
 try:
     from selenium import webdriver
@@ -59,7 +59,8 @@ def chromium(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]
     options.binary_location = program
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # With the profile in a directory of its own, two browsers do not meet.
-    with tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as profile:
+    directory = tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True)
+    with network_held(), directory as profile:
         for flag in (*_FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(flag)
         browser = webdriver.Chrome(options, webdriver.ChromeService(driver))

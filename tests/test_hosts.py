@@ -18,7 +18,7 @@ from benchmarks.verdict import Verdict, longest_silence
 from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.redis_server import RedisServer
-from tests.support import enter, missing, once, wait_until
+from tests.support import enter, missing, network_held, once, wait_until
 
 load_tests = once
 
@@ -29,6 +29,9 @@ GAP = 10_000_000_000
 def setUpModule() -> None:
     if shutil.which("redis-server") is None:
         missing("redis-server (apt-get install redis-server)")
+    network = network_held(to_change_it=True)
+    network.__enter__()
+    unittest.addModuleCleanup(network.__exit__, None, None, None)
 
 
 def strike(test: unittest.TestCase, name: str, seconds: float, network: Network | None = None) -> Result:
