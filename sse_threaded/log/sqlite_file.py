@@ -49,6 +49,8 @@ _NAMES = re.findall("EXISTS (sse_[a-z_]+)", _TABLES)
 
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 
+_READ_ONLY = "read-only for this process; let it write the file and its folder"
+
 # What SQLite says (its messages are stable; error codes reach Python from 3.11 on only), which error that
 # is here, and what a person can do.
 _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] = (
@@ -59,7 +61,7 @@ _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] 
         "try again or end it",
     ),
     ("disk is full", LogUnavailable, "the disk is full; make room, then try again"),
-    ("readonly", LogUnavailable, "read-only, as every snapshot is; else let this process write file and folder"),
+    ("readonly", LogUnavailable, f"a snapshot, or {_READ_ONLY}"),
     ("unable to open", LogUnavailable, "cannot be opened; its folder must be there, and this process write in it"),
     ("disk i/o", LogUnavailable, "the disk failed to read or write; look at the system's log"),
     ("disk image is malformed", LogUnusable, "the file is corrupt; restore it from a backup, or move it away"),
@@ -138,6 +140,7 @@ class SQLiteFile:
         is full.
 
         :raises LogUnusable: a newer release wrote the file.
+        :raises LogUnavailable: it cannot be written, other than for a while.
         """
         connection = self.connect()
         try:
@@ -154,6 +157,8 @@ class SQLiteFile:
                         _log.warning("%s: a copy, or set back: its ids begin a new epoch", self.url)
                     connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
                     connection.execute("COMMIT")
+                elif not os.access(self.path, os.W_OK):
+                    raise LogUnavailable(self.url, _READ_ONLY)  # now, and not at the first event
         finally:
             connection.close()
         self.epoch = meta["epoch"]
