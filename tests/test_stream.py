@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import unittest
 from unittest import mock
 
@@ -14,6 +15,7 @@ from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
 from sse_threaded.hub import hubs
+from sse_threaded.members import Members
 from sse_threaded.parked import ENVIRON_KEY, Space
 from sse_threaded.queued import Queued
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
@@ -386,7 +388,23 @@ class EndTest(StreamTest):
                 client.wait_for(lambda: client.ids[-1:] == ids[-1:])
             self.assertEqual(client.ids, ids)
 
-    def test_leases_and_farewells_are_drawn_at_random(self):
+    def test_leases_and_first_heartbeats_are_drawn_at_random(self):
+        begun = time.monotonic()
+        with Hub(lease=1000, heartbeat=100) as hub, mock.patch.object(Members, "set_timer") as set_timer:
+            bodies = [hub.stream(make_environ("/"), "a").response for _ in range(50)]
+            for body in bodies:
+                next(body)
+            passed = time.monotonic() - begun
+            leases = [subscriber.deadline - begun for subscriber in hub._pump._members.all]
+            beats = [call.args[1] - begun for call in set_timer.call_args_list]
+            for body in bodies:
+                body.close()
+        for times, least, most in ((leases, 800, 1000), (beats, 50, 100)):
+            self.assertEqual(len(times), 50)
+            self.assertTrue(least <= min(times) <= max(times) <= most + passed, times)
+            self.assertGreater(max(times) - min(times), (most - least) / 4 + passed)
+
+    def test_farewells_are_drawn_at_random(self):
         self.serve(lease=0.2)
         retries = set()
         for client in [self.ready() for _ in range(12)]:
