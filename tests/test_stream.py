@@ -287,6 +287,27 @@ class ResumeTest(StreamTest):
                 transaction.append("a", "later")
         self.assertIn(b'event: reset\ndata: {"reason":"expired"}', next(body))
 
+    def test_what_comes_while_replay_meets_live_comes_once(self):
+        hub = self.serve()
+        ids = [hub.publish("a", "first")]
+        attach = hub._pump.attach
+
+        def publish(data):
+            ids.append(hub.publish("a", data))
+            wait_until(lambda: hub._pump.position == len(ids), message="the pump to hand it out")
+
+        def attach_in_between(subscriber, after):
+            publish("after the last page, before it is attached")
+            position = attach(subscriber, after)
+            publish("in its queue, before it has read what came before")
+            return position
+
+        with mock.patch.object(hub._pump, "attach", attach_in_between):
+            client = self.connect(last_event_id=ids[0])
+            client.wait_for(lambda: b"in its queue" in client.raw)
+        publish("live")
+        self.assertEqual([event.last_event_id for event in client.events(3)], ids[1:])
+
     def test_replay_meets_live_without_gap_or_double_while_events_pour_in(self):
         for url in ("memory://", sqlite_url(temporary_directory(self)) + "?synchronous=normal"):
             with self.subTest(url=url[:6]):
