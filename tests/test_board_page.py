@@ -41,6 +41,7 @@ window.EventSource = class extends EventTarget {
   readyState = 1;
   constructor() {
     super();
+    window.source = this;
     window.opened += 1;
     setTimeout(() => this.dispatchEvent(new Event("open")));
   }
@@ -78,6 +79,27 @@ SAY = """
 import("/static/status.js").then(({ Status }) => {
   new Status({ tryNow() {} }).notify("Passing.");
   window.said = true;
+});
+"""
+
+# What a screen reader is told of these when they come in one breath: of the connection, and of the board. That
+# a connection is lost is not first waited for.
+TELL = """
+const [news, done] = arguments;
+const later = window.setTimeout;
+let speak;
+window.setTimeout = (run, time, ...rest) => {
+  if (time === 300) return (speak = run);
+  return later(run, time === 6000 ? 0 : time, ...rest);
+};
+import("/static/status.js").then(async ({ Status }) => {
+  const status = new Status({ tryNow() {} });
+  for (const [what, word] of news) {
+    status[what](word);
+    await new Promise((resolve) => later(resolve, 10));
+  }
+  speak();
+  done(document.getElementById("announcer").textContent);
 });
 """
 
@@ -224,6 +246,11 @@ class PageCase(unittest.TestCase):
         server = LiveServer(middleware(self.app) if middleware else self.app)
         self.enterContext(server)
         return server.url + "/boards/board-1"
+
+    def remove_board(self) -> None:
+        """Let there be no board any more, without an event."""
+        with self.app.hub.log.snapshot():
+            self.app._store._memory.execute("DELETE FROM board_boards")
 
     def make_log_anew(self) -> None:
         """Let clients find that the log's ids are of another epoch, as after a restored backup."""
@@ -703,12 +730,37 @@ class ConnectionTest(PageCase):
         url = self.make_server()
         page = self.make_page(url)
         # The page itself would be a 404; so it finds out while it is open.
-        with self.app.hub.log.snapshot():
-            self.app._store._memory.execute("DELETE FROM board_boards")
+        self.remove_board()
         self.make_log_anew()
         page.wait_state("gone")
         self.assertIn("This board is not there any more.", page.find("main").text)
         page.wait("document.getElementById('announcer').textContent === 'This board is not there any more.'")
+
+
+    def test_a_board_that_goes_with_its_stream_is_not_waited_for(self) -> None:
+        # The stream ends so soon that the page asks why, and EventSource takes its time.
+        page = self.make_page(self.make_server())
+        before_scripts(page.browser, SILENT_EVENT_SOURCE + "const now = Date.now(); Date.now = () => now;")
+        page.browser.get(page.url)
+        page.wait_state("live")
+        self.remove_board()
+        page.browser.execute_script("source.readyState = 0; source.dispatchEvent(new Event('error'))")
+        page.wait_state("gone")
+
+    def test_of_the_connection_only_what_is_true_is_spoken(self) -> None:
+        page = self.make_page(self.make_server())
+        lost, live, over = ("connection", "reconnecting"), ("connection", "live"), ("connection", "gone")
+        changes = [("announce", f"Change {number}.") for number in range(1, 6)]
+        loss = "Connection lost, trying again. What you see may be out of date."
+        for news, spoken in (
+            ([lost], loss),
+            ([lost, changes[0]], f"Change 1. {loss}"),
+            ([lost, over, ("announce", "It is gone.")], "It is gone."),
+            ([lost, live, changes[0]], "Change 1."),
+            ([*changes, lost], f"5 changes on the board. {loss}"),
+        ):
+            with self.subTest(spoken=spoken):
+                self.assertEqual(page.browser.execute_async_script(TELL, news), spoken)
 
 
 class RefusalTest(PageCase):

@@ -157,7 +157,7 @@ export class Connection {
           }
           short = Date.now() - opened < SHORT_MS ? short + 1 : 0;
           opened = 0;
-          if (short) this.#tell(source, short, ended.signal);
+          if (short) this.#tell(source, short, ended.signal).catch(reject);
           else this.#say("reconnecting");
         });
       });
@@ -168,7 +168,7 @@ export class Connection {
     }
   }
 
-  // Why has the stream ended at once?
+  // Why has the stream ended at once? Rejects if the board is gone.
   async #tell(source, short, signal) {
     const say = (state) => {
       if (!signal.aborted && (state === "waiting" || source.readyState !== EventSource.OPEN)) this.#say(state);
@@ -178,7 +178,8 @@ export class Connection {
       let { fresh, later } = await this.#ask(0, signal);
       if (fresh) ({ later } = await this.#ask(0, signal)); // what had news needed no room
       say(later || short > 1 ? "waiting" : "reconnecting");
-    } catch {
+    } catch (error) {
+      if (error instanceof Gone) throw error;
       say("reconnecting");
     } finally {
       clearTimeout(late);

@@ -10,7 +10,9 @@ const STATES = {
   reconnecting: ["Reconnecting", "this may be out of date"],
   gone: ["Gone", ""],
 };
+const LOST = ["reconnecting", "waiting"];
 const PATIENCE_MS = 6000; // a stream's ordinary reconnection takes 5 s; only what takes longer is spoken of
+const BREATH_MS = 300;
 const MESSAGE_MS = 12_000;
 const WIRE_EVENTS = 40;
 
@@ -19,8 +21,10 @@ const byId = (id) => document.getElementById(id);
 
 export class Status {
   #patience = null;
+  #speaking = null;
+  #changes = []; // what is to be said of the board
+  #news = ""; // and of the connection, while it is true
   #spokenLoss = false;
-  #said = [];
   #untrue = []; // each takes away a message that a success makes untrue
   #passing = new Map(); // region: takes away its message that time would take
 
@@ -37,16 +41,17 @@ export class Status {
     if (byId("try-now") === document.activeElement) byId("board").focus({ preventScroll: true });
     byId("try-now").hidden = true;
     clearTimeout(this.#patience);
-    if (state === "reconnecting" || state === "waiting") {
+    this.#news = "";
+    if (LOST.includes(state)) {
       const lost = "Connection lost, trying again. What you see may be out of date.";
       this.#patience = setTimeout(() => {
         byId("try-now").hidden = state === "waiting";
-        this.#spokenLoss = true;
-        this.announce(state === "waiting" ? `${word}: ${why}.` : lost);
+        this.#news = state === "waiting" ? `${word}: ${why}.` : lost;
+        this.#speak();
       }, PATIENCE_MS);
     } else if (this.#spokenLoss && (state === "live" || state === "polling")) {
-      this.#spokenLoss = false;
-      this.announce(`Connected again. ${word}: ${why}.`);
+      this.#news = `Connected again. ${word}: ${why}.`;
+      this.#speak();
     }
   }
 
@@ -64,16 +69,24 @@ export class Status {
   }
 
   // For screen readers; several in one breath are said together.
-  announce(text) {
-    if (!text) return;
-    this.#said.push(text);
-    if (this.#said.length > 1) return;
+  announce(change) {
+    if (!change) return;
+    this.#changes.push(change);
+    this.#speak();
+  }
+
+  #speak() {
+    if (this.#speaking) return;
     byId("announcer").textContent = ""; // or the same words a second time would be no news
-    setTimeout(() => {
-      const { length } = this.#said;
-      byId("announcer").textContent = length > 4 ? `${length} changes on the board.` : this.#said.join(" ");
-      this.#said = [];
-    }, 300);
+    this.#speaking = setTimeout(() => {
+      const { length } = this.#changes;
+      const changes = length > 4 ? `${length} changes on the board.` : this.#changes.join(" ");
+      byId("announcer").textContent = `${changes} ${this.#news}`.trim();
+      if (this.#news) this.#spokenLoss = LOST.includes(byId("connection").dataset.state);
+      this.#changes = [];
+      this.#news = "";
+      this.#speaking = null;
+    }, BREATH_MS);
   }
 
   // `offer`: {label, run}, a way on. With `unsaved`, the person's text is nowhere but here or in a field, and
