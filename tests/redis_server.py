@@ -10,9 +10,11 @@ import tempfile
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from sse_threaded.testing.processes import ChildProcess
-from tests.support import free_port, missing, wait_until
+from tests.support import missing, reserved_port, wait_until
 
 _names = itertools.count()
 
@@ -37,7 +39,9 @@ class RedisServer:
             missing(f"{program} (apt-get install {program})")
         self._directory = tempfile.TemporaryDirectory(prefix="sse_threaded-redis-", ignore_cleanup_errors=True)
         self.host = host
-        self.port = port or free_port()
+        # While the server is down nobody else may have its port: the clients that wait for it would talk to them.
+        self._reserved = reserved_port(host, port or 0)
+        self.port: int = self._reserved.getsockname()[1]
         kind = ["--save", ""] if sentinel is None else ["--sentinel"]
         self._command = [path, *([sentinel] if sentinel else []), *kind, "--bind", host]
         self._command += ["--port", str(self.port), "--dir", self._directory.name]
@@ -54,8 +58,9 @@ class RedisServer:
         return f"{scheme}://{self.host}:{self.port}/0?prefix={prefix or f't{next(_names)}'}"
 
     def client(self) -> redis.Redis:
-        """A client of the driver's, for looking."""
-        return redis.Redis(host=self.host, port=self.port, socket_timeout=5, protocol=2)
+        """A client of the driver's, for looking. A command is sent once: sent again it could come too late."""
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(host=self.host, port=self.port, socket_timeout=30, retry=once, protocol=2)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -101,4 +106,5 @@ class RedisServer:
     def close(self) -> None:
         """End it, and remove its files; may be called twice."""
         self.kill()
+        self._reserved.close()
         self._directory.cleanup()

@@ -130,9 +130,13 @@ def free_port() -> int:
         return port
 
 
-def reserved_port() -> socket.socket:
-    """A free port of the loopback interface, until it is closed: only who may reuse addresses can listen on it."""
+def reserved_port(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """A port, by default a free one, until it is closed: only who may reuse addresses can listen on it."""
     reservation = socket.socket()
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reservation.bind(("127.0.0.1", 0))
+    try:
+        reservation.bind((host, port))
+    except BaseException:
+        reservation.close()
+        raise
     return reservation
