@@ -13,7 +13,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from .hub import close_all_when, hubs, parking_budget, process_budget, request_close_all
+from .process import close_all_when, hubs, parking_budget, process_budget, request_close_all
 
 if TYPE_CHECKING:
     from types import FrameType

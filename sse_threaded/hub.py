@@ -11,17 +11,11 @@ made before a fork (gunicorn's ``preload_app``): each child goes on with connect
 from __future__ import annotations
 
 import logging
-import os
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from io import BytesIO
-from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from typing import Any
 
-from werkzeug.datastructures import Headers, MIMEAccept
-from werkzeug.http import parse_accept_header
+from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
@@ -32,9 +26,11 @@ from .log.base import check_channel
 from .longpoll import long_poll
 from .parked import ENVIRON_KEY
 from .problem import problem
+from .process import enrol, is_ending, parking_budget, process_budget
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
+from .request import HasEnviron, best_kind, connection, has_a_thread_of_its_own, last_event_id
 from .stream import EventStream, Seat
 
 _log = logging.getLogger(__name__)
@@ -55,33 +51,13 @@ RETRY = 5000
 # Neither caches nor proxies keep an answer or hold it back; and which kind it is depends on Accept.
 _HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"), ("Vary", "Accept"))
 
-# For the hubs that are not given a limit of their own; a server's hooks set it from the size of its pool.
-process_budget = Budget()
-
-# The same for streams that hold no thread but a connection.
-parking_budget = Budget()
 _GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
-
-# Every hub of the process, for fork and for shutdown. A list, not a WeakSet: copying it is one step of the
-# interpreter, so that a signal handler may.
-_hubs: list[weakref.ref[Hub]] = []
-
-# Says whether the process is about to end; see close_all_when().
-_ending: Callable[[], bool] | None = None
 
 
 class _StreamResponse(Response):
     def get_wsgi_headers(self, environ: Any) -> Headers:
         # Without what Werkzeug looks for, of which a stream has nothing: a Location, a length.
         return self.headers
-
-
-class HasEnviron(Protocol):
-    """A request of Werkzeug, Flask or Django: anything with the WSGI environ."""
-
-    @property
-    def environ(self) -> dict[str, Any]:
-        """The WSGI environ."""
 
 
 class Hub:
@@ -138,7 +114,7 @@ class Hub:
         self._pump = Pump(self.log, self._pace, self._budget, self._parking, self._process_ends)
         self._closed = False
         self._warned = False
-        _hubs.append(weakref.ref(self, _hubs.remove))
+        enrol(self)
 
     def __repr__(self) -> str:
         return f"<Hub {self.url} streams={self.streams} position={self._pump.position}>"
@@ -196,7 +172,7 @@ class Hub:
         method = environ.get("REQUEST_METHOD", "GET")
         if method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
-        kind = _best_kind(environ.get("HTTP_ACCEPT", ""))
+        kind = best_kind(environ.get("HTTP_ACCEPT", ""))
         if kind is None:
             offer = "Events come as text/event-stream, or as application/json by long polling"
             return problem(406, f"{offer}; ask for one of them in Accept.")
@@ -213,15 +189,15 @@ class Hub:
 
     def _body(self, environ: dict[str, Any], names: tuple[str, ...]) -> EventStream:
         try:
-            cursor = Cursor(self.log, names, _last_event_id(environ), self._pump.position)
+            cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
         except LogError:
             cursor = None
-        seat = Seat(names, self._queue_size, _connection(environ))
+        seat = Seat(names, self._queue_size, connection(environ))
         return EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY))
 
     def _process_ends(self) -> bool:
         # A method, so that a hub is there for as long as its thread, which must be told of forks and of the end.
-        return _ending is not None and _ending()
+        return is_ending()
 
     def _warn_once(self, environ: Mapping[str, Any]) -> None:
         # A plain attribute: two warnings at the same moment do no harm.
@@ -231,7 +207,7 @@ class Hub:
         if not environ.get("wsgi.multithread", True):
             if not isinstance(environ.get("wsgi.input"), BytesIO):  # else a test's request, made by hand
                 _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
-        elif self.max_streams is None and not _has_a_thread_a_request(environ):
+        elif self.max_streams is None and not has_a_thread_of_its_own(environ):
             _log.warning(
                 "Streams may take every thread of this server. Under gunicorn set the hooks of "
                 "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
@@ -239,8 +215,8 @@ class Hub:
 
     def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         web = Request(environ, populate_request=False)  # the environ's request stays the app's
-        subscriber = Queued(names, self._queue_size, _connection(environ), beats=False)
-        return long_poll(self._pump, self.log, web, subscriber, _last_event_id(environ))
+        subscriber = Queued(names, self._queue_size, connection(environ), beats=False)
+        return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ))
 
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.
@@ -265,101 +241,20 @@ class Hub:
             self._closed = True
             self.log.close()
 
+    def before_fork(self) -> None:
+        """Come to rest; called by :mod:`sse_threaded.process`."""
+        self._pump.before_fork()
+        self.log.before_fork()
+
+    def after_fork(self, in_child: bool) -> None:
+        """Go on; the child has no streams, and connections and a thread of its own."""
+        if in_child:
+            self._budget.after_fork_in_child()
+        self.log.after_fork(in_child)
+        self._pump.after_fork(in_child)
+
     def __enter__(self) -> Hub:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def hubs() -> tuple[Hub, ...]:
-    """The hubs of this process; takes no lock."""
-    found = (ref() for ref in tuple(_hubs))
-    return tuple(hub for hub in found if hub is not None)
-
-
-def request_close_all() -> None:
-    """Begin the end of every hub in the process. Takes no lock; a signal handler may call it."""
-    for hub in hubs():
-        hub.request_close()
-
-
-def close_all_when(ending: Callable[[], bool]) -> None:
-    """Begin the end of every hub once ``ending()`` is true, for ends that no signal announces.
-
-    :param ending: called once a second at least, by the thread of each hub that has had a stream; be quick.
-    """
-    global _ending
-    _ending = ending
-
-
-@lru_cache(maxsize=256)
-def _best_kind(accept: str) -> str | None:
-    """Which of the two kinds an ``Accept`` header wants, ``None`` for neither."""
-    accepted = parse_accept_header(accept, MIMEAccept)
-    # Parameters (;charset=utf-8) say nothing here; both forms are UTF-8.
-    accepted = MIMEAccept([(kind.partition(";")[0].strip(), quality) for kind, quality in accepted])
-    best = accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
-    return CONTENT_TYPE if best == "text/event-stream" else best
-
-
-def _last_event_id(environ: Mapping[str, Any]) -> str | None:
-    # An empty one is none (9.2.2: EventSource does not send it). The header wins: on a reconnection it is
-    # newer than what was once written into the URL.
-    header: str = environ.get("HTTP_LAST_EVENT_ID", "")
-    if header or "lastEventId" not in environ.get("QUERY_STRING", ""):
-        return header or None
-    return next((value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"), None)
-
-
-def _has_a_thread_a_request(environ: Mapping[str, Any]) -> bool:
-    # Werkzeug's server, and Django's, which is the standard library's.
-    return "werkzeug.socket" in environ or str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/")
-
-
-def _connection(environ: Mapping[str, Any]) -> Any:
-    # In HTTP/2 the socket is shared with other requests, so it is neither watched nor cut.
-    if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/1"):
-        return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    return None
-
-
-# Held for the length of a fork, so that threads which fork at the same moment do so one after the other. Guards
-# _resting: those that came to rest for the fork in progress, as a hub may be made or dropped meanwhile.
-_forking = threading.Lock()
-_resting: tuple[Hub, ...] = ()
-
-
-def _before_fork() -> None:
-    global _resting
-    _forking.acquire()
-    _resting = hubs()
-    for hub in _resting:
-        hub._pump.before_fork()
-        hub.log.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    _after_fork(in_child=False)
-
-
-def _after_fork_in_child() -> None:
-    process_budget.after_fork_in_child()
-    parking_budget.after_fork_in_child()
-    _after_fork(in_child=True)
-
-
-def _after_fork(*, in_child: bool) -> None:
-    global _resting
-    for hub in _resting:
-        if in_child:
-            hub._budget.after_fork_in_child()
-        hub.log.after_fork(in_child)
-        hub._pump.after_fork(in_child)
-    _resting = ()
-    _forking.release()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)

@@ -8,7 +8,7 @@ from unittest import mock
 
 from sse_threaded import Hub
 from sse_threaded.gunicorn_hooks import post_worker_init, stream_limit
-from sse_threaded.hub import close_all_when, process_budget
+from sse_threaded.process import close_all_when, process_budget
 from tests.support import wait_until
 from tests.test_stream import make_environ
 

@@ -24,7 +24,7 @@ ROOMS = (
     "errors",
     "event decoder problem",
     "limits frame",
-    "log.doorbell log.base",
+    "log.doorbell log.base process request",
     "log.*",
     "log",
     "replay",

@@ -288,7 +288,7 @@ class ForkTest(SQLiteTest):
         printed = run_python(
             """
             import os, sys, threading, time
-            from sse_threaded import Hub, hub as module
+            from sse_threaded import Hub, process as module
             hub = Hub(sys.argv[1])
             lock = hub._pump._members.lock
             def fork():

@@ -14,9 +14,9 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
-from sse_threaded.hub import hubs
 from sse_threaded.members import Members
 from sse_threaded.parked import ENVIRON_KEY, Space
+from sse_threaded.process import hubs
 from sse_threaded.queued import Queued
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until

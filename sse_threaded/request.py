@@ -1,0 +1,57 @@
+"""What a request for events asks for, whichever framework it came through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from .event import CONTENT_TYPE
+
+
+class HasEnviron(Protocol):
+    """A request of Werkzeug, Flask or Django: anything with the WSGI environ."""
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        """The WSGI environ."""
+
+
+@lru_cache(maxsize=256)
+def best_kind(accept: str) -> str | None:
+    """Which of the two kinds an ``Accept`` header wants, ``None`` for neither."""
+    accepted = parse_accept_header(accept, MIMEAccept)
+    # Parameters (;charset=utf-8) say nothing here; both forms are UTF-8.
+    accepted = MIMEAccept([(kind.partition(";")[0].strip(), quality) for kind, quality in accepted])
+    best = accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
+    return CONTENT_TYPE if best == "text/event-stream" else best
+
+
+def last_event_id(environ: Mapping[str, Any]) -> str | None:
+    """After which event the client wants to go on, ``None`` to begin now.
+
+    The header wins over ``?lastEventId=``: on a reconnection it is newer than what was once written into the URL.
+    """
+    # An empty one is none (9.2.2: EventSource does not send it).
+    header: str = environ.get("HTTP_LAST_EVENT_ID", "")
+    if header or "lastEventId" not in environ.get("QUERY_STRING", ""):
+        return header or None
+    return next((value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"), None)
+
+
+def connection(environ: Mapping[str, Any]) -> Any:
+    """The socket that the request came by, to watch and to cut; ``None`` if it is not known, or not its own."""
+    # In HTTP/2 it is shared with other requests.
+    if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/1"):
+        return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return None
+
+
+def has_a_thread_of_its_own(environ: Mapping[str, Any]) -> bool:
+    """Whether the server starts a thread for each request, so that a stream takes one from nobody."""
+    # Werkzeug's server, and Django's, which is the standard library's.
+    return "werkzeug.socket" in environ or str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/")
