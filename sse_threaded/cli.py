@@ -12,8 +12,8 @@ from . import __version__
 from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
 from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
-from .log import EventLog, Retention, open_log, without_secret
-from .log.base import check_channel
+from .log import EventLog, open_log, without_secret
+from .log.base import AS_OTHERS_KEEP, check_channel
 from .log.doorbell import Doorbell
 from .log.sqlite import parse_url
 from .replay import Cursor
@@ -84,8 +84,7 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     publish = commands.add_parser(
         "publish",
         help="append one event to the log",
-        description="Append one event to the log and print its id. All who listen to the channel get it. "
-        "In Redis the channel is trimmed to 10,000 events and a day as it grows, as an app does by default.",
+        description="Append one event to the log and print its id. All who listen to the channel get it.",
         epilog="Example: sse-threaded publish news '{\"title\":\"Hello\"}'",
     )
     publish.add_argument("channel", metavar="CHANNEL", help="the channel: any name; a board's is its id (board-1)")
@@ -131,8 +130,7 @@ def _publish(options: argparse.Namespace) -> int:
 def _listen(options: argparse.Namespace) -> int:
     for channel in options.channel:
         check_channel(channel)
-    # Whoever listens trims, too; how much is kept only the app knows.
-    log = _open(options.url, Retention(count=None, age=None))
+    log = _open(options.url)
     doorbell = log.open_doorbell()
     try:
         cursor = Cursor(log, options.channel, options.since)
@@ -173,13 +171,13 @@ _WHY = {
 }
 
 
-def _open(url: str, retention: Retention | None = None) -> EventLog:
+def _open(url: str) -> EventLog:
     if url == "memory://":
         others = "give --url sqlite:///file.db or redis://host:6379/0"
         raise LogUnusable(url, f"lives inside one process, no command can see it; {others}")
     if url.startswith("sqlite:///") and not os.path.exists(parse_url(url)[0]):
         raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
-    return open_log(url, retention)
+    return open_log(url, AS_OTHERS_KEEP)  # how much is kept only the app knows
 
 
 if __name__ == "__main__":

@@ -69,6 +69,18 @@ class CliTest(unittest.TestCase):
             self.assertIn("redis://redis.internal:6379/0", "".join(text.split()))
             self.assertNotIn("hidden", text)
 
+    def test_publish_takes_nothing_from_an_apps_log(self):
+        redis = RedisServer()
+        self.addCleanup(redis.close)
+        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
+        log = open_log(self.log_url, Retention(count=None, age=None))
+        self.addCleanup(log.close)
+        log.append("news", "first")
+        self.assertEqual(self.run_command("publish", "news", "second").returncode, 0)
+        self.assertEqual([record.data for record in log.read(0)], ["first", "second"])
+        with redis.client() as client:
+            self.assertEqual([client.pttl(key) for key in client.keys("*:channel:news")], [-1])
+
     def test_listen_waits_for_a_redis_that_restarts(self):
         redis = RedisServer("--appendonly", "yes", "--appendfsync", "always")
         self.addCleanup(redis.close)

@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log import redis as redis_log
 from sse_threaded.log import redis_server
+from sse_threaded.log.base import AS_OTHERS_KEEP
 from sse_threaded.log.redis_feed import Gaps
 from sse_threaded.log.redis_scripts import GAP
 from sse_threaded.log.redis_url import parse_url
@@ -390,6 +391,28 @@ class ListeningTest(RedisCase):
         client = unbounded._server.client()
         for name in ("channel:a", "feed"):
             self.assertEqual(client.pttl(self.key(unbounded, f"{unbounded.epoch}:{name}")), -1, name)
+
+    def test_who_has_no_say_keeps_what_the_others_keep(self):
+        client, channel = self.log._server.client(), "channel:a"
+        for others, count, left in (
+            (None, 10_000, 86_400_000),  # nobody has said so
+            (Retention(count=20, age=60), 20, 60_000),
+            (Retention(count=20, age=None), 20, -1),
+            (Retention(count=None, age=None), None, -1),
+            (Retention(count=10, age=3600), 10, 3600_000),
+        ):
+            with self.subTest(others=others):
+                guest = self.open(retention=AS_OTHERS_KEEP)
+                if others:
+                    self.open(retention=others).append("b", "x")
+                before = client.xlen(self.key(guest, f"{guest.epoch}:{channel}"))
+                for _ in range(100):
+                    guest.append("a", "x")
+                key = self.key(guest, f"{guest.epoch}:{channel}")
+                self.assertLessEqual(client.xlen(key), 2 * (count or 10_000))
+                self.assertGreaterEqual(client.xlen(key), min(count or 10_000, before + 100))
+                found = client.pttl(key)
+                self.assertTrue(found == left or left - 50_000 < found <= left, found)
 
     def test_what_is_old_expires_by_itself(self):
         log = self.open(retention=Retention(count=None, age=3600))

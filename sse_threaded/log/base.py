@@ -76,6 +76,11 @@ class Retention:
             raise ValueError(f"retention age must be 1 to {_MAX_AGE:,} seconds, or None, not {self.age!r}")
 
 
+# For a process that has no say in how much is kept, such as a command: in SQLite it trims nothing, in Redis it
+# does as the log was told last.
+AS_OTHERS_KEEP = Retention(count=None, age=None)
+
+
 def _is_number(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 

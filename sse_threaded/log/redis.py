@@ -22,6 +22,7 @@ from redis.exceptions import ResponseError
 
 from ..errors import HistoryGone, LogUnavailable, LogUnusable
 from .base import (
+    AS_OTHERS_KEEP,
     PAGE_CHARACTERS,
     PAGE_EVENTS,
     EventLog,
@@ -41,6 +42,7 @@ from .redis_feed import Feed, Gaps, record_of
 from .redis_scripts import (
     APPEND,
     COMMIT,
+    FROM_META,
     LOCK,
     NEW_EPOCH,
     PREPARE,
@@ -184,8 +186,10 @@ class RedisLog(EventLog):
         if self._epoch is None:
             self._epoch = self._prepare(PATIENCE)
         token = secrets.token_hex(8)
-        count, age = self._retention.count, self._retention.age
-        kept = ["" if count is None else count, "" if age is None else int(age * 1000)]
+        kept: list[str | int] = [FROM_META, ""]
+        if self._retention is not AS_OTHERS_KEEP:
+            count, age = self._retention.count, self._retention.age
+            kept = ["" if count is None else count, "" if age is None else int(age * 1000)]
         for _ in range(3):
             now = epoch or self._next_epoch or self.epoch
             try:

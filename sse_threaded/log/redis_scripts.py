@@ -6,7 +6,7 @@ channel. So a range of numbers is a range of entries, and an entry tells its age
 
 All keys of a log begin with its prefix in braces, so that a Cluster keeps them in one slot:
 
-    {prefix}:meta                       hash: schema, epoch, last, run, gaps, forgotten, folded, size
+    {prefix}:meta                       hash: schema, epoch, last, run, gaps, forgotten, folded, size, count, age
     {prefix}:lock                       who has a transaction open
     {prefix}:next                       who found it locked, and is to have a turn before the next transaction
     {prefix}:done:TOKEN                 what a script answered, for who did not get the answer
@@ -25,6 +25,8 @@ master by its ``master_replid``.
 from __future__ import annotations
 
 from functools import cache
+
+from .base import Retention
 
 # Numbers left out after a change of server, at least: more than any server loses. To these come as many as nine
 # digits of its master_replid say, up to 2**36 at random: of two servers that went on from the same place, unknown
@@ -49,6 +51,11 @@ NEXT_MS = 100
 
 # Channels without events of which is remembered up to where they were trimmed; see sqlite_trim.
 REMEMBERED = 10_000
+
+# Instead of how many events are kept: as many, and as long, as was written into the meta hash last.
+FROM_META = "?"
+_DEFAULT = Retention()
+_DEFAULT_MS = int((_DEFAULT.age or 0) * 1000)
 
 # How a script says that it did nothing: Redis wraps its words in others, which differ between releases.
 NEW_EPOCH = "sse_threaded:epoch"
@@ -100,12 +107,18 @@ local function last_event_id() return ARGV[1] .. '-' .. redis.call('HGET', meta,
 local function time_of(entry) return tonumber(string.match(entry, '%d+$')) end
 """
 
-# ARGV: epoch, a token, a transaction's own token or '', events per channel or '', milliseconds that they are kept
-# or ''; then the body's own, as ``args``. A second call with the same token changes nothing and returns the same.
-# The body may call ``append(channel, data, event or false)``, which returns the event's id, and returns what the
-# caller gets, or ``redis.error_reply()`` if it did nothing.
+# ARGV: epoch, a token, a transaction's own token or '', events per channel or '' (or FROM_META), milliseconds that
+# they are kept or ''; then the body's own, as ``args``. A second call with the same token changes nothing and
+# returns the same. The body may call ``append(channel, data, event or false)``, which returns the event's id, and
+# returns what the caller gets, or ``redis.error_reply()`` if it did nothing.
 _WRITE = f"""
-local count, age = tonumber(ARGV[4]), tonumber(ARGV[5])
+local has_say = ARGV[4] ~= '{FROM_META}'
+local count, age = ARGV[4], ARGV[5]
+if not has_say then
+    count, age = unpack(redis.call('HMGET', meta, 'count', 'age'))
+    if not count then count, age = '{_DEFAULT.count}', '{_DEFAULT_MS}' end
+end
+count, age = tonumber(count), tonumber(age)
 local lock, next_one, done = base .. 'lock', base .. 'next', base .. 'done:' .. ARGV[2]
 local before, holder, waiting = unpack(redis.call('MGET', done, lock, next_one))
 if before then return cmsgpack.unpack(before) end
@@ -130,7 +143,11 @@ local function look_at_server()
     looked = true
     local own = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
     local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-    if redis.call('HGET', meta, 'run') == own .. ':' .. history then return end
+    local run, most, longest = unpack(redis.call('HMGET', meta, 'run', 'count', 'age'))
+    if has_say and (most ~= ARGV[4] or longest ~= ARGV[5]) then
+        redis.call('HSET', meta, 'count', ARGV[4], 'age', ARGV[5])
+    end
+    if run == own .. ':' .. history then return end
     redis.call('HSET', meta, 'run', own .. ':' .. history)
     local last = redis.call('HGET', meta, 'last')
     local wide = {GAP} + tonumber(string.sub(history, 1, 9), 16)
