@@ -29,6 +29,14 @@ DOCUMENT = ROOT / "docs" / "measured.md"
 EVENTS = "/boards/board-1/events"
 RUNS = 5
 PATIENCE = 30.0  # seconds
+RESTLESS = """
+import sys
+from sse_threaded import open_log
+log = open_log(sys.argv[1])
+print("begun", flush=True)
+while True:
+    log.append("a", "x" * 110)
+"""
 PLAIN = ("-k", "gthread", "--threads", "64", "-w", "1")
 
 
@@ -184,6 +192,28 @@ def appends(option: str) -> Callable[[], tuple[str, str]]:
     return run
 
 
+def beside_another() -> tuple[str, str]:
+    """An append of one process, now and then, while another appends as fast as it can."""
+    took = []
+    with tempfile.TemporaryDirectory() as directory:
+        url = f"sqlite:///{directory}/log.db"
+        log = open_log(url)
+        restless = subprocess.Popen([sys.executable, "-c", RESTLESS, url], stdout=subprocess.PIPE)
+        assert restless.stdout is not None
+        restless.stdout.readline()  # it has begun
+        try:
+            for _ in range(200):
+                time.sleep(0.02)
+                start = time.perf_counter()
+                log.append("a", "x" * 110)
+                took.append(time.perf_counter() - start)
+        finally:
+            restless.kill()
+            restless.communicate()
+        log.close()
+    return "publish to SQLite while another process publishes without a pause", several(took)
+
+
 def several(took: list[float]) -> str:
     return f"median {ms(statistics.median(took))}, longest {ms(max(took))}, of {len(took)}"
 
@@ -200,7 +230,8 @@ def main() -> None:
     """Run all and print, or write, the table."""
     rows = []
     deployed = (exercise_behind_nginx, first_bytes_behind_nginx)
-    for measure in (exercise, *deployed, farewell, full_pool, appends(""), appends("?synchronous=normal")):
+    logs = (appends(""), appends("?synchronous=normal"), beside_another)
+    for measure in (exercise, *deployed, farewell, full_pool, *logs):
         what, figures = measure()
         rows.append(f"| {what} | {figures} |")
         print(rows[-1], flush=True)  # noqa: T201

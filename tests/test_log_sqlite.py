@@ -393,6 +393,39 @@ class BadFileTest(SQLiteTest):
         self.assertEqual(log.append("a", "y"), f"{log.epoch}-2")
         self.assertEqual(self.data(), ["x", "y"])
 
+    def test_who_waits_for_the_lock_looks_again_and_again(self):
+        # SQLite's own waiting, inside of one statement, looks ten times a second.
+        log = self.make_log(retention=Retention(count=1))
+
+        def transaction():
+            with log.transaction() as transaction:
+                transaction.append("a", "y")
+
+        log.append("a", "x")
+        log.trim()
+        looks = []
+        for gate, write in (
+            (log._writer, lambda: log.append("a", "y")),
+            (log._writer, transaction),
+            (log._trimmer.gate, log.trim),
+        ):
+            looks.clear()
+            gate._connection.set_trace_callback(looks.append)
+            with self.subTest(write=write), contextlib.closing(self.locked()) as other:
+                writer = threading.Thread(target=write)
+                writer.start()
+                wait_until(lambda: len(looks) >= 30, message="30 looks at the lock")
+                other.execute("COMMIT")
+                writer.join()
+            gate._connection.set_trace_callback(None)
+        self.assertEqual(self.data(), ["y"])
+
+    def locked(self):
+        """Somebody else's connection that has the write lock."""
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
     def test_a_process_that_begins_meanwhile_reads(self):
         self.make_log().append("a", "x")
         other = sqlite3.connect(self.path, isolation_level=None)

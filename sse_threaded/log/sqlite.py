@@ -14,9 +14,11 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from heapq import merge
+from typing import TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import HistoryGone, LogUnavailable, LogUnusable
@@ -40,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 _INSERT = "INSERT INTO sse_events (channel, event, data, created) VALUES (?, ?, ?, ?)"
 _COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
+
+_Execute: TypeAlias = "Callable[[str, tuple[object, ...]], sqlite3.Cursor]"
 
 
 class SQLiteLog(EventLog):
@@ -89,15 +93,15 @@ class SQLiteLog(EventLog):
         row = checked(channel, data, event)
         if connection is not None:
             with translated(self.url):
-                return self.event_id(self._insert(connection, row, time.time()))
+                return self.event_id(self._insert(connection.execute, row, time.time()))
         with self._writer.enter() as writer, translated(self.url):
-            event_id = self.event_id(self._insert(writer, row, time.time()))
+            event_id = self.event_id(self._insert(partial(self._file.take_lock, writer), row, time.time()))
         self.ring()
         return event_id
 
-    def _insert(self, connection: sqlite3.Connection, row: tuple[str, str, str | None], created: float) -> int:
+    def _insert(self, execute: _Execute, row: tuple[str, str, str | None], created: float) -> int:
         channel, text, event = row
-        cursor = connection.execute(_INSERT, (channel, event, text, created))
+        cursor = execute(_INSERT, (channel, event, text, created))
         self._trimmer.appended(channel)
         return cursor.lastrowid or 0
 
@@ -105,7 +109,7 @@ class SQLiteLog(EventLog):
     def transaction(self) -> Iterator[Transaction]:
         """See :class:`EventLog`; errors of the caller's own statements pass unless they are about the file."""
         with self._writer.enter() as writer, translated(self.url, known_only=True):
-            writer.execute("BEGIN IMMEDIATE")
+            self._file.take_lock(writer)
             transaction = _SQLiteTransaction(self, writer)
             try:
                 yield transaction
@@ -236,7 +240,7 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
             raise TransactionOver(self._log.url)
         self.appended = True
         created = time.time()
-        sequence = self._log._insert(self.connection, row, created)
+        sequence = self._log._insert(self.connection.execute, row, created)
         self._newest = sequence, created
         return self._log.event_id(sequence)
 

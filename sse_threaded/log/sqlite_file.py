@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -20,9 +20,11 @@ _log = logging.getLogger(__name__)
 # Counts the shapes of the tables below; a file of a higher one is left alone.
 SCHEMA = 1
 
-# How long an append waits for the writers before it, in seconds; SQLite's own waiting is fair enough for
-# appends of a millisecond, so past this somebody holds a transaction open.
+# How long an append waits for the writers before it, in seconds: past this somebody holds a transaction open.
 BUSY_TIMEOUT = 5.0
+
+# Seconds between two looks at the write lock.
+_LOOK_AGAIN = 0.001
 
 # A device and an inode each, None where there is no file.
 Identity: TypeAlias = "tuple[int, int] | None"
@@ -121,12 +123,31 @@ class SQLiteFile:
                 _use_wal(connection, self.url)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 connection.execute(f"PRAGMA query_only = {int(read_only)}")
+                if not read_only:
+                    connection.execute("PRAGMA busy_timeout = 0")  # take_lock() waits
             except BaseException:
                 connection.close()
                 raise
         if self._identity is None:
             self._identity = _identity(self.path)
         return connection
+
+    def take_lock(
+        self, connection: sqlite3.Connection, statement: str = "BEGIN IMMEDIATE", values: Sequence[object] = ()
+    ) -> sqlite3.Cursor:
+        """Run a statement that takes the write lock, and wait for it up to ``busy_timeout``.
+
+        SQLite itself waits longer and longer between two looks, up to 0.1 s, so beside a process that appends
+        without a pause it hardly ever finds the lock free, and takes seconds.
+        """
+        deadline = time.monotonic() + self.busy_timeout
+        while True:
+            try:
+                return connection.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error).lower() or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_LOOK_AGAIN)
 
     def _file_path(self) -> str:
         if os.path.isdir(self.path):
@@ -148,7 +169,7 @@ class SQLiteFile:
                 found = _meta(connection) if _has_tables(connection) else {}
                 meta = self._completed(found)
                 if meta != found or not self._mark.agrees(meta, lambda: last_sequence(connection)):
-                    connection.execute("BEGIN IMMEDIATE")
+                    self.take_lock(connection)
                     for statement in _TABLES.split(";"):
                         connection.execute(statement)
                     found = _meta(connection)

@@ -166,7 +166,7 @@ class Trimmer:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._entered() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            self._file.take_lock(connection)
             try:
                 yield connection
                 connection.execute("COMMIT")
