@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import signal
 import sys
 import time
 import unittest
@@ -71,6 +72,8 @@ def main() -> int:
     parser.add_argument("-f", "--failfast", action="store_true", help="stop at the first failure")
     parser.add_argument("names", nargs="*", metavar="name", help="a module, class or test; default: all")
     options = parser.parse_args()
+    # A shell that starts this in the background has Ctrl-C ignored, and so would all programs that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     runner = unittest.TextTestRunner(
         sys.stdout,
         verbosity=2 if options.verbose else 1,
