@@ -97,7 +97,7 @@ class Pump:
     def admit(self, subscriber: Queued) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
-        :raises Overloaded: there are as many as may be, or no thread for the pump.
+        :raises Overloaded: there are as many as may be, or the system has nothing for the pump to begin with.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
@@ -135,7 +135,7 @@ class Pump:
     def reserve(self) -> None:
         """Take a place for a stream that is about to be parked; :meth:`adopt` or :meth:`release` it.
 
-        :raises Overloaded: there are as many as may be, or no thread for the pump.
+        :raises Overloaded: there are as many as may be, or the system has nothing for the pump to begin with.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
@@ -202,7 +202,10 @@ class Pump:
         # The position before the bell: what is appended in between is read by the first look.
         self._members.position = self._eventlog.last_sequence()
         self._recent.fill(self._members.position)
-        doorbell = self._eventlog.open_doorbell()
+        try:
+            doorbell = self._eventlog.open_doorbell()
+        except OSError as error:
+            raise Overloaded(f"the system gives no more: {error}") from error
         selector = self._members.selector
         selector.register(doorbell, selectors.EVENT_READ)
         selector.register(self._wake, selectors.EVENT_READ)

@@ -1,5 +1,6 @@
 """Streams over Werkzeug's threaded server: the bytes, resuming, and every way a stream ends."""
 
+import errno
 import gc
 import json
 import socket
@@ -655,6 +656,19 @@ class BrokenLogTest(StreamTest):
             body = hub.stream(environ, "a").response
             with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
                 self.assertRegex(b"".join(body), rb"\Aretry: [0-9]+\n\n: .*no more threads.*\n\n\Z")
+            body.close()
+        self.assertEqual(hub.streams, 0)
+        client = self.ready()
+        hub.publish("a", "x")
+        self.assertEqual(client.next_event().data, "x")
+
+    def test_without_a_descriptor_for_the_doorbell_the_client_is_to_come_back_too(self):
+        hub = self.serve()
+        full = OSError(errno.EMFILE, "Too many open files")
+        for environ in (make_environ("/a"), {**make_environ("/a"), ENVIRON_KEY: Space()}):
+            body = hub.stream(environ, "a").response
+            with mock.patch.object(hub.log, "open_doorbell", side_effect=full):
+                self.assertRegex(b"".join(body), rb"\Aretry: [0-9]+\n\n: .*Too many open files.*\n\n\Z")
             body.close()
         self.assertEqual(hub.streams, 0)
         client = self.ready()
