@@ -368,6 +368,51 @@ class ForkTest(SQLiteTest):
         os.waitpid(child, 0)
 
 
+class LendingTest(SQLiteTest):
+    """What the app does to a connection that it is lent is over with the block."""
+
+    def test_a_cursor_that_is_not_read_to_its_end(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+            transaction.append("a", "y")
+        for lend in (log.snapshot, log.transaction):
+            with lend() as lent:
+                rows = lent.connection.execute("SELECT * FROM sse_events")
+                next(rows)
+            with contextlib.closing(sqlite3.connect(self.path)) as other, other:
+                other.execute("INSERT INTO sse_events (channel, data, created) VALUES ('a', 'z', 0)")
+            log.append("a", "new")
+            self.assertEqual([record.data for record in log.read(2)][-2:], ["z", "new"])
+            self.assertRaises(sqlite3.ProgrammingError, next, rows)
+
+    def test_rows_of_another_kind(self):
+        log = self.make_log()
+        log.append("b", "x")
+
+        def as_dict(cursor, row):
+            return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+        for factory in (sqlite3.Row, as_dict):
+            for lend in (log.snapshot, log.transaction):
+                with self.subTest(factory=factory, lend=lend), lend() as lent:
+                    lent.connection.row_factory = factory
+                    lent.connection.text_factory = bytes
+                    row = lent.connection.execute("SELECT data FROM sse_events").fetchone()
+                    self.assertEqual(row["data"], b"x")
+                    lent.last_event_id()
+                    if lend == log.transaction:
+                        self.assertEqual(lent.append("a", "y"), lent.last_event_id())
+        self.assertEqual([record.data for record in log.read(0, channels=["a", "b"])], ["x", "y", "y"])
+
+    def test_errors_of_the_apps_own_tables_are_its_own(self):
+        log = self.make_log()
+        for statement in ("INSERT INTO door VALUES (NULL)", "SELECT unlocked FROM door", "SELECT * FROM readonly"):
+            with self.subTest(statement), self.assertRaises(sqlite3.Error), log.transaction() as transaction:
+                transaction.connection.execute("CREATE TABLE door (locked INTEGER NOT NULL)")
+                transaction.connection.execute(statement)
+
+
 class BadFileTest(SQLiteTest):
     def assert_publish_fails(self, log, kind, words):
         """Publishing raises, and what it was about is not in the log."""
@@ -419,6 +464,70 @@ class BadFileTest(SQLiteTest):
                 writer.join()
             gate._connection.set_trace_callback(None)
         self.assertEqual(self.data(), ["y"])
+
+    def test_what_an_interrupt_leaves_does_no_harm(self):
+        log = self.make_log()
+        log.append("a", "x")
+        log.read(0)
+
+        def begin(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            raise KeyboardInterrupt
+
+        interrupted = self.assertRaises(KeyboardInterrupt)
+        with mock.patch.object(log._file, "take_lock", begin), interrupted, log.transaction():
+            self.fail("entered")
+        self.assertEqual(self.data(), ["x"])
+        for gate in (log._writer, log._reader):
+            gate._connection.execute("BEGIN")
+            gate._connection.execute("SELECT count(*) FROM sse_events").fetchone()
+            gate._lock.acquire()
+        log.append("a", "y")
+        self.assertEqual(self.data(), ["x", "y"])
+        self.assertEqual([record.data for record in log.read(0)], ["x", "y"])
+        found = []
+        thread = threading.Thread(target=lambda: found.append((log.append("a", "z"), len(log.read(0)))))
+        thread.start()
+        thread.join()
+        self.assertEqual(found, [(f"{log.epoch}-3", 3)])
+
+    def test_a_file_that_goes_while_somebody_waits_for_its_lock_has_no_event(self):
+        for what in ("", "-wal", "-shm"):
+            for write in (self.append_one, self.append_in_transaction):
+                with self.subTest(what=what, write=write.__name__):
+                    self.url = sqlite_url(directory := temporary_directory(self))
+                    self.path = directory / "log.db"
+                    log = self.make_log()
+                    log.append("a", "x")
+                    looks, found = [], []
+                    log._writer._connection.set_trace_callback(looks.append)
+                    with contextlib.closing(self.locked()) as other:
+                        writer = threading.Thread(target=write, args=(log, found))
+                        writer.start()
+                        self.wait_for_a_look(looks)
+                        os.unlink(f"{self.path}{what}")
+                        other.execute("ROLLBACK")
+                        writer.join()
+                    self.assertEqual([type(each) for each in found], [LogUnusable], found)
+
+    @staticmethod
+    def append_one(log, found):
+        try:
+            found.append(log.append("a", "y"))
+        except LogUnusable as error:
+            found.append(error)
+
+    @staticmethod
+    def append_in_transaction(log, found):
+        try:
+            with log.transaction() as transaction:
+                transaction.append("a", "y")
+            found.append("committed")
+        except LogUnusable as error:
+            found.append(error)
+
+    def wait_for_a_look(self, looks):
+        wait_until(lambda: looks, message="a look at the lock")
 
     def locked(self):
         """Somebody else's connection that has the write lock."""

@@ -34,8 +34,9 @@ from .base import (
     page_of,
 )
 from .doorbell import Doorbell, FifoDoorbell, Ringer
-from .sqlite_file import SQLiteFile, last_sequence, translated
+from .sqlite_file import SQLiteFile, last_sequence, plainly, translated
 from .sqlite_gate import Gate
+from .sqlite_lent import LentConnection
 from .sqlite_trim import FOLDED, Trimmer
 
 _log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class SQLiteLog(EventLog):
                 return self.event_id(self._insert(connection.execute, row, time.time()))
         with self._writer.enter() as writer, translated(self.url):
             event_id = self.event_id(self._insert(partial(self._file.take_lock, writer), row, time.time()))
+            self._writer.require_same()
         self.ring()
         return event_id
 
@@ -109,13 +111,15 @@ class SQLiteLog(EventLog):
     def transaction(self) -> Iterator[Transaction]:
         """See :class:`EventLog`; errors of the caller's own statements pass unless they are about the file."""
         with self._writer.enter() as writer, translated(self.url, known_only=True):
-            self._file.take_lock(writer)
             transaction = _SQLiteTransaction(self, writer)
             try:
-                yield transaction
+                self._file.take_lock(writer)
+                with writer.lent():
+                    yield transaction
                 transaction.require_kept()
                 if writer.in_transaction:  # or the caller has committed
                     writer.execute("COMMIT")
+                self._writer.require_same()
             except BaseException:
                 # SQLite has rolled back by itself where the disk was full.
                 if writer.in_transaction:
@@ -129,15 +133,15 @@ class SQLiteLog(EventLog):
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
-        with self._reading(known_only=True) as reader:
+        with self._reading(known_only=True) as reader, reader.lent():
             yield _SQLiteSnapshot(self, reader)
 
     @contextmanager
-    def _reading(self, *, known_only: bool = False) -> Iterator[sqlite3.Connection]:
+    def _reading(self, *, known_only: bool = False) -> Iterator[LentConnection]:
         # All statements of the block see one state of the file.
         with self._reader.enter() as reader, translated(self.url, known_only=known_only):
-            reader.execute("BEGIN")
             try:
+                reader.execute("BEGIN")
                 yield reader
             finally:
                 if reader.in_transaction:
@@ -251,12 +255,13 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
         if not self.appended or self.connection.in_transaction:
             return
         sequence, created = self._newest
-        row = self.connection.execute("SELECT created FROM sse_events WHERE sequence = ?", (sequence,)).fetchone()
+        row = plainly(self.connection, "SELECT created FROM sse_events WHERE sequence = ?", (sequence,)).fetchone()
         # The caller has committed; what is gone although its number was given has been trimmed since.
         if row == (created,) or (row is None and sequence <= last_sequence(self.connection)):
             return
         self.appended = False
-        raise LogUnavailable(self._log.url, "the transaction was rolled back in its midst; nothing of it happened")
+        undone = "nothing up to there happened"
+        raise LogUnavailable(self._log.url, f"the transaction was rolled back in its midst; {undone}")
 
 
 def _page(

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from ..errors import LogUnavailable, LogUnusable
 from .base import new_epoch
+from .sqlite_lent import LentConnection
 from .sqlite_mark import Mark
 
 _log = logging.getLogger(__name__)
@@ -51,23 +52,25 @@ _NAMES = re.findall("EXISTS (sse_[a-z_]+)", _TABLES)
 
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 
+_LOCKED = (
+    f"locked by another writer, or by an open transaction of this thread's own, for over {BUSY_TIMEOUT:g} s; "
+    "try again or end it"
+)
+_OPENS_NOT = "cannot be opened; its folder must be there, and this process write in it"
+_CORRUPT = "the file is corrupt; restore it from a backup, or move it away"
 _READ_ONLY = "read-only for this process; let it write the file and its folder"
 
 # What SQLite says (its messages are stable; error codes reach Python from 3.11 on only), which error that
-# is here, and what a person can do.
+# is here, and what a person can do. Whole phrases, as a message may have names of the app's tables in it.
 _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] = (
-    (
-        "locked",
-        LogUnavailable,
-        f"locked by another writer, or by an open transaction of this thread's own, for over {BUSY_TIMEOUT:g} s; "
-        "try again or end it",
-    ),
-    ("disk is full", LogUnavailable, "the disk is full; make room, then try again"),
-    ("readonly", LogUnavailable, f"a snapshot, or {_READ_ONLY}"),
-    ("unable to open", LogUnavailable, "cannot be opened; its folder must be there, and this process write in it"),
-    ("disk i/o", LogUnavailable, "the disk failed to read or write; look at the system's log"),
-    ("disk image is malformed", LogUnusable, "the file is corrupt; restore it from a backup, or move it away"),
-    ("not a database", LogUnusable, "not a SQLite database; name another file, or move this one away"),
+    ("database is locked", LogUnavailable, _LOCKED),
+    ("database table is locked", LogUnavailable, _LOCKED),
+    ("database or disk is full", LogUnavailable, "the disk is full; make room, then try again"),
+    ("a readonly database", LogUnavailable, f"a snapshot, or {_READ_ONLY}"),
+    ("unable to open database file", LogUnavailable, _OPENS_NOT),
+    ("disk i/o error", LogUnavailable, "the disk failed to read or write; look at the system's log"),
+    ("database disk image is malformed", LogUnusable, _CORRUPT),
+    ("file is not a database", LogUnusable, "not a SQLite database; name another file, or move this one away"),
 )
 
 @contextmanager
@@ -110,14 +113,18 @@ class SQLiteFile:
         self._mark = Mark(path)
         self._was_set_back = False
 
-    def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+    def connect(self, *, read_only: bool = False) -> LentConnection:
         """A connection in autocommit mode, usable by any one thread at a time.
 
         :param read_only: refuse to change anything through it; default ``False``.
         """
         with translated(self.url):
             connection = sqlite3.connect(
-                self._file_path(), timeout=self.busy_timeout, isolation_level=None, check_same_thread=False
+                self._file_path(),
+                timeout=self.busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=LentConnection,
             )
             try:
                 _use_wal(connection, self.url)
@@ -145,7 +152,7 @@ class SQLiteFile:
             try:
                 return connection.execute(statement, values)
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error).lower() or time.monotonic() >= deadline:
+                if "is locked" not in str(error) or time.monotonic() >= deadline:
                     raise
             time.sleep(_LOOK_AGAIN)
 
@@ -239,8 +246,15 @@ class SQLiteFile:
 
 def last_sequence(connection: sqlite3.Connection) -> int:
     """The newest event's number, 0 for none."""
-    row = connection.execute(_LAST).fetchone()
+    row = plainly(connection, _LAST).fetchone()
     return row[0] if row else 0
+
+
+def plainly(connection: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    """Run a statement whose rows are tuples, whatever the app has set."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(statement, values)
 
 
 def _identity(path: str) -> Identity:

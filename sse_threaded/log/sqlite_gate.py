@@ -6,11 +6,12 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..errors import LogUnavailable, LogUnusable
 from .base import NestedTransaction
 from .sqlite_file import Companions, SQLiteFile
+from .sqlite_lent import LentConnection
 
 _log = logging.getLogger(__name__)
 
@@ -25,16 +26,18 @@ class Gate:
     def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
         self._file = file
         self._read_only = read_only
-        # Guards the connection and its companions, for as long as a statement or a transaction lasts.
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        # Guards the connection and its companions, for as long as a statement or a transaction lasts. Nobody
+        # enters twice, and yet it is one that knows its owner: a signal handler may raise (Ctrl-C, a time limit)
+        # when it was taken just now and nothing has been noted.
+        self._lock = threading.RLock()
+        self._connection: LentConnection | None = None
         self._companions: Companions | None = None  # what was beside the file when it was opened
         self._owner = 0
         self._rests = False  # the lock is held for a fork
         self._closed = False
 
     @contextmanager
-    def enter(self) -> Iterator[sqlite3.Connection]:
+    def enter(self) -> Iterator[LentConnection]:
         """The connection, for the length of the block.
 
         :raises NestedTransaction: this thread is inside already.
@@ -43,21 +46,36 @@ class Gate:
         """
         if self._owner == threading.get_ident():
             raise NestedTransaction(self._file.url)
-        if not self._lock.acquire(timeout=self._file.busy_timeout):
-            waited = f"kept by another thread for over {self._file.busy_timeout:g} s"
-            raise LogUnavailable(self._file.url, f"{waited}; try again")
-        self._owner = threading.get_ident()
         try:
+            if not self._lock.acquire(timeout=self._file.busy_timeout):
+                waited = f"kept by another thread for over {self._file.busy_timeout:g} s"
+                raise LogUnavailable(self._file.url, f"{waited}; try again")
+            self._owner = threading.get_ident()
             if self._closed:
                 raise LogUnusable(self._file.url, "this log was closed; open it again")
             self._file.require_same(self._companions)
             if self._connection is None:
                 self._connection = self._file.connect(read_only=self._read_only)
                 self._companions = self._file.companions()
+            if self._connection.in_transaction:
+                self._connection.rollback()  # what was interrupted left it open
             yield self._connection
         finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._owner == threading.get_ident():
             self._owner = 0
-            self._lock.release()
+        with suppress(RuntimeError):  # it is not this thread's, or no longer
+            while True:
+                self._lock.release()
+
+    def require_same(self) -> None:
+        """Refuse what was written just now if that was no longer into the log's file; called inside.
+
+        :raises LogUnusable: the file was removed or replaced meanwhile.
+        """
+        self._file.require_same(self._companions)
 
     def close(self) -> None:
         """Close the connection for good; idempotent. Who is inside for too long keeps it."""
@@ -92,7 +110,7 @@ class Gate:
             _abandoned.append(self._connection)
             self._connection = self._companions = None
             self._owner = 0
-            self._lock = threading.Lock()
+            self._lock = threading.RLock()
         elif self._rests:
             self._rests = False
             self._lock.release()
