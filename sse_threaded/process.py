@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from .limits import Budget
@@ -79,35 +80,42 @@ def is_ending() -> bool:
 
 
 # Held for the length of a fork, so that threads which fork at the same moment do so one after the other. Guards
-# _resting: those that came to rest for the fork in progress, as a hub may be made or dropped meanwhile.
-_forking = threading.Lock()
+# the two below: whose fork it is, and who came to rest for it, as a hub may be made or dropped meanwhile. A signal
+# handler that raises (Ctrl-C) ends _before_fork() anywhere, and the fork goes on; so this lock knows whose it is,
+# and hubs know which of theirs they hold.
+_forking = threading.RLock()
+_forker = 0
 _resting: tuple[AnyHub, ...] = ()
 
 
 def _before_fork() -> None:
-    global _resting
+    global _forker, _resting
     _forking.acquire()
+    _forker = threading.get_ident()
     _resting = hubs()
     for hub in _resting:
         hub.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    _after_fork(in_child=False)
+    global _forker, _resting
+    try:
+        if _forker == threading.get_ident():
+            for hub in _resting:
+                hub.after_fork(in_child=False)
+            _forker, _resting = 0, ()
+    finally:
+        with suppress(RuntimeError):  # it was not taken any more
+            _forking.release()
 
 
 def _after_fork_in_child() -> None:
+    global _forking, _forker, _resting
+    _forking, _forker, _resting = threading.RLock(), 0, ()
     process_budget.after_fork_in_child()
     parking_budget.after_fork_in_child()
-    _after_fork(in_child=True)
-
-
-def _after_fork(*, in_child: bool) -> None:
-    global _resting
-    for hub in _resting:
-        hub.after_fork(in_child)
-    _resting = ()
-    _forking.release()
+    for hub in hubs():
+        hub.after_fork(in_child=True)
 
 
 os.register_at_fork(

@@ -77,6 +77,7 @@ class Pump:
         self._wake = Doorbell()
         self._closing = False  # set once, by any thread or a signal handler
         self._thread: threading.Thread | None = None  # set once, with the members' lock held
+        self._rests = False  # for a fork
         # The pump's thread's own.
         self._next_read = 0.0
         self._rested = 0.0  # until when it rests (monotonic)
@@ -181,7 +182,7 @@ class Pump:
 
     def before_fork(self) -> None:
         """Come to rest for a fork."""
-        self._members.lock.acquire()
+        self._rests = self._members.lock.acquire()
 
     def after_fork(self, in_child: bool) -> None:
         """Go on; the child begins with neither thread nor subscribers."""
@@ -190,7 +191,8 @@ class Pump:
             # selector's is shared with the parent, so nothing is unregistered, only closed.
             self._members.selector.close()
             self._begin()
-        else:
+        elif self._rests:
+            self._rests = False
             self._members.lock.release()
 
     # With the members' lock held.
@@ -203,25 +205,35 @@ class Pump:
         self._members.position = self._eventlog.last_sequence()
         self._recent.fill(self._members.position)
         try:
+            # A new one: a signal handler that raised in an earlier try may have left half of something in the old.
+            self._members.selector.close()
+            selector = self._members.selector = selectors.DefaultSelector()
             doorbell = self._eventlog.open_doorbell()
         except OSError as error:
             raise Overloaded(f"the system gives no more: {error}") from error
-        selector = self._members.selector
-        selector.register(doorbell, selectors.EVENT_READ)
-        selector.register(self._wake, selectors.EVENT_READ)
+        for bell in (doorbell, self._wake):
+            selector.register(bell, selectors.EVENT_READ)
         thread = threading.Thread(target=self._run, args=(doorbell,), name="sse_threaded pump", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the next stream tries again
-            selector.unregister(doorbell)
-            selector.unregister(self._wake)
             doorbell.close()
             raise Overloaded("the system gives no more threads") from error
         self._thread = thread
 
     # The pump's thread.
 
+    def _is_the_one(self) -> bool:
+        # Where a signal handler raised in whoever started this thread, it is not noted yet, and another may have
+        # been started since.
+        with self._members.lock:
+            self._thread = self._thread or threading.current_thread()
+            return self._thread is threading.current_thread()
+
     def _run(self, doorbell: Doorbell) -> None:
+        if not self._is_the_one():
+            doorbell.close()
+            return
         over = failed = False
         try:
             while not over:

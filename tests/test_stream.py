@@ -1,5 +1,6 @@
 """Streams over Werkzeug's threaded server: the bytes, resuming, and every way a stream ends."""
 
+import contextlib
 import errno
 import gc
 import json
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import unittest
+from functools import partial
 from unittest import mock
 
 from werkzeug.test import EnvironBuilder
@@ -666,6 +668,35 @@ class BrokenLogTest(StreamTest):
         client = self.ready()
         hub.publish("a", "x")
         self.assertEqual(client.next_event().data, "x")
+
+    def test_an_interrupt_at_the_start_of_the_pump_leaves_neither_none_nor_two(self):
+        start = threading.Thread.start
+
+        def interrupted_before(thread):
+            raise KeyboardInterrupt
+
+        def interrupted_behind(thread):
+            start(thread)
+            raise KeyboardInterrupt
+
+        for interrupted in (interrupted_before, interrupted_behind):
+            with self.subTest(interrupted=interrupted.__name__):
+                hub = self.serve()
+                before = set(threading.enumerate())
+                for _ in range(2):
+                    body = hub.stream(make_environ("/a"), "a").response
+                    with mock.patch("threading.Thread.start", interrupted), contextlib.suppress(KeyboardInterrupt):
+                        next(body)
+                    body.close()
+                client = self.ready()
+                hub.publish("a", "x")
+                hub.publish("a", "y")
+                self.assertEqual([client.next_event().data for _ in range(2)], ["x", "y"])
+                wait_until(partial(self.has_one_pump, before), message="one pump")
+
+    @staticmethod
+    def has_one_pump(before):
+        return sum("pump" in thread.name for thread in set(threading.enumerate()) - before) == 1
 
     def test_clients_that_left_are_forgotten_though_their_timers_are_far_away(self):
         for settings in ({"heartbeat": None, "lease": None}, {"heartbeat": None}, {}):

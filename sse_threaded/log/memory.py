@@ -85,6 +85,8 @@ class MemoryLog(EventLog):
 
     url = "memory://"
 
+    _rests = False  # for a fork
+
     def __init__(self, retention: Retention | None = None) -> None:
         self._retention = retention or Retention()
         self._epoch = new_epoch()
@@ -210,7 +212,7 @@ class MemoryLog(EventLog):
 
     def before_fork(self) -> None:
         """See :class:`EventLog`."""
-        self._lock.acquire()
+        self._rests = self._lock.acquire()
 
     def after_fork(self, in_child: bool) -> None:
         """See :class:`EventLog`; the child's log goes its own way, so it gets an epoch of its own."""
@@ -218,8 +220,9 @@ class MemoryLog(EventLog):
             self._epoch = new_epoch()
             self._doorbells = []
             self._lock = threading.RLock()
-        else:
+        elif self._rests:
             self._lock.release()
+        self._rests = False
 
 
 class _View(Snapshot):

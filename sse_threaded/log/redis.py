@@ -108,6 +108,7 @@ class RedisLog(EventLog):
         self._lock = threading.Lock()
         self._owner = 0
         self._closed = False
+        self._rests = False  # for a fork
 
     def _prepare(self, patience: float = 0.0) -> str:
         schema, epoch, version, evicts, denied = self._run(PREPARE, [SCHEMA, new_epoch()], patience)
@@ -379,6 +380,7 @@ class RedisLog(EventLog):
             self._begin(self._epoch)
             self._closed = closed
         elif self._rests:
+            self._rests = False
             self._lock.release()
 
 

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from ..errors import LogUnavailable, LogUnusable
 from .base import NestedTransaction
@@ -46,29 +46,33 @@ class Gate:
         """
         if self._owner == threading.get_ident():
             raise NestedTransaction(self._file.url)
+        # The first step of each "finally" is one that no signal handler can come before.
         try:
             if not self._lock.acquire(timeout=self._file.busy_timeout):
                 waited = f"kept by another thread for over {self._file.busy_timeout:g} s"
                 raise LogUnavailable(self._file.url, f"{waited}; try again")
             self._owner = threading.get_ident()
-            if self._closed:
-                raise LogUnusable(self._file.url, "this log was closed; open it again")
-            self._file.require_same(self._companions)
-            if self._connection is None:
-                self._connection = self._file.connect(read_only=self._read_only)
-                self._companions = self._file.companions()
-            if self._connection.in_transaction:
-                self._connection.rollback()  # what was interrupted left it open
-            yield self._connection
+            try:
+                yield self._opened()
+            finally:
+                self._owner = 0
         finally:
-            self._leave()
+            try:
+                while True:  # an interrupt may have left it taken before
+                    self._lock.release()
+            except RuntimeError:
+                pass  # it is not this thread's
 
-    def _leave(self) -> None:
-        if self._owner == threading.get_ident():
-            self._owner = 0
-        with suppress(RuntimeError):  # it is not this thread's, or no longer
-            while True:
-                self._lock.release()
+    def _opened(self) -> LentConnection:
+        if self._closed:
+            raise LogUnusable(self._file.url, "this log was closed; open it again")
+        self._file.require_same(self._companions)
+        if self._connection is None:
+            self._connection = self._file.connect(read_only=self._read_only)
+            self._companions = self._file.companions()
+        if self._connection.in_transaction:
+            self._connection.rollback()  # what was interrupted left it open
+        return self._connection
 
     def require_same(self) -> None:
         """Refuse what was written just now if that was no longer into the log's file; called inside.

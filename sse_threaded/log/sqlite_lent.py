@@ -12,14 +12,14 @@ from typing import Any
 class LentConnection(sqlite3.Connection):
     """SQLite's, which :class:`~.sqlite.SQLiteLog` uses itself and lends to the app inside of transactions."""
 
-    # What the app has made while it had the connection.
-    _cursors: weakref.WeakSet[sqlite3.Cursor] | None = None
+    # What the app has made while it had the connection. No WeakSet: a Ctrl-C in its callbacks would be lost.
+    _cursors: list[weakref.ref[sqlite3.Cursor]] | None = None
 
     def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
         """See :class:`sqlite3.Connection`."""
         made = super().cursor(factory)
         if self._cursors is not None:
-            self._cursors.add(made)
+            self._cursors.append(weakref.ref(made))
         return made
 
     # The base class's make their cursors by themselves.
@@ -43,11 +43,12 @@ class LentConnection(sqlite3.Connection):
         A cursor that is not read to its end would keep the state of that time in sight, and the log without
         news for ever: it is closed.
         """
-        self._cursors = weakref.WeakSet()
+        cursors: list[weakref.ref[sqlite3.Cursor]] = []
+        self._cursors = cursors
         try:
             yield
         finally:
-            cursors, self._cursors = self._cursors, None
-            for cursor in cursors:
+            self._cursors = None
+            for cursor in filter(None, (made() for made in cursors)):
                 cursor.close()
             self.row_factory, self.text_factory = None, str
