@@ -229,6 +229,17 @@ class OtherProcessesTest(SQLiteTest):
         self.assertEqual(stat.S_IMODE(bell.stat().st_mode), 0o660)
         self.assertEqual(stat.S_IMODE(bells.stat().st_mode), 0o770)
 
+    def test_by_a_link_it_is_the_same_log(self):
+        folder = self.directory / "elsewhere"
+        folder.mkdir()
+        (folder / "link.db").symlink_to(self.path)
+        log, linked = self.make_log(), self.make_log(f"sqlite:///{folder}/link.db")
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        linked.append("a", "x")
+        self.assertTrue(is_readable(doorbell, 5))
+        self.assertEqual([path.name for path in folder.iterdir()], ["link.db"])
+
 
 class ForkTest(SQLiteTest):
     def test_a_child_goes_on_with_connections_of_its_own(self):

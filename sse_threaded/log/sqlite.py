@@ -67,7 +67,7 @@ class SQLiteLog(EventLog):
         self._file.prepare()
         self._writer = Gate(self._file)
         self._reader = Gate(self._file, read_only=True)
-        self._bells = path + "-bells"
+        self._bells = os.path.realpath(path) + "-bells"  # the same by whichever link
         self._ringer = Ringer(self._bells)
         self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # where FIFOs could not be made
         self._trimmer = Trimmer(self._file, retention or Retention())

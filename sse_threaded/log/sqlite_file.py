@@ -110,7 +110,7 @@ class SQLiteFile:
         self._synchronous = synchronous
         self._real_path = os.path.realpath(path)  # beside which SQLite has its other files
         self._identity: Identity = None
-        self._mark = Mark(path)
+        self._mark = Mark(self._real_path)
         self._was_set_back = False
 
     def connect(self, *, read_only: bool = False) -> LentConnection:
