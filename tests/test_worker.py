@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
@@ -353,12 +354,19 @@ class MiddlewareTest(unittest.TestCase):
     def test_behind_a_middleware_that_looks_ahead_it_keeps_its_thread(self):
         args = ["-k", "sse_threaded.worker.ThreadWorker", "--threads", "6", "-w", "1"]
         server = enter(self, GunicornServer("shop:looking_ahead", args=args, cwd=self.directory))
+        received = bytearray()
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
             wait_until(lambda: request("GET", server.url + "/threads").body == b"1", message="the stream")
-            for _ in range(3):  # one event late, as it looks ahead
+            connection.settimeout(0.1)
+
+            def comes():  # late, as it looks ahead: what leaves in one write waits for what comes after it
                 request("POST", server.url + "/publish")
-            received = read_until(connection, b"xxxx")
+                with contextlib.suppress(TimeoutError):
+                    received.extend(connection.recv(65536))
+                return b"xxxx" in received
+
+            wait_until(comes, timeout=60, message="an event")
         self.assertIn(b"retry: 5000", received)
 
     def test_what_was_changed_on_its_way_keeps_its_thread_and_its_change(self):
