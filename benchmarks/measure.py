@@ -198,10 +198,10 @@ def _publish_and_read(load: Load, run: Running) -> str:
         while b"\r\n\r\n" not in received:
             received += _received(stream)
         load.publish(post(run, 0), count=_REPLAYED + 1, unheard=True)
-        while received.count(b"data: ") <= _REPLAYED:
+        while received.count(b"data: ") - received.count(b"data: {}") <= _REPLAYED:
             received += _received(stream)
-    # An id line before the first data line, and after the blank line before it.
-    ids: list[bytes] = re.findall(rb"id: ?([^\r\n]+)(?=(?:[^\n]|\n(?!\n))*data: )", received)
+    # An id line before the first data line of an event, and after the blank line before it.
+    ids: list[bytes] = re.findall(rb"id: ?([^\r\n]+)(?=(?:[^\n]|\n(?!\n))*data: (?!\{\}))", received)
     return ids[0].decode()
 
 

@@ -21,6 +21,18 @@ from .errors import InvalidEvent
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
+# The names of the events that a stream sends about itself. Each is one block with data, because many clients take
+# an id or a reconnection time only from such a block. None is "open", "error" or "message", which would call
+# EventSource's own handlers, so onmessage never sees one. All names with the prefix are kept for such events.
+NOTICE_PREFIX = "stream-"
+START = "stream-start"
+END = "stream-end"
+UNAVAILABLE = "stream-unavailable"
+NOTICES = frozenset((START, END, UNAVAILABLE))
+
+# The name of the event that tells a client to fetch its state anew.
+RESET = "reset"
+
 # The line ends of the format (9.2.5): CRLF counts once. str.splitlines() would also split at
 # U+2028, form feed and others, which are ordinary characters here.
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -120,10 +132,24 @@ class ServerSentEvent:
 
 
 def comment(text: str = "") -> bytes:
-    """A comment block, which readers skip (9.2.5): a heartbeat, or a word to whoever watches with curl.
+    """Comment lines, which readers skip (9.2.5): a heartbeat, or an explanation for a person who uses curl.
+
+    No blank line follows: some clients take one for the end of an empty event.
 
     :param text: any text; each of its lines becomes a comment line.
     :raises InvalidEvent: it holds a lone surrogate.
     """
     _require_unicode("comment", text)
-    return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode() + b"\n"
+    return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode()
+
+
+def notice(name: str, retry: int, event_id: str | None = None) -> bytes:
+    """An event that a stream sends about itself; its data is an empty JSON object, so that every client can parse it.
+
+    :param name: one of :data:`NOTICES`.
+    :param retry: the reconnection time, milliseconds.
+    :param event_id: the last event ID from here on; ``None``, the default, leaves it.
+    """
+    # The reconnection time comes first, as a person sees it first.
+    id_line = "" if event_id is None else f"id: {event_id}\n"
+    return f"retry: {retry}\nevent: {name}\n{id_line}data: {{}}\n\n".encode()

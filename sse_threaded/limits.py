@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from dataclasses import dataclass
-from functools import cached_property
 
 from .errors import SSEError
-from .event import ServerSentEvent
+from .event import END, START, UNAVAILABLE, notice
 
 
 class Overloaded(SSEError):
@@ -60,25 +59,30 @@ class Pace:
     heartbeat: float | None
     lease: float | None
 
-    @cached_property
-    def _retry(self) -> bytes:
-        return ServerSentEvent(retry=self.retry).encode()
-
     def preface(self, event_id: str | None) -> bytes:
         """The first bytes of a stream: the reconnection time, and where in the log it begins, if that is known.
 
-        The id dispatches nothing, but a browser keeps it (9.2.6): one that is cut off before its first event
-        resumes from here and misses nothing.
+        Clients keep the id (9.2.6): one that is cut off before its first event resumes from here and misses
+        nothing.
         """
-        if event_id is None:
-            return self._retry
-        return b"%bid: %b\n\n" % (self._retry, event_id.encode())
+        return notice(START, self.retry, event_id)
 
     def farewell(self, reason: str) -> bytes:
-        """The last bytes of a stream that ends for ``reason``: a reconnection time drawn at random.
+        """The last bytes of a stream that ends for ``reason``: when to come back, drawn at random.
 
         On a shutdown all streams end at once, so their clients are spread over the usual time. Leases end one
-        by one, so that client may be back within a second. Where there was no room it waits twice as long.
+        by one, so that client may be back within a second.
         """
-        longest = {"lease": min(self.retry, 1000), "overload": 2 * self.retry}.get(reason, self.retry)
-        return ServerSentEvent(retry=round(random.uniform(longest / 5, longest))).encode()
+        return notice(END, self._drawn(min(self.retry, 1000) if reason == "lease" else self.retry))
+
+    def unavailable(self, *, shutdown: bool = False) -> bytes:
+        """The whole answer to a client that gets no stream now: when to come back, drawn at random.
+
+        :param shutdown: whether the process ends, so that another one will be there soon. Otherwise, the default,
+            the client waits twice as long.
+        """
+        return notice(UNAVAILABLE, self._drawn(self.retry if shutdown else 2 * self.retry))
+
+    @staticmethod
+    def _drawn(longest: int) -> int:
+        return round(random.uniform(longest / 5, longest))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .errors import HistoryGone, InvalidEvent, LogUnavailable, LogUnusable
-from .event import ServerSentEvent
+from .event import RESET, ServerSentEvent
 from .log import EventLog, Page, Record
-from .log.base import RESET
 
 
 class Cursor:

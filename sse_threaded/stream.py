@@ -143,7 +143,7 @@ class EventStream:
             return
         except HubClosed as error:
             # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
-            yield self._come_back(str(error), "shutdown")
+            yield self._come_back(str(error), shutdown=True)
             return
         except LogError as error:
             _log.error("a stream could not begin: %s", error)
@@ -169,6 +169,6 @@ class EventStream:
                 if upto <= cursor.after:
                     return
 
-    def _come_back(self, why: str, reason: str = "overload") -> bytes:
+    def _come_back(self, why: str, *, shutdown: bool = False) -> bytes:
         # Any status but 200 would stop EventSource for good (9.2.3), so there is no 503 here.
-        return self._pace.farewell(reason) + comment(f"{why}; come back after the reconnection time")
+        return self._pace.unavailable(shutdown=shutdown) + comment(f"{why}; come back after the reconnection time")

@@ -117,6 +117,16 @@ def enter(test: unittest.TestCase, manager: AbstractContextManager[T]) -> T:
     return value
 
 
+# What a stream sends about itself, as regular expressions: its last bytes, and the answer where there is none now.
+FAREWELL = rb"retry: [0-9]+\nevent: stream-end\ndata: \{\}\n\n"
+UNAVAILABLE = rb"retry: [0-9]+\nevent: stream-unavailable\ndata: \{\}\n\n"
+
+
+def preface(event_id: str, retry: int = 5000) -> bytes:
+    """The first bytes of a stream that begins after ``event_id``."""
+    return f"retry: {retry}\nevent: stream-start\nid: {event_id}\ndata: {{}}\n\n".encode()
+
+
 def sqlite_url(directory: Path, name: str = "log.db") -> str:
     """The URL of a SQLite log in ``directory`` (four slashes: an absolute path)."""
     return f"sqlite:///{directory / name}"

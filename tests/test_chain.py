@@ -11,7 +11,7 @@ from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub, chain
 from sse_threaded.chain import PATIENCE, Chain, Link
-from tests.support import wait_until
+from tests.support import FAREWELL, wait_until
 
 
 class Clock:
@@ -313,7 +313,7 @@ class Reader:
     @property
     def numbers(self):
         lines = b"".join(self.chunks).decode().split("\n")
-        return [int(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        return [int(line.removeprefix("data: ")) for line in lines if line.startswith("data: ") and line[-1] != "}"]
 
 
 class StreamsTest(unittest.TestCase):
@@ -390,7 +390,7 @@ class StreamsTest(unittest.TestCase):
             reader.thread.join(10)
             self.assertFalse(reader.thread.is_alive())
             self.assertEqual(reader.numbers, [], "what waits is a part of what it missed")
-            self.assertRegex(reader.chunks[-1], rb"\Aretry: \d+\n\n\Z")
+            self.assertRegex(reader.chunks[-1], rb"\A" + FAREWELL + rb"\Z")
 
     def test_streams_that_break_pass_the_baton_on(self):
         readers = self.readers(30)
@@ -421,7 +421,7 @@ class StreamsTest(unittest.TestCase):
         for reader in readers:
             reader.thread.join(10)
             self.assertEqual(reader.numbers, [0, 1, 2])
-            self.assertRegex(reader.chunks[-1], rb"retry: \d+\n\n\Z")
+            self.assertRegex(reader.chunks[-1], FAREWELL + rb"\Z")
         self.assertEqual(self.hub.streams, 0)
 
     def test_a_single_stream_does_without_the_watch(self):

@@ -121,7 +121,7 @@ class NginxTest(DeployTest):
                     stream = self.stream(nginx, flag)
                     stream.wait_for_id()  # the first bytes, before any event
                     self.assertTrue(stream.head.startswith(f"{version} 200"), stream.head)
-                    self.assertTrue(stream.raw.startswith(b"retry: 5000\n\nid: "), stream.raw)
+                    self.assertTrue(stream.raw.startswith(b"retry: 5000\nevent: stream-start\nid: "), stream.raw)
                     self.assertIn("\r\ncontent-type: text/event-stream; charset=utf-8\r\n", stream.head)
                     for number in range(5):
                         post(server.url, f"Task {number}")
@@ -274,7 +274,7 @@ class NginxTest(DeployTest):
             told = self.stream(nginx)
             told.wait_for_end()
             self.assertTrue(told.head.startswith("http/2 200"), told.head)
-            self.assertRegex(told.raw, rb"\Aretry: [2345]000\n\n\Z")
+            self.assertRegex(told.raw, rb"\Aretry: [2345]000\nevent: stream-unavailable\ndata: {}\n\n\Z")
             others = curl("-i", *trust, "-X", "POST", nginx.url + TASKS).lower()
             self.assertTrue(others.startswith("http/2 503"), others)
             self.assertIn("\nretry-after: 5\n", others)
@@ -488,7 +488,7 @@ class CaddyTest(DeployTest):
             told.wait_for_end()
             self.assertTrue(told.head.startswith("http/2 200"), told.head)
             self.assertIn("\r\ncontent-type: text/event-stream", told.head)
-            self.assertEqual(told.raw, b"retry: 5000\n\n")
+            self.assertEqual(told.raw, b"retry: 5000\nevent: stream-unavailable\ndata: {}\n\n")
         others = curl("--cacert", str(chain), "-o", os.devnull, "-w", "%{http_code}", url + "/healthz")
         self.assertEqual(others, "502")
 

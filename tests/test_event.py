@@ -5,6 +5,7 @@ import unittest
 
 from sse_threaded import InvalidEvent, ServerSentEvent, comment
 from sse_threaded.decoder import EventStreamDecoder
+from sse_threaded.event import START, notice
 
 # What is made, its bytes, and what a reader dispatches: (data, event, last event ID), None for nothing.
 WIRE = [
@@ -89,6 +90,17 @@ class WireTest(unittest.TestCase):
         decoder = EventStreamDecoder()
         self.assertEqual(decoder.feed(ServerSentEvent(retry=1234, id="kx-3").encode()), [])
         self.assertEqual((decoder.retry, decoder.last_event_id), (1234, "kx-3"))
+
+    def test_a_notice_is_one_block_with_data_and_begins_with_the_reconnection_time(self):
+        for event_id, line in (("kx-3", b"id: kx-3\n"), (None, b"")):
+            wire = notice(START, 1234, event_id)
+            self.assertEqual(wire, b"retry: 1234\nevent: stream-start\n" + line + b"data: {}\n\n")
+
+    def test_a_comment_ends_no_block(self):
+        # A blank line would be an empty event for readers that take each block for one.
+        for text in ("", "heartbeat", "two\nlines"):
+            self.assertEqual(EventStreamDecoder().feed(comment(text) + b"data: x\n\n")[0].data, "x")
+            self.assertNotIn(b"\n\n", comment(text))
 
     def test_a_comment_is_skipped_whatever_it_says(self):
         for text in ("", "heartbeat", "data: forged\n\ndata: event", "a\r\nid: 7\rretry: 1"):

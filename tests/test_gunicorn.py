@@ -14,7 +14,7 @@ from http.client import HTTPException
 
 from sse_threaded import open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, ResumingClient, StreamEnded, request
-from tests.support import ROOT, enter, sqlite_url, temporary_directory, wait_until
+from tests.support import FAREWELL, ROOT, enter, sqlite_url, temporary_directory, wait_until
 
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 EVENTS = "/boards/board-1/events"
@@ -74,19 +74,20 @@ class ProtocolTest(GunicornTest):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
             try:
                 self.assertEqual(curl.stdout.readline(), "retry: 5000\n")
-                self.assertEqual(curl.stdout.readline(), "\n")
+                self.assertEqual(curl.stdout.readline(), "event: stream-start\n")
                 tasks = server.url + "/boards/board-1/tasks"
                 self.assertEqual(self.post(server)["id"], "task-5")
                 request("PATCH", f"{tasks}/task-1", json={"listId": "list-done"})
                 request("DELETE", f"{tasks}/task-2")
                 lines = []
-                while sum(line.startswith("data:") for line in lines) < 3:
+                while sum(line.startswith("data:") for line in lines) < 4:
                     lines.append(curl.stdout.readline().rstrip("\n"))
             finally:
                 curl.kill()
         self.assertEqual(
             [line for line in lines if line.startswith("data:")],
             [
+                "data: {}",
                 'data: {"type":"task_created","task":{"id":"task-5","title":"New task"}}',
                 'data: {"type":"task_moved","task":{"id":"task-1","listId":"list-done"}}',
                 'data: {"type":"task_deleted","taskId":"task-2"}',
@@ -109,7 +110,7 @@ class ProtocolTest(GunicornTest):
                 received += connection.recv(4096)
         head, _, body = received.partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", head.lower())
-        self.assertRegex(body, rb'\Aretry: 5000\n\nid: \w+-0\n\nid: \w+-1\ndata: {"type":"task_created"')
+        self.assertRegex(body, rb'\Aretry: 5000\nevent: stream-start\nid: \w+-0\ndata: {}\n\nid: \w+-1\ndata: {"type":"task_created"')
 
     def test_streams_spread_over_the_workers_and_an_event_reaches_all(self):
         server = self.serve("-w", "2")
@@ -233,7 +234,7 @@ class EndTest(GunicornTest):
         for client in clients:
             client.wait_for_end(10)
             self.assertTrue(client.complete, client.raw[-100:])
-            self.assertRegex(client.raw, rb"retry: \d+\n\n\Z")
+            self.assertRegex(client.raw, FAREWELL + rb"\Z")
             self.assertTrue(1000 <= client.retry <= 5000, client.retry)
 
     def test_sigterm_says_farewell_to_all_and_ends_at_once(self):

@@ -9,7 +9,7 @@ from unittest import mock
 from sse_threaded import Hub
 from sse_threaded.gunicorn_hooks import post_worker_init, stream_limit
 from sse_threaded.process import close_all_when, process_budget
-from tests.support import wait_until
+from tests.support import FAREWELL, wait_until
 from tests.test_stream import make_environ
 
 ENDS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
@@ -37,7 +37,7 @@ class HooksTest(unittest.TestCase):
                 next(body)
                 os.kill(os.getpid(), signum)
                 wait_until(lambda handler=before: handler.called, message="gunicorn's own handler")
-                self.assertRegex(next(body), rb"\Aretry: [0-9]+\n\n\Z")
+                self.assertRegex(next(body), rb"\A" + FAREWELL + rb"\Z")
                 body.close()
                 before.assert_called_once()
 

@@ -104,6 +104,8 @@ class LogContract:
             ("event", ("a", "x", "two\nlines")),
             ("event", ("a", "x", "")),
             ("event", ("a", "x", "reset")),
+            ("event", ("a", "x", "stream-start")),
+            ("event", ("a", "x", "stream-anything")),
         ]
         for field, arguments in cases:
             with self.subTest(field=field, arguments=str(arguments)[:40]):

@@ -22,7 +22,7 @@ from sse_threaded.parked import ENVIRON_KEY, Space
 from sse_threaded.process import hubs
 from sse_threaded.queued import Queued
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
-from tests.support import enter, sqlite_url, temporary_directory, wait_until
+from tests.support import FAREWELL, UNAVAILABLE, enter, preface, sqlite_url, temporary_directory, wait_until
 
 
 def make_environ(path="/"):
@@ -65,7 +65,7 @@ class PrefaceTest(StreamTest):
         hub = self.serve()
         hub.publish("a", "before")
         client = self.ready()
-        self.assertEqual(client.raw, f"retry: 5000\n\nid: {hub.log.epoch}-1\n\n".encode())
+        self.assertEqual(client.raw, preface(f"{hub.log.epoch}-1"))
         self.assertEqual(client.last_event_id, f"{hub.log.epoch}-1")
 
     def test_the_headers(self):
@@ -199,7 +199,7 @@ class LiveTest(StreamTest):
         self.serve(heartbeat=0.05)
         client = self.ready()
         client.wait_for(lambda: client.comments >= 3, what="three heartbeats")
-        self.assertIn(b": heartbeat\n\n: heartbeat\n\n", client.raw)
+        self.assertIn(b": heartbeat\n: heartbeat\n", client.raw)
         self.assertFalse(client.has_events())
 
     def test_there_is_one_pump_thread_and_it_starts_with_the_first_stream(self):
@@ -401,7 +401,7 @@ class EndTest(StreamTest):
         client = self.ready()
         client.wait_for_end()
         self.assertTrue(client.complete)
-        self.assertRegex(client.raw.decode(), r"retry: \d+\n\n\Z")
+        self.assertRegex(client.raw, FAREWELL + rb"\Z")
         self.assertLessEqual(client.retry, 1000)
         wait_until(lambda: hub.streams == 0)
         with ResumingClient(self.url + "/a", retry_factor=0.01) as client:
@@ -450,7 +450,7 @@ class EndTest(StreamTest):
         client = self.connect()
         client.wait_for_end()
         self.assertEqual(client.status, 200)
-        self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: the hub is closed")
+        self.assertRegex(client.raw, rb"\A" + UNAVAILABLE + rb": the hub is closed")
 
     def test_over_the_budget_a_client_is_told_to_come_back(self):
         hub = self.serve(max_streams=2)
@@ -460,7 +460,7 @@ class EndTest(StreamTest):
             client.wait_for_end()
             self.assertEqual(client.status, 200)
             self.assertEqual(client.headers["Content-Type"], first.headers["Content-Type"])
-            self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: all 2 streams of this process are taken; come back")
+            self.assertRegex(client.raw, rb"\A" + UNAVAILABLE + rb": all 2 streams of this process are taken; come")
             self.assertTrue(2000 <= client.retry <= 10000, client.retry)
             self.assertEqual(hub.streams, 2)
         first.close()
@@ -548,7 +548,7 @@ class BrokenLogTest(StreamTest):
                 client = self.connect()
                 client.wait_for_end()
                 self.assertEqual(client.status, 200)
-                self.assertRegex(client.raw, rb"\Aretry: \d+\n\n: the log cannot be read")
+                self.assertRegex(client.raw, rb"\A" + UNAVAILABLE + rb": the log cannot be read")
                 wait_until(lambda: hub.streams == 0)
 
     def test_a_pump_that_is_behind_and_cannot_look_where_to_go_on_ends_its_streams_later(self):
@@ -662,7 +662,7 @@ class BrokenLogTest(StreamTest):
                 with self.subTest(words=words, parked=ENVIRON_KEY in environ):
                     body = hub.stream(environ, "a").response
                     with lack:
-                        self.assertRegex(b"".join(body), rb"\Aretry: [0-9]+\n\n: .*%b.*\n\n\Z" % words)
+                        self.assertRegex(b"".join(body), rb"\A" + UNAVAILABLE + rb": .*%b.*\n\Z" % words)
                     body.close()
         self.assertEqual(hub.streams, 0)
         client = self.ready()
@@ -847,7 +847,7 @@ class HubTest(unittest.TestCase):
         (hub,) = set(hubs()) - set(before)
         self.assertEqual(hub.streams, 1)
         hub.request_close()
-        self.assertRegex(b"".join(body), rb"retry: [0-9]+\n\n\Z")
+        self.assertRegex(b"".join(body), FAREWELL + rb"\Z")
         body.close()
 
     def test_who_comes_to_a_closed_hub_comes_back_with_those_it_ended(self):

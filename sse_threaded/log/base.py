@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import HistoryGone, InvalidEvent, LogError
-from ..event import check_name, data_text
+from ..event import NOTICE_PREFIX, RESET, check_name, data_text
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,9 +34,6 @@ MAX_EVENT_CHARACTERS = 255
 
 # Seconds in a hundred years: what none of the engines stumbles over.
 _MAX_AGE = 3_155_760_000
-
-# The type of the event that tells a client to fetch its state anew.
-RESET = "reset"
 
 # <epoch>-<sequence>; 18 digits fit every engine's 64-bit integers.
 _ID = re.compile(r"([a-z]{6})-(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -127,6 +124,10 @@ def checked(channel: object, data: object, event: object) -> tuple[str, str, str
             raise InvalidEvent("event", f"must have {MAX_EVENT_CHARACTERS} characters at most")
         if event == RESET:
             raise InvalidEvent("event", f"{RESET!r} tells clients to fetch their state anew; choose another name")
+        if event.startswith(NOTICE_PREFIX):  # type: ignore[attr-defined]  # checked above
+            raise InvalidEvent(
+                "event", f"names that begin with {NOTICE_PREFIX!r} are for the library; choose another name"
+            )
     text = data_text(data)
     if len(text) > MAX_DATA_CHARACTERS:
         limit = f"over {MAX_DATA_CHARACTERS:,} characters ({len(text):,})"

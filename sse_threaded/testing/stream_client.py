@@ -14,6 +14,7 @@ from typing import Any
 from werkzeug.datastructures import Headers
 
 from ..decoder import DecodedEvent, EventStreamDecoder
+from ..event import NOTICES
 from .faults import StreamEnded, StreamTimeout
 from .wire import ResponseReader, split_url
 
@@ -42,6 +43,8 @@ class EventStreamClient:
         default 10.
     :param receive_buffer: bytes the kernel may keep for this client (``SO_RCVBUF``), so that a test can
         be a slow consumer; default ``None``, the kernel's choice.
+    :ivar notices: the names of the events that the stream has sent about itself (``stream-start`` and others);
+        they are not among the events.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class EventStreamClient:
         for name, value in (headers or {}).items():
             self._headers[name] = value
         self._decoder = EventStreamDecoder(last_event_id or "")
+        self.notices: list[str] = []
         self._reader = ResponseReader()
         self._events: deque[DecodedEvent] = deque()  # decoded and not yet asked for
         self._raw = bytearray()
@@ -247,7 +251,11 @@ class EventStreamClient:
             return
         body = self._reader.feed(data)
         self._raw += body
-        self._events += self._decoder.feed(body)
+        for event in self._decoder.feed(body):
+            if event.event in NOTICES:
+                self.notices.append(event.event)
+            else:
+                self._events.append(event)
 
     def _seen(self) -> str:
         tail = bytes(self._raw[-_SHOWN_BYTES:])
