@@ -226,5 +226,5 @@ class CurlStream:
                     continue
                 self.head = head.decode("latin-1").lower()
             self.raw += piece
-            self.events += self._decoder.feed(piece)
+            self.events += (event for event in self._decoder.feed(piece) if not event.is_notice)
         self.ended = True

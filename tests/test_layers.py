@@ -22,7 +22,8 @@ PACKAGE = "sse_threaded"
 # "." is the package itself. A new module goes into the lowest room above all that it imports.
 ROOMS = (
     "errors",
-    "event decoder problem",
+    "event problem",
+    "decoder",
     "limits frame",
     "log.doorbell log.base process request",
     "log.*",

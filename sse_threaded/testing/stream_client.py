@@ -14,7 +14,6 @@ from typing import Any
 from werkzeug.datastructures import Headers
 
 from ..decoder import DecodedEvent, EventStreamDecoder
-from ..event import NOTICES
 from .faults import StreamEnded, StreamTimeout
 from .wire import ResponseReader, split_url
 
@@ -252,7 +251,7 @@ class EventStreamClient:
         body = self._reader.feed(data)
         self._raw += body
         for event in self._decoder.feed(body):
-            if event.event in NOTICES:
+            if event.is_notice:
                 self.notices.append(event.event)
             else:
                 self._events.append(event)
