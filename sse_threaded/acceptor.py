@@ -99,6 +99,7 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
         self._accepts_again = 0.0  # not before (monotonic)
         self._notified = 0.0  # when the arbiter was last told that all is well (monotonic)
         self._crowded = False  # connections come faster than they are served
+        self._dispatch_asked = False  # the main thread was woken for a task
         self._runners: Runners
         newborn.expect()
 
@@ -250,6 +251,17 @@ class AcceptingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn h
     def enqueue(self, task: Callable[[], None]) -> None:
         """Have a thread run ``task``, which must not raise."""
         self._runners.put(task)
+
+    def enqueue_soon(self, task: Callable[[], None]) -> None:
+        """The same, from a thread that must not wait, such as the pump's."""
+        self._runners.put(task)
+        if not self._dispatch_asked:
+            self._dispatch_asked = True
+            self.method_queue.defer(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatch_asked = False
+        self._runners.dispatch()
 
     def _count_out(self) -> None:
         self.nr_conns -= 1

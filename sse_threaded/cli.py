@@ -85,7 +85,7 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "publish",
         help="append one event to the log",
         description="Append one event to the log and print its id. All who listen to the channel get it.",
-        epilog="Example: sse-threaded publish news '{\"title\":\"Hello\"}'",
+        epilog='Example: sse-threaded publish news \'{"title":"Hello"}\'',
     )
     publish.add_argument("channel", metavar="CHANNEL", help="the channel: any name; a board's is its id (board-1)")
     publish.add_argument("data", metavar="DATA", help="the event's data, sent as it is; - for standard input")

@@ -144,7 +144,7 @@ def comment(text: str = "") -> bytes:
 
 
 def notice(name: str, retry: int, event_id: str | None = None) -> bytes:
-    """An event that a stream sends about itself; its data is an empty JSON object, so that every client can parse it.
+    """An event that a stream sends about itself; its data is an empty JSON object, which every client can parse.
 
     :param name: one of :data:`NOTICES`.
     :param retry: the reconnection time, milliseconds.

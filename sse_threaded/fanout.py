@@ -102,7 +102,7 @@ class Fanout:
                     wire = encoded[record.sequence] = encode(self._log, record)
                 wires.setdefault(audience, []).append(wire)
         found: list[tuple[Frame, Volley | None, Sequence[Subscriber]]] = [
-            (Frame(b"".join(parts), len(parts)), *audience.ranks()) for audience, parts in wires.items()
+            (Frame(b"".join(parts), len(parts), parts), *audience.ranks()) for audience, parts in wires.items()
         ]
         for subscriber in self._ahead:
             parts = [
@@ -111,7 +111,7 @@ class Fanout:
                 if record.sequence > subscriber.after and record.channel in subscriber.channels
             ]
             if parts:
-                found.append((Frame(b"".join(parts), len(parts)), None, (subscriber,)))
+                found.append((Frame(b"".join(parts), len(parts), parts), None, (subscriber,)))
         # Last, as an event that cannot be encoded must leave everything as it was.
         position = page[-1].sequence
         for subscriber in [each for each in self._ahead if each.after <= position]:

@@ -14,6 +14,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from .process import close_all_when, hubs, parking_budget, process_budget, request_close_all
+from .server.passthrough import joining
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -46,6 +47,8 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
     if parks:
         # A connection that holds a stream is one less for ordinary requests.
         parking_budget.limit = max(1, worker.worker_connections - max(_LEAST_RESERVE, worker.cfg.threads))
+    else:
+        worker.wsgi = joining(worker.wsgi)
     process_budget.limit = stream_limit(worker.cfg.threads)
     if process_budget.limit == 0 and not parks:
         worker.log.warning(

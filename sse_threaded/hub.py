@@ -24,14 +24,14 @@ from .limits import Budget, Pace
 from .log import EventLog, Retention, open_log
 from .log.base import check_channel
 from .longpoll import long_poll
-from .parked import ENVIRON_KEY
 from .problem import problem
 from .process import enrol, is_ending, parking_budget, process_budget
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
 from .request import HasEnviron, best_kind, connection, has_a_thread_of_its_own, last_event_id
-from .stream import EventStream, Seat
+from .space import ENVIRON_KEY
+from .stream import EventStream, Seat, refusal
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,10 @@ RETRY = 5000
 _HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"), ("Vary", "Accept"))
 
 _GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
+
+
+# Development proxies (express, Vite, Next) compress what may be transformed, and wait for some kilobytes of it.
+_STREAM_CACHING = "no-cache, no-transform"
 
 
 class _StreamResponse(Response):
@@ -181,19 +185,32 @@ class Hub:
             # An iterator, so that no length is announced: a GET would not have one either.
             response = Response(iter(()), content_type=kind, direct_passthrough=True)
         elif kind == CONTENT_TYPE:
-            response = _StreamResponse(self._body(environ, names), content_type=kind, direct_passthrough=True)
+            response = self._stream(environ, names)
         else:
             response = self._long_poll(environ, names)
         response.headers.extend(_HEADERS if response.status_code == 200 else _HEADERS[1:])  # errors are not kept
+        if kind == CONTENT_TYPE:
+            response.headers["Cache-Control"] = _STREAM_CACHING
         return response
 
-    def _body(self, environ: dict[str, Any], names: tuple[str, ...]) -> EventStream:
+    def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         try:
+            self._pump.require_open()
             cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
-        except LogError:
-            cursor = None
+        except HubClosed as error:
+            # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
+            return self._refused(str(error), shutdown=True)
+        except LogError as error:
+            _log.error("a stream could not begin: %s", error)
+            return self._refused("the log cannot be read")
         seat = Seat(names, self._queue_size, connection(environ))
-        return EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY))
+        body = EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY))
+        return _StreamResponse(body, content_type=CONTENT_TYPE, direct_passthrough=True)
+
+    def _refused(self, why: str, *, shutdown: bool = False) -> Response:
+        # A generator, so that no length is announced: a stream has none either.
+        body = (part for part in [refusal(self._pace, why, shutdown=shutdown)])
+        return _StreamResponse(body, content_type=CONTENT_TYPE, direct_passthrough=True)
 
     def _process_ends(self) -> bool:
         # A method, so that a hub is there for as long as its thread, which must be told of forks and of the end.

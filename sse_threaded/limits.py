@@ -73,7 +73,8 @@ class Pace:
         On a shutdown all streams end at once, so their clients are spread over the usual time. Leases end one
         by one, so that client may be back within a second.
         """
-        return notice(END, self._drawn(min(self.retry, 1000) if reason == "lease" else self.retry))
+        longest = {"lease": min(self.retry, 1000), "overload": 2 * self.retry}.get(reason, self.retry)
+        return notice(END, self._drawn(longest))
 
     def unavailable(self, *, shutdown: bool = False) -> bytes:
         """The whole answer to a client that gets no stream now: when to come back, drawn at random.

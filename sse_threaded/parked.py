@@ -10,35 +10,15 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import repeat
-from typing import Any
 
 from .frame import LAST_CHUNK, Frame
 from .replay import Cursor
 from .subscriber import WRITE_BYTES, Subscriber
 
-# The key of the WSGI environ under which a server that can park puts a Space.
-ENVIRON_KEY = "sse_threaded.parking"
-
-
 # Where the number of bytes that a socket took is asked for: it is gone.
 _GONE = -1
 
 _send = socket.socket.send
-
-
-class Space:
-    """Where a stream announces itself to a server that can park it.
-
-    An object and not a key of its own, as a middleware may have copied the environ; and not the type of the
-    response's iterable, as middleware wraps that.
-
-    :ivar stream: the :class:`~sse_threaded.stream.EventStream` that answers this request, if one does.
-    """
-
-    __slots__ = ("stream",)
-
-    def __init__(self) -> None:
-        self.stream: Any = None
 
 
 class Parked(Subscriber):
@@ -67,7 +47,6 @@ class Parked(Subscriber):
         "place",
         "sent",
         "volley",
-        "waits",
     )
 
     connection: socket.socket
@@ -90,7 +69,6 @@ class Parked(Subscriber):
         # so there is a deque, of 600 bytes, only while something is in it.
         self._pending: deque[tuple[memoryview, Frame]] | None = None
         self.cursor: Cursor | None = cursor
-        self.waits = False  # the pump waits for its socket to be writable
         self.finished = finished
         self.sent = 0
         self.complete = False
@@ -173,6 +151,10 @@ class Parked(Subscriber):
         self.put(Frame(farewell, 0))
         if self._chunked and not self.lost:
             self.put(LAST_CHUNK)
+
+    def writable(self) -> None:
+        """See :class:`Subscriber`."""
+        self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it."""

@@ -129,37 +129,42 @@ class Parking:
 
     def writable(self, subscriber: Subscriber) -> None:
         """Its socket takes something again."""
-        if isinstance(subscriber, Parked):
-            subscriber.flush()
-            self._members.touched.append(subscriber)
+        subscriber.writable()
+        self._members.touched.append(subscriber)
 
     def tend(self) -> None:
         """See to those to which something happened: done with, to be waited for, or to go on."""
         touched = self._members.touched
         while touched:
-            parked = touched.popleft()
-            if not isinstance(parked, Parked) or parked.closed:
+            subscriber = touched.popleft()
+            if subscriber.closed:
                 continue
-            if parked.lost and parked.ended is None:
+            if subscriber.lost and subscriber.ended is None:
                 with self._members.lock:
-                    self._members.end(parked, "gone")
-            if parked.over:
-                with self._members.lock:
-                    self._members.let_go(parked)
-                self.done_with(parked)
-            elif parked.blocked != parked.waits:
-                parked.waits = parked.blocked
-                self.listen(parked)
-                if not parked.blocked and parked.cursor is not None:
-                    self._replaying.append(parked)
+                    self._members.end(subscriber, "gone")
+            if isinstance(subscriber, Parked):
+                self._tend_parked(subscriber)
+            elif subscriber.blocked != subscriber.waits:
+                self.listen(subscriber)
 
-    def listen(self, parked: Parked) -> None:
+    def _tend_parked(self, parked: Parked) -> None:
+        if parked.over:
+            with self._members.lock:
+                self._members.let_go(parked)
+            self.done_with(parked)
+        elif parked.blocked != parked.waits:
+            self.listen(parked)
+            if not parked.blocked and parked.cursor is not None:
+                self._replaying.append(parked)
+
+    def listen(self, subscriber: Subscriber) -> None:
         """Wait for what matters: that it hangs up, while that can be told; that it takes more, if it must."""
-        events = 0 if parked.heard else selectors.EVENT_READ
-        if parked.blocked:
+        subscriber.waits = subscriber.blocked
+        events = 0 if subscriber.heard else selectors.EVENT_READ
+        if subscriber.waits:
             events |= selectors.EVENT_WRITE
-        self._members.unwatch(parked)
-        self._members.watch(parked, events)
+        self._members.unwatch(subscriber)
+        self._members.watch(subscriber, events)
 
     def done_with(self, parked: Parked) -> None:
         """Give its socket back."""

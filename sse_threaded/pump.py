@@ -13,6 +13,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from .chain import Chain, Link
@@ -29,6 +30,7 @@ from .queued import Queued
 from .recent import Recent
 from .subscriber import Subscriber
 from .timers import NEVER
+from .wrapped import Wrapped
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ class Pump:
         self._closing = False  # set once, by any thread or a signal handler
         self._thread: threading.Thread | None = None  # set once, with the members' lock held
         self._rests = False  # for a fork
+        # Subscribers of streams that nobody holds any more; appended to by any thread, without a lock.
+        self._dropped: deque[Callable[[], None]] = deque()
         # The pump's thread's own.
         self._next_read = 0.0
         self._rested = 0.0  # until when it rests (monotonic)
@@ -95,21 +99,26 @@ class Pump:
         if self._closing:
             raise HubClosed("the hub is closed")
 
-    def admit(self, subscriber: Queued) -> None:
+    def admit(self, subscriber: Queued, *, is_reserved: bool = False) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
+        :param is_reserved: whether it takes the place that :meth:`reserve` took; default ``False``, as it holds
+            a thread.
         :raises Overloaded: there are as many as may be, or the system has nothing for the pump to begin with.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
-        self._budget.take()
+        budget = self._parking_budget if is_reserved else self._budget
+        if not is_reserved:
+            budget.take()
         try:
             with self._members.lock:
                 self._require_running()
                 subscriber.link = Link(self._chain)
+                subscriber.budget = budget
                 self._members.take_in(subscriber)
         except BaseException:
-            self._budget.give_back()
+            budget.give_back()
             raise
         self._wake.ring()  # a nearer timer
 
@@ -129,9 +138,33 @@ class Pump:
                 return
             self._members.let_go(subscriber)
         subscriber.link.leave()
-        self._budget.give_back()
+        subscriber.budget.give_back()
         if self._closing:
             self._wake.ring()
+
+    def drop(self, let_go: Callable[[], None]) -> None:
+        """Have this thread let a subscriber go; takes no lock, so that the garbage collector may call it."""
+        self._dropped.append(let_go)
+        self._wake.ring()
+
+    def keep_thread(self, subscriber: Wrapped) -> None:
+        """Let the thread of ``subscriber`` stay, if there may be one more; else its stream ends."""
+        try:
+            if self._budget is not self._parking_budget:
+                self._budget.take()
+                subscriber.budget.give_back()
+                subscriber.budget = self._budget
+        except Overloaded:
+            with self._members.lock:
+                if not subscriber.closed:
+                    self._members.end(subscriber, "overload")
+        else:
+            subscriber.keep_thread()
+
+    def look_after(self, subscriber: Subscriber) -> None:
+        """See soon whether ``subscriber`` waits for its socket; any thread."""
+        self._members.touched.append(subscriber)
+        self._wake.ring()
 
     def reserve(self) -> None:
         """Take a place for a stream that is about to be parked; :meth:`adopt` or :meth:`release` it.
@@ -268,6 +301,8 @@ class Pump:
             else:
                 doorbell.clear()
                 self._next_read = self._rested
+        while self._dropped:
+            self._dropped.popleft()()
         self._run_timers()
         if time.monotonic() >= self._next_read or self._closing:
             # Before an end too: what was appended before it goes out with the farewell.
@@ -393,9 +428,6 @@ class Pump:
             except OSError:
                 gone = True
             subscriber.heard = True
-            if isinstance(subscriber, Parked):
-                self._parking.listen(subscriber)
-            else:
-                members.unwatch(subscriber)
+            self._parking.listen(subscriber)
             if gone and subscriber.ended is None:
                 members.end(subscriber, "gone")

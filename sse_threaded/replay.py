@@ -23,9 +23,7 @@ class Cursor:
     :ivar reset: why the client must refetch (see :class:`HistoryGone`), ``None`` as long as nothing is missing.
     """
 
-    def __init__(
-        self, log: EventLog, channels: Sequence[str], last_event_id: str | None, known: int = 0
-    ) -> None:
+    def __init__(self, log: EventLog, channels: Sequence[str], last_event_id: str | None, known: int = 0) -> None:
         self._log = log
         self._channels = channels
         self.reset: str | None = None
@@ -82,13 +80,17 @@ class Cursor:
         self.epoch, _, last = self._log.last_event_id().partition("-")
         self.after = int(last)
 
-    def read_wire(self, upto: int | None = None) -> bytes:
-        """The next page as it goes to the client, an event ``reset`` included; empty when there are no more."""
-        wire = b"" if self.reset else b"".join(encode(self._log, each, self.epoch) for each in self.read(upto))
+    def read_wires(self, upto: int | None = None) -> list[bytes]:
+        """The next page's events as they go to the client, a ``reset`` included; empty when there are no more."""
+        wires = [] if self.reset else [encode(self._log, each, self.epoch) for each in self.read(upto)]
         if self.reset:
-            wire = ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()
+            wires = [ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()]
             self.reset = None
-        return wire
+        return wires
+
+    def read_wire(self, upto: int | None = None) -> bytes:
+        """The same, joined."""
+        return b"".join(self.read_wires(upto))
 
 
 def encode(log: EventLog, record: Record, epoch: str | None = None) -> bytes:

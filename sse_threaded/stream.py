@@ -1,23 +1,27 @@
 """A stream: the body of a ``text/event-stream`` response, over a subscriber, on the server's thread.
 
-It subscribes when the server first asks it for bytes and lets go in ``close()``, which every WSGI server
-calls; so a response that is never sent (HEAD, an error in a middleware) holds nothing.
+It subscribes when the server first asks it for bytes; so a response that is never sent (HEAD, an error in a
+middleware) holds nothing. It lets go when it is closed, when it has ended, when it fails, and when nobody holds it
+any more: an app's generator around it is closed by the server, and not the stream.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from .errors import HubClosed, LogError
 from .event import comment
+from .frame import Frame
 from .limits import Overloaded, Pace
-from .parked import Parked, Space
+from .parked import Parked
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
+from .space import Space
+from .wrapped import Wrapped
 
 _log = logging.getLogger(__name__)
 
@@ -31,56 +35,72 @@ class Seat(NamedTuple):
 
 
 class EventStream:
-    """An iterable of chunks that ends when its subscriber does.
+    """An iterator over chunks that ends when its subscriber does.
+
+    A chunk holds one event, so that an app can filter chunks. Where the server sends them as they are, it sets
+    ``joins``, and a chunk holds all events that wait.
 
     :param pump: who hands out events.
     :param pace: the stream's times.
     :param seat: what its subscriber will be made of.
-    :param cursor: where the client is; ``None`` when the log could not be read.
-    :param space: where the server offers to park it; ``None``, the default, where it does not.
-
-    :ivar first: the first bytes it gave, by which a server sees that they reached it unchanged.
+    :param cursor: where the client is.
+    :param space: where the server offers to let its thread go; ``None``, the default, where it does not.
     """
 
-    def __init__(
-        self,
-        pump: Pump,
-        pace: Pace,
-        seat: Seat,
-        cursor: Cursor | None,
-        space: Space | None = None,
-    ) -> None:
-        self._pump = pump
-        self._pace = pace
-        self._seat = seat
-        self._subscriber: Queued | None = None  # once it is admitted
-        self._cursor = cursor
-        self._chunks: Iterator[bytes] = self._run()
-        self._reserved = False
-        self._space = space
-        self.first = b""
+    # A parked stream keeps no more than this. What gives the chunks does not refer to this object, so that this
+    # goes as soon as nobody holds it.
+    __slots__ = ("_chunks", "_delivery")
+
+    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Space | None = None) -> None:
+        self._delivery: _Delivery | None = _Delivery(pump, pace, seat, cursor, space)
+        self._chunks = self._delivery.chunks()
+
+    @property
+    def joins(self) -> bool:
+        """Whether a chunk holds all events that wait; default ``False``."""
+        return self._delivery is not None and self._delivery.joins
+
+    @joins.setter
+    def joins(self, joins: bool) -> None:
+        if self._delivery is not None:
+            self._delivery.joins = joins
+
+    @property
+    def subscriber(self) -> Queued | None:
+        """Its subscriber, once it is admitted."""
+        return self._delivery.subscriber if self._delivery else None
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._chunks  # not self: a call less for each chunk
+        return self
 
     def __next__(self) -> bytes:
-        return next(self._chunks)
+        try:
+            return next(self._chunks)
+        except BaseException:  # its end, too
+            if self._delivery is not None:
+                self._delivery.let_go()
+            raise
 
     def close(self) -> None:
-        """Let go of everything; idempotent. The server calls it on the stream's thread, before it closes the
+        """Let go of everything; idempotent. A server calls it on the stream's thread, before it closes the
         socket.
         """
-        if self._reserved:
-            self._reserved = False
-            self._pump.release()
-        subscriber, self._subscriber = self._subscriber, None
-        if subscriber is not None:
-            self._pump.leave(subscriber)
-            _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.ended or "gone")
-            if subscriber.ended == "shutdown":
-                # The response is complete. A server that is told to stop would wait some seconds for the
-                # client to close its idle connection: be the first.
-                subscriber.sever()
+        delivery, self._delivery = self._delivery, None
+        self._chunks = iter(())
+        if delivery is not None:
+            delivery.let_go()
+            delivery.hang_up()
+
+    def __del__(self) -> None:
+        # Where __init__ failed there is nothing.
+        delivery = getattr(self, "_delivery", None)
+        if delivery is not None:
+            delivery.drop()
+
+    @property
+    def can_park(self) -> bool:
+        """Whether :meth:`park` may be called: the last bytes it gave were its first."""
+        return self._delivery is not None and self._delivery.is_reserved
 
     def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> Parked:
         """Make of it a parked stream, after its first bytes and instead of any further ones.
@@ -88,80 +108,154 @@ class EventStream:
         :param connection: the client's socket, to be left alone until ``finished`` is called.
         :param chunked: whether the body is sent in chunks.
         :param finished: see :class:`Parked`.
+        :raises RuntimeError: it has given more than its first bytes, or none.
         """
-        assert self._reserved and self._cursor is not None
-        self._reserved = False  # the place is the parked one's now
-        cursor, self._cursor = self._cursor, None
+        delivery = self._delivery
+        if delivery is None or not delivery.is_reserved:
+            raise RuntimeError("only a stream that has just begun can be parked")
         self._chunks = iter(())  # what is kept for each open page should be little
-        return Parked(
-            self._seat.channels,
-            self._seat.size,
-            connection,
-            chunked=chunked,
-            cursor=cursor,
-            finished=finished,
-        )
+        return delivery.park(connection, chunked, finished)
 
     def hand_over(self, parked: Parked, head: bytes) -> None:
         """Give the pump what :meth:`park` made; nobody else may use its socket from here on.
 
         :param head: what is to be sent before anything else.
         """
+        delivery, self._delivery = self._delivery, None
+        if delivery is not None:
+            delivery.hand_over(parked, head)
+
+
+def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
+    """The whole body for a client that gets no stream now.
+
+    Any status but 200 would stop EventSource for good (9.2.3), so there is no 503.
+
+    :param why: for a person who uses curl.
+    :param shutdown: see :meth:`Pace.unavailable`.
+    """
+    return pace.unavailable(shutdown=shutdown) + comment(f"{why}; come back after the reconnection time")
+
+
+class _Delivery:
+    """What a stream does, whoever iterates it.
+
+    :ivar joins: see :class:`EventStream`.
+    :ivar subscriber: once it is admitted.
+    :ivar is_reserved: it has a parking place, and no subscriber yet.
+    """
+
+    __slots__ = ("_cursor", "_pace", "_pump", "_seat", "_space", "is_reserved", "joins", "subscriber")
+
+    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Space | None) -> None:
+        self._pump = pump
+        self._pace = pace
+        self._seat = seat
+        self._cursor = cursor
+        self._space = space
+        self.joins = False
+        self.subscriber: Queued | None = None
+        self.is_reserved = False
+
+    def let_go(self) -> None:
+        """Give back what it holds; idempotent."""
+        if self.is_reserved:
+            self.is_reserved = False
+            self._pump.release()
+        subscriber = self.subscriber
+        if subscriber is not None and not subscriber.closed:
+            self._pump.leave(subscriber)
+            _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.ended or "gone")
+
+    def drop(self) -> None:
+        """The same, by the pump's thread: the garbage collector may run anywhere, also inside a lock."""
+        if self.is_reserved or (self.subscriber is not None and not self.subscriber.closed):
+            self._pump.drop(self.let_go)
+
+    def hang_up(self) -> None:
+        """Close the connection of a stream that was ended by a shutdown and is complete."""
+        # A server that is told to stop would wait some seconds for the client to close its idle connection.
+        if self.subscriber is not None and self.subscriber.ended == "shutdown":
+            self.subscriber.sever()
+
+    def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> Parked:
+        """See :meth:`EventStream.park`."""
+        self.is_reserved = False  # the place is the parked one's now
+        return Parked(
+            self._seat.channels,
+            self._seat.size,
+            connection,
+            chunked=chunked,
+            cursor=self._cursor,
+            finished=finished,
+        )
+
+    def hand_over(self, parked: Parked, head: bytes) -> None:
+        """See :meth:`EventStream.hand_over`."""
         self._pump.adopt(parked, head)
 
-    def _run(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
+        """What the stream gives."""
         try:
             self._pump.require_open()
-            if self._cursor is None:
-                yield self._come_back("the log cannot be read")
-                return
             # A reset brings an id of its own; one before it would let a client that is cut off there resume
             # as if nothing were missing.
             head = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
             if self._space is not None:
                 self._pump.reserve()
-                self._reserved = True
-                self._space.stream = self
-                self.first = head
+                self.is_reserved = True
                 yield head
-                # Asked for more, so it cannot be parked; it goes on like any other.
-                if self._space.stream is self:
-                    self._space.stream = None
                 head = b""
-                self._reserved = False
-                self._pump.release()
-            subscriber = Queued(*self._seat)
-            self._pump.admit(subscriber)
-            self._subscriber = subscriber
-            for wire in self._replay(subscriber, self._cursor):
-                yield head + wire
+            subscriber = self._admitted()
+            for wires in self._replay(subscriber):
+                if head and not self.joins:
+                    yield head
+                    head = b""
+                yield from self._split([Frame(head + b"".join(wires), len(wires), wires)])
                 head = b""
             if head:
                 yield head
         except Overloaded as error:
-            yield self._come_back(str(error))
+            yield refusal(self._pace, str(error))
             return
         except HubClosed as error:
             # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
-            yield self._come_back(str(error), shutdown=True)
+            yield refusal(self._pace, str(error), shutdown=True)
             return
         except LogError as error:
             _log.error("a stream could not begin: %s", error)
-            yield self._come_back("the log cannot be read")
+            yield refusal(self._pace, "the log cannot be read")
             return
-        while wire := subscriber.take():
-            yield wire
+        yield from self._live(subscriber)
         if subscriber.ended != "gone":
             yield subscriber.farewell
 
-    def _replay(self, subscriber: Queued, cursor: Cursor) -> Iterator[bytes]:
+    def _admitted(self) -> Queued:
+        space = self._space
+        subscriber: Queued
+        is_reserved, self.is_reserved = self.is_reserved, False
+        if is_reserved and space is not None and space.resume is not None and self._seat.connection is not None:
+            # The server goes on with another thread whenever there is something.
+            subscriber = Wrapped(*self._seat[:2], self._seat.connection, space.resume, self._pump.look_after)
+            self._pump.admit(subscriber, is_reserved=True)
+            space.wrapped = subscriber
+        else:
+            if is_reserved:
+                self._pump.release()
+            subscriber = Queued(*self._seat)
+            self._pump.admit(subscriber)
+        self.subscriber = subscriber
+        return subscriber
+
+    def _replay(self, subscriber: Queued) -> Iterator[list[bytes]]:
         # Read on until nothing is left, then attach, then read what came in between: up to the position at
         # which the queue took over. So the queue cannot fill up during a long replay.
+        cursor = self._cursor
         upto: int | None = None
         while subscriber.ended is None:
-            wire = cursor.read_wire(upto)
-            if wire:
-                yield wire
+            wires = cursor.read_wires(upto)
+            if wires:
+                yield wires
             elif upto is not None:
                 return
             else:
@@ -169,6 +263,33 @@ class EventStream:
                 if upto <= cursor.after:
                     return
 
-    def _come_back(self, why: str, *, shutdown: bool = False) -> bytes:
-        # Any status but 200 would stop EventSource for good (9.2.3), so there is no 503 here.
-        return self._pace.unavailable(shutdown=shutdown) + comment(f"{why}; come back after the reconnection time")
+    def _live(self, subscriber: Queued) -> Iterator[bytes]:
+        if isinstance(subscriber, Wrapped):
+            yield from self._live_wrapped(subscriber)
+        while frames := subscriber.take():
+            yield from self._split(frames)
+
+    def _live_wrapped(self, subscriber: Wrapped) -> Iterator[bytes]:
+        while True:
+            if frames := subscriber.take_now():
+                yield from self._split(frames)
+            elif subscriber.ended is not None:
+                return
+            elif not subscriber.rests:
+                subscriber.rests = True
+                yield b""  # nothing is there; the server takes note of it
+            else:
+                # Asked again at once: what wraps the stream does not pass on b"". So it needs a thread.
+                self._pump.keep_thread(subscriber)
+                return
+
+    def _split(self, frames: Sequence[Frame]) -> Iterator[bytes]:
+        if self.joins:
+            yield b"".join([frame.wire for frame in frames])
+            return
+        parts = [part for frame in frames for part in frame.parts]
+        wrapped = self.subscriber if isinstance(self.subscriber, Wrapped) else None
+        for left, part in zip(range(len(parts) - 1, -1, -1), parts, strict=True):
+            if wrapped is not None:
+                wrapped.more = left > 0
+            yield part

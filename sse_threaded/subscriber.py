@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from .frame import Frame
+from .replay import Cursor
 
 # Frames that wait are joined into one write of at most about this many bytes: one system call and one chunk
 # for a burst, without a copy that grows with the queue.
@@ -35,6 +36,9 @@ class Subscriber(ABC):
     :ivar deadline: when its lease ends (monotonic); once it has ended, when its connection is cut.
     :ivar heard: it has hung up, or sent something behind its request, so that its socket stays readable.
     :ivar closed: it has been let go of, and so has its socket.
+    :ivar cursor: where it is while the pump replays to it; ``None`` where it has all, or replays itself.
+    :ivar lost: its socket is gone.
+    :ivar waits: the pump waits for its socket to be writable.
     """
 
     __slots__ = (
@@ -50,6 +54,7 @@ class Subscriber(ABC):
         "ended",
         "heard",
         "size",
+        "waits",
     )
 
     def __init__(self, channels: Iterable[str], size: int, connection: socket.socket | None) -> None:
@@ -61,6 +66,7 @@ class Subscriber(ABC):
         self.deadline = float("inf")
         self.heard = False
         self.closed = False
+        self.waits = False
         # Events and bytes put, counted by the pump's thread alone, and taken, by who writes them alone.
         self._put = self._put_bytes = 0
         self._taken = self._taken_bytes = 0
@@ -95,6 +101,19 @@ class Subscriber(ABC):
     @abstractmethod
     def end(self, reason: str, farewell: bytes) -> None:
         """Let its stream end with these last bytes; the first reason counts. With the members' lock held."""
+
+    # What the pump asks of those whose socket it writes to, or waits for; of the others nothing.
+
+    cursor: Cursor | None = None
+    lost = False
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the socket must be writable before it goes on."""
+        return False
+
+    def writable(self) -> None:  # noqa: B027  # most have nothing to do
+        """Its socket takes something again. The pump's thread."""
 
     @abstractmethod
     def lose_connection(self) -> None:

@@ -3,8 +3,10 @@
     gunicorn -k sse_threaded.worker.ThreadWorker --threads 8 --worker-connections 10000 app:app
 
 A request is handled by gunicorn as ever. When its answer turns out to be a stream of this package, the thread
-sends the head and the first bytes, leaves the socket to the pump and takes the next request. When the stream
-has ended, a thread writes the access line, calls ``post_request`` and gives the connection back to gunicorn.
+sends the head and the first bytes, leaves the socket to the pump and takes the next request. Where the app has
+wrapped the stream, a thread goes on with the app's iterable whenever there is something, and then leaves again.
+When the stream has ended, a thread writes the access line, calls ``post_request`` and gives the connection back to
+gunicorn.
 
 What is overridden of gunicorn's, beside what :mod:`.acceptor` has (tests/test_worker_points.py knows what it
 looks like): ``handle_request``, which is where a response is iterated; ``load_wsgi``, for the hooks that the plain
@@ -14,6 +16,8 @@ worker needs in a configuration file.
 from __future__ import annotations
 
 import gc
+import time
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -25,8 +29,15 @@ from gunicorn.http import wsgi
 
 from . import gunicorn_hooks
 from .acceptor import AcceptingWorker, Connection, Outcome
-from .parked import ENVIRON_KEY, Parked, Space
+from .parked import Parked
+from .process import process_budget
+from .server.passthrough import bare_stream
+from .space import ENVIRON_KEY, Space
 from .stream import EventStream
+from .subscriber import WRITE_BYTES
+
+# Seconds for which a wrapped stream's bytes may wait for more, while the stream has more at once.
+_COLLECT_SECONDS = 0.005
 
 
 class _Buffer:
@@ -43,6 +54,9 @@ class _Exchange:
     """One request and its response, from its first to its last byte.
 
     :ivar again: whether the connection may be used again.
+    :ivar chunks: the response's iterator.
+    :ivar space: where its stream says how it is sent.
+    :ivar iterated: the response is complete, but for what the socket has not taken yet.
     """
 
     def __init__(self, worker: ThreadWorker, req: Any, conn: Connection) -> None:
@@ -53,6 +67,9 @@ class _Exchange:
         self.environ: Any = {}
         self.resp: Any = None
         self.respiter: Any = None
+        self.chunks: Iterator[bytes] = iter(())
+        self.space = Space()
+        self.iterated = False
         self.again = False
         self.parked: Parked | None = None
 
@@ -88,14 +105,17 @@ class _Exchange:
 
     def finished(self) -> None:
         """The stream has ended; on the pump's thread, which must not wait for a log file, a hook or the pool."""
-        self._worker.method_queue.defer(self._worker.enqueue, self._after)
+        self._worker.enqueue_soon(self._after)
 
     def _after(self) -> None:
         parked = self.parked
         assert parked is not None
         if self.resp is not None:
             self.resp.sent += parked.sent
-        again = self.again and parked.complete and parked.ended != "shutdown"
+        self.end(self.again and parked.complete and parked.ended != "shutdown")
+
+    def end(self, again: bool) -> None:
+        """The end of a response that is not on the thread which began it."""
         try:
             self.conn.context.run(self.conclude)
         except (Exception, SystemExit):
@@ -121,6 +141,7 @@ class ThreadWorker(AcceptingWorker):
 
     tells_ends = True
     _warned_of_encoding = False
+    _warned_of_thread = False
 
     def load_wsgi(self) -> None:
         """Load the app, and see to the ends of its streams."""
@@ -172,35 +193,47 @@ class ThreadWorker(AcceptingWorker):
 
     def _respond(self, exchange: _Exchange) -> bool:
         """Send the response, to its end or until it is parked; returns which."""
-        resp, environ = exchange.resp, exchange.environ
-        space = environ[ENVIRON_KEY] = Space()
+        resp, environ, space = exchange.resp, exchange.environ, exchange.space
+        environ[ENVIRON_KEY] = space
         parked = False
         exchange.respiter = self.wsgi(environ, resp.start_response)
         try:
             if isinstance(exchange.respiter, environ["wsgi.file_wrapper"]):
                 resp.write_file(exchange.respiter)
+                resp.close()
             else:
-                for item in exchange.respiter:
-                    stream, space.stream = space.stream, None
-                    if stream is not None and self._may_park(stream, item, resp):
-                        self._park(stream, item, exchange)
-                        parked = True
-                        return True
-                    resp.write(item)
-            resp.close()
-            return False
+                exchange.chunks = iter(exchange.respiter)
+                stream = bare_stream(exchange.respiter)
+                if stream is not None:
+                    stream.joins = True
+                if stream is not None and self._may_park(resp):
+                    parked = self._iterate_bare(stream, exchange)
+                else:
+                    if not self.cfg.is_ssl:
+                        space.resume = partial(self.enqueue_soon, partial(self._go_on, exchange))
+                    parked = self._iterate(exchange)
+                    if parked:
+                        exchange.conn.take_over = partial(self._go_on, exchange)
+            return parked
         finally:
             if not parked:
+                exchange.conn.sock.setblocking(True)  # as gunicorn left it
                 exchange.conclude()
 
-    def _may_park(self, stream: EventStream, item: bytes, resp: Any) -> bool:
-        # The rest is sent past gunicorn and past all middleware, so the bytes must have come through unchanged.
-        encoded = any(name.lower() == "content-encoding" for name, _ in resp.headers)
-        if encoded and not self._warned_of_encoding:
-            self._warned_of_encoding = True  # two threads at the same moment warn twice
-            self.log.warning("Streams leave with a Content-Encoding: what encodes them may hold events back")
-        changed = encoded or item != stream.first or resp.response_length is not None
-        return not (changed or self.cfg.is_ssl or resp._omits_body)
+    def _may_park(self, resp: Any) -> bool:
+        # The rest is sent past gunicorn.
+        if self.cfg.is_ssl or resp.status is None or resp.response_length is not None or resp._omits_body:
+            return False
+        return not _is_encoded(resp)
+
+    def _iterate_bare(self, stream: EventStream, exchange: _Exchange) -> bool:
+        for item in exchange.chunks:
+            if stream.can_park:
+                self._park(stream, item, exchange)
+                return True
+            exchange.resp.write(item)
+        exchange.resp.close()
+        return False
 
     def _park(self, stream: EventStream, item: bytes, exchange: _Exchange) -> None:
         resp, conn = exchange.resp, exchange.conn
@@ -213,3 +246,83 @@ class ThreadWorker(AcceptingWorker):
         parked = stream.park(conn.sock, resp.chunked, exchange.finished)
         exchange.park(parked)
         conn.take_over = partial(stream.hand_over, parked, begin.data)
+
+    def _iterate(self, exchange: _Exchange) -> bool:
+        """Go on with the app's iterable; returns whether it is to be gone on with later."""
+        resp, space = exchange.resp, exchange.space
+        since = time.monotonic()
+        for item in exchange.chunks:
+            wrapped = space.wrapped
+            if wrapped is None:
+                resp.write(item)
+                continue
+            if resp.sock is exchange.conn.sock:
+                self._begin_wrapped(exchange)
+            resp.write(item)
+            if wrapped.keeps_thread:
+                self._warn_of_thread(exchange.respiter)
+                continue
+            if wrapped.more and wrapped.unsent < WRITE_BYTES and time.monotonic() < since + _COLLECT_SECONDS:
+                continue
+            is_idle = not item and wrapped.rests
+            if is_idle:
+                wrapped.rests = False  # noted
+            if not wrapped.flush() or is_idle:
+                return True  # until its socket takes more, or something comes
+            if wrapped.lost:
+                return False
+            since = time.monotonic()
+        if not exchange.iterated:
+            exchange.iterated = True
+            resp.close()
+        return space.wrapped is not None and not space.wrapped.keeps_thread and not space.wrapped.flush()
+
+    def _begin_wrapped(self, exchange: _Exchange) -> None:
+        resp, wrapped = exchange.resp, exchange.space.wrapped
+        if exchange.has_body:
+            resp.force_close()
+        exchange.again = not resp.should_close()
+        exchange.conn.sock.setblocking(False)
+        resp.sock = wrapped
+        if _is_encoded(resp) and not self._warned_of_encoding:
+            self._warned_of_encoding = True  # two threads at the same moment warn twice
+            self.log.warning("Streams leave with a Content-Encoding: what encodes them may hold events back")
+
+    def _go_on(self, exchange: _Exchange) -> None:
+        """Go on with a wrapped stream; a thread of the pool that was called, or the one that began it."""
+        wrapped = exchange.space.wrapped
+        assert wrapped is not None
+        again = exchange.again
+        try:
+            while not wrapped.leave():
+                if wrapped.lost or not exchange.conn.context.run(self._iterate, exchange):
+                    break
+            else:
+                return
+        except OSError as error:
+            self.log.debug("The client of a stream has gone: %s", error)
+            again = False
+        except (Exception, SystemExit):
+            self.log.exception("Error handling request")
+            again = False
+        exchange.end(again and not wrapped.lost and wrapped.ended != "shutdown")
+
+    def _warn_of_thread(self, respiter: Any) -> None:
+        if self._warned_of_thread:
+            return
+        self._warned_of_thread = True
+        kind = type(respiter)
+        code = getattr(respiter, "gi_code", None)
+        where = f" of {code.co_filename}, line {code.co_firstlineno}" if code else ""
+        self.log.warning(
+            "A stream keeps its thread: what wraps it (%s.%s%s) does not pass on an empty chunk (b''), so that no "
+            "thread can leave it; %s such streams may be open",
+            kind.__module__,
+            getattr(respiter, "__qualname__", kind.__qualname__),
+            where,
+            process_budget.limit,
+        )
+
+
+def _is_encoded(resp: Any) -> bool:
+    return any(name.lower() == "content-encoding" for name, _ in resp.headers)

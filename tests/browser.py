@@ -1,7 +1,7 @@
 """A headless Chromium for tests, through selenium and the chromedriver that comes with it.
 
-    with chromium() as browser:
-        browser.get(server.url)
+with chromium() as browser:
+    browser.get(server.url)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The real nginx with deploy/nginx.conf, in which only addresses, paths and the certificate are others.
 
-    with Nginx(directory, f"127.0.0.1:{gunicorn.port}") as nginx:
-        with CurlStream(nginx.url + "/boards/board-1/events", nginx.certificate) as stream:
-            stream.next_event()
+with Nginx(directory, f"127.0.0.1:{gunicorn.port}") as nginx:
+    with CurlStream(nginx.url + "/boards/board-1/events", nginx.certificate) as stream:
+        stream.next_event()
 """
 
 from __future__ import annotations

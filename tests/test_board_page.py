@@ -736,7 +736,6 @@ class ConnectionTest(PageCase):
         self.assertIn("This board is not there any more.", page.find("main").text)
         page.wait("document.getElementById('announcer').textContent === 'This board is not there any more.'")
 
-
     def test_a_board_that_goes_with_its_stream_is_not_waited_for(self) -> None:
         # The stream ends so soon that the page asks why, and EventSource takes its time.
         page = self.make_page(self.make_server())

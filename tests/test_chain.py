@@ -282,6 +282,7 @@ class Reader:
     def __init__(self, hub):
         environ = {**EnvironBuilder("/").get_environ(), "wsgi.multithread": True, "werkzeug.socket": None}
         self.body = hub.stream(environ, "a").response
+        self.body.joins = True  # as a server does that iterates it itself
         self.chunks = []
         self.writes = 0
         self.gate = threading.Event()
@@ -304,7 +305,7 @@ class Reader:
 
     @property
     def subscriber(self):
-        return self.body._subscriber
+        return self.body.subscriber
 
     @property
     def resting(self):
@@ -313,7 +314,9 @@ class Reader:
     @property
     def numbers(self):
         lines = b"".join(self.chunks).decode().split("\n")
-        return [int(line.removeprefix("data: ")) for line in lines if line.startswith("data: ") and line[-1] != "}"]
+        return [
+            int(line.removeprefix("data: ")) for line in lines if line.startswith("data: ") and line[-1] != "}"
+        ]
 
 
 class StreamsTest(unittest.TestCase):

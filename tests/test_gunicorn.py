@@ -110,7 +110,10 @@ class ProtocolTest(GunicornTest):
                 received += connection.recv(4096)
         head, _, body = received.partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", head.lower())
-        self.assertRegex(body, rb'\Aretry: 5000\nevent: stream-start\nid: \w+-0\ndata: {}\n\nid: \w+-1\ndata: {"type":"task_created"')
+        self.assertRegex(
+            body,
+            rb'\Aretry: 5000\nevent: stream-start\nid: \w+-0\ndata: {}\n\nid: \w+-1\ndata: {"type":"task_created"',
+        )
 
     def test_streams_spread_over_the_workers_and_an_event_reaches_all(self):
         server = self.serve("-w", "2")

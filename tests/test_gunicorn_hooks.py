@@ -25,7 +25,7 @@ class HooksTest(unittest.TestCase):
     def make_worker(self):
         cfg = types.SimpleNamespace(threads=64, workers=1)
         # It never says that it ends: what ends streams is the signal.
-        return types.SimpleNamespace(alive=True, cfg=cfg, ppid=os.getppid(), log=mock.Mock())
+        return types.SimpleNamespace(alive=True, cfg=cfg, ppid=os.getppid(), log=mock.Mock(), wsgi=mock.Mock())
 
     def test_each_signal_ends_all_streams_and_reaches_gunicorn_too(self):
         for signum in ENDS:

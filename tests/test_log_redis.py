@@ -765,7 +765,6 @@ class HangingTest(RedisCase):
         finally:
             self.redis.go_on()
 
-
     def test_a_redis_that_is_busy_is_waited_for(self):
         client = self.log._server.client()
         client.config_set("lua-time-limit", 20)

@@ -51,7 +51,6 @@ class SimulationTest(unittest.TestCase):
         self.assertLess(found["flood"].reads, found["100"].reads)
         self.assertGreater(idle["process_kb"], 1000.0)
 
-
     def test_a_process_that_stops_reading_ends_it(self):
         stuck = mock.Mock()
         stuck.answer.return_value = "abcdef-1"

@@ -18,9 +18,9 @@ from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
 from sse_threaded.members import Members
-from sse_threaded.parked import ENVIRON_KEY, Space
 from sse_threaded.process import hubs
 from sse_threaded.queued import Queued
+from sse_threaded.space import ENVIRON_KEY, Space
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
 from tests.support import FAREWELL, UNAVAILABLE, enter, preface, sqlite_url, temporary_directory, wait_until
 
@@ -73,7 +73,7 @@ class PrefaceTest(StreamTest):
         client = self.ready()
         self.assertEqual(client.status, 200)
         self.assertEqual(client.headers["Content-Type"], "text/event-stream; charset=utf-8")
-        self.assertEqual(client.headers["Cache-Control"], "no-cache")
+        self.assertEqual(client.headers["Cache-Control"], "no-cache, no-transform")
         self.assertEqual(client.headers["X-Accel-Buffering"], "no")
         self.assertEqual(client.headers["Vary"], "Accept")
 
@@ -185,15 +185,18 @@ class LiveTest(StreamTest):
     def test_events_that_wait_leave_in_one_write(self):
         hub = self.serve()
         environ = make_environ("/a")
-        body = hub.stream(environ, "a").response
-        self.addCleanup(body.close)
-        next(body)
-        with hub.log.transaction() as transaction:
-            for number in range(50):
-                transaction.append("a", str(number))
-        subscriber = body._subscriber
-        wait_until(lambda: subscriber.waiting == 50, message="the pump to hand the events out")
-        self.assertEqual(next(body).count(b"data: "), 50)
+        for joins in (True, False):
+            with self.subTest(joins=joins):
+                body = hub.stream(environ, "a").response
+                self.addCleanup(body.close)
+                body.joins = joins  # a server that iterates the stream itself says so
+                next(body)
+                with hub.log.transaction() as transaction:
+                    for number in range(50):
+                        transaction.append("a", str(number))
+                subscriber = body.subscriber
+                wait_until(lambda s=subscriber: s.waiting == 50, message="the pump to hand the events out")
+                self.assertEqual(next(body).count(b"data: "), 50 if joins else 1)
 
     def test_a_heartbeat_is_a_comment(self):
         self.serve(heartbeat=0.05)
@@ -284,6 +287,7 @@ class ResumeTest(StreamTest):
                 transaction.append("a", str(number))
         body = hub.stream(make_environ(f"/?lastEventId={hub.log.epoch}-0"), "a").response
         self.addCleanup(body.close)
+        body.joins = True
         self.assertIn(b"data: 0\n", next(body))
         with hub.log.transaction() as transaction:
             for _ in range(900):
@@ -344,7 +348,6 @@ class ResumeTest(StreamTest):
             client.wait_for(lambda c=client: c.ids[-1:] == published[-1:], 60, "the last event")
             self.assertEqual(client.ids, published[start:])
             self.assertEqual(client.resets, [])
-
 
     def test_several_channels_while_another_process_publishes(self):
         directory = temporary_directory(self)
@@ -460,7 +463,9 @@ class EndTest(StreamTest):
             client.wait_for_end()
             self.assertEqual(client.status, 200)
             self.assertEqual(client.headers["Content-Type"], first.headers["Content-Type"])
-            self.assertRegex(client.raw, rb"\A" + UNAVAILABLE + rb": all 2 streams of this process are taken; come")
+            self.assertRegex(
+                client.raw, rb"\A" + UNAVAILABLE + rb": all 2 streams of this process are taken; come"
+            )
             self.assertTrue(2000 <= client.retry <= 10000, client.retry)
             self.assertEqual(hub.streams, 2)
         first.close()
@@ -501,9 +506,9 @@ class EndTest(StreamTest):
             self.addCleanup(body.close)
             next(body)
             wait_until(
-                lambda: hub.publish("a", "x" * 50_000) and body._subscriber.ended == "slow", message="the cut"
+                lambda: hub.publish("a", "x" * 50_000) and body.subscriber.ended == "slow", message="the cut"
             )
-            self.assertLess(body._subscriber.waiting, 50)
+            self.assertLess(body.subscriber.waiting, 50)
 
     def test_a_reader_that_stalls_for_good_gives_its_thread_back(self):
         with mock.patch("sse_threaded.members._GRACE", 0.2):

@@ -255,9 +255,7 @@ class EventLog(ABC):
         """The newest event's number, 0 before the first."""
 
     @abstractmethod
-    def read(
-        self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
-    ) -> Page:
+    def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
         """One page of events, oldest first; an empty one means that there are no more.
 
         :param after: the number after which to read.

@@ -170,9 +170,7 @@ class MemoryLog(EventLog):
         """See :class:`EventLog`."""
         return self._last
 
-    def read(
-        self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
-    ) -> Page:
+    def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
         """See :class:`EventLog`."""
         with self._lock:
             if channels is None and self._feed and after >= self._feed[0].sequence - 1:

@@ -295,9 +295,7 @@ class RedisLog(EventLog):
             raise HistoryGone("beyond")
         return sequence
 
-    def read(
-        self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
-    ) -> Page:
+    def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
         """See :class:`EventLog`."""
         if channels is None and upto is None and self._feed.is_running:
             self._has_pump = True

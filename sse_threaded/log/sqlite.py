@@ -152,9 +152,7 @@ class SQLiteLog(EventLog):
         with self._reader.enter() as reader, translated(self.url):
             return last_sequence(reader)
 
-    def read(
-        self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None
-    ) -> Page:
+    def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
         """See :class:`EventLog`."""
         if channels is None and upto is None:
             # Numbers are given without gaps: where none is missing, nothing was trimmed, and one statement tells.
@@ -264,9 +262,7 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
         raise LogUnavailable(self._log.url, f"the transaction was rolled back in its midst; {undone}")
 
 
-def _page(
-    reader: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None
-) -> Page:
+def _page(reader: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None) -> Page:
     # A walk along the table, or along each channel's part of the index, merged: SQLite finds the rows one by
     # one as they are asked for, so no more is read than the page takes.
     if channels is None:

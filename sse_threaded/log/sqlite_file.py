@@ -73,6 +73,7 @@ _MEANING: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] 
     ("file is not a database", LogUnusable, "not a SQLite database; name another file, or move this one away"),
 )
 
+
 @contextmanager
 def translated(url: str, *, known_only: bool = False) -> Iterator[None]:
     """Turn SQLite's errors inside the block into this package's.

@@ -1,0 +1,1 @@
+"""What is gunicorn's: how its workers hand requests to an app, and take responses from it."""

@@ -1,0 +1,65 @@
+"""Which iterables around a stream are known to leave its bytes alone, so that a server may go past them.
+
+An app may wrap a stream to change it: to filter, to redact, to end it early. A server that took the stream out of
+such a wrapper would send what the app holds back. So a wrapper is looked through only if its class is in a list. A
+subclass is not, as it may do something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..stream import EventStream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# By the name of the class, as its package may not be installed: what gives the iterable inside, None for none.
+_INSIDE: dict[str, Callable[[Any], Any]] = {
+    # Its _next is partial(next, iterator).
+    "werkzeug.wsgi.ClosingIterator": lambda wrapper: wrapper._next.args[0],
+    # Its _iterator is what a middleware has left there; what it makes of bytes is the same bytes.
+    "django.http.response.StreamingHttpResponse": lambda wrapper: wrapper._iterator,
+}
+
+# Wrappers around wrappers that are looked through; more would be a circle.
+_DEPTH = 8
+
+
+def passes_through(name: str, attribute: str) -> None:
+    """Add a class of wrappers that give each chunk of what they wrap, unchanged, in order, and nothing else.
+
+    :param name: the class's full name, such as ``"shop.tracing.TimedIterable"``; its subclasses are not meant.
+    :param attribute: the attribute of its instances that holds the iterable inside.
+    """
+    _INSIDE[name] = lambda wrapper: getattr(wrapper, attribute, None)
+
+
+def bare_stream(iterable: object) -> EventStream | None:
+    """The stream whose bytes this iterable gives unchanged; ``None`` where it is not known to do so."""
+    for _ in range(_DEPTH):
+        kind = type(iterable)  # not isinstance: a proxy may claim another class
+        if kind is EventStream:
+            return iterable  # type: ignore[return-value]  # it is one
+        inside = _INSIDE.get(f"{kind.__module__}.{kind.__qualname__}")
+        if inside is None:
+            return None
+        try:
+            iterable = inside(iterable)
+        except (AttributeError, IndexError):  # another release of that package
+            return None
+    return None
+
+
+def joining(app: WSGIApplication) -> WSGIApplication:
+    """The app, with streams that reach the server bare told to join the events that wait into one chunk."""
+
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        iterable = app(environ, start_response)
+        stream = bare_stream(iterable)
+        if stream is not None:
+            stream.joins = True
+        return iterable
+
+    return respond
