@@ -48,20 +48,25 @@ LEASE = 900.0
 # Milliseconds.
 RETRY = 5000
 
-# Neither caches nor proxies keep an answer or hold it back; and which kind it is depends on Accept.
-_HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"), ("Vary", "Accept"))
+# Neither caches nor proxies keep an answer or hold it back; and which kind it is depends on Accept. Development
+# proxies (express, Vite, Next) compress what may be transformed, and wait for some kilobytes of it.
+_HEADERS = (("X-Accel-Buffering", "no"), ("Vary", "Accept"))
+_POLL_HEADERS = (("Cache-Control", "no-cache"), *_HEADERS)
+_STREAM_HEADERS = (("Cache-Control", "no-cache, no-transform"), *_HEADERS)
 
 _GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
-
-
-# Development proxies (express, Vite, Next) compress what may be transformed, and wait for some kilobytes of it.
-_STREAM_CACHING = "no-cache, no-transform"
 
 
 class _StreamResponse(Response):
     def get_wsgi_headers(self, environ: Any) -> Headers:
         # Without what Werkzeug looks for, of which a stream has nothing: a Location, a length.
         return self.headers
+
+
+def _as_stream(body: Iterable[bytes], *, as_it_is: bool = True) -> Response:
+    response = _StreamResponse(body, content_type=CONTENT_TYPE, direct_passthrough=as_it_is)
+    response.headers.extend(_STREAM_HEADERS)
+    return response
 
 
 class Hub:
@@ -181,17 +186,29 @@ class Hub:
             offer = "Events come as text/event-stream, or as application/json by long polling"
             return problem(406, f"{offer}; ask for one of them in Accept.")
         self._warn_once(environ)
+        if kind == CONTENT_TYPE:
+            # For HEAD an iterator, so that no length is announced: a GET would not have one either.
+            return self._stream(environ, names) if method == "GET" else _as_stream(iter(()))
         if method == "HEAD":
-            # An iterator, so that no length is announced: a GET would not have one either.
             response = Response(iter(()), content_type=kind, direct_passthrough=True)
-        elif kind == CONTENT_TYPE:
-            response = self._stream(environ, names)
         else:
             response = self._long_poll(environ, names)
-        response.headers.extend(_HEADERS if response.status_code == 200 else _HEADERS[1:])  # errors are not kept
-        if kind == CONTENT_TYPE:
-            response.headers["Cache-Control"] = _STREAM_CACHING
+        # An error says itself that it is not to be kept.
+        response.headers.extend(_POLL_HEADERS if response.status_code == 200 else _HEADERS)
         return response
+
+    def come_back(self, reason: str, *, shutdown: bool = False) -> Response:
+        """Answer a request for events that gets no stream now, so that the client asks again later.
+
+        Any status but 200 stops ``EventSource`` for good (WHATWG HTML 9.2.3). So this is a whole stream, which
+        holds the event ``stream-unavailable`` with a reconnection time drawn at random. A view returns it that
+        cannot decide now whether the client may have its stream, because a database is away.
+
+        :param reason: a few words for a person who reads the bytes; one line.
+        :param shutdown: whether this process ends, so that another one will answer soon; default ``False``.
+        """
+        # An iterator that can be closed, as for every stream; an app's wrapper may rely on that.
+        return _as_stream((part for part in [refusal(self._pace, reason, shutdown=shutdown)]), as_it_is=False)
 
     def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         try:
@@ -199,18 +216,12 @@ class Hub:
             cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
         except HubClosed as error:
             # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
-            return self._refused(str(error), shutdown=True)
+            return self.come_back(str(error), shutdown=True)
         except LogError as error:
             _log.error("a stream could not begin: %s", error)
-            return self._refused("the log cannot be read")
+            return self.come_back("the log cannot be read")
         seat = Seat(names, self._queue_size, connection(environ))
-        body = EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY))
-        return _StreamResponse(body, content_type=CONTENT_TYPE, direct_passthrough=True)
-
-    def _refused(self, why: str, *, shutdown: bool = False) -> Response:
-        # A generator, so that no length is announced: a stream has none either.
-        body = (part for part in [refusal(self._pace, why, shutdown=shutdown)])
-        return _StreamResponse(body, content_type=CONTENT_TYPE, direct_passthrough=True)
+        return _as_stream(EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY)))
 
     def _process_ends(self) -> bool:
         # A method, so that a hub is there for as long as its thread, which must be told of forks and of the end.

@@ -17,6 +17,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
+from sse_threaded.decoder import EventStreamDecoder
 from sse_threaded.members import Members
 from sse_threaded.process import hubs
 from sse_threaded.queued import Queued
@@ -806,6 +807,26 @@ class LongPollTest(StreamTest):
             connection.sendall(b"GET /a?wait=60 HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n")
             wait_until(lambda: hub.streams == 1, message="the poll to wait")
         wait_until(lambda: hub.streams == 0, message="the hang-up to be noticed")
+
+
+class ComeBackTest(unittest.TestCase):
+    def test_a_view_can_tell_a_client_to_come_back(self):
+        with Hub(retry=1000) as hub:
+            for shutdown, longest in ((False, 2000), (True, 1000)):
+                response = hub.come_back("the database is away", shutdown=shutdown)
+                self.assertEqual((response.status_code, response.mimetype), (200, "text/event-stream"))
+                self.assertEqual(response.headers["Cache-Control"], "no-cache, no-transform")
+                body = response.get_data()
+                self.assertRegex(
+                    body, rb"\A" + UNAVAILABLE + rb": the database is away; come back after the .*\n\Z"
+                )
+                self.assertLessEqual(int(body.partition(b"\n")[0].removeprefix(b"retry: ")), longest)
+            self.assertEqual(hub.streams, 0)
+
+    def test_a_reason_cannot_break_the_framing(self):
+        with Hub() as hub:
+            (event,) = EventStreamDecoder().feed(hub.come_back("a\n\ndata: forged\n\n").get_data())
+            self.assertEqual(event.event, "stream-unavailable")
 
 
 class HubTest(unittest.TestCase):
