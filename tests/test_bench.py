@@ -20,6 +20,7 @@ from sse_threaded.bench.reader import Reader
 from sse_threaded.bench.stamps import Latencies, new_mark, pattern, stamp
 from sse_threaded.bench.target import Target
 from sse_threaded.bench.usage import Tree
+from sse_threaded.event import END, START, notice
 from sse_threaded.testing import GunicornServer, request
 from tests.support import ROOT, enter, free_port, sqlite_url, wait_until
 
@@ -325,6 +326,12 @@ class ReaderTest(unittest.TestCase):
                     reader.take(6, wire)
                     reader.take(5, wire[cut:])
                     self.assertEqual(reader.deliveries, 6)
+
+    def test_what_a_stream_says_about_itself_is_no_delivery(self):
+        reader = self.make_reader("", timed=False)
+        reader.take(5, notice(START, 5000, "kx-1") + b"id: kx-2\ndata: 1\n\n")
+        reader.take(5, b"data: 2\n\n" + notice(END, 1000))
+        self.assertEqual(reader.deliveries, 2)
 
     def test_who_reads_late_still_knows_when_it_came(self):
         reader = self.make_reader("")

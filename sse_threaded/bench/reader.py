@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+from ..event import NOTICE_PREFIX
 from .faults import CannotBench
 from .opening import Opening
 from .pipes import raise_file_limit, say
@@ -30,8 +31,10 @@ _ENDS = (b"\n\n", b"\n\n\r\n")
 # The end of a body, after which the server may leave the connection open.
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
-# What is counted where no stamps are known: lines that carry data.
+# What is counted where no stamps are known: lines that carry data, but for those of the events that a stream of this
+# package sends about itself.
 _DATA_LINE = b"data:"
+_NOTICE_LINE = b"event: " + NOTICE_PREFIX.encode()
 
 _PROGRESS_SECONDS = 0.1
 
@@ -167,6 +170,8 @@ class Reader:
         if received != self._known:
             self._known = received
             self._each = received.count(self._counted)
+            if self._counted is _DATA_LINE:
+                self._each -= received.count(_NOTICE_LINE)
             if self._find:
                 self._stamps = [int(digits, 16) for digits in self._find(received)]
                 self._each = len(self._stamps)
