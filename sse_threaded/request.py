@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from io import BytesIO
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -35,12 +36,23 @@ def last_event_id(environ: Mapping[str, Any]) -> str | None:
     """After which event the client wants to go on, ``None`` to begin now.
 
     The header wins over ``?lastEventId=``: on a reconnection it is newer than what was once written into the URL.
+    Of several in the URL the last wins: some clients append theirs to the one that the page was rendered with.
     """
     # An empty one is none (9.2.2: EventSource does not send it).
     header: str = environ.get("HTTP_LAST_EVENT_ID", "")
     if header or "lastEventId" not in environ.get("QUERY_STRING", ""):
         return header or None
-    return next((value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"), None)
+    values = [value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"]
+    return values[-1] if values else None
+
+
+def is_made_by_hand(environ: Mapping[str, Any]) -> bool:
+    """Whether a test client made the environ, such as Werkzeug's, Flask's or Django's, and not a server."""
+    # Servers say who they are or offer to send files, mostly both; and read a body from the connection. Falcon's
+    # client says that it is gunicorn; bjoern, a server, has read the body before.
+    if "wsgi.file_wrapper" in environ:
+        return False
+    return "SERVER_SOFTWARE" not in environ or isinstance(environ.get("wsgi.input"), BytesIO)
 
 
 def connection(environ: Mapping[str, Any]) -> Any:
