@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from io import BytesIO
 from typing import Any
 
 from werkzeug.datastructures import Headers
@@ -29,7 +28,7 @@ from .process import enrol, is_ending, parking_budget, process_budget
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
-from .request import HasEnviron, best_kind, connection, has_a_thread_of_its_own, last_event_id
+from .request import HasEnviron, best_kind, connection, has_a_thread_of_its_own, is_made_by_hand, last_event_id
 from .space import ENVIRON_KEY
 from .stream import EventStream, Seat, refusal
 
@@ -229,12 +228,12 @@ class Hub:
 
     def _warn_once(self, environ: Mapping[str, Any]) -> None:
         # A plain attribute: two warnings at the same moment do no harm.
-        if self._warned:
+        one_at_a_time = not environ.get("wsgi.multithread", True)
+        if self._warned or (one_at_a_time and is_made_by_hand(environ)):
             return
         self._warned = True
-        if not environ.get("wsgi.multithread", True):
-            if not isinstance(environ.get("wsgi.input"), BytesIO):  # else a test's request, made by hand
-                _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
+        if one_at_a_time:
+            _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
         elif self.max_streams is None and not has_a_thread_of_its_own(environ):
             _log.warning(
                 "Streams may take every thread of this server. Under gunicorn set the hooks of "

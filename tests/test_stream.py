@@ -890,7 +890,7 @@ class HubTest(unittest.TestCase):
 
     def test_a_server_that_cannot_stream_safely_is_named_once(self):
         for environ, words in (
-            ({"wsgi.multithread": False, "wsgi.input": sys.stdin}, "one request at a time"),
+            ({"wsgi.multithread": False, "SERVER_SOFTWARE": "a server", "wsgi.input": sys.stdin}, "one request"),
             ({"wsgi.multithread": True}, "every thread"),
         ):
             with self.subTest(words), Hub() as hub:

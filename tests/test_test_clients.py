@@ -1,0 +1,219 @@
+"""Whether a server or a test client made a request: of a server with one thread users are warned."""
+
+import contextlib
+import logging
+import subprocess
+import sys
+import threading
+import unittest
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from werkzeug.serving import make_server as make_werkzeug_server
+from werkzeug.test import Client, EnvironBuilder
+from werkzeug.wrappers import Request
+
+from sse_threaded import Hub
+from sse_threaded.testing import EventStreamClient, GunicornServer
+from tests.support import enter, missing, temporary_directory
+
+try:
+    import django
+except ImportError:
+    django = None
+try:
+    import flask
+except ImportError:
+    flask = None
+
+WORDS = "one request at a time"
+
+SERVER_APP = """
+from werkzeug.wrappers import Request
+from sse_threaded import Hub
+
+hub = Hub(lease=0.5)
+
+@Request.application
+def app(web):
+    return hub.stream(web, "a")
+"""
+
+DJANGO_APP = """
+import logging, sys, django
+from django.conf import settings
+settings.configure(
+    DEBUG=False,
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF=__name__,
+    STATIC_URL="/static/",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+)
+django.setup()
+from django.http import StreamingHttpResponse
+from django.test import Client, LiveServerTestCase, RequestFactory, SimpleTestCase
+from django.urls import path
+from sse_threaded import Hub
+from sse_threaded.testing import EventStreamClient
+
+def events(request):
+    r = hub.stream(request, "a")
+    return StreamingHttpResponse(r.response, headers=dict(r.headers))
+
+urlpatterns = [path("events", events)]
+
+class ClientTest(SimpleTestCase):
+    def check(self, response):
+        self.assertIn(b"retry: 5000", next(iter(response)))
+        response.close()
+
+    def test_client(self):
+        self.check(Client().get("/events"))
+
+    def test_factory(self):
+        self.check(events(RequestFactory().get("/events")))
+
+class LiveTest(LiveServerTestCase):
+    def test_live_server(self):
+        with EventStreamClient(self.live_server_url + "/events") as client:
+            self.assertEqual(client.wait_for_retry(), 5000)
+            hub.request_close()
+            client.wait_for_end()
+
+if __name__ == "__main__":
+    from django.test.utils import get_runner
+    hub = Hub()
+    logging.getLogger().addHandler(logging.StreamHandler(sys.stdout))
+    runner = get_runner(settings)(verbosity=2)
+    suite = runner.test_loader.loadTestsFromName(sys.argv[1], module=sys.modules["__main__"])
+    runner.setup_test_environment()
+    old = runner.setup_databases(aliases=["default"])
+    result = runner.run_suite(suite)
+    runner.teardown_databases(old)
+    assert result.testsRun and result.wasSuccessful()
+    print("all good")
+"""
+
+
+def environ(**more):
+    return {**EnvironBuilder("/").get_environ(), **more}
+
+
+class TestClientTest(unittest.TestCase):
+    """What no server made is no reason to warn of the server."""
+
+    def setUp(self):
+        self.hub = Hub()
+        self.addCleanup(self.hub.close)
+
+    @contextlib.contextmanager
+    def quiet(self):
+        with self.assertNoLogs("sse_threaded", "WARNING"):
+            yield
+
+    def app(self):
+        @Request.application
+        def app(web):
+            return self.hub.stream(web, "a")
+
+        return app
+
+    def test_werkzeugs(self):
+        with self.quiet():
+            response = Client(self.app()).get("/")
+            self.assertIn(b"retry: 5000", next(iter(response.response)))
+            response.close()
+
+    def test_werkzeugs_with_a_body_that_a_wrapper_gives(self):
+        class Input:
+            def read(self, size=-1):
+                return b""
+
+        with self.quiet():
+            self.hub.stream({**environ(), "wsgi.input": Input()}, "a").close()
+
+    def test_flasks(self):
+        if flask is None:
+            missing("flask (pip install flask)")
+        app = flask.Flask("shop")
+        app.add_url_rule("/events", view_func=lambda: self.hub.stream(flask.request, "a"))
+        with self.quiet():
+            response = app.test_client().get("/events")
+            self.assertIn(b"retry: 5000", next(iter(response.response)))
+            response.close()
+
+    def test_djangos(self):
+        if django is None:
+            missing("django (pip install django)")
+        script = temporary_directory(self) / "site_app.py"
+        script.write_text(DJANGO_APP)
+        for name in ("ClientTest.test_client", "ClientTest.test_factory", "LiveTest.test_live_server"):
+            with self.subTest(name):
+                done = subprocess.run(
+                    [sys.executable, script, name], capture_output=True, text=True, timeout=60, check=False
+                )
+                self.assertIn("all good", done.stdout, done.stderr)
+                self.assertNotIn(WORDS, done.stdout + done.stderr)
+
+    def test_a_server_is_warned_of_after_a_test_client(self):
+        with self.assertLogs("sse_threaded.hub", "WARNING") as logs:
+            self.hub.stream(environ(), "a").close()
+            self.hub.stream(environ(SERVER_SOFTWARE="a server", **{"wsgi.input": sys.stdin}), "a").close()
+        self.assertEqual(len(logs.output), 1)
+        self.assertIn(WORDS, logs.output[0])
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_message(self, format, *args):
+        pass
+
+
+class ServerTest(unittest.TestCase):
+    """Real servers of one thread are warned of."""
+
+    def app(self):
+        hub = Hub(lease=0.5)
+        self.addCleanup(hub.close)
+
+        @Request.application
+        def app(web):
+            return hub.stream(web, "a")
+
+        return app
+
+    def assert_is_warned_of(self, server):
+        thread = threading.Thread(target=server.handle_request)
+        with self.assertLogs("sse_threaded.hub", "WARNING") as logs:
+            thread.start()
+            with EventStreamClient(f"http://127.0.0.1:{server.server_port}/") as client:
+                client.wait_for_end()
+            thread.join(30)
+        server.server_close()
+        self.assertEqual(len(logs.output), 1)
+        self.assertIn(WORDS, logs.output[0])
+
+    def test_the_standard_librarys(self):
+        self.assert_is_warned_of(make_server("127.0.0.1", 0, self.app(), handler_class=QuietHandler))
+
+    def test_werkzeugs_without_threads(self):
+        logging.getLogger("werkzeug").setLevel("ERROR")
+        self.addCleanup(logging.getLogger("werkzeug").setLevel, "NOTSET")
+        self.assert_is_warned_of(make_werkzeug_server("127.0.0.1", 0, self.app(), threaded=False))
+
+    def test_gunicorns_sync_worker(self):
+        folder = temporary_directory(self)
+        (folder / "stream_app.py").write_text(SERVER_APP)
+        server = enter(
+            self, GunicornServer("stream_app:app", args=["--worker-class", "sync", "--workers", "1"], cwd=folder)
+        )
+        with EventStreamClient(server.url + "/") as client:
+            client.wait_for_end()
+        self.assertIn(WORDS, server.output())
+
+    def test_a_server_that_has_read_the_body_before(self):
+        # As bjoern does; it offers to send files.
+        with Hub() as hub, self.assertLogs("sse_threaded.hub", "WARNING"):
+            hub.stream(environ(**{"wsgi.file_wrapper": object}), "a").close()
+
+
+if __name__ == "__main__":
+    unittest.main()
