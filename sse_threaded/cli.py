@@ -15,7 +15,7 @@ from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
 from .log import EventLog, open_log, without_secret
 from .log.base import AS_OTHERS_KEEP, check_channel
 from .log.doorbell import Doorbell
-from .log.sqlite import parse_url
+from .log.sqlite_url import parse_url
 from .replay import Cursor
 
 # Between two looks at a log that cannot be reached.
@@ -175,8 +175,10 @@ def _open(url: str) -> EventLog:
     if url == "memory://":
         others = "give --url sqlite:///file.db or redis://host:6379/0"
         raise LogUnusable(url, f"lives inside one process, no command can see it; {others}")
-    if url.startswith("sqlite:///") and not os.path.exists(parse_url(url)[0]):
-        raise LogUnusable(url, "is not there; start the server first, or name its log with --url")
+    if url.startswith("sqlite:"):
+        path, _ = parse_url(url)
+        if not os.path.exists(path):
+            raise LogUnusable(url, f"{path!r} is not there; start the server first, or name its log with --url")
     return open_log(url, AS_OTHERS_KEEP)  # how much is kept only the app knows
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import LogUnusable
 from .base import EventLog, Page, Record, Retention, Snapshot, Transaction, without_secret
 from .memory import MemoryLog
 from .sqlite import SQLiteLog
+from .sqlite_url import url_of
 
 __all__ = [
     "EventLog",
@@ -25,18 +28,22 @@ __all__ = [
 _REDIS = ("redis:", "rediss:", "redis+", "rediss+")
 
 
-def open_log(url: str, retention: Retention | None = None) -> EventLog:
+def open_log(url: str | os.PathLike[str], retention: Retention | None = None) -> EventLog:
     """Open the log that ``url`` names, and make it if it is not there.
 
     :param url: ``memory://``, ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or, with the extra
-        ``redis``, ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis`).
+        ``redis``, ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis`). In a path of a URL write
+        ``%`` as ``%25``, ``?`` as ``%3F`` and ``#`` as ``%23``. A :class:`~pathlib.Path` is taken as it is, and
+        names a SQLite file. A relative path is relative to the working directory.
     :param retention: how much is kept, default :class:`Retention`.
     :raises LogUnusable: no such scheme, or the log needs a person's help.
     :raises LogUnavailable: the log cannot be opened now.
     """
+    if isinstance(url, os.PathLike):
+        url = url_of(url)
     if url == "memory://":
         return MemoryLog(retention)
-    if str(url).startswith("sqlite:///"):
+    if str(url).startswith("sqlite:"):
         return SQLiteLog(url, retention)
     if str(url).startswith(_REDIS):
         try:
@@ -47,5 +54,5 @@ def open_log(url: str, retention: Retention | None = None) -> EventLog:
             driver = "pip install 'redis[hiredis]>=5'"
             raise LogUnusable(without_secret(url), f"Redis needs its client: {driver}") from None
         return RedisLog(url, retention)
-    forms = "write memory://, sqlite:///file.db, sqlite:////absolute/file.db or redis://host:6379/0"
-    raise LogUnusable(without_secret(str(url)), f"names no log; {forms}")
+    forms = "memory://, sqlite:///file.db, sqlite:////absolute/file.db or redis://host:6379/0"
+    raise LogUnusable(without_secret(str(url)), f"names no log; write {forms}, or give the Path of a SQLite file")

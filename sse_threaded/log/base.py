@@ -39,6 +39,17 @@ _MAX_AGE = 3_155_760_000
 _ID = re.compile(r"([a-z]{6})-(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
+# What without_secret() may show.
+_REDIS = re.compile(r"rediss?(?:\+[a-z]+)?", re.ASCII)
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::[0-9]{1,5})?"
+_HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[0-9]{{0,4}}/?)?", re.ASCII)
+_SENTINELS = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[A-Za-z0-9._%-]+(?:/[0-9]{{0,4}})?/?)?", re.ASCII)
+_USER = re.compile(r"/[^/]*:[^/]*@")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]*", re.ASCII)
+
+
 class Record(NamedTuple):
     """One event as the log keeps it."""
 
@@ -88,14 +99,26 @@ def new_epoch() -> str:
 
 
 def without_secret(url: str) -> str:
-    """The URL as it may be shown: user and password never reach a message or a log."""
+    """The URL as it may be shown: no user, no password, and no option, never reach a message or a log.
+
+    Also of a URL that is wrong: where a host or a number cannot be told from a part of a password, an ellipsis
+    stands for all that may be one.
+    """
     scheme, mark, rest = url.partition("://")
-    rest = rest.rpartition("@")[2]
-    if scheme.startswith("redis"):
-        rest = re.split("[?#]", rest)[0]  # of a Sentinel's password too
-        if not rest[:1].isalnum() and rest[:1] != "[":
-            rest = ""  # that is no host, so it may be a part of the secret
-    return scheme + mark + rest
+    if _REDIS.fullmatch(scheme) and mark:
+        # A raw / ? or # before the last @: the password was not escaped, or the @ is an option's.
+        before, at, hosts = rest.rpartition("@")
+        shown = re.split("[?#]", hosts)[0]
+        is_clear = not (at and set("/?#") & set(before))
+        form = _SENTINELS if "sentinel" in scheme else _HOSTS
+        return scheme + mark + (shown if is_clear and form.fullmatch(shown) else "…")
+    if url.startswith("sqlite:///"):
+        path, _, query = rest.partition("?")
+        option = f"?{query}" if query in ("synchronous=full", "synchronous=normal") else ""
+        path = _CONTROL.sub(lambda found: f"%{ord(found[0]):02X}", path)  # no line of its own in a log
+        return scheme + mark + ("/…" if _USER.match(path) else path + option)
+    known = url == "memory://" or _PLAIN.fullmatch(url)
+    return url if known else (f"{scheme}://…" if mark and _SCHEME.fullmatch(scheme) else "…")
 
 
 def check_channel(channel: object) -> None:

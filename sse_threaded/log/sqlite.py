@@ -19,9 +19,8 @@ from contextlib import contextmanager
 from functools import partial
 from heapq import merge
 from typing import TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..errors import HistoryGone, LogUnavailable, LogUnusable
+from ..errors import HistoryGone, LogUnavailable
 from .base import (
     EventLog,
     Page,
@@ -38,6 +37,7 @@ from .sqlite_file import SQLiteFile, last_sequence, plainly, translated
 from .sqlite_gate import Gate
 from .sqlite_lent import LentConnection
 from .sqlite_trim import FOLDED, Trimmer
+from .sqlite_url import parse_url
 
 _log = logging.getLogger(__name__)
 
@@ -285,19 +285,3 @@ def _trimmed(reader: sqlite3.Connection, channels: Collection[str] | None) -> in
     one = "SELECT trimmed FROM sse_channels WHERE channel = ?"
     floor = reader.execute(one, (FOLDED,)).fetchone() or (0,)
     return max(((reader.execute(one, (channel,)).fetchone() or floor)[0] for channel in channels), default=0)
-
-
-def parse_url(url: str) -> tuple[str, str]:
-    """The file's absolute path and its ``synchronous`` setting.
-
-    :raises LogUnusable: it is not such a URL.
-    """
-    parts = urlsplit(url)
-    path = unquote(parts.path[1:])
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    synchronous = options.pop("synchronous", "full").lower()
-    if parts.netloc or not path or path.endswith("/"):
-        raise LogUnusable(url, "write sqlite:///relative/path.db, or sqlite:////absolute/path.db")
-    if options or synchronous not in ("full", "normal"):
-        raise LogUnusable(url, "the only option is ?synchronous=full (the default) or ?synchronous=normal")
-    return os.path.abspath(path), synchronous
