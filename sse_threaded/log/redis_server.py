@@ -49,9 +49,13 @@ _REFUSED = {
 # What is wrong with the URL, by what the driver says then, in small letters.
 _MISTAKES = {
     "cluster mode is not enabled": "it is no Cluster; write redis://",
+    "unknown command 'auth'": "it takes no password (AUTH is not there); leave it out of the URL",
+    "unknown command `auth`": "it takes no password (AUTH is not there); leave it out of the URL",
     "protocol error": "what answers there is no Redis",
     "wrongtype operation": "some of these keys are another program's; choose a ?prefix= of your own",
 }
+# What Redis repeats of a command that it does not know: of AUTH it is the password.
+_ARGUMENTS = re.compile(",? with args beginning with:.*", re.DOTALL)
 # Of what it refuses, what passes by itself within seconds.
 _PASSING = {"NOREPLICAS", "READONLY", "LOADING", "BUSY", "TRYAGAIN"}
 
@@ -143,11 +147,11 @@ class RedisServer:
                 code = _code(error)
                 locked = redis_scripts.LOCKED in str(error)
                 if not (locked or code in _PASSING or _is_away(error)):
-                    raise self.meaning(error) from error
+                    raise self.meaning(error) from self._cause(error)
                 if code == "READONLY":
                     self.let_go()
                 if time.monotonic() + wait > deadline:
-                    raise self.meaning(error, patience) from error
+                    raise self.meaning(error, patience) from self._cause(error)
             time.sleep(wait * (0.5 + secrets.randbelow(1000) / 1000))
             if not locked:  # else a busy writer would be there first again and again
                 wait = min(wait * 2, LAST_RETRY)
@@ -176,21 +180,32 @@ class RedisServer:
 
     def meaning(self, error: Exception, patience: float = 0.0) -> Exception:
         """What to raise instead of one of the driver's errors; another is returned as it is."""
-        said = str(error)
-        is_own = redis_scripts.NEW_EPOCH in said or redis_scripts.LOCK_LOST in said
+        raw, said = str(error), self._said(error)
+        is_own = redis_scripts.NEW_EPOCH in raw or redis_scripts.LOCK_LOST in raw
         if is_own or not isinstance(error, _ERRORS):
             return error
         tried = f" for {patience:.0f} s" if patience >= 0.5 else ""
-        locked = f"locked by another writer{tried}; try again" if redis_scripts.LOCKED in said else None
+        locked = f"locked by another writer{tried}; try again" if redis_scripts.LOCKED in raw else None
         if refused := locked or _REFUSED.get(_code(error)):
             return LogUnavailable(self.url, refused)
-        mistake = next((what for sign, what in _MISTAKES.items() if sign in said.lower()), None)
+        mistake = next((what for sign, what in _MISTAKES.items() if sign in raw.lower()), None)
         if isinstance(error, _DENIED):
             mistake = "it denies this user; look at the URL's user and password, and at the ACL"
         if mistake is None and _is_away(error):
             why = said.rstrip(".") or type(error).__name__
             return Unreached(self.url, f"Redis could not be reached{tried} ({why}); try again")
         return LogUnusable(self.url, f"Redis refused: {mistake or said}")
+
+    def _said(self, error: Exception) -> str:
+        """What an error says, without a password."""
+        said = _ARGUMENTS.sub("", str(error))
+        for secret in filter(None, self._address.secrets.values()):
+            said = said.replace(secret, "…")
+        return said
+
+    def _cause(self, error: Exception) -> Exception | None:
+        # What is raised from an error shows that, too, in a traceback.
+        return error if self._said(error) == str(error) else None
 
     def look_for_master(self) -> bool:
         """Ask the Sentinels, if there are any, who the master is; returns whether it is another than before.

@@ -14,6 +14,10 @@ _FORMS = (
     "write redis://host:6379/0, rediss://… for TLS, redis+sentinel://host:26379,host:26379/service/0 or "
     "redis+cluster://host:6379"
 )
+_OPTIONS = (
+    "the options are prefix, sentinel_username and sentinel_password, and for rediss ssl_ca_certs, ssl_certfile, "
+    "ssl_keyfile, ssl_cert_reqs and ssl_check_hostname; in a password write ? as %3F and & as %26"
+)
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -36,6 +40,10 @@ class Address(NamedTuple):
     prefix: str
     secrets: dict[str, str]
     options: dict[str, str]
+
+    def __repr__(self) -> str:
+        # Not all fields: a traceback that shows values, or a log line, must not hold a password.
+        return f"<Address {self.url}>"
 
 
 def parse_url(url: str) -> Address:
@@ -64,9 +72,9 @@ def parse_url(url: str) -> Address:
         secret |= {"username": unquote(name)} if name else {}
         secret |= {"password": unquote(password)} if colon else {}
     known = _TLS_OPTIONS if scheme == "rediss" else ()
-    if unknown := sorted(options.keys() - set(known)):
-        known_ones = "there are prefix and, for rediss, ssl_ca_certs and its like"
-        raise LogUnusable(shown, f"no such option: {', '.join(unknown)}; {known_ones}")
+    if options.keys() - set(known):
+        # Which one is not said: it may be a part of a password that has a raw ? or & in it.
+        raise LogUnusable(shown, f"it has an option that is not known; {_OPTIONS}")
     _check_tls(shown, options)
     if prefix != "sse_threaded":
         shown += f"?prefix={prefix}"
@@ -82,7 +90,7 @@ def _check_tls(url: str, options: dict[str, str]) -> None:
     # Now, as the driver would say so at each connection, and it would look as if Redis were away.
     for name in _TLS_FILES:
         if name in options and not (os.path.isfile(options[name]) and os.access(options[name], os.R_OK)):
-            raise LogUnusable(url, f"{name}: {options[name]!r} is no file that can be read")
+            raise LogUnusable(url, f"{name} must name a file that can be read")
     if options.get("ssl_cert_reqs", "required") not in ("none", "optional", "required"):
         raise LogUnusable(url, "ssl_cert_reqs is none, optional or required")
 
