@@ -1,5 +1,6 @@
 """What every engine does, in one table of engines."""
 
+import re
 import select
 import threading
 import time
@@ -20,6 +21,9 @@ from tests.support import sqlite_url, temporary_directory
 
 class LogContract:
     """Mixed into a TestCase per engine; ``make_log`` makes an empty log."""
+
+    has_connection = False
+    has_lua = False
 
     def read_all(self, log, after=0, **options):
         found = []
@@ -180,6 +184,25 @@ class LogContract:
         with log.snapshot() as snapshot:
             self.assertEqual(snapshot.last_event_id(), f"{log.epoch}-1")
 
+    def test_what_the_engine_lacks_is_refused_with_what_has_it(self):
+        # Typed alike for all engines, so that an app needs no cast.
+        log = self.make_log()
+        refused = self.assertRaisesRegex
+        if not self.has_connection:
+            refused(LogUnusable, "needs a log in SQLite", log.append, "a", "x", connection=object())
+        if not self.has_lua:
+            for method in (log.run, log.look):
+                refused(LogUnusable, "needs a log in Redis", method, "return 1")
+        for lend in (log.snapshot, log.transaction):
+            with self.subTest(lend=lend), lend() as lent:
+                self.assertEqual(lent.has_connection, self.has_connection)
+                if self.has_connection:
+                    self.assertEqual(lent.connection.execute("SELECT 1").fetchone(), (1,))
+                else:
+                    with refused(LogUnusable, f"^{re.escape(log.url)}: .*needs a log in SQLite"):
+                        lent.connection  # noqa: B018
+        self.assertEqual(log.last_sequence(), 0)
+
     def test_a_snapshot_changes_nothing(self):
         log = self.make_log()
         with log.snapshot() as snapshot:
@@ -325,6 +348,8 @@ class MemoryLogTest(LogContract, unittest.TestCase):
 
 
 class SQLiteLogTest(LogContract, unittest.TestCase):
+    has_connection = True
+
     def make_log(self, retention=None):
         log = open_log(sqlite_url(temporary_directory(self)), retention)
         self.addCleanup(log.close)
@@ -346,6 +371,8 @@ class SQLiteLogTest(LogContract, unittest.TestCase):
 
 
 class RedisLogTest(LogContract, unittest.TestCase):
+    has_lua = True
+
     @classmethod
     def setUpClass(cls):
         cls.redis = RedisServer()

@@ -57,7 +57,7 @@ class BoardStore:
         if self._prepared:
             return
         with self._log.snapshot() as snapshot:
-            complete = tables.are_complete(snapshot.connection or self._memory_rows())
+            complete = tables.are_complete(self._rows(snapshot))
         if not complete:
             with self._begin() as (rows, _):
                 tables.complete(rows)
@@ -158,7 +158,7 @@ class BoardStore:
     def _look(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
         self.prepare()
         with self._log.snapshot() as snapshot:
-            yield snapshot.connection or self._memory_rows(), snapshot
+            yield self._rows(snapshot), snapshot
 
     @contextmanager
     def _change(self) -> Iterator[tuple[sqlite3.Connection, Transaction]]:
@@ -169,10 +169,10 @@ class BoardStore:
     @contextmanager
     def _begin(self) -> Iterator[tuple[sqlite3.Connection, Transaction]]:
         with self._log.transaction() as transaction:
-            if transaction.connection is not None:
-                yield transaction.connection, transaction
+            rows = self._rows(transaction)
+            if transaction.has_connection:
+                yield rows, transaction
                 return
-            rows = self._memory_rows()
             rows.execute("BEGIN")
             try:
                 yield rows, transaction
@@ -181,7 +181,9 @@ class BoardStore:
                 raise
             rows.execute("COMMIT")
 
-    def _memory_rows(self) -> sqlite3.Connection:
+    def _rows(self, snapshot: Snapshot) -> sqlite3.Connection:
+        if snapshot.has_connection:
+            return snapshot.connection
         # Inside the log's lock, so one thread at a time.
         if self._memory is None:
             self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import HistoryGone, InvalidEvent, LogError
+from ..errors import HistoryGone, InvalidEvent, LogError, LogUnusable
 from ..event import NOTICE_PREFIX, RESET, check_name, data_text
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ MAX_EVENT_CHARACTERS = 255
 
 # Seconds in a hundred years: what none of the engines stumbles over.
 _MAX_AGE = 3_155_760_000
+
+_LUA = "Lua needs a log in Redis (redis://host:6379/0); a log in SQLite has transaction() and snapshot()"
 
 # <epoch>-<sequence>; 18 digits fit every engine's 64-bit integers.
 _ID = re.compile(r"([a-z]{6})-(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -196,14 +198,31 @@ class TransactionOver(LogError):
         super().__init__(url, "this transaction is over; append inside its block, or begin another one")
 
 
+def needs_sqlite(url: str, what: str) -> LogUnusable:
+    """The error for a feature that other engines do not have."""
+    others = "write hub.log.run() for a log in Redis" if url.startswith("redis") else "this log has no database"
+    return LogUnusable(url, f"{what} needs a log in SQLite (sqlite:///file.db); {others}")
+
+
 class Snapshot(ABC):
     """The log at one moment; made by the log, used by one thread.
 
-    :ivar connection: for ``sqlite://`` the open connection, inside the transaction, for the caller's own
-        rows; ``None`` for other engines.
+    :param url: the log's, without a password.
+    :ivar has_connection: whether :attr:`connection` can be used: ``True`` for a log in SQLite, else ``False``.
     """
 
-    connection: sqlite3.Connection | None
+    has_connection = False
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """SQLite's connection, inside the open transaction, for the caller's own rows.
+
+        :raises LogUnusable: the log is not in SQLite.
+        """
+        raise needs_sqlite(self._url, "the connection of a transaction or snapshot")
 
     @abstractmethod
     def last_event_id(self) -> str:
@@ -244,16 +263,38 @@ class EventLog(ABC):
         """The random letters that all ids of this log begin with."""
 
     @abstractmethod
-    def append(self, channel: str, data: object, event: str | None = None) -> str:
+    def append(
+        self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
+    ) -> str:
         """Append one event and ring; returns its id once the event is in the log.
 
         :param channel: its channel, 1 to 255 characters.
         :param data: text, or anything JSON can write.
         :param event: its type; ``None``, the default, for ``message``.
+        :param connection: for a log in SQLite, the app's own :class:`sqlite3.Connection` to the log's file. The
+            event is then a part of the transaction that is open there, and does not ring: call :meth:`ring`
+            after the commit. ``None``, the default: a transaction of its own.
         :raises InvalidEvent: it cannot be an event.
         :raises NestedTransaction: this thread has a transaction open.
+        :raises LogUnusable: the log is not in SQLite, or the connection is not to the log's file.
         :raises LogError: it is not in the log.
         """
+
+    def run(self, body: str, *args: str | bytes | int) -> Any:
+        """Run Lua inside Redis, in one step with the events that it appends, where the log is in Redis.
+
+        :param body: see :meth:`sse_threaded.log.redis.RedisLog.run`.
+        :raises LogUnusable: the log is not in Redis.
+        """
+        raise LogUnusable(self.url, _LUA)
+
+    def look(self, body: str, *args: str | bytes | int) -> Any:
+        """Run Lua that changes nothing inside Redis, where the log is in Redis.
+
+        :param body: see :meth:`sse_threaded.log.redis.RedisLog.look`.
+        :raises LogUnusable: the log is not in Redis.
+        """
+        raise LogUnusable(self.url, _LUA)
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Transaction]:

@@ -26,6 +26,7 @@ from .base import (
     Transaction,
     TransactionOver,
     checked,
+    needs_sqlite,
     new_epoch,
     page_of,
 )
@@ -105,9 +106,13 @@ class MemoryLog(EventLog):
         """See :class:`EventLog`."""
         return self._epoch
 
-    def append(self, channel: str, data: object, event: str | None = None) -> str:
+    def append(
+        self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
+    ) -> str:
         """See :class:`EventLog`."""
         name, text, kind = checked(channel, data, event)
+        if connection is not None:
+            raise needs_sqlite(self.url, "append(connection=...)")
         with self._lock:
             if self._batch is not None:  # the lock is this thread's, so the transaction is too
                 raise NestedTransaction(self.url)
@@ -224,9 +229,8 @@ class MemoryLog(EventLog):
 
 
 class _View(Snapshot):
-    connection = None
-
     def __init__(self, log: MemoryLog, last: int) -> None:
+        super().__init__(log.url)
         self._log = log
         self._last = last
 
@@ -242,7 +246,7 @@ class _Batch(_View, Transaction):
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         row = checked(channel, data, event)
         if self.over:
-            raise TransactionOver(self._log.url)
+            raise TransactionOver(self._url)
         self.appended.append(row)
         self._last += 1
         return self.last_event_id()

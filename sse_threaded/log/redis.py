@@ -34,6 +34,7 @@ from .base import (
     Transaction,
     TransactionOver,
     checked,
+    needs_sqlite,
     new_epoch,
     page_of,
 )
@@ -150,7 +151,9 @@ class RedisLog(EventLog):
 
     # Writing.
 
-    def append(self, channel: str, data: object, event: str | None = None) -> str:
+    def append(
+        self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
+    ) -> str:
         """See :class:`EventLog`.
 
         :raises LogUnavailable: Redis could not be reached for 5 s (7 where nothing answers, at once where that is
@@ -158,6 +161,8 @@ class RedisLog(EventLog):
             then nobody can know.
         """
         name, text, kind = checked(channel, data, event)
+        if connection is not None:
+            raise needs_sqlite(self.url, "append(connection=...)")
         event_id: bytes = self.run(APPEND, name, text, *([] if kind is None else [kind]))
         return event_id.decode()
 
@@ -267,7 +272,7 @@ class RedisLog(EventLog):
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
-        yield _RedisSnapshot(self.epoch, self.last_sequence())
+        yield _RedisSnapshot(self.url, self.epoch, self.last_sequence())
 
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
@@ -389,9 +394,8 @@ def _require_whole(records: list[Record], after: int, last: int, gaps: Gaps) -> 
 
 
 class _RedisSnapshot(Snapshot):
-    connection = None
-
-    def __init__(self, epoch: str, last: int) -> None:
+    def __init__(self, url: str, epoch: str, last: int) -> None:
+        super().__init__(url)
         self._epoch = epoch
         self._last = last
 
@@ -401,8 +405,7 @@ class _RedisSnapshot(Snapshot):
 
 class _RedisTransaction(_RedisSnapshot, Transaction):
     def __init__(self, url: str, epoch: str, last: int) -> None:
-        super().__init__(epoch, last)
-        self._url = url
+        super().__init__(url, epoch, last)
         self.rows: list[str | int] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:

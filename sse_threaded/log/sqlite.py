@@ -33,6 +33,7 @@ from .base import (
     page_of,
 )
 from .doorbell import Doorbell, FifoDoorbell, Ringer
+from .sqlite_app import app_connection, name_of_file
 from .sqlite_file import SQLiteFile, last_sequence, plainly, translated
 from .sqlite_gate import Gate
 from .sqlite_lent import LentConnection
@@ -78,32 +79,33 @@ class SQLiteLog(EventLog):
         return self._file.epoch
 
     def append(
-        self,
-        channel: str,
-        data: object,
-        event: str | None = None,
-        *,
-        connection: sqlite3.Connection | None = None,
+        self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
     ) -> str:
         """See :class:`EventLog`.
 
-        :param connection: the caller's own connection to the same file: the event is part of its open
-            transaction, commits or not with it, and is announced by :meth:`ring` after the commit (without
-            that, up to ``poll_interval`` late). Default: a transaction of its own.
+        :param connection: likewise. The log's file may be attached to it, too. Without :meth:`ring` after the
+            commit, readers find the event up to ``poll_interval`` late.
         """
         row = checked(channel, data, event)
         if connection is not None:
+            own = app_connection(connection, self.url)
             with translated(self.url):
-                return self.event_id(self._insert(connection.execute, row, time.time()))
+                name = name_of_file(own, self._file.path, self.url).replace('"', '""')
+                insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
+                event_id = self.event_id(self._insert(own.execute, row, time.time(), insert))
+            self._file.require_same()
+            return event_id
         with self._writer.enter() as writer, translated(self.url):
             event_id = self.event_id(self._insert(partial(self._file.take_lock, writer), row, time.time()))
             self._writer.require_same()
         self.ring()
         return event_id
 
-    def _insert(self, execute: _Execute, row: tuple[str, str, str | None], created: float) -> int:
+    def _insert(
+        self, execute: _Execute, row: tuple[str, str, str | None], created: float, statement: str = _INSERT
+    ) -> int:
         channel, text, event = row
-        cursor = execute(_INSERT, (channel, event, text, created))
+        cursor = execute(statement, (channel, event, text, created))
         self._trimmer.appended(channel)
         return cursor.lastrowid or 0
 
@@ -218,11 +220,16 @@ class SQLiteLog(EventLog):
 
 
 class _SQLiteSnapshot(Snapshot):
-    connection: sqlite3.Connection
+    has_connection = True
 
     def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
+        super().__init__(log.url)
         self._log = log
-        self.connection = connection
+        self._connection = connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._connection
 
     def last_event_id(self) -> str:
         return self._log.event_id(last_sequence(self.connection))
