@@ -156,7 +156,8 @@ class OtherProcessesTest(SQLiteTest):
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
         ]
         results = [child.communicate(timeout=60) for child in children]
-        self.assertEqual([error for _, error in results if error], [])
+        (told,) = [error for _, error in results if error]
+        self.assertRegex(told, r"\A.* made a new log in .*\n\Z")
         log = self.make_log()
         self.assertEqual({out.strip() for out, _ in results}, {f"{log.epoch}-{n}" for n in range(1, 7)})
 
@@ -838,11 +839,13 @@ class EpochTest(SQLiteTest):
     def test_a_mark_of_a_log_that_was_removed_is_no_hindrance(self):
         _, epoch = self.make_backup()
         self.path.unlink()
-        with self.assertNoLogs("sse_threaded", "WARNING"):
+        with self.assertLogs("sse_threaded", "WARNING") as logs:
             log = self.make_log()
             with contextlib.closing(log.open_doorbell()):
                 log.append("a", "x")
                 log.close()
+        self.assertEqual(len(logs.output), 1, logs.output)
+        self.assertIn("made a new log", logs.output[0])  # and nothing of a copy
         self.assertNotEqual(log.epoch, epoch)
         self.assertEqual(self.make_log().last_event_id(), f"{log.epoch}-1")
 

@@ -186,6 +186,9 @@ class SQLiteFile:
                         _log.warning("%s: a copy, or set back: its ids begin a new epoch", self.url)
                     connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
                     connection.execute("COMMIT")
+                    if "epoch" not in found:
+                        # A relative path in another working directory names another file.
+                        _log.warning("%s: made a new log in %r", self.url, self.path)
                 elif not os.access(self.path, os.W_OK):
                     raise LogUnavailable(self.url, _READ_ONLY)  # now, and not at the first event
         finally:

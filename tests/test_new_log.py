@@ -1,0 +1,95 @@
+"""A log that is made is announced once, with its absolute path: in another directory it may be the wrong one."""
+
+import contextlib
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import unittest
+
+from sse_threaded import Hub, open_log
+from sse_threaded.testing import GunicornServer
+from tests.support import CHECKOUT, enter, sqlite_url, temporary_directory
+
+SCRIPT = "import sys; from sse_threaded import Hub; print(Hub(sys.argv[1]).publish('orders', 'x'))"
+COMMAND = [sys.executable, "-m", "sse_threaded.cli"]
+
+
+def run(*command, cwd):
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    env.pop("SSE_THREADED_URL", None)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+class NewLogTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = temporary_directory(self)
+
+    def test_it_is_announced_once(self):
+        url = sqlite_url(self.folder)
+        with self.assertLogs("sse_threaded", "WARNING") as logs:
+            open_log(url).close()
+        self.assertEqual(len(logs.output), 1)
+        self.assertIn(f"made a new log in {str(self.folder / 'log.db')!r}", logs.output[0])
+        with self.assertNoLogs("sse_threaded", "WARNING"):
+            open_log(url).close()
+            with Hub(self.folder / "log.db") as hub:
+                hub.publish("a", "x")
+
+    def test_in_an_apps_own_file_too(self):
+        with contextlib.closing(sqlite3.connect(self.folder / "app.db")) as mine:
+            mine.execute("CREATE TABLE orders (item)")
+        with self.assertLogs("sse_threaded", "WARNING") as logs:
+            open_log(self.folder / "app.db").close()
+        self.assertIn(str(self.folder / "app.db"), logs.output[0])
+
+    def test_a_log_in_memory_is_not(self):
+        with self.assertNoLogs("sse_threaded", "WARNING"), Hub() as hub:
+            hub.publish("a", "x")
+
+    def test_a_script_in_another_directory_says_so_without_any_logging_set_up(self):
+        app, cron = self.folder / "app", self.folder / "cron"
+        app.mkdir()
+        cron.mkdir()
+        first = run(sys.executable, "-c", SCRIPT, "sqlite:///events.db", cwd=app)
+        self.assertIn(str(app / "events.db"), first.stderr)
+        same = run(sys.executable, "-c", SCRIPT, "sqlite:///events.db", cwd=app)
+        self.assertEqual((same.returncode, same.stderr), (0, ""))
+        other = run(sys.executable, "-c", SCRIPT, "sqlite:///events.db", cwd=cron)
+        self.assertIn(f"made a new log in {str(cron / 'events.db')!r}", other.stderr)
+        self.assertEqual(len(other.stderr.splitlines()), 1)
+        self.assertRegex(other.stdout, r"\A[a-z]{6}-1\n\Z")
+
+    def test_the_command_says_so_on_standard_error(self):
+        (self.folder / "empty.db").touch()
+        done = run(*COMMAND, "--url", "sqlite:///empty.db", "publish", "orders", "x", cwd=self.folder)
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stdout, r"\A[a-z]{6}-1\n\Z")
+        self.assertIn(f"made a new log in {str(self.folder / 'empty.db')!r}", done.stderr)
+
+    def test_the_command_names_the_file_that_is_not_there(self):
+        for command in (["publish", "orders", "x"], ["listen", "orders"]):
+            with self.subTest(command):
+                done = run(*COMMAND, *command, cwd=self.folder)
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertIn(str(self.folder / "sse_threaded.db"), done.stderr)
+                self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_of_many_processes_one_has_made_it(self):
+        command = [sys.executable, "-c", SCRIPT, sqlite_url(self.folder)]
+        children = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
+        ]
+        told = "".join(child.communicate(timeout=60)[1] for child in children)
+        self.assertEqual(told.count("made a new log"), 1, told)
+
+    def test_the_board_announces_its_own_once(self):
+        config = "python:sse_threaded.board.gunicorn_conf"
+        env = {"SSE_THREADED_URL": "sqlite:///board.db", "SSE_THREADED_WORKERS": "2", "PYTHONPATH": str(CHECKOUT)}
+        server = enter(self, GunicornServer(config=config, env=env, cwd=self.folder))
+        self.assertEqual(re.findall("made a new log in '(.*)'", server.output()), [str(self.folder / "board.db")])
+
+
+if __name__ == "__main__":
+    unittest.main()
