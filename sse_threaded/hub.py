@@ -1,6 +1,6 @@
 """The hub: what an app publishes to and streams from.
 
-    hub = Hub("sqlite:///events.db")
+    hub = Hub(Path(__file__).with_name("events.db"))
     hub.publish("news", {"title": "Hello"})      # in any thread, any process
     return hub.stream(request, "news")           # in a view
 
@@ -11,6 +11,7 @@ made before a fork (gunicorn's ``preload_app``): each child goes on with connect
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -71,8 +72,13 @@ def _as_stream(body: Iterable[bytes], *, as_it_is: bool = True) -> Response:
 class Hub:
     """Publish and subscribe.
 
-    :param url: the log: ``memory://`` (the default: one process), ``sqlite:///path`` or ``sqlite:////path`` (one
-        machine), ``redis://host:port/db`` (several; see :mod:`sse_threaded.log.redis`).
+    :ivar log: the :class:`EventLog` behind it. ``hub.log.transaction()`` changes rows and appends events in one
+        step, ``hub.log.snapshot()`` reads rows and the last event ID that belongs to them, ``hub.log.read()``
+        reads events, and ``hub.log.append(..., connection=...)`` appends over the app's own connection.
+    :ivar url: the log's URL, without a password.
+
+    :param url: the log: ``memory://`` (the default: one process), ``sqlite:///path``, ``sqlite:////path`` or a
+        :class:`~pathlib.Path` (one machine), ``redis://host:port/db`` (several; see :func:`open_log`).
     :param retention: how much history the log keeps, default :class:`Retention`.
     :param retry: the reconnection time told to clients, milliseconds, default 5000.
     :param heartbeat: seconds between comments on a stream, default 15; ``None`` for none.
@@ -89,7 +95,7 @@ class Hub:
 
     def __init__(
         self,
-        url: str = "memory://",
+        url: str | os.PathLike[str] = "memory://",
         *,
         retention: Retention | None = None,
         retry: int = RETRY,

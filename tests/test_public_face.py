@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import pydoc
 import types
 import unittest
 from pathlib import Path
@@ -77,6 +78,20 @@ class DocstringTest(unittest.TestCase):
                     for member, function in public_members(value).items():
                         with self.subTest(module=module.__name__, name=f"{name}.{member}"):
                             self.assertTrue(inspect.getdoc(function))
+
+
+class HelpTest(unittest.TestCase):
+    def test_help_of_the_hub_leads_to_its_log(self) -> None:
+        text = pydoc.plain(pydoc.render_doc(sse_threaded.Hub))
+        for words in ("hub.log.transaction()", "hub.log.snapshot()", "hub.log.append(", "hub.log.read("):
+            with self.subTest(words):
+                self.assertIn(words, text)
+
+    def test_help_of_the_log_has_what_the_readme_uses(self) -> None:
+        text = pydoc.plain(pydoc.render_doc(sse_threaded.EventLog))
+        for word in ("append", "connection", "run", "look", "ring", "snapshot", "transaction"):
+            with self.subTest(word):
+                self.assertRegex(text, rf"\b{word}\b")
 
 
 class InstallationTest(unittest.TestCase):
