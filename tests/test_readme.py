@@ -155,7 +155,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_rows_and_event_and_the_snapshot(self):
         directory = temporary_directory(self)
-        write, _, read = blocks("python")[4:7]
+        write, _, _, read = blocks("python")[4:8]
         with closing(sqlite3.connect(directory / "log.db")) as mine:
             mine.execute("CREATE TABLE orders (item)")
         with Hub(sqlite_url(directory)) as hub:
@@ -169,13 +169,13 @@ class ReadmeTest(unittest.TestCase):
     def test_a_log_in_redis_and_a_step_of_ones_own(self):
         redis = RedisServer("--requirepass", "password")
         self.addCleanup(redis.close)
-        (line,) = blocks("python")[7].splitlines()
+        (line,) = blocks("python")[8].splitlines()
         self.assertTrue(line.startswith("hub = Hub("))
         names = {"Hub": Hub, "json": json, "number": 3, "event": {"type": "order"}}
         exec(line.replace("redis.internal:6379", f"127.0.0.1:{redis.port}"), names)
         hub = names["hub"]
         self.addCleanup(hub.close)
-        exec(blocks("python")[8], names)
+        exec(blocks("python")[9], names)
         self.assertEqual(hub.log.look("return redis.call('GET', base .. 'left')"), b"-3")
         self.assertEqual(hub.log.read(0)[0].data, '{"type": "order"}')
 
