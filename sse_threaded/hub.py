@@ -29,7 +29,15 @@ from .process import enrol, is_ending, parking_budget, process_budget
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
-from .request import HasEnviron, best_kind, connection, has_a_thread_of_its_own, is_made_by_hand, last_event_id
+from .request import (
+    HasEnviron,
+    answers_one_at_a_time,
+    best_kind,
+    connection,
+    has_a_thread_of_its_own,
+    is_made_by_hand,
+    last_event_id,
+)
 from .space import ENVIRON_KEY
 from .stream import EventStream, Seat, refusal
 
@@ -234,7 +242,7 @@ class Hub:
 
     def _warn_once(self, environ: Mapping[str, Any]) -> None:
         # A plain attribute: two warnings at the same moment do no harm.
-        one_at_a_time = not environ.get("wsgi.multithread", True)
+        one_at_a_time = answers_one_at_a_time(environ)
         if self._warned or (one_at_a_time and is_made_by_hand(environ)):
             return
         self._warned = True

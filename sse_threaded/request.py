@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
@@ -44,6 +45,16 @@ def last_event_id(environ: Mapping[str, Any]) -> str | None:
         return header or None
     values = [value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"]
     return values[-1] if values else None
+
+
+def answers_one_at_a_time(environ: Mapping[str, Any]) -> bool:
+    """Whether the server answers one request after the other, so that an open stream keeps all others waiting."""
+    if not environ.get("wsgi.multithread", True):
+        return True
+    # Django's server says that it has threads, with --nothreading too. With them each request is on a thread that
+    # has this name from socketserver's method.
+    is_djangos = str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/") and "wsgi.file_wrapper" in environ
+    return is_djangos and "process_request_thread" not in threading.current_thread().name
 
 
 def is_made_by_hand(environ: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -13,8 +14,9 @@ from werkzeug.test import Client, EnvironBuilder
 from werkzeug.wrappers import Request
 
 from sse_threaded import Hub
-from sse_threaded.testing import EventStreamClient, GunicornServer
-from tests.support import enter, missing, temporary_directory
+from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from sse_threaded.testing.processes import ChildProcess
+from tests.support import enter, free_port, missing, temporary_directory, wait_until
 
 try:
     import django
@@ -98,6 +100,13 @@ def environ(**more):
     return {**EnvironBuilder("/").get_environ(), **more}
 
 
+def answers(url):
+    try:
+        return request("GET", url).status == 200
+    except OSError:
+        return False
+
+
 class TestClientTest(unittest.TestCase):
     """What no server made is no reason to warn of the server."""
 
@@ -162,6 +171,29 @@ class TestClientTest(unittest.TestCase):
         self.assertIn(WORDS, logs.output[0])
 
 
+DJANGO_SITE = """
+import sys
+from django.conf import settings
+settings.configure(DEBUG=True, ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, STATIC_URL="/static/", SECRET_KEY="x")
+import django
+django.setup()
+from django.core.management import execute_from_command_line
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import path
+from sse_threaded import Hub
+
+hub = Hub(lease=0.5)
+
+def events(request):
+    r = hub.stream(request, "a")
+    return StreamingHttpResponse(r.response, headers=dict(r.headers))
+
+urlpatterns = [path("", lambda request: HttpResponse("there")), path("events", events)]
+execute_from_command_line(sys.argv)
+"""
+
+
 class QuietHandler(WSGIRequestHandler):
     def log_message(self, format, *args):
         pass
@@ -208,6 +240,27 @@ class ServerTest(unittest.TestCase):
         with EventStreamClient(server.url + "/") as client:
             client.wait_for_end()
         self.assertIn(WORDS, server.output())
+
+    def test_djangos_own_warned_of_without_threads_only(self):
+        # It says that it has threads, also with --nothreading.
+        if django is None:
+            missing("django (pip install django)")
+        folder = temporary_directory(self)
+        (folder / "manage.py").write_text(DJANGO_SITE)
+        for flags, is_warned_of in (["--nothreading"], True), ([], False):
+            with self.subTest(flags=flags), (folder / "output").open("w+b") as output:
+                port = free_port()
+                command = [sys.executable, "manage.py", "runserver", "--noreload", *flags, f"127.0.0.1:{port}"]
+                server = ChildProcess(command, output=output, env=dict(os.environ), cwd=folder)
+                self.addCleanup(server.kill)
+                url = f"http://127.0.0.1:{port}/"
+                wait_until(lambda url=url: answers(url), timeout=30, message="Django's server")
+                with EventStreamClient(url + "events") as client:
+                    client.wait_for_end()
+                server.kill()
+                told = (folder / "output").read_text()
+                self.assertEqual(WORDS in told, is_warned_of, told)
+                self.assertNotIn("every thread", told)
 
     def test_a_server_that_has_read_the_body_before(self):
         # As bjoern does; it offers to send files.
