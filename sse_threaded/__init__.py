@@ -1,5 +1,6 @@
 """Server-Sent Events from synchronous WSGI apps: threads, no asyncio, nothing lost.
 
+    from pathlib import Path
     from sse_threaded import Hub
 
     hub = Hub(Path(__file__).with_name("events.db"))

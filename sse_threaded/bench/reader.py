@@ -31,8 +31,8 @@ _ENDS = (b"\n\n", b"\n\n\r\n")
 # The end of a body, after which the server may leave the connection open.
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
-# What is counted where no stamps are known: lines that carry data, but for those of the events that a stream of this
-# package sends about itself.
+# What is counted where no stamps are known: lines that carry data, without those of the events that a stream of
+# this package sends about itself.
 _DATA_LINE = b"data:"
 _NOTICE_LINE = b"event: " + NOTICE_PREFIX.encode()
 
