@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import unittest
+from pathlib import Path
 from unittest import mock
 
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
@@ -22,6 +23,11 @@ from tests.test_log import is_readable
 NOBODY = 65534
 
 APPEND = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'x'))"
+
+
+def number_in(mark):
+    """The number up to which a log's mark says that it has come."""
+    return int(mark.read_text().split()[1])
 
 
 def run_python(code, *arguments, **options):
@@ -173,20 +179,19 @@ class OtherProcessesTest(SQLiteTest):
             if not pid:
                 os._exit(0)   # neither may a child's end take the parent's bell away
             os.waitpid(pid, 0)
-            assert len(os.listdir(sys.argv[2])) == 1
+            assert len([name for name in os.listdir(sys.argv[2]) if name[0] != "."]) == 1
             os._exit(0)
             """,
             self.url,
             bells,
         )
-        self.assertEqual(len(list(bells.iterdir())), 1)
+        self.assertEqual(len(list(bells.glob("[!.]*"))), 1)
         log.append("a", "x")
-        self.assertEqual(list(bells.iterdir()), [])
+        self.assertEqual([path.name for path in bells.iterdir()], [".mark"])
 
     def test_what_is_no_doorbell_is_left_alone(self):
         log = self.make_log()
         bells = self.directory / "log.db-bells"
-        bells.mkdir()
         precious = self.directory / "precious"
         precious.write_text("precious")
         (bells / "link").symlink_to(precious)
@@ -199,7 +204,7 @@ class OtherProcessesTest(SQLiteTest):
                 log.append("a", "x")
         self.assertEqual(precious.read_text(), "precious")
         self.assertEqual((bells / "file").read_text(), "a file")
-        self.assertEqual({path.name for path in bells.iterdir()}, {"link", "file", "folder", "socket"})
+        self.assertEqual({path.name for path in bells.iterdir()}, {"link", "file", "folder", "socket", ".mark"})
 
     def test_a_doorbell_that_is_full_holds_nobody_up(self):
         log = self.make_log()
@@ -213,6 +218,7 @@ class OtherProcessesTest(SQLiteTest):
 
     def test_without_a_place_for_doorbells_it_says_so_and_goes_on(self):
         log = self.make_log()
+        shutil.rmtree(self.directory / "log.db-bells")
         (self.directory / "log.db-bells").write_text("in the way")
         with self.assertLogs("sse_threaded.log.sqlite", "WARNING") as logs:
             doorbell = log.open_doorbell()
@@ -226,7 +232,7 @@ class OtherProcessesTest(SQLiteTest):
         doorbell = log.open_doorbell()
         self.addCleanup(doorbell.close)
         bells = self.directory / "log.db-bells"
-        (bell,) = bells.iterdir()
+        (bell,) = bells.glob("[!.]*")
         self.assertEqual(stat.S_IMODE(bell.stat().st_mode), 0o660)
         self.assertEqual(stat.S_IMODE(bells.stat().st_mode), 0o770)
 
@@ -749,7 +755,7 @@ class BadFileTest(SQLiteTest):
             mark = self.directory / "log.db-bells" / ".mark"
             with mock.patch("sse_threaded.log.sqlite_trim._PERIOD", 0.01):
                 self.addCleanup(log.open_doorbell().close)
-                wait_until(lambda: mark.exists() and mark.read_text().endswith("-2"), message="the mark")
+                wait_until(lambda: number_in(mark) == 2, message="the mark")
                 with contextlib.closing(sqlite3.connect(self.path)) as mine:
                     backup.backup(mine)
                 wait_until(lambda: log._file._was_set_back, message="the file to be seen as set back")
@@ -864,12 +870,43 @@ class EpochTest(SQLiteTest):
             epochs = {self.make_log().epoch, self.make_log().epoch}
         self.assertEqual(epochs, {epoch})
 
-    def test_a_mark_that_says_nothing_is_none(self):
+    def test_a_mark_that_says_nothing_any_more_begins_one(self):
+        # Nobody knows how far the log had come.
         _, epoch = self.make_backup()
-        for text in ("", "rubbish", f"{epoch}-", f"{epoch}-five", "\u00e9"):
+        mark = self.directory / "log.db-bells" / ".mark"
+        whole = mark.read_text()
+        epochs = {epoch}
+        texts = ("", "rubbish", f"{epoch}-", f"{epoch}-five", "\u00e9", whole[:20], whole.replace("5", "6", 1))
+        for text in texts:
             with self.subTest(text=text):
-                (self.directory / "log.db-bells" / ".mark").write_text(text, encoding="utf-8")
-                self.assertEqual(self.make_log().epoch, epoch)
+                mark.write_text(text, encoding="utf-8")
+                with self.assertLogs("sse_threaded", "WARNING"):
+                    log = self.make_log()
+                self.assertNotIn(log.epoch, epochs)
+                epochs.add(log.epoch)
+                self.assertEqual(self.make_log().epoch, log.epoch, "but once")
+
+    def test_an_earlier_releases_mark_is_understood(self):
+        # It was written now and then, and its file had no note of it.
+        for last, goes_on in ((5, True), (3, True), (9, False)):
+            with self.subTest(last=last):
+                self.url = sqlite_url(temporary_directory(self))
+                self.path = Path(self.url.removeprefix("sqlite:///"))
+                first = self.make_log(self.url)
+                for number in range(5):
+                    first.append("a", number)
+                first.close()
+                with contextlib.closing(sqlite3.connect(self.path)) as mine, mine:
+                    mine.execute("DELETE FROM sse_meta WHERE name = 'mark'")
+                mark = Path(f"{self.path}-bells") / ".mark"
+                mark.write_text(f"{first.epoch}-{last}")
+                with self.make_log(self.url).transaction() as transaction:
+                    event_id = transaction.append("a", "x")
+                self.assertEqual(event_id.startswith(first.epoch), goes_on)
+                mark.write_text(f"{event_id}")  # while in use, as a process of that release does
+                again = self.make_log(self.url).append("a", "y")
+                self.assertEqual(again.partition("-")[0], event_id.partition("-")[0])
+                self.assertEqual(number_in(mark), 6)
 
     def test_synchronous_is_full_unless_asked(self):
         for url, level in ((self.url, 2), (self.url + "?synchronous=normal", 1)):

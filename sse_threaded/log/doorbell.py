@@ -58,6 +58,18 @@ class Doorbell:
             os.close(descriptor)
 
 
+def make_folder(folder: str, mode: int) -> None:
+    """Make a log's folder of doorbells if it is missing; whoever may write the log's file may add to it.
+
+    :param folder: its path.
+    :param mode: permission bits of the log's file.
+    :raises OSError: it cannot be made.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with suppress(PermissionError):
+        os.chmod(folder, mode | (mode & 0o444) >> 2)
+
+
 class FifoDoorbell(Doorbell):
     """A doorbell for all processes of a machine: a FIFO in the log's folder of doorbells.
 
@@ -67,9 +79,7 @@ class FifoDoorbell(Doorbell):
     """
 
     def __init__(self, folder: str, mode: int) -> None:
-        os.makedirs(folder, exist_ok=True)
-        with suppress(PermissionError):
-            os.chmod(folder, mode | (mode & 0o444) >> 2)
+        make_folder(folder, mode)
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
         hidden = os.path.join(folder, f".{name}")
         self._path = os.path.join(folder, name)

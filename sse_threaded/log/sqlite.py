@@ -14,13 +14,11 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from heapq import merge
-from typing import TypeAlias
 
-from ..errors import HistoryGone, LogUnavailable
+from ..errors import HistoryGone, LogError, LogUnavailable
 from .base import (
     EventLog,
     Page,
@@ -44,8 +42,6 @@ _log = logging.getLogger(__name__)
 
 _INSERT = "INSERT INTO sse_events (channel, event, data, created) VALUES (?, ?, ?, ?)"
 _COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
-
-_Execute: TypeAlias = "Callable[[str, tuple[object, ...]], sqlite3.Cursor]"
 
 
 class SQLiteLog(EventLog):
@@ -72,6 +68,7 @@ class SQLiteLog(EventLog):
         self._ringer = Ringer(self._bells)
         self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # where FIFOs could not be made
         self._trimmer = Trimmer(self._file, retention or Retention())
+        self._has_appended = False
 
     @property
     def epoch(self) -> str:
@@ -92,22 +89,48 @@ class SQLiteLog(EventLog):
             with translated(self.url):
                 name = name_of_file(own, self._file.path, self.url).replace('"', '""')
                 insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
-                event_id = self.event_id(self._insert(own.execute, row, time.time(), insert))
+                sequence = self._insert(own, row, time.time(), insert)
+                self._file.promise(sequence, self._committed())
             self._file.require_same()
-            return event_id
+            return self.event_id(sequence)
         with self._writer.enter() as writer, translated(self.url):
-            event_id = self.event_id(self._insert(partial(self._file.take_lock, writer), row, time.time()))
+            self._file.take_lock(writer)
+            try:
+                sequence = self._insert(writer, row, time.time())
+                self._file.promise(sequence, sequence - 1)
+                writer.execute("COMMIT")
+            except BaseException:
+                self._roll_back(writer)
+                raise
             self._writer.require_same()
         self.ring()
-        return event_id
+        return self.event_id(sequence)
 
     def _insert(
-        self, execute: _Execute, row: tuple[str, str, str | None], created: float, statement: str = _INSERT
+        self,
+        connection: sqlite3.Connection,
+        row: tuple[str, str, str | None],
+        created: float,
+        statement: str = _INSERT,
     ) -> int:
         channel, text, event = row
-        cursor = execute(statement, (channel, event, text, created))
+        cursor = connection.execute(statement, (channel, event, text, created))
+        self._has_appended = True
         self._trimmer.appended(channel)
         return cursor.lastrowid or 0
+
+    def _committed(self) -> int | None:
+        """The newest number as others see it, ``None`` where that cannot be read now."""
+        try:
+            return self.last_sequence()
+        except LogError:
+            return None
+
+    def _roll_back(self, writer: sqlite3.Connection) -> None:
+        if writer.in_transaction:  # SQLite has rolled back by itself where the disk was full
+            writer.execute("ROLLBACK")
+        with suppress(LogError, sqlite3.Error):
+            self._file.leave_mark(writer)  # what was promised is off
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -123,9 +146,7 @@ class SQLiteLog(EventLog):
                     writer.execute("COMMIT")
                 self._writer.require_same()
             except BaseException:
-                # SQLite has rolled back by itself where the disk was full.
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
+                self._roll_back(writer)
                 raise
             finally:
                 transaction.over = True
@@ -201,6 +222,11 @@ class SQLiteLog(EventLog):
     def close(self) -> None:
         """See :class:`EventLog`."""
         self._trimmer.stop()
+        if self._has_appended:
+            # In the midst of a transaction of this thread's own it is left to others.
+            with suppress(LogError), self._writer.enter() as writer, translated(self.url):
+                self._file.leave_mark(writer)
+                self._file.sync_mark()
         self._ringer.close()
         self._writer.close()
         self._reader.close()
@@ -237,6 +263,7 @@ class _SQLiteSnapshot(Snapshot):
 
 class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
     appended = False
+    _first = 0  # the first event's number
     _newest = (0, 0.0)  # the last event's number, and when it was made
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
@@ -249,7 +276,10 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
             raise TransactionOver(self._log.url)
         self.appended = True
         created = time.time()
-        sequence = self._log._insert(self.connection.execute, row, created)
+        sequence = self._log._insert(self.connection, row, created)
+        self._first = self._first or sequence
+        # Now and not at the end of the block, as the caller may commit.
+        self._log._file.promise(sequence, self._first - 1)
         self._newest = sequence, created
         return self._log.event_id(sequence)
 

@@ -33,6 +33,8 @@ Companions: TypeAlias = "tuple[Identity, Identity]"
 
 _REMOVED = "the file, or one that SQLite has beside it, was removed or replaced while in use; restart the server"
 
+_WENT_BACK = "a backup was put into the file while in use, or its mark was removed; restart the server"
+
 # AUTOINCREMENT: numbers are never given twice, even when the newest events are deleted.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sse_meta (
@@ -177,23 +179,34 @@ class SQLiteFile:
                 found = _meta(connection) if _has_tables(connection) else {}
                 meta = self._completed(found)
                 if meta != found or not self._mark.agrees(meta, lambda: last_sequence(connection)):
-                    self.take_lock(connection)
-                    for statement in _TABLES.split(";"):
-                        connection.execute(statement)
-                    found = _meta(connection)
-                    meta = self._completed(found)
-                    if self._mark.begin(meta, found.get("epoch"), last_sequence(connection)):
-                        _log.warning("%s: a copy, or set back: its ids begin a new epoch", self.url)
-                    connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
-                    connection.execute("COMMIT")
-                    if "epoch" not in found:
-                        # A relative path in another working directory names another file.
-                        _log.warning("%s: made a new log in %r", self.url, self.path)
+                    meta = self._begin(connection)
                 elif not os.access(self.path, os.W_OK):
                     raise LogUnavailable(self.url, _READ_ONLY)  # now, and not at the first event
         finally:
             connection.close()
         self.epoch = meta["epoch"]
+
+    def _begin(self, connection: sqlite3.Connection) -> dict[str, str]:
+        """Make what is missing, under the write lock; begin a new epoch if the file went back."""
+        self.take_lock(connection)
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        found = _meta(connection)
+        meta = self._completed(found)
+        last = last_sequence(connection)
+        wal_is_empty = _size(self._real_path + "-wal") == 0  # nobody else can write to it now
+        reached = self._mark.begin(meta, found.get("epoch"), last, wal_is_empty=wal_is_empty)
+        if reached is None:
+            _log.warning("%s: a copy, or it went back: its ids begin a new epoch", self.url)
+        elif reached > last:
+            connection.execute("DELETE FROM sqlite_sequence WHERE name = 'sse_events'")
+            connection.execute("INSERT INTO sqlite_sequence VALUES ('sse_events', ?)", (reached,))
+        connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
+        connection.execute("COMMIT")
+        if "epoch" not in found:
+            # A relative path in another working directory names another file.
+            _log.warning("%s: made a new log in %r", self.url, self.path)
+        return meta
 
     def _completed(self, found: dict[str, str]) -> dict[str, str]:
         """What the log says of itself, with what it does not say yet."""
@@ -221,10 +234,41 @@ class SQLiteFile:
             if meta.setdefault("boot", boot) != boot:
                 meta.update(boot=boot, epoch=new_epoch())
 
-    def leave_mark(self, connection: sqlite3.Connection) -> None:
-        """Write down how far the log has come, or find that it was set back; see :mod:`.sqlite_mark`."""
-        if self._mark.leave(self.epoch, lambda: last_sequence(connection)):
+    def promise(self, number: int, settled: int | None) -> None:
+        """Leave the mark for a transaction that is about to commit; see :mod:`.sqlite_mark`.
+
+        :param number: its newest event's; the caller has the write lock.
+        :param settled: numbers up to this one are known to be committed; ``None`` for not known.
+        :raises LogUnusable: the log has had this number: the file went back while it was in use.
+        """
+        if not self._mark.promise(self.epoch, number, settled):
             self._was_set_back = True
+            self.require_same()
+
+    def leave_mark(self, connection: sqlite3.Connection) -> None:
+        """Write down how far the log has come, or find that it went back; where somebody writes, another time.
+
+        :param connection: one that writes, outside of a transaction.
+        """
+        if self._mark.is_ahead(self.epoch, lambda: last_sequence(connection)):
+            self._was_set_back = True
+            return
+        if self._mark.is_settled(self.epoch, last_sequence(connection)):
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if "is locked" in str(error):
+                return
+            raise
+        try:
+            self._mark.settle(self.epoch, last_sequence(connection))
+        finally:
+            connection.execute("ROLLBACK")
+
+    def sync_mark(self) -> None:
+        """Let the mark outlast a power cut; outside of a transaction, as it may take some milliseconds."""
+        self._mark.sync()
 
     def require_same(self, companions: Companions | None = None) -> None:
         """Refuse to go on with a file that is no longer the one at its path, or in another state than it was.
@@ -233,7 +277,7 @@ class SQLiteFile:
         :raises LogUnusable: it was removed, replaced or set back; clients would not see what is appended to it.
         """
         if self._was_set_back:
-            raise LogUnusable(self.url, "a backup was put into the file while in use; restart the server")
+            raise LogUnusable(self.url, _WENT_BACK)
         if _identity(self.path) != self._identity or (companions and self.companions() != companions):
             raise LogUnusable(self.url, _REMOVED)
 
@@ -267,6 +311,13 @@ def _identity(path: str) -> Identity:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

@@ -100,8 +100,8 @@ class Trimmer:
         self._wake.set()
         if thread is not None:
             thread.join(1.0)
-            with suppress(LogError), self._entered() as connection:
-                self._file.leave_mark(connection)
+            with suppress(LogError):
+                self._leave_mark()
         self.gate.close()
 
     def after_fork_in_child(self) -> None:
@@ -148,8 +148,12 @@ class Trimmer:
         if not self._keeps_all:
             self._trim_some()
             self._fold()
+        self._leave_mark()
+
+    def _leave_mark(self) -> None:
         with self._entered() as connection:
             self._file.leave_mark(connection)
+            self._file.sync_mark()
 
     def _trim_some(self) -> None:
         for _ in range(_CHANNELS_A_ROUND):

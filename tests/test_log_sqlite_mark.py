@@ -1,0 +1,385 @@
+"""Processes that are killed, files that go back: no id is given to two events; a plain kill keeps the epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import unittest
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sse_threaded import LogUnusable, open_log
+from sse_threaded.log.sqlite import SQLiteLog
+from tests.support import sqlite_url, temporary_directory
+
+# Each line is an id and the data of the event that has it, written once the log has acknowledged it.
+PUBLISH = """
+import sqlite3, sys
+from sse_threaded import Retention, open_log
+url, path, name, way = sys.argv[1:]
+log = open_log(url, Retention(count=None))
+mine = sqlite3.connect(path)
+number = 0
+while True:
+    number += 1
+    data = f"{name}-{number}"
+    if way == "append":
+        event_id = log.append("a", data)
+    elif way == "transaction":
+        with log.transaction() as transaction:
+            transaction.append("a", data + "-first")
+            event_id = transaction.append("a", data)
+    else:
+        event_id = log.append("a", data, connection=mine)
+        mine.commit()
+    print(event_id, data, flush=True)
+"""
+
+WAYS = ("append", "transaction", "connection")
+
+
+class Publisher:
+    """A process that publishes without a pause, until it is killed."""
+
+    def __init__(self, path: Path, name: str, way: str) -> None:
+        command = [sys.executable, "-c", PUBLISH, f"sqlite:///{path}", str(path), name, way]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._printed = b""
+
+    def read_until(self, lines: int) -> None:
+        """Wait until it has printed so many lines."""
+        assert self._process.stdout is not None
+        while self._printed.count(b"\n") < lines:
+            ready, _, _ = select.select([self._process.stdout], [], [], 30)
+            chunk = os.read(self._process.stdout.fileno(), 65536) if ready else b""
+            if not chunk:
+                self.kill()
+                raise AssertionError(f"no more than {self._printed!r}")
+            self._printed += chunk
+
+    def kill(self) -> None:
+        """End it as a lost machine's processes end."""
+        self._process.send_signal(signal.SIGKILL)
+
+    def acknowledged(self) -> list[tuple[str, str]]:
+        """All ids that it was told, with the data of their events; after :meth:`kill`."""
+        rest, errors = self._process.communicate(timeout=30)
+        if errors:
+            raise AssertionError(errors.decode())
+        lines = (self._printed + rest).decode().split("\n")[:-1]  # the last was cut off, or is empty
+        return [(event_id, data) for event_id, _, data in (line.partition(" ") for line in lines)]
+
+
+def kill_together(publishers: Iterable[Publisher]) -> None:
+    for publisher in publishers:
+        publisher.kill()
+
+
+class KilledTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.directory = temporary_directory(self)
+        self.path = self.directory / "log.db"
+        self.url = sqlite_url(self.directory)
+        self.data_of: dict[str, str] = {}
+        self.rounds = 0
+
+    def run_and_kill(
+        self, *, at_least: int, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[tuple[str, str]]:
+        """Publish from several processes, kill all; returns what was acknowledged, each id of which is new."""
+        self.rounds += 1
+        publishers = [Publisher(self.path, f"{self.rounds}-{way}", way) for way in WAYS]
+        try:
+            for publisher in publishers:
+                publisher.read_until(at_least)
+            meanwhile()
+            for publisher in publishers:
+                publisher.read_until(2 * at_least)
+        finally:
+            kill_together(publishers)
+        acknowledged = [pair for publisher in publishers for pair in publisher.acknowledged()]
+        for event_id, data in acknowledged:
+            self.assertEqual(self.data_of.setdefault(event_id, data), data, f"{event_id} was given twice")
+        return acknowledged
+
+    def epoch(self) -> str:
+        with contextlib.closing(open_log(self.url)) as log:
+            return log.epoch
+
+    def kept(self) -> dict[str, str]:
+        """All events that the log has now."""
+        found: dict[str, str] = {}
+        after = 0
+        with contextlib.closing(open_log(self.url)) as log:
+            while page := log.read(after):
+                found |= {log.event_id(record.sequence): record.data for record in page}
+                after = page[-1].sequence
+        return found
+
+    def forget(self, *ends: str) -> None:
+        for end in ends:
+            Path(f"{self.path}{end}").unlink(missing_ok=True)
+
+    def keep(self, name: str, *ends: str) -> None:
+        folder = self.directory / name
+        folder.mkdir(exist_ok=True)
+        for end in ends:
+            shutil.copyfile(f"{self.path}{end}", folder / f"log.db{end}")
+
+    def put_back(self, name: str, *ends: str) -> None:
+        for end in ends:
+            shutil.copyfile(
+                self.directory / name / f"log.db{end}", f"{self.path}{end}"
+            )  # as cp does, over the file
+
+    def back_up(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as source:
+            (self.directory / "backup").mkdir(exist_ok=True)
+            with contextlib.closing(sqlite3.connect(self.directory / "backup" / "log.db")) as target:
+                source.backup(target)
+
+    def test_a_plain_kill_keeps_the_epoch_and_every_event(self) -> None:
+        epochs = {self.epoch()}
+        acknowledged = []
+        for turn in range(6):
+            acknowledged += self.run_and_kill(at_least=5 + 7 * turn)
+            if turn % 2:
+                epochs.add(self.epoch())  # and else a publisher is the first to come
+        epochs |= {event_id.partition("-")[0] for event_id in self.data_of}
+        self.assertEqual(len(epochs), 1, epochs)
+        kept = self.kept()
+        self.assertEqual(kept | dict(acknowledged), kept)
+
+    def test_what_goes_back_after_a_kill_begins_an_epoch(self) -> None:
+        bells = f"{self.path}-bells"
+
+        def lose_wal() -> None:
+            self.forget("-wal", "-shm")
+
+        def lose_all_beside() -> None:
+            lose_wal()
+            shutil.rmtree(bells)
+
+        def older_pair() -> None:
+            self.forget("-shm")
+            self.put_back("kept", "", "-wal")
+
+        def older_file() -> None:
+            lose_wal()
+            self.put_back("kept", "")
+
+        def older_file_alone() -> None:
+            lose_all_beside()
+            self.put_back("kept", "")
+
+        def backup() -> None:
+            lose_wal()
+            self.put_back("backup", "")
+
+        def empty_wal() -> None:
+            self.forget("-shm")
+            os.truncate(f"{self.path}-wal", 0)
+
+        def another_program_comes_first() -> None:
+            lose_wal()
+            with contextlib.closing(sqlite3.connect(self.path)) as mine, mine:
+                mine.execute("CREATE TABLE IF NOT EXISTS notes (text)")
+                mine.execute("INSERT INTO notes VALUES ('a')")
+
+        def copy() -> None:
+            with contextlib.closing(sqlite3.connect(self.path)) as mine:
+                mine.execute("BEGIN IMMEDIATE")  # so that the copies are of one moment
+                self.keep("kept", "", "-wal")
+            self.back_up()
+
+        for go_back in (
+            lose_wal,
+            lose_all_beside,
+            older_pair,
+            older_file,
+            older_file_alone,
+            backup,
+            empty_wal,
+            another_program_comes_first,
+        ):
+            with self.subTest(go_back=go_back.__name__):
+                self.epoch()  # an end in order between two of them
+                before = dict(self.run_and_kill(at_least=4, meanwhile=copy))
+                go_back()
+                after = self.epoch()
+                self.assertEqual(self.epoch(), after, "but once")
+                if before.keys() - self.kept().keys():  # else SQLite had just written all of them home
+                    self.assertNotIn(after, {event_id.partition("-")[0] for event_id in before})
+                self.run_and_kill(at_least=3)
+
+
+class MarkTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.directory = temporary_directory(self)
+        self.path = self.directory / "log.db"
+        self.mark = self.directory / "log.db-bells" / ".mark"
+        self.url = sqlite_url(self.directory)
+
+    def make_log(self) -> SQLiteLog:
+        log = open_log(self.url)
+        self.addCleanup(log.close)
+        assert isinstance(log, SQLiteLog)
+        return log
+
+    def run_code(self, code: str) -> str:
+        command = [sys.executable, "-c", textwrap.dedent(code), self.url, str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout
+
+    def test_processes_that_come_and_go_beside_one_that_is_killed_keep_the_epoch(self) -> None:
+        epoch = self.make_log().epoch
+        for _ in range(4):
+            publishers = [Publisher(self.path, way, way) for way in WAYS]
+            try:
+                publishers[0].read_until(5)
+                publishers[0].kill()
+                for _ in range(5):
+                    with contextlib.closing(open_log(self.url)) as beside:
+                        self.assertTrue(beside.append("a", "x").startswith(epoch))
+                publishers[1].read_until(5)
+                publishers[2].read_until(5)
+            finally:
+                kill_together(publishers)
+            for publisher in publishers:
+                for event_id, _ in publisher.acknowledged():
+                    self.assertTrue(event_id.startswith(epoch), event_id)
+
+    def test_what_was_rolled_back_costs_no_epoch(self) -> None:
+        epoch = self.run_code(
+            """
+            import sys
+            from sse_threaded import open_log
+            log = open_log(sys.argv[1])
+            print(log.append("a", "x"))
+            """
+        ).partition("-")[0]
+        self.run_code(
+            """
+            import sys
+            from sse_threaded import open_log
+            log = open_log(sys.argv[1])
+            with log.transaction() as transaction:
+                transaction.append("a", "y")
+                raise SystemExit("a script that fails")
+            """
+        )
+        self.assertFalse(Path(f"{self.path}-wal").exists(), "all was in order")
+        self.assertEqual(self.make_log().epoch, epoch)
+        with contextlib.closing(open_log(self.url)) as log, contextlib.closing(sqlite3.connect(self.path)) as mine:
+            assert isinstance(log, SQLiteLog)
+            log.append("a", "z", connection=mine)
+            mine.rollback()
+        self.assertEqual(self.make_log().append("a", "next"), f"{epoch}-2")
+
+    def test_a_number_that_was_promised_before_a_kill_is_not_given(self) -> None:
+        # Whether its commit was there, and somebody has seen it, cannot be known.
+        printed = self.run_code(
+            """
+            import os, signal, sys
+            from unittest import mock
+            from sse_threaded import open_log
+            log = open_log(sys.argv[1])
+            print(log.append("a", "x"), flush=True)
+            with log.transaction() as transaction:
+                print(transaction.append("a", "y"), flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+        first, second = printed.split()
+        log = self.make_log()
+        self.assertEqual(log.last_event_id(), second)
+        self.assertEqual(log.append("a", "z"), first.replace("-1", "-3"))
+        self.assertEqual([record.data for record in log.read(0)], ["x", "z"])
+
+    def test_a_file_that_goes_back_in_use_is_refused_by_the_very_next_append(self) -> None:
+        for way in WAYS:
+            with self.subTest(way=way):
+                self.url = sqlite_url(self.directory, f"{way}.db")
+                log = self.make_log()
+                path = self.directory / f"{way}.db"
+                log.append("a", "x")
+                with contextlib.ExitStack() as stack:
+                    copy = sqlite3.connect(self.directory / f"{way}-backup.db")
+                    backup = stack.enter_context(contextlib.closing(copy))
+                    mine = stack.enter_context(contextlib.closing(sqlite3.connect(path)))
+                    mine.backup(backup)
+                    for _ in range(3):
+                        log.append("a", "y")
+                    backup.backup(mine)
+                    before = mine.execute("SELECT data FROM sse_events").fetchall()
+                    for _ in range(2):
+                        with self.assertRaisesRegex(LogUnusable, "a backup was put into the file"):
+                            self.append(log, way, mine)
+                        mine.rollback()
+                    self.assertEqual(mine.execute("SELECT data FROM sse_events").fetchall(), before)
+                with self.assertLogs("sse_threaded", "WARNING"):
+                    self.assertNotEqual(self.make_log().epoch, log.epoch)
+
+    @staticmethod
+    def append(log: SQLiteLog, way: str, mine: sqlite3.Connection) -> None:
+        if way == "append":
+            log.append("a", "z")
+        elif way == "transaction":
+            with log.transaction() as transaction:
+                transaction.append("a", "z")
+        else:
+            log.append("a", "z", connection=mine)
+
+    def test_a_mark_that_is_removed_in_use_is_written_again(self) -> None:
+        log = self.make_log()
+        log.append("a", "x")
+        shutil.rmtree(self.mark.parent)
+        log.append("a", "y")
+        self.assertEqual(self.make_log().epoch, log.epoch)
+        self.assertEqual(self.mark.parent.stat().st_mode & 0o777, 0o755)
+        self.path.chmod(0o660)
+        self.mark.unlink()
+        log.append("a", "z")
+        self.assertEqual(self.mark.stat().st_mode & 0o777, 0o660, "who may write the log may write its mark")
+
+    def test_a_mark_that_cannot_be_written_is_reported_once_and_holds_nobody_up(self) -> None:
+        log = self.make_log()
+        shutil.rmtree(self.mark.parent)
+        self.mark.parent.write_text("in the way")
+        with self.assertLogs("sse_threaded.log.sqlite_mark", "WARNING") as logged:
+            for _ in range(3):
+                log.append("a", "x")
+        self.assertEqual(len(logged.output), 1, logged.output)
+        log.close()
+        with self.assertLogs("sse_threaded", "WARNING"):
+            again = self.make_log()
+        self.assertNotEqual(again.epoch, log.epoch, "nobody knows how far it had come")
+        self.assertEqual(self.make_log().epoch, again.epoch, "but once")
+        self.mark.parent.unlink()
+        self.assertEqual(self.make_log().epoch, again.epoch)
+        again.append("a", "y")
+        self.assertEqual(self.make_log().epoch, again.epoch)
+        self.mark.unlink()
+        with self.assertLogs("sse_threaded", "WARNING"):
+            self.assertNotEqual(self.make_log().epoch, again.epoch, "from now on it is known again")
+
+    def test_a_link_in_its_place_is_not_followed(self) -> None:
+        log = self.make_log()
+        precious = self.directory / "precious"
+        precious.write_text("precious")
+        self.mark.unlink()
+        self.mark.symlink_to(precious)
+        log.append("a", "x")
+        self.assertEqual(precious.read_text(), "precious")
+        self.assertFalse(self.mark.is_symlink())
+
+
+if __name__ == "__main__":
+    unittest.main()
