@@ -90,8 +90,8 @@ class SQLiteLog(EventLog):
                 name = name_of_file(own, self._file.path, self.url).replace('"', '""')
                 insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
                 sequence = self._insert(own, row, time.time(), insert)
+                self._file.require_same()  # before anything is written beside another file
                 self._file.promise(sequence, self._committed())
-            self._file.require_same()
             return self.event_id(sequence)
         with self._writer.enter() as writer, translated(self.url):
             self._file.take_lock(writer)
