@@ -41,7 +41,7 @@ class BrokenLog:
 
 
 class BrokenHub:
-    """A hub over a broken log; its streams have an answer of their own."""
+    """A hub over a broken log, from which nobody may take a stream."""
 
     def __init__(self, error: Exception) -> None:
         self.log = BrokenLog(error)
@@ -49,7 +49,10 @@ class BrokenHub:
     def health(self) -> NoReturn:
         raise self.log.error
 
-    def stream(self, request: Any, channels: str) -> Response:
+    def stream(self, request: Any, channels: str) -> NoReturn:
+        raise AssertionError("a stream was attached to a channel of which nobody knows whether it is a board's")
+
+    def come_back(self, reason: str) -> Response:
         return Response("retry: 5000\n\n", content_type="text/event-stream")
 
 
@@ -390,7 +393,12 @@ class FailureTest(RoutesCase):
         # EventSource would give up for good.
         with self.assertLogs("sse_threaded.board.app", "WARNING"):
             client = self.make_client(LogUnavailable("sqlite:///x", "locked; try again"))
-        self.assertEqual(client.get("/boards/board-1/events").text, "retry: 5000\n\n")
+        with self.assertLogs("sse_threaded.board.app", "WARNING") as told:
+            for headers in ({}, {"Accept": "text/event-stream"}):
+                answer = client.get("/boards/board-1/events", headers=headers)
+                self.assertEqual((answer.status_code, answer.text), (200, "retry: 5000\n\n"))
+            self.assert_problem(client.get("/boards/board-1/events", headers=JSON), 503)
+        self.assertIn("GET /boards/board-1/events: ", told.output[0])
 
     def test_what_nobody_expected_is_logged_and_not_told(self) -> None:
         with self.assertLogs("sse_threaded.board.app", "WARNING"):

@@ -20,14 +20,15 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
 from ..errors import HubClosed, LogError, LogUnavailable
-from ..event import json_line
+from ..event import CONTENT_TYPE, json_line
 from ..hub import Hub
 from ..problem import problem
+from ..request import best_kind
 from .assets import Assets
 from .checks import BoardRequest, checked_title, read_object
 from .settings import hub_settings, log_url, proxy_count
 from .store import open_store
-from .tables import Unknown
+from .tables import Unknown, number_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -166,9 +167,13 @@ class BoardApp:
     def _on_events(self, request: BoardRequest, board: str) -> Response:
         try:
             self._store.require_board(board)
-        except LogError:
-            # The hub has an answer to this that EventSource survives; a 503 ends it for good (9.2.3).
-            pass
+        except LogError as error:
+            # Nobody knows whether there is such a board, and the channel may be another app's: no stream is
+            # attached to it. EventSource survives this answer; a 503 would end it for good (9.2.3).
+            if best_kind(request.headers.get("Accept", "")) != CONTENT_TYPE:
+                raise
+            _log.warning("%s %s: %s", request.method, request.path, error)
+            return self.hub.come_back("the log cannot be read")
         return self.hub.stream(request, board)
 
     def _on_create_task(self, request: BoardRequest, board: str) -> Response:
@@ -196,6 +201,10 @@ def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
         endpoint, values = _ROUTES.bind_to_environ(request.environ).match()
     except NotFound:
         raise NotFound("There is nothing at this address; the board is at /boards/board-1.") from None
+    if "board" in values:
+        # Before the log is asked, which may be away: an id of another form is no board's, but may be the
+        # channel of another app.
+        number_of("board", values["board"])
     return endpoint, dict(values)
 
 

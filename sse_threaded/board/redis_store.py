@@ -215,12 +215,13 @@ class RedisBoardStore:
 
     def create_task(self, board_id: str, title: str, list_id: str | None = None) -> tuple[Task, str]:
         """See :meth:`BoardStore.create_task`."""
+        board = number_of("board", board_id)  # before the id is taken for a channel's name
         told = {"id": "task-", "title": title} | ({"listId": list_id} if list_id is not None else {})
         text = _told(board_id, {"type": "task_created", "task": told})
         in_list = _known(list_id) if list_id is not None else _LIST_IDS[0]
         number, position = self._change(
             _CREATE_TASK,
-            *(number_of("board", board_id), board_id, in_list, title),
+            *(board, board_id, in_list, title),
             *(_TOLD_CREATED, text[len(_TOLD_CREATED) :]),
         )
         return _task(f"task-{int(number)}", title.encode(), in_list.encode()), position.decode()
