@@ -25,7 +25,8 @@ from sse_threaded.board import settings
 from sse_threaded.testing import GunicornServer, request
 from sse_threaded.testing.processes import ChildProcess
 from tests.browser import chromium, wait_for
-from tests.nginx_server import UPSTREAM, CurlStream, Nginx, certificate
+from tests.caddy_server import Caddy
+from tests.nginx_server import CurlStream, Nginx
 from tests.support import ROOT, enter, free_port, missing, once, sqlite_url, temporary_directory, wait_until
 
 load_tests = once
@@ -441,36 +442,12 @@ class SystemdTest(DeployTest):
 
 class CaddyTest(DeployTest):
     def test_caddy_passes_streams_on_and_says_who_the_client_is(self) -> None:
-        caddy = program("caddy", "caddy")
         form = "%(h)s %({wsgi.url_scheme}e)s %(U)s %({connection}i)s"
         server = self.serve("--access-logfile", "-", "--access-logformat", form, SSE_THREADED_HEARTBEAT="600")
-        port = free_port()
-        chain, key = certificate(self.directory)
-        text = (DEPLOY / "Caddyfile").read_text(encoding="utf-8")
-        for old, new in (
-            ("\nboard.example {\n", f"\nhttps://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {chain} {key}\n"),
-            (UPSTREAM.replace("unix:", "unix/"), f"unix/{self.socket}"),
-        ):
-            self.assertIn(old, text)
-            text = text.replace(old, new)
-        config = self.directory / "Caddyfile"
-        config.write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + text)
-        env = {**os.environ, "HOME": str(self.directory), "XDG_DATA_HOME": str(self.directory)}
-        arguments = ["--config", str(config), "--adapter", "caddyfile"]
-        done = subprocess.run(
-            [caddy, "validate", *arguments], env=env, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
+        caddy = enter(self, Caddy(self.directory, f"unix/{self.socket}"))
+        done = caddy.check()
         self.assertEqual(done.returncode, 0, done.stderr)
-        output = enter(self, (self.directory / "output").open("wb"))
-        child = ChildProcess([caddy, "run", *arguments], output=output, env=env, cwd=self.directory)
-        self.addCleanup(child.kill)
-        url = f"https://localhost:{port}"
-
-        def answers() -> bool:
-            trust = ["--cacert", str(chain), "-sSf", "-o", os.devnull]
-            return not subprocess.run(["curl", *trust, url + "/healthz"], check=False, stderr=output).returncode
-
-        wait_until(answers, timeout=SECONDS, message="caddy to answer")
+        url, chain = caddy.url, caddy.certificate
         lie = ("-H", "X-Forwarded-For: 203.0.113.9")
         with CurlStream(url + EVENTS, chain, "--interface", "127.0.0.2", *lie) as stream:
             stream.wait_for_id()

@@ -1,0 +1,137 @@
+"""What comes of requests through the real proxies: those that lie about themselves, and those that stall."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import unittest
+from collections.abc import Mapping
+from pathlib import Path
+
+from sse_threaded.testing import GunicornServer, request
+from tests.caddy_server import Caddy
+from tests.nginx_server import CurlStream, Nginx
+from tests.support import enter, once
+from tests.test_deploy import EVENTS, SECONDS, TASKS, DeployTest, curl, post
+
+load_tests = once
+
+
+class StalledTest(DeployTest):
+    """Requests that stop in the midst: they must not reach the app, whose threads they would hold."""
+
+    # More than the app has threads.
+    COUNT = 48
+
+    def connect(self, proxy: Nginx | Caddy) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=str(proxy.certificate))
+        plain = socket.create_connection(("127.0.0.1", proxy.port), SECONDS)
+        return enter(self, context.wrap_socket(plain, server_hostname="localhost"))
+
+    def stall(self, proxy: Nginx | Caddy, text: bytes) -> list[ssl.SSLSocket]:
+        """So many connections, each of which sends this much and then nothing."""
+        stalled = [self.connect(proxy) for _ in range(self.COUNT)]
+        for connection in stalled:
+            connection.sendall(text)
+        return stalled
+
+    def stall_over_http2(self, proxy: Nginx | Caddy, length: str) -> None:
+        """A few uploads over HTTP/2 that begin and do not go on."""
+        command = ["curl", "-sSN", "--http2", "--cacert", str(proxy.certificate), "-X", "POST", "-T", "-"]
+        command += ["-H", "Content-Type: application/json", *length.split("|"), proxy.url + TASKS]
+        for _ in range(4):
+            upload = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            self.addCleanup(upload.wait)
+            self.addCleanup(upload.kill)
+            assert upload.stdin is not None
+            self.addCleanup(upload.stdin.close)
+            upload.stdin.write(b'{"title": "half')
+            upload.stdin.flush()
+
+    def assert_served(self, server: GunicornServer, proxy: Nginx | Caddy) -> None:
+        """The app answers, by itself and through the proxy."""
+        self.assertEqual(request("GET", server.url + "/healthz", timeout=5).status, 200)
+        trust = ["--cacert", str(proxy.certificate), "--max-time", "5"]
+        body = ["--json", '{"title": "whole"}', "-o", "/dev/null", "-w", "%{http_code}"]
+        self.assertEqual(curl(*trust, *body, proxy.url + TASKS), "201")
+
+    def proxies(self, changes: Mapping[str, dict[str, str]] | None = None) -> dict[str, Nginx | Caddy]:
+        """Both, before the app that listens at the socket, with changes to their files."""
+        changes = changes or {}
+        return {
+            "nginx": self.proxy(changes=changes.get("nginx")),
+            "caddy": enter(self, Caddy(self.directory, f"unix/{self.socket}", changes=changes.get("caddy"))),
+        }
+
+    HEAD = f"POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
+    STALLS = (
+        ("half a head", HEAD[:40]),
+        ("a body of a known length", HEAD + b'Content-Length: 50\r\n\r\n{"title": "half'),
+        ("a chunked body", HEAD + b'Transfer-Encoding: chunked\r\n\r\n50\r\n{"title": "half'),
+    )
+
+    def test_what_stalls_at_the_proxy_holds_no_thread_of_the_app(self) -> None:
+        server = self.serve("--threads", "4")
+        for name, proxy in self.proxies().items():
+            for kind, text in self.STALLS:
+                with self.subTest(proxy=name, kind=kind):
+                    self.stall(proxy, text)
+                    self.assert_served(server, proxy)
+            for length in ("-H|Content-Length: 50", "-H|X-Length: unknown"):
+                with self.subTest(proxy=name, over="HTTP/2", length=length):
+                    self.stall_over_http2(proxy, length)
+                    self.assert_served(server, proxy)
+
+    def test_a_proxy_ends_what_stalls(self) -> None:
+        short = {
+            "nginx": {
+                "client_header_timeout 10s": "client_header_timeout 1s",
+                "client_body_timeout 10s": "client_body_timeout 1s",
+            },
+            "caddy": {"read_header 10s": "read_header 1s", "read_body 1m": "read_body 1s"},
+        }
+        server = self.serve()
+        for name, proxy in self.proxies(short).items():
+            for kind, text in self.STALLS:
+                with self.subTest(proxy=name, kind=kind):
+                    connection = self.connect(proxy)
+                    connection.sendall(text)
+                    while connection.recv(4096):  # an answer, or none; then the end
+                        pass
+            # A stream lives on, and so does a request that waits for its answer.
+            with CurlStream(proxy.url + EVENTS, proxy.certificate, "--http1.1") as stream:
+                stream.wait_for_id()
+                poll = f"{proxy.url}{EVENTS}?wait=3"
+                trust = ["--http1.1", "--cacert", str(proxy.certificate), "-H", "Accept: application/json"]
+                self.assertEqual(json.loads(curl(*trust, poll))["events"], [])
+                post(server.url, "Still there")
+                self.assertIn("Still there", stream.next_event().data)
+
+    def test_bodies_of_all_sizes_arrive_whole_or_are_refused(self) -> None:
+        server = self.serve()
+        for name, proxy in self.proxies().items():
+            for size, expected in (
+                (20, "201"),
+                (60_000, "201"),
+                (65_536, "201"),
+                (65_537, "413"),
+                (99_000, "413"),
+            ):
+                path = self.directory / f"{name}-{size}.json"
+                text = json.dumps({"title": f"{name} {size}"})
+                path.write_text(text + " " * (size - len(text)))
+                for version in ("--http1.1", "--http2"):
+                    for more in ((), ("-H", "Transfer-Encoding: chunked")) if version == "--http1.1" else ((),):
+                        with self.subTest(proxy=name, size=size, version=version, more=more):
+                            self.assertEqual(self.upload(proxy, path, version, *more), expected)
+
+    def upload(self, proxy: Nginx | Caddy, path: Path, *args: str) -> str:
+        kind = ["-H", "Content-Type: application/json", "--data-binary", f"@{path}", *args]
+        show = ["-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(proxy.certificate)]
+        return curl(*kind, *show, proxy.url + TASKS)
+
+
+if __name__ == "__main__":
+    unittest.main()
