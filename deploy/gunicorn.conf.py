@@ -16,14 +16,18 @@ these variables of the environment:
 
 For an app of your own: the worker class is what matters. With gunicorn's own (-k gthread --threads 128), in
 which an open page holds a thread, keep the two hooks: they give streams their budget and their farewell.
+Keep forwarder_headers and secure_scheme_headers, too, unless your proxy sets these fields itself: strangers
+can write them.
 """
 
 from sse_threaded.board.gunicorn_conf import (  # noqa: F401
     bind,
     control_socket_disable,
+    forwarder_headers,
     graceful_timeout,
     on_starting,
     post_worker_init,
+    secure_scheme_headers,
     threads,
     timeout,
     worker_class,

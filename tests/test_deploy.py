@@ -204,10 +204,10 @@ class NginxTest(DeployTest):
         request("GET", server.url + "/healthz", headers={"X-Forwarded-For": "203.0.113.9"})
         wait_until(lambda: "127.0.0.1 http /healthz\n" in server.output())
         self.assertNotIn("203.0.113.9", server.output())
-        # gunicorn itself believes what is said of the scheme, if a Unix socket or this machine says it.
+        # Nor is what a Unix socket or this machine says of the scheme, which gunicorn would believe by default.
         nginx = self.proxy()
-        curl("--cacert", str(nginx.certificate), nginx.url + "/healthz")
-        wait_until(lambda: " https /healthz\n" in server.output())
+        curl("--cacert", str(nginx.certificate), nginx.url + "/boards/board-1")
+        wait_until(lambda: " http /boards/board-1\n" in server.output())
 
     def test_heartbeats_outlast_the_time_that_silence_may_take(self) -> None:
         server = self.serve(SSE_THREADED_HEARTBEAT="0.2")

@@ -14,9 +14,85 @@ from sse_threaded.testing import GunicornServer, request
 from tests.caddy_server import Caddy
 from tests.nginx_server import CurlStream, Nginx
 from tests.support import enter, once
-from tests.test_deploy import EVENTS, SECONDS, TASKS, DeployTest, curl, post
+from tests.test_deploy import DEPLOY, EVENTS, SECONDS, TASKS, DeployTest, curl, post
 
 load_tests = once
+
+# What an app is told of a request, beside what its fields say.
+ECHO = """
+import json
+
+NAMES = ("SCRIPT_NAME", "PATH_INFO", "REMOTE_USER", "REMOTE_ADDR", "wsgi.url_scheme", "HTTP_SCRIPT_NAME",
+         "HTTP_PATH_INFO", "HTTP_REMOTE_USER", "HTTP_REMOTE_ADDR")
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({name: environ.get(name) for name in NAMES}).encode()]
+"""
+
+# What a stranger may say. The first gets a path rule of the proxy's passed by, where it is believed.
+LIES = {
+    "SCRIPT_NAME": "/open",
+    "PATH_INFO": "/admin",
+    "REMOTE_USER": "root",
+    "REMOTE_ADDR": "203.0.113.9",
+    "X-Forwarded-Prefix": "/open",
+    "X-Forwarded-Host": "rebound.example",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Ssl": "on",
+    "X-Forwarded-Protocol": "ssl",
+    "X-Forwarded-Proto": "https",
+    "Forwarded": "for=203.0.113.9;proto=https",
+}
+
+
+def flags(headers: dict[str, str]) -> list[str]:
+    """curl's flags for these header fields."""
+    return [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+
+
+class BelievedTest(DeployTest):
+    def ways(self, server: GunicornServer) -> dict[str, list[str]]:
+        """How a request can reach the app: a name, and curl's arguments without the path."""
+        nginx = self.proxy()
+        caddy = enter(self, Caddy(self.directory, f"unix/{self.socket}"))
+        nginx_tcp = self.proxy(f"127.0.0.1:{server.port}")
+        caddy_tcp = enter(self, Caddy(self.directory, f"127.0.0.1:{server.port}"))
+        proxies = {"nginx": nginx, "caddy": caddy, "nginx, TCP": nginx_tcp, "caddy, TCP": caddy_tcp}
+        return {
+            "TCP": [server.url],
+            "Unix socket": ["--unix-socket", str(self.socket), "http://localhost"],
+            **{name: ["--cacert", str(each.certificate), each.url] for name, each in proxies.items()},
+        }
+
+    def test_a_strangers_word_changes_neither_the_path_nor_the_user_nor_the_scheme(self) -> None:
+        (self.directory / "echo.py").write_text(ECHO)
+        args = ("-w", "1", "-b", f"unix:{self.socket}")
+        config = DEPLOY / "gunicorn.conf.py"
+        server = enter(self, GunicornServer("echo:app", config=config, args=args, cwd=self.directory))
+        for name, way in self.ways(server).items():
+            told = json.loads(curl(*flags(LIES), *way[:-1], f"{way[-1]}/open/healthz"))
+            address = told.pop("REMOTE_ADDR")
+            with self.subTest(way=name):
+                self.assertIn(address, ("127.0.0.1", ""))
+                self.assertEqual(
+                    {name: value for name, value in told.items() if value},
+                    {"PATH_INFO": "/open/healthz", "wsgi.url_scheme": "http"},
+                )
+
+    def test_a_rule_for_a_path_cannot_be_passed_by(self) -> None:
+        # Were the prefix believed, a rule that closes /healthz would not see it.
+        server = self.serve()
+        for name, way in self.ways(server).items():
+            status = ["-o", "/dev/null", "-w", "%{http_code}"]
+            with self.subTest(way=name):
+                said = curl(*status, "-H", "SCRIPT_NAME: /open", *way[:-1], f"{way[-1]}/open/healthz")
+                self.assertEqual(said, "404")
+
+    def test_signs_of_the_scheme_that_disagree_harm_nobody(self) -> None:
+        server = self.serve(SSE_THREADED_PROXIES="0")
+        headers = {"X-Forwarded-Proto": "http", "X-Forwarded-Ssl": "on"}
+        self.assertEqual(request("GET", server.url + "/healthz", headers=headers).status, 200)
 
 
 class StalledTest(DeployTest):

@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 __all__ = [
     "bind",
     "control_socket_disable",
+    "forwarder_headers",
     "graceful_timeout",
     "on_starting",
     "post_worker_init",
+    "secure_scheme_headers",
     "threads",
     "timeout",
     "worker_class",
@@ -71,6 +73,13 @@ timeout = 30
 
 # Streams end within a second of SIGTERM; this is for ordinary requests in flight.
 graceful_timeout = 10
+
+# By default gunicorn takes the application's path (SCRIPT_NAME) and the scheme from a request's fields if the
+# request comes from this machine or by a Unix socket. A stranger can write these fields, and Caddy passes them
+# on: with SCRIPT_NAME, a rule of the proxy for a path does not see the path. So gunicorn believes nothing, and
+# the board believes the proxies that SSE_THREADED_PROXIES counts.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 
 # gunicorn's management socket is one per user by default, and servers of one user would share it.
 control_socket_disable = True
