@@ -10,6 +10,9 @@ these variables of the environment:
     SSE_THREADED_THREADS      16 a process, for requests at work
     SSE_THREADED_CONNECTIONS  10000 a process, open pages and all others; as far as open files allow
     SSE_THREADED_PROXIES      0, the proxies in front that say who the client is (X-Forwarded-For, -Proto)
+    SSE_THREADED_HOSTS        names by which browsers reach the board, separated by commas, beside localhost;
+                              .example.org is for all below, * for all; needed when it listens on localhost
+                              and a proxy passes another name on
     SSE_THREADED_MAX_STREAMS  streams a process, instead of those connections but one a thread
     SSE_THREADED_HEARTBEAT    15 seconds        SSE_THREADED_RETRY       5000 milliseconds
     SSE_THREADED_LEASE        900 seconds       SSE_THREADED_QUEUE_SIZE  1000 events

@@ -17,7 +17,8 @@ from werkzeug.wrappers import Response
 from sse_threaded import Hub, LogUnavailable
 from sse_threaded.board import create_app
 from sse_threaded.board.app import BoardApp
-from sse_threaded.board.settings import SettingError, hub_settings, log_url
+from sse_threaded.board.hosts import checked_names
+from sse_threaded.board.settings import SettingError, hub_settings, log_url, trusted_hosts
 from sse_threaded.testing import LiveServer
 
 JSON = {"Accept": "application/json"}
@@ -453,6 +454,118 @@ class SettingsTest(unittest.TestCase):
                 self.addCleanup(app.hub.close)
                 self.assertEqual(app.hub.url, "memory://")
                 self.assertEqual(app.hub.health()["maxStreams"], limit)
+
+
+class HostsTest(RoutesCase):
+    """Which names the board answers to, by the address at which the server listens."""
+
+    LOCAL = ("localhost", "LOCALHOST:3000", "localhost.:", "127.0.0.1:3000", "127.0.0.2", "[::1]", "[::1]:3000")
+    FOREIGN = (
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "192.0.2.1",
+        "[2001:db8::1]:3000",
+    )
+
+    def ask(self, host: str | None, server: str = "127.0.0.1", path: str = "/boards/board-1") -> TestResponse:
+        def without_host(environ: Any, start_response: Any) -> Any:
+            environ.pop("HTTP_HOST")
+            return self.app(environ, start_response)
+
+        client = Client(self.app if host is not None else without_host)
+        environ = {"SERVER_NAME": server, **({"HTTP_HOST": host} if host is not None else {})}
+        return client.get(path, headers=JSON, environ_overrides=environ)
+
+    def make_app(self, *hosts: str) -> None:
+        self.app = BoardApp(self.app.hub, hosts=checked_names(",".join(hosts)))
+
+    def test_on_localhost_only_local_names_are_served(self) -> None:
+        for server in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+            for host in self.LOCAL:
+                with self.subTest(server=server, host=host):
+                    self.assertEqual(self.ask(host, server).status_code, 200)
+            for host in self.FOREIGN:
+                with self.subTest(server=server, host=host):
+                    told = self.assert_problem(self.ask(host, server), 421)
+                    self.assertIn("SSE_THREADED_HOSTS", told["detail"])
+
+    def test_elsewhere_all_names_are_served_unless_some_are_set(self) -> None:
+        for server in ("0.0.0.0", "192.0.2.1", "::", ""):
+            for host in (*self.LOCAL, *self.FOREIGN, None):
+                with self.subTest(server=server, host=host):
+                    self.assertEqual(self.ask(host, server).status_code, 200)
+
+    def test_names_that_are_set_are_served_everywhere_and_so_is_localhost(self) -> None:
+        self.make_app("board.example", ".example.org", "BÜCHER.example")
+        served = (*self.LOCAL, "board.example", "Board.Example.:443", "example.org", "a.b.example.org")
+        for server in ("127.0.0.1", "0.0.0.0", "192.0.2.1"):
+            for host in (*served, "xn--bcher-kva.example"):
+                with self.subTest(server=server, host=host):
+                    self.assertEqual(self.ask(host, server).status_code, 200)
+            for host in (*self.FOREIGN, "a.board.example", "notexample.org"):
+                with self.subTest(server=server, host=host):
+                    self.assert_problem(self.ask(host, server), 421)
+
+    def test_a_star_is_for_all_names(self) -> None:
+        self.make_app("*")
+        for host in (*self.LOCAL, *self.FOREIGN, None):
+            self.assertEqual(self.ask(host).status_code, 200)
+
+    def test_a_host_that_is_missing_or_malformed_is_a_bad_request(self) -> None:
+        for host in (
+            None,
+            "",
+            "evil example",
+            "localhost:x",
+            "a,b",
+            "a@localhost",
+            "<b>",
+            "x" * 5000,
+        ):
+            with self.subTest(host=host):
+                self.assert_problem(self.ask(host), 400)
+
+    def test_health_is_told_to_load_balancers_that_ask_by_address(self) -> None:
+        self.make_app("board.example")
+        for host in (None, "", "192.0.2.1:3000", "[2001:db8::1]", "board.example", "localhost"):
+            with self.subTest(host=host):
+                self.assertEqual(self.ask(host, "192.0.2.1", "/healthz").status_code, 200)
+        self.assert_problem(self.ask("evil.example", "192.0.2.1", "/healthz"), 421)
+        self.assert_problem(self.ask("192.0.2.1:3000", "192.0.2.1"), 421)
+
+    def test_a_person_is_told_on_a_page_that_leads_nowhere(self) -> None:
+        environ = {"HTTP_HOST": "evil.example", "SERVER_NAME": "127.0.0.1"}
+        page = self.client.get("/", headers={"Accept": "text/html"}, environ_overrides=environ)
+        self.assertEqual((page.status_code, page.mimetype), (421, "text/html"))
+        self.assertIn("<h1>Misdirected Request</h1>", page.text)
+        self.assertNotIn("<a ", page.text)
+
+    def test_every_route_is_guarded(self) -> None:
+        for method, path in (
+            ("POST", TASKS),
+            ("GET", "/"),
+            ("GET", "/boards/board-1/events"),
+            ("GET", "/nowhere"),
+        ):
+            with self.subTest(path=path):
+                environ = {"HTTP_HOST": "evil.example", "SERVER_NAME": "127.0.0.1"}
+                body = {"title": "x"} if method == "POST" else None
+                answer = self.client.open(path, method=method, json=body, environ_overrides=environ)
+                self.assert_problem(answer, 421)
+        self.assertEqual(self.events(), [])
+
+    def test_the_setting(self) -> None:
+        self.assertEqual(trusted_hosts({}), [])
+        names = trusted_hosts({"SSE_THREADED_HOSTS": " board.example, .Example.org ,, [::2] "})
+        self.assertEqual(names, ["board.example", ".example.org", "[::2]"])
+        for text in ("https://board.example", "board.example:443", "a b", "a/b", ".", "..", "ü" * 100):
+            with self.subTest(text=text), self.assertRaises(SettingError):
+                trusted_hosts({"SSE_THREADED_HOSTS": text})
+        with mock.patch.dict("os.environ", {"SSE_THREADED_HOSTS": "board.example"}):
+            self.app = create_app("memory://")
+        self.addCleanup(self.app.hub.close)
+        self.assertEqual(self.ask("board.example").status_code, 200)
 
 
 class AddressTest(RoutesCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -10,7 +11,8 @@ import unittest
 from collections.abc import Mapping
 from pathlib import Path
 
-from sse_threaded.testing import GunicornServer, request
+from sse_threaded.testing import GunicornServer, ServerFailed, request
+from tests.browser import chromium, wait_for
 from tests.caddy_server import Caddy
 from tests.nginx_server import CurlStream, Nginx
 from tests.support import enter, once
@@ -186,7 +188,7 @@ class StalledTest(DeployTest):
                 self.assertIn("Still there", stream.next_event().data)
 
     def test_bodies_of_all_sizes_arrive_whole_or_are_refused(self) -> None:
-        server = self.serve()
+        self.serve()
         for name, proxy in self.proxies().items():
             for size, expected in (
                 (20, "201"),
@@ -207,6 +209,57 @@ class StalledTest(DeployTest):
         kind = ["-H", "Content-Type: application/json", "--data-binary", f"@{path}", *args]
         show = ["-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(proxy.certificate)]
         return curl(*kind, *show, proxy.url + TASKS)
+
+
+class HostsTest(DeployTest):
+    def test_behind_a_proxy_its_name_is_served_and_no_other(self) -> None:
+        (name,) = re.findall(r"^SSE_THREADED_HOSTS=(.*)$", (DEPLOY / "sse-threaded.env").read_text(), re.MULTILINE)
+        for file in ("nginx.conf", "Caddyfile"):
+            self.assertIn(name, (DEPLOY / file).read_text())
+        server = self.serve(SSE_THREADED_HOSTS=name)
+        caddy = enter(self, Caddy(self.directory, f"unix/{self.socket}"))
+        show = ["-k", "-o", "/dev/null", "-w", "%{http_code}"]
+        for proxy in (self.proxy(), self.proxy(f"127.0.0.1:{server.port}"), caddy):
+            for host, expected in ((name, "200"), ("localhost", "200"), ("rebound.example", "421")):
+                # Caddy has nothing for a name that is not in its file, and says so without the app.
+                if isinstance(proxy, Caddy) and expected == "421":
+                    continue
+                with self.subTest(proxy=type(proxy).__name__, host=host):
+                    way = ["--resolve", f"{host}:{proxy.port}:127.0.0.1"]
+                    said = curl(*show, *way, f"https://{host}:{proxy.port}/boards/board-1")
+                    self.assertEqual(said, expected)
+                    said = curl(*show, *way, "-I", f"https://{host}:{proxy.port}{EVENTS}")
+                    self.assertEqual(said, expected)
+
+    def test_without_the_variable_a_unix_socket_serves_all_names_and_localhost_its_own(self) -> None:
+        server = self.serve()
+        show = ["-o", "/dev/null", "-w", "%{http_code}"]
+        unix = ["--unix-socket", str(self.socket), "http://board.example"]
+        self.assertEqual(curl(*show, *unix[:-1], unix[-1] + "/boards/board-1"), "200")
+        for host, expected in (("localhost:1", 200), ("[::1]", 200), ("board.example", 421)):
+            with self.subTest(host=host):
+                reply = request("GET", server.url + "/boards/board-1", headers={"Host": host})
+                self.assertEqual(reply.status, expected)
+
+    def test_a_page_that_has_its_name_lead_here_can_read_nothing(self) -> None:
+        server = self.serve()
+        rebound = f"http://rebound.example:{server.port}"
+        with chromium(1280, 800, "--host-resolver-rules=MAP rebound.example 127.0.0.1") as browser:
+            browser.get(rebound + "/boards/board-1")
+            wait_for(browser, "document.body.innerText.includes('SSE_THREADED_HOSTS')")
+            # From its own origin, as the page of the site would do it.
+            read = """
+                const [path, done] = arguments;
+                fetch(path).then((answer) => answer.text()).then(done, (error) => done(String(error)));
+            """
+            for path in ("/boards/board-1", EVENTS, "/healthz", "/static/board.js"):
+                with self.subTest(path=path):
+                    told = json.loads(browser.execute_async_script(read, path))
+                    self.assertEqual(told["status"], 421)
+
+    def test_a_setting_that_is_no_name_is_refused_at_the_start(self) -> None:
+        with self.assertRaisesRegex(ServerFailed, "Cannot start: SSE_THREADED_HOSTS='https://board.example'"):
+            self.serve(SSE_THREADED_HOSTS="https://board.example")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     gunicorn "sse_threaded.board:create_app()" -k gthread --threads 64
 
 ``app`` routes requests, ``store`` and ``tables`` keep boards and tasks beside the log, ``checks`` reads
-request bodies, ``assets`` serves the page, ``settings`` reads the environment.
+request bodies, ``hosts`` refuses foreign names, ``assets`` serves the page, ``settings`` reads the environment.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ from ..problem import problem
 from ..request import best_kind
 from .assets import Assets
 from .checks import BoardRequest, checked_title, read_object
-from .settings import hub_settings, log_url, proxy_count
+from .hosts import Hosts
+from .settings import hub_settings, log_url, proxy_count, trusted_hosts
 from .store import open_store
 from .tables import Unknown, number_of
 
@@ -65,9 +66,9 @@ def create_app(url: str | None = None, **settings: Any) -> BoardApp:
     :raises SettingError: an environment variable is no good number.
     :raises LogUnusable: the log needs a person's help.
     """
-    proxies = proxy_count(os.environ)
+    proxies, hosts = proxy_count(os.environ), trusted_hosts(os.environ)
     hub = Hub(url or log_url(os.environ), **{**hub_settings(os.environ), **settings})
-    return BoardApp(hub, proxies=proxies)
+    return BoardApp(hub, proxies=proxies, hosts=hosts)
 
 
 class BoardApp:
@@ -76,11 +77,13 @@ class BoardApp:
     :param hub: publishes and streams; its log also keeps the boards.
     :param proxies: how many proxies are in front of it, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` say
         who the client is; default 0, these fields are not believed.
+    :param hosts: names that it answers to, beside localhost; see :class:`~sse_threaded.board.hosts.Hosts`.
     :ivar hub: the same, to be closed by whoever runs the app.
     """
 
-    def __init__(self, hub: Hub, *, proxies: int = 0) -> None:
+    def __init__(self, hub: Hub, *, proxies: int = 0, hosts: Iterable[str] = ()) -> None:
         self.hub = hub
+        self._hosts = Hosts(hosts)
         self._wsgi: WSGIApplication = self._respond
         if proxies:
             self._wsgi = ProxyFix(self._respond, x_for=proxies, x_proto=proxies)
@@ -104,6 +107,9 @@ class BoardApp:
         return response(environ, start_response)
 
     def _answer(self, request: BoardRequest) -> Response:
+        refusal = self._hosts.refusal(request.environ)
+        if refusal is not None:
+            return self._for_people(request, refusal)
         try:
             endpoint, values = _match(request)
             response: Response = getattr(self, f"_on_{endpoint}")(request, **values)

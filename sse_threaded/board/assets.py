@@ -69,6 +69,8 @@ class Assets:
         """
         told = json.loads(problem.get_data())
         way = _WAY_AGAIN if problem.status_code >= 500 else _WAY_ON
+        if problem.status_code == 421:  # no address at this host leads on
+            way = ""
         page = _PROBLEM.format(title=escape(told["title"]), detail=escape(told["detail"]), way=way)
         problem.set_data(page)
         problem.content_type = _TYPES[".html"]

@@ -20,6 +20,7 @@ from sse_threaded.board.settings import (
     hub_settings,
     proxy_count,
     server_number,
+    trusted_hosts,
     unknown_names,
 )
 from sse_threaded.errors import SSEError
@@ -92,6 +93,7 @@ def on_starting(server: Arbiter) -> None:
     try:
         hub_settings(os.environ)
         proxy_count(os.environ)
+        trusted_hosts(os.environ)
         open_log(_url).close()
     except SSEError as error:
         raise SystemExit(f"Cannot start: {error}") from None

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..errors import SSEError
+from .hosts import HOSTS, checked_names
 
 URL = "SSE_THREADED_URL"
 PROXIES = "SSE_THREADED_PROXIES"
@@ -71,7 +72,7 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
 
     :param environ: the environment, usually ``os.environ``.
     """
-    known = {URL, PROXIES, BIND, WORKERS, THREADS, CONNECTIONS, *_NUMBERS}
+    known = {URL, PROXIES, HOSTS, BIND, WORKERS, THREADS, CONNECTIONS, *_NUMBERS}
     return sorted(name for name in environ if name.startswith("SSE_THREADED_") and name not in known)
 
 
@@ -115,6 +116,21 @@ def proxy_count(environ: Mapping[str, str]) -> int:
         return _count(text) if text not in ("", "0") else 0
     except ValueError:
         raise SettingError(PROXIES, text, "set it to a whole number from 0, or unset it") from None
+
+
+def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
+    """The names by which browsers reach the board: ``SSE_THREADED_HOSTS``, separated by commas.
+
+    :param environ: the environment, usually ``os.environ``. What an empty list means, and what ``*`` and a dot
+        at the beginning of a name mean, is told at :class:`~sse_threaded.board.hosts.Hosts`.
+    :raises SettingError: a name is none.
+    """
+    text = environ.get(HOSTS, "").strip()
+    try:
+        return checked_names(text)
+    except ValueError:
+        wanted = "host names without a scheme or a port, such as board.example,.example.org"
+        raise SettingError(HOSTS, text, f"set it to {wanted}, or to * for all, or unset it") from None
 
 
 def server_number(environ: Mapping[str, str], variable: str, default: int) -> int:
