@@ -164,6 +164,31 @@ class ContractTest(RoutesCase):
         self.assertEqual(self.client.post("/boards/board-2/tasks", json={"title": "x"}).status_code, 201)
         self.assertEqual(len(self.board()["tasks"]), 4)
 
+    def test_the_boards(self) -> None:
+        first = {"id": "board-1", "title": self.board()["title"]}
+        response = self.client.get("/boards")
+        self.assertEqual((response.status_code, response.content_type), (200, "application/json"))
+        self.assertEqual(response.headers["Cache-Control"], "no-store")
+        self.assertEqual(response.json, {"boards": [first], "next": None})
+        self.client.post("/boards", json={"title": "Zweites <b> ✓"})
+        second = {"id": "board-2", "title": "Zweites <b> ✓"}
+        self.assertEqual(self.client.get("/boards").json, {"boards": [second, first], "next": None})
+        self.assertEqual(self.client.get("/boards?before=board-2").json, {"boards": [first], "next": None})
+        self.assertEqual(self.client.get("/boards?before=board-1").json, {"boards": [], "next": None})
+
+    def test_many_boards_come_a_hundred_at_a_time(self) -> None:
+        for number in range(2, 251):
+            self.app._store.create_board(f"Board {number}")
+        seen, sizes, way = [], [], "/boards"
+        while way is not None:
+            answer = self.client.get(way).json
+            assert answer is not None
+            sizes.append(len(answer["boards"]))
+            seen += [board["id"] for board in answer["boards"]]
+            way = answer["next"]
+        self.assertEqual(sizes, [100, 100, 50])
+        self.assertEqual(seen, [f"board-{number}" for number in range(250, 0, -1)])
+
     def test_events(self) -> None:
         self.assert_problem(self.client.get("/boards/board-9/events"), 404)
         head = self.client.head("/boards/board-1/events")
@@ -302,10 +327,15 @@ class BadInputTest(RoutesCase):
             with self.subTest(method=method, path=path):
                 self.assert_problem(self.client.open(path, method=method, json=body, headers=JSON), 404)
 
+    def test_a_place_in_the_list_of_boards_that_is_none(self) -> None:
+        for before in ("", "2", "board-0", "board-01", "board-x", "board-" + "9" * 19, "task-1"):
+            with self.subTest(before=before):
+                self.assert_problem(self.client.get("/boards", query_string={"before": before}), 400)
+
     def test_wrong_methods(self) -> None:
         for method, path, allowed in (
             ("POST", "/", "GET, HEAD"),
-            ("GET", "/boards", "POST"),
+            ("PUT", "/boards", "GET, HEAD, POST"),
             ("PUT", "/boards/board-1", "GET, HEAD"),
             ("DELETE", "/boards/board-1", "GET, HEAD"),
             ("GET", TASKS, "POST"),
@@ -383,6 +413,7 @@ class FailureTest(RoutesCase):
                 client.get("/healthz"),
                 client.get("/boards/board-1", headers=JSON),
                 client.get("/boards/board-1"),
+                client.get("/boards"),
                 client.post(TASKS, json={"title": "x"}),
                 client.delete(f"{TASKS}/task-1"),
             ):
@@ -583,7 +614,7 @@ class AddressTest(RoutesCase):
 
     def test_whatever_else_goes_wrong_is_a_page_for_people_too(self) -> None:
         browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-        page = self.client.get("/boards", headers=browser)
+        page = self.client.get(TASKS, headers=browser)
         self.assertEqual((page.status_code, page.mimetype), (405, "text/html"))
         self.assertEqual((page.headers["Allow"], page.headers["Vary"]), ("POST", "Accept"))
         self.assertIn("<h1>Method Not Allowed</h1>", page.text)

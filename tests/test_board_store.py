@@ -123,6 +123,20 @@ class Shared:
             with self.assertRaises(Unknown):
                 self.store.task("board-1", "task-5")
 
+        def test_boards_are_listed_newest_first_and_a_hundred_at_a_time(self) -> None:
+            first = {"id": "board-1", "title": self.store.snapshot("board-1")["title"]}
+            self.assertEqual(self.store.boards(), ([first], False))
+            for number in range(2, 102):
+                self.store.create_board(f"Bräd {number}")
+            boards, more = self.store.boards()
+            self.assertEqual((boards[0], len(boards), more), ({"id": "board-101", "title": "Bräd 101"}, 100, True))
+            self.assertEqual(self.store.boards(boards[-1]["id"]), ([first], False))
+            boards, more = self.store.boards("board-101")
+            self.assertEqual((boards[0]["id"], boards[-1], more), ("board-100", first, False))
+            # One that is not there yet is after all that are.
+            self.assertEqual(self.store.boards("board-" + "9" * 18), self.store.boards())
+            self.assertEqual(self.store.boards("board-1"), ([], False))
+
         def test_what_is_unknown_changes_nothing(self) -> None:
             store = self.store
             store.create_board("Second")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.utils import redirect
@@ -44,6 +44,7 @@ _ROUTES = Map(
         Rule("/", endpoint="home", methods=["GET"]),
         Rule("/healthz", endpoint="health", methods=["GET"]),
         Rule("/static/<name>", endpoint="asset", methods=["GET"]),
+        Rule("/boards", endpoint="boards", methods=["GET"]),
         Rule("/boards", endpoint="create_board", methods=["POST"]),
         Rule("/boards/<board>", endpoint="board", methods=["GET"]),
         Rule("/boards/<board>/", redirect_to="/boards/<board>", methods=["GET"]),
@@ -154,6 +155,14 @@ class BoardApp:
 
     def _on_asset(self, request: BoardRequest, name: str) -> Response:
         return self._assets.answer(request, name)
+
+    def _on_boards(self, request: BoardRequest) -> Response:
+        try:
+            boards, more = self._store.boards(request.args.get("before"))
+        except Unknown:
+            raise BadRequest("before must be the id of a board, such as ?before=board-101.") from None
+        older = f"/boards?before={boards[-1]['id']}" if more else None
+        return _json({"boards": boards, "next": older})
 
     def _on_create_board(self, request: BoardRequest) -> Response:
         body = read_object(request, required=["title"])

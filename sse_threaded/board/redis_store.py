@@ -16,7 +16,19 @@ from typing import Any, NoReturn
 from ..log import EventLog
 from ..log.base import checked
 from ..log.redis import RedisLog
-from .tables import FIRST_BOARD, FIRST_TASKS, LISTS, Board, ListItem, Task, Unknown, number_of, require_list
+from .tables import (
+    BOARDS_A_PAGE,
+    FIRST_BOARD,
+    FIRST_TASKS,
+    LISTS,
+    Board,
+    BoardItem,
+    ListItem,
+    Task,
+    Unknown,
+    number_of,
+    require_list,
+)
 
 _TOLD_CREATED = '{"type":"task_created","task":{"id":"task-'
 
@@ -134,6 +146,26 @@ return {
 """
 )
 
+# args: the number below which to begin, or 0 for the newest; how many. Returns numbers and titles in turn. A
+# number without a board is passed over, and counts, so that the script's time is bounded.
+_BOARDS = (
+    _KEYS
+    + """
+local newest = tonumber(redis.call('HGET', counters, 'board') or 0)
+local below = tonumber(args[1])
+if below > 0 then newest = math.min(newest, below - 1) end
+local found = {''}
+for number = newest, math.max(1, newest - tonumber(args[2]) + 1), -1 do
+    local title = redis.call('HGET', board_key(number), 'title')
+    if title then
+        found[#found + 1] = number
+        found[#found + 1] = title
+    end
+end
+return found
+"""
+)
+
 # args: board.
 _HAS_BOARD = _KEYS + "return {has_board(args[1]) and '' or 'board'}"
 
@@ -191,6 +223,14 @@ class RedisBoardStore:
             ],
             "lastEventId": event_id.decode(),
         }
+
+    def boards(self, before: str | None = None) -> tuple[list[BoardItem], bool]:
+        """See :meth:`BoardStore.boards`."""
+        number = number_of("board", before) if before is not None else 0
+        flat = self._look(_BOARDS, number, BOARDS_A_PAGE + 1)
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        found: list[BoardItem] = [{"id": f"board-{int(each)}", "title": title.decode()} for each, title in pairs]
+        return found[:BOARDS_A_PAGE], len(found) > BOARDS_A_PAGE
 
     def require_board(self, board_id: str) -> None:
         """See :meth:`BoardStore.require_board`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..log import EventLog, Snapshot, Transaction
 from . import tables
-from .tables import Board, Task
+from .tables import BOARDS_A_PAGE, Board, BoardItem, Task, number_of
 
 if TYPE_CHECKING:
     from .redis_store import RedisBoardStore
@@ -71,6 +71,18 @@ class BoardStore:
         """
         with self._look() as (rows, transaction):
             return tables.read_board(rows, tables.find_board(rows, board_id), transaction)
+
+    def boards(self, before: str | None = None) -> tuple[list[BoardItem], bool]:
+        """The newest boards, at most 100, newest first; and whether there are older ones.
+
+        :param before: a board's id, for those that are older than it; ``None``, the default, for the newest.
+        :raises Unknown: ``before`` is no board's id.
+        :raises LogError: the log cannot be read.
+        """
+        number = number_of("board", before) if before is not None else None
+        with self._look() as (rows, _):
+            found = tables.read_boards(rows, number)
+        return found[:BOARDS_A_PAGE], len(found) > BOARDS_A_PAGE
 
     def require_board(self, board_id: str) -> None:
         """Return if there is such a board.

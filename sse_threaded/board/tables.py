@@ -43,6 +43,10 @@ FIRST_TASKS = (
 _ID = re.compile(r"(board|task)-([1-9][0-9]{0,17})", re.ASCII)
 
 
+# Boards in one answer: more than anybody looks through, and some 80 KB of the longest titles.
+BOARDS_A_PAGE = 100
+
+
 class ListItem(TypedDict):
     """A column of a board."""
 
@@ -66,6 +70,13 @@ class Board(TypedDict):
     lists: list[ListItem]
     tasks: list[Task]
     lastEventId: str
+
+
+class BoardItem(TypedDict):
+    """A board in the list of all."""
+
+    id: str
+    title: str
 
 
 class Unknown(Exception):
@@ -111,6 +122,16 @@ def find_board(rows: sqlite3.Connection, board_id: str) -> int:
     if rows.execute("SELECT 1 FROM board_boards WHERE number = ?", (number,)).fetchone() is None:
         raise Unknown("board")
     return number
+
+
+def read_boards(rows: sqlite3.Connection, before: int | None) -> list[BoardItem]:
+    """The newest boards, newest first, and one more than a page has, if there are so many.
+
+    :param before: only those with a lower number; ``None`` for the newest of all.
+    """
+    some = "SELECT number, title FROM board_boards WHERE number < ? ORDER BY number DESC LIMIT ?"
+    found = rows.execute(some, (before or 2**63 - 1, BOARDS_A_PAGE + 1))
+    return [{"id": f"board-{number}", "title": title} for number, title in found]
 
 
 def read_lists(rows: sqlite3.Connection, board: int) -> list[ListItem]:
