@@ -90,7 +90,7 @@ class RefusedTest(unittest.TestCase):
             with self.subTest(url=url):
                 self.assertEqual(without_secret(url), url)
         self.assertEqual(without_secret("redis://u:p%40@h:1/2?prefix=x"), "redis://h:1/2")
-        self.assertEqual(without_secret("postgres://u:p@h/db"), "postgres://…")
+        self.assertEqual(without_secret("postgres://u:p@h/db"), "postgres://...")
 
     def test_a_command_does_not_either(self):
         for url in ("redis://h:6379/0?hidden", "redis:u:hidden@h", "postgres://h/db?password=hidden"):

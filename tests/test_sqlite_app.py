@@ -18,8 +18,8 @@ except ImportError:
 class ConnectionCase(unittest.TestCase):
     def setUp(self):
         self.folder = temporary_directory(self)
-        self.path = self.folder / "log.db"
-        self.log = open_log(sqlite_url(self.folder))
+        self.path = self.folder / "lög.db"
+        self.log = open_log(self.path)
         self.addCleanup(self.log.close)
 
     def connect(self, name, **options):
@@ -63,10 +63,10 @@ class OtherFileTest(ConnectionCase):
 
     def test_a_file_that_was_replaced(self):
         self.path.rename(self.folder / "moved.db")
-        open_log(sqlite_url(self.folder)).close()
+        open_log(self.path).close()
         with self.assertRaisesRegex(LogUnusable, "replaced"), self.connect(self.path) as mine:
             self.log.append("a", "x", connection=mine)
-        with contextlib.closing(open_log(sqlite_url(self.folder))) as new:
+        with contextlib.closing(open_log(self.path)) as new:
             self.assertEqual(new.last_sequence(), 0)
 
 
@@ -98,6 +98,20 @@ class SameFileTest(ConnectionCase):
                 mine.commit()
                 self.assertEqual((self.log.last_sequence(), other.last_sequence()), (number + 1, 0))
 
+    def test_a_transaction_that_has_begun_before_somebody_else_wrote(self):
+        mine = self.connect(self.path, isolation_level=None)
+        mine.execute("BEGIN")
+        self.log.append("a", "theirs")
+        self.log.append("a", "x", connection=mine)
+        mine.execute("COMMIT")
+        self.assertEqual([record.data for record in self.log.read(0)], ["theirs", "x"])
+
+    def test_no_transaction_begins_where_the_connection_is_refused(self):
+        mine = self.connect(self.folder / "other.db")
+        with self.assertRaises(LogUnusable):
+            self.log.append("a", "x", connection=mine)
+        self.assertFalse(mine.in_transaction)
+
     def test_rows_and_texts_of_another_kind(self):
         for factory in (sqlite3.Row, lambda cursor, row: list(row)):
             for text in (bytes, lambda raw: raw.decode("latin-1")):
@@ -105,6 +119,7 @@ class SameFileTest(ConnectionCase):
                     mine = self.connect(self.path)
                     mine.row_factory, mine.text_factory = factory, text
                     self.assert_appends(mine)
+                    self.assertIs(mine.text_factory, text)
 
 
 class KindTest(ConnectionCase):

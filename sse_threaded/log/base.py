@@ -113,14 +113,14 @@ def without_secret(url: str) -> str:
         shown = re.split("[?#]", hosts)[0]
         is_clear = not (at and set("/?#") & set(before))
         form = _SENTINELS if "sentinel" in scheme else _HOSTS
-        return scheme + mark + (shown if is_clear and form.fullmatch(shown) else "…")
+        return scheme + mark + (shown if is_clear and form.fullmatch(shown) else "...")
     if url.startswith("sqlite:///"):
         path, _, query = rest.partition("?")
         option = f"?{query}" if query in ("synchronous=full", "synchronous=normal") else ""
         path = _CONTROL.sub(lambda found: f"%{ord(found[0]):02X}", path)  # no line of its own in a log
-        return scheme + mark + ("/…" if _USER.match(path) else path + option)
+        return scheme + mark + ("/..." if _USER.match(path) else path + option)
     known = url == "memory://" or _PLAIN.fullmatch(url)
-    return url if known else (f"{scheme}://…" if mark and _SCHEME.fullmatch(scheme) else "…")
+    return url if known else (f"{scheme}://..." if mark and _SCHEME.fullmatch(scheme) else "...")
 
 
 def check_channel(channel: object) -> None:

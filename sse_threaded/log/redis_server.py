@@ -200,7 +200,7 @@ class RedisServer:
         """What an error says, without a password."""
         said = _ARGUMENTS.sub("", str(error))
         for secret in filter(None, self._address.secrets.values()):
-            said = said.replace(secret, "…")
+            said = said.replace(secret, "...")
         return said
 
     def _cause(self, error: Exception) -> Exception | None:

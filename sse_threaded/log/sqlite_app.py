@@ -30,7 +30,8 @@ def app_connection(connection: object, url: str) -> sqlite3.Connection:
     """
     found = getattr(connection, "driver_connection", connection)
     if not isinstance(found, sqlite3.Connection):
-        raise LogUnusable(url, f"append(connection=...) cannot use a {type(connection).__name__}; {_HOW}")
+        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+        raise LogUnusable(url, f"append(connection=...) cannot use a {kind}; {_HOW}")
     return found
 
 
@@ -42,18 +43,31 @@ def name_of_file(connection: sqlite3.Connection, path: str, url: str) -> str:
     :raises LogUnusable: the connection is to another file, or to a database in memory. An event in it would not
         reach anybody.
     """
-    # As bytes where the app has set text_factory.
-    rows = [(os.fsdecode(name), os.fsdecode(file or "")) for _, name, file in plainly(connection, _LIST)]
-    for name, file in rows:
+    files = _files(connection)
+    for name, file in files.items():
         if file and _is_same(file, path):
             return name
-    file = next((file for name, file in rows if name == "main"), "")
+    file = files.get("main", "")
     other, how = (repr(file), _OTHER_FILE) if file else ("a database in memory", _IN_MEMORY)
     raise LogUnusable(url, f"the connection is to {other}, but this log is in {path!r}; {how}")
 
 
+def _files(connection: sqlite3.Connection) -> dict[str, str]:
+    """The file of each database of a connection, by its name; ``""`` for one in memory."""
+    # The pragma itself, as a SELECT from pragma_database_list would begin to read: where somebody else writes
+    # then, the app's transaction could write no more.
+    set_by_app, connection.text_factory = connection.text_factory, bytes
+    try:
+        rows = plainly(connection, _LIST).fetchall()
+    finally:
+        connection.text_factory = set_by_app
+    return {name.decode(): os.fsdecode(file or b"") for _, name, file in rows}
+
+
 def _is_same(file: str, path: str) -> bool:
+    if file == path:
+        return True
     try:
         return os.path.samefile(file, path)
     except OSError:
-        return file == path
+        return False
