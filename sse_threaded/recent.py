@@ -6,6 +6,7 @@ and the pump's position. The members' lock guards it.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -22,9 +23,11 @@ _LENGTH = 4 * 1024 * 1024
 # Events that are read when it begins, while the first client waits.
 _FILL = 512
 
-# How long the frames may be together that are kept until the next event: after a deploy many clients come back
-# from the same place.
-_FRAMES_LENGTH = 4 * 1024 * 1024
+# Frames are kept until the next event, as after a deploy many clients come back from the same place. These bound
+# their bytes, their number, and the bytes of one of them. Clients choose the keys, so the keys count, too.
+_FRAMES_SIZE = 4 * 1024 * 1024
+_FRAMES_COUNT = 1024
+_LARGEST_FRAME = _FRAMES_SIZE // 8
 
 
 class Recent:
@@ -53,8 +56,7 @@ class Recent:
         self._length = 0
         self._records: deque[Record] = deque()
         self._by_channel: dict[str, deque[Record]] = {}
-        self._frames: dict[tuple[tuple[str, ...], int], tuple[Frame, int]] = {}
-        self._frames_length = 0
+        self._forget_frames()
 
     def fill(self, position: int) -> None:
         """Begin with the log's newest events up to ``position``: after a deploy all clients come back at once.
@@ -78,8 +80,7 @@ class Recent:
 
     def add(self, page: Iterable[Record]) -> None:
         """Add what follows the last; the oldest may go."""
-        self._frames.clear()
-        self._frames_length = 0
+        self._forget_frames()
         for record in page:
             self._newest = record.sequence
             self._records.append(record)
@@ -107,10 +108,19 @@ class Recent:
         except KeyError:
             pass
         made = self._make(channels, after)
-        if self._frames_length < _FRAMES_LENGTH:
+        size = _size(channels, made[0])
+        if size <= _LARGEST_FRAME:
+            while self._frames_size + size > _FRAMES_SIZE or len(self._frames) >= _FRAMES_COUNT:
+                (others, _), (oldest, _) = next(iter(self._frames.items()))
+                self._frames_size -= _size(others, oldest)
+                del self._frames[next(iter(self._frames))]
             self._frames[key] = made
-            self._frames_length += len(made[0].wire) + 100  # and itself
+            self._frames_size += size
         return made
+
+    def _forget_frames(self) -> None:
+        self._frames: dict[tuple[tuple[str, ...], int], tuple[Frame, int]] = {}
+        self._frames_size = 0
 
     def _make(self, channels: Sequence[str], after: int) -> tuple[Frame, int]:
         missed: list[Record] = []
@@ -128,3 +138,8 @@ class Recent:
             if length >= WRITE_BYTES:
                 return Frame(b"".join(wires), len(wires)), record.sequence
         return Frame(b"".join(wires), len(wires)), max(after, self._newest)
+
+
+def _size(channels: tuple[str, ...], frame: Frame) -> int:
+    """What a frame that is kept takes, with its key, in bytes."""
+    return 512 + sys.getsizeof(channels) + sum(map(sys.getsizeof, channels)) + 2 * len(frame.wire)

@@ -23,14 +23,24 @@ class HasEnviron(Protocol):
         """The WSGI environ."""
 
 
-@lru_cache(maxsize=256)
+# Characters of an Accept header whose meaning is kept: browsers' have some 100, and a client can send any.
+_KEPT_LENGTH = 256
+
+
 def best_kind(accept: str) -> str | None:
     """Which of the two kinds an ``Accept`` header wants, ``None`` for neither."""
+    return _kept_kind(accept) if len(accept) <= _KEPT_LENGTH else _best_kind(accept)
+
+
+def _best_kind(accept: str) -> str | None:
     accepted = parse_accept_header(accept, MIMEAccept)
     # Parameters (;charset=utf-8) say nothing here; both forms are UTF-8.
     accepted = MIMEAccept([(kind.partition(";")[0].strip(), quality) for kind, quality in accepted])
     best = accepted.best_match(["text/event-stream", "application/json"]) if accepted else "text/event-stream"
     return CONTENT_TYPE if best == "text/event-stream" else best
+
+
+_kept_kind = lru_cache(maxsize=256)(_best_kind)
 
 
 def last_event_id(environ: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import unittest
 from unittest import mock
 
@@ -58,6 +59,25 @@ class RecentTest(unittest.TestCase):
         self.publish("a")
         found.add(self.log.read(2))
         self.assertEqual(found.frame(("a",), 1)[0].wire, self.wire(2, 3))
+
+    def test_what_is_kept_of_them_is_bounded_whatever_clients_ask_for(self):
+        self.publish("a")
+        found = self.filled()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for visit in range(100):
+            found.frame((*(f"channel-{visit}-{number}" for number in range(5000)), "a"), 0)
+        for number in range(20_000):
+            found.frame(("a",), -number)
+        used, _ = tracemalloc.get_traced_memory()
+        self.assertLess(used, 8 * 1024 * 1024)
+
+    def test_what_was_joined_last_is_kept(self):
+        self.publish("a", "b")
+        found = self.filled()
+        for number in range(20_000):
+            found.frame(("b",), -number)
+        self.assertIs(found.frame(("a",), 0)[0], found.frame(("a",), 0)[0])
 
     def test_pages_are_bounded(self):
         for _ in range(5):

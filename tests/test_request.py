@@ -1,12 +1,14 @@
 """What a request for events asks for."""
 
+import tracemalloc
 import unittest
 from urllib.parse import urlencode
 
 from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub
-from sse_threaded.request import last_event_id
+from sse_threaded.event import CONTENT_TYPE
+from sse_threaded.request import best_kind, last_event_id
 
 
 def environ(query="", **headers):
@@ -41,6 +43,27 @@ class LastEventIdTest(unittest.TestCase):
             self.assertIn(second.encode(), next(body))
             self.assertIn(third.encode(), next(body))
             body.close()
+
+
+class BestKindTest(unittest.TestCase):
+    def test_of_whatever_length_it_is_understood(self) -> None:
+        for accept, kind in (
+            ("", CONTENT_TYPE),
+            ("*/*", CONTENT_TYPE),
+            ("application/json", "application/json"),
+            ("image/png", None),
+        ):
+            for padding in ("", ", image/x-none" * 500 if accept else ""):
+                with self.subTest(accept=accept, padding=len(padding)):
+                    self.assertEqual(best_kind(accept + padding), kind)
+
+    def test_what_is_kept_is_bounded_whatever_clients_send(self) -> None:
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for number in range(100):
+            best_kind(f"application/json;x={number}" + ", image/x-none" * 400)
+        used, _ = tracemalloc.get_traced_memory()
+        self.assertLess(used, 256 * 1024)
 
 
 if __name__ == "__main__":
