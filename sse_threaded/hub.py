@@ -262,9 +262,11 @@ class Hub:
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.
 
-        :raises LogError: the log cannot be read.
+        It tries what publishing needs, and changes nothing. In SQLite a good result holds for a second.
+
+        :raises LogError: an event could not be published now, or the log cannot be read.
         """
-        log = {"url": self.url, "lastEventId": self.log.last_event_id()}
+        log = {"url": self.url, "lastEventId": self.log.check()}
         return {"log": log, "streams": self.streams, "maxStreams": self.max_streams}
 
     def request_close(self) -> None:

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from werkzeug.test import Client, TestResponse
 from werkzeug.wrappers import Response
 
-from sse_threaded import Hub, LogUnavailable
+from sse_threaded import Hub, LogUnavailable, LogUnusable
 from sse_threaded.board import create_app
 from sse_threaded.board.app import BoardApp
 from sse_threaded.board.hosts import checked_names
 from sse_threaded.board.settings import SettingError, hub_settings, log_url, trusted_hosts
+from sse_threaded.log.base import NestedTransaction
 from sse_threaded.testing import LiveServer
 
 JSON = {"Accept": "application/json"}
@@ -420,6 +421,23 @@ class FailureTest(RoutesCase):
                 self.assert_problem(response, 503)
                 self.assertEqual(response.headers["Retry-After"], "2")
                 self.assertNotIn("secret", response.text)
+
+    def test_however_many_requests_fail_for_it_a_line_a_while_is_logged(self) -> None:
+        for error, detail in (
+            (LogUnavailable("sqlite:///secret", "locked; try again"), "try again soon"),
+            (LogUnusable("sqlite:///secret", "the file is corrupt; restore it"), "tell whoever runs this server"),
+            (NestedTransaction("sqlite:///secret"), "tell whoever runs this server"),
+        ):
+            with self.subTest(error=error), self.assertLogs("sse_threaded", "DEBUG") as logs:
+                client = self.make_client(error)
+                for _ in range(20):
+                    response = client.post(TASKS, json={"title": "x"})
+                    self.assertIn(detail, self.assert_problem(response, 503)["detail"])
+                    self.assert_problem(client.get("/healthz"), 503)
+            posts = [line for line in logs.output if "POST '/boards/board-1/tasks'" in line]
+            self.assertEqual((len(posts), sum("unhealthy" in line for line in logs.output)), (1, 1), logs.output)
+            self.assertNotIn("Traceback", "".join(logs.output))
+            self.assertEqual([record.exc_info for record in logs.records if record.exc_info], [])
 
     def test_a_stream_is_not_refused_for_it(self) -> None:
         # EventSource would give up for good.

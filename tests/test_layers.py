@@ -22,10 +22,10 @@ PACKAGE = "sse_threaded"
 # "." is the package itself. A new module goes into the lowest room above all that it imports.
 ROOMS = (
     "errors",
-    "event problem",
+    "event problem throttled_log",
     "decoder",
     "limits frame",
-    "log.doorbell log.base process request",
+    "log.doorbell log.base log.opening process request",
     "log.*",
     "log",
     "replay",

@@ -821,6 +821,69 @@ class DenialTest(RedisCase):
             log.append("a", "x")
         self.assertEqual(log.last_sequence(), 0)
 
+    def test_a_health_check_tries_what_publishing_needs_and_changes_nothing(self):
+        log = self.open(self.redis.url().replace("redis://", "redis://:s3cret-word@"))
+        event_id = log.append("a", "x")
+        client = log._server.client()
+        keys = set(client.keys())
+        offset = client.info("persistence")["rdb_changes_since_last_save"]
+        self.assertEqual(log.check(), event_id)
+        self.assertEqual(client.info("persistence")["rdb_changes_since_last_save"], offset)
+        self.assertLessEqual(set(client.keys()), keys)
+        self.addCleanup(client.config_set, "maxmemory", 0)
+        self.addCleanup(client.config_set, "min-replicas-to-write", 0)
+        for setting, words in (("maxmemory", "maxmemory"), ("min-replicas-to-write", "too few replicas")):
+            with self.subTest(setting):
+                client.config_set(setting, 1)
+                self.assertRaisesRegex(LogUnavailable, words, log.check)
+                self.assertEqual(log.last_event_id(), event_id, "reading goes on")
+                client.config_set(setting, 0)
+                self.assertEqual(log.check(), event_id)
+
+    def test_a_process_that_takes_anothers_place_begins_even_where_it_is_denied(self):
+        # Else a worker's death would end the server when the password was changed meanwhile.
+        admin = self.open(self.redis.url().replace("redis://", "redis://:s3cret-word@"))._server.client()
+        admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">hidden-word", "+@all", "~*")
+        url = self.redis.url().replace("redis://", "redis://app:hidden-word@")
+        code = """
+import os, sys
+from sse_threaded import Hub, LogUnusable
+for _ in sys.stdin:
+    sys.stdout.flush()
+    if os.fork():
+        os.wait()
+        continue
+    try:
+        hub = Hub(sys.argv[1])
+    except LogUnusable:
+        print("refused", flush=True)
+        os._exit(0)
+    try:
+        print("published", hub.publish("a", "x"), flush=True)
+    except LogUnusable as error:
+        print("not published", error, flush=True)
+    os._exit(0)
+"""
+        command = [sys.executable, "-c", code, url]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(command, **pipes) as master:
+            self.addCleanup(master.kill)
+
+            def fork():
+                master.stdin.write("go\n")
+                master.stdin.flush()
+                return master.stdout.readline()
+
+            admin.execute_command("ACL", "SETUSER", "app", "off")
+            self.assertEqual(fork(), "refused\n")
+            admin.execute_command("ACL", "SETUSER", "app", "on")
+            self.assertRegex(fork(), "^published")
+            admin.execute_command("ACL", "SETUSER", "app", "off")
+            self.assertRegex(fork(), "^not published.*it denies this user")
+            admin.execute_command("ACL", "SETUSER", "app", "on")
+            self.assertRegex(fork(), "^published")
+            master.stdin.close()
+
     def test_of_a_full_redis_can_be_read_and_it_can_be_made_smaller(self):
         url = self.redis.url().replace("redis://", "redis://:s3cret-word@")
         log = self.open(url)

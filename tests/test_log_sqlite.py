@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import unittest
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -589,7 +590,8 @@ class BadFileTest(SQLiteTest):
             log = self.make_log()
             self.assertEqual([record.data for record in log.read(0)], ["x"])
             self.assert_publish_fails(log, LogUnavailable, "locked by another writer")
-            self.assertRaises(LogUnavailable, open_log, f"{self.url}?synchronous=normal")  # notes the boot
+            normal = self.make_log(f"{self.url}?synchronous=normal")  # which notes the boot
+            self.assertRaises(LogUnavailable, normal.read, 0)
         self.assertEqual(log.append("a", "y"), f"{log.epoch}-2")
 
     def test_a_log_that_lacks_something_is_completed(self):
@@ -672,7 +674,7 @@ class BadFileTest(SQLiteTest):
                     if os.getuid() == 0:
                         os.setuid({NOBODY})
                     try:
-                        log = open_log(sys.argv[1])
+                        open_log(sys.argv[1]).read(0)
                     except LogUnavailable as error:
                         print(error.reason)
                     else:
@@ -731,7 +733,10 @@ class BadFileTest(SQLiteTest):
 
     def test_a_missing_folder_and_a_folder_in_its_place(self):
         url = sqlite_url(self.directory / "nowhere")
-        self.assertRaisesRegex(LogUnavailable, "its folder must be there", open_log, url)
+        with self.assertLogs("sse_threaded", "WARNING"):
+            log = self.make_log(url)
+        for use in (log.last_event_id, partial(log.append, "a", "x"), log.open_doorbell):
+            self.assertRaisesRegex(LogUnavailable, "its folder must be there", use)
         self.assertRaisesRegex(LogUnusable, "is a directory", open_log, f"sqlite:///{self.directory}")
 
     def test_a_file_that_was_removed_or_replaced_in_use(self):
@@ -970,6 +975,15 @@ class TrimmerTest(SQLiteTest):
             self.assertEqual(log._trimmer._count_limit(connection, "a"), 0)
             connection.set_progress_handler(None, 1)
         self.assertLess(len(steps), 1000)
+
+    def test_counting_does_not_grow_with_the_channels(self):
+        log = self.make_log(retention=Retention(count=100, age=None))
+        with log.transaction() as transaction:
+            for number in range(30_000):
+                log._trimmer.appended(f"channel-{number}")
+            transaction.append("a", "x")
+        self.assertLess(len(log._trimmer._grown), 25_000)
+        self.assertIsNone(log._trimmer._thread, "nobody else could have made it smaller")
 
     def test_what_an_append_causes_does_not_grow_with_the_channels(self):
         log = self.make_log(retention=Retention(count=100, age=None))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from ..event import CONTENT_TYPE, json_line
 from ..hub import Hub
 from ..problem import problem
 from ..request import best_kind
+from ..throttled_log import ThrottledLog
 from .assets import Assets
 from .checks import BoardRequest, checked_title, read_object
 from .hosts import Hosts
@@ -88,12 +90,14 @@ class BoardApp:
         self._wsgi: WSGIApplication = self._respond
         if proxies:
             self._wsgi = ProxyFix(self._respond, x_for=proxies, x_proto=proxies)
+        self._throttled = ThrottledLog(_log)
         self._store = open_store(hub.log)
         self._assets = Assets()
         try:
             self._store.prepare()
-        except LogUnavailable as error:
-            _log.warning("starting without the log, which is tried again at each request: %s", error)
+        except (LogError, sqlite3.Error) as error:
+            # Not raised, whatever it is: a worker that cannot begin would take the whole server down.
+            _log.warning("starting without the board's tables, which are tried again at each request: %s", error)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -123,13 +127,12 @@ class BoardApp:
             response = problem(405, f"{request.method} does nothing here; use {allowed}.", {"Allow": allowed})
         except HTTPException as error:
             response = problem(error.code or 500, error.description or "")
-        except (LogUnavailable, HubClosed) as error:
-            _log.warning("%s %s: %s", request.method, request.path, error)
-            response = problem(
-                503, "The board's store cannot be reached now; try again soon.", {"Retry-After": _RETRY_AFTER}
-            )
+        except (LogError, HubClosed) as error:
+            # No more than a line a while, and no traceback: the log says what is wrong with it, to each request.
+            self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
+            response = _unavailable(error)
         except Exception:
-            _log.exception("%s %s failed", request.method, request.path)
+            _log.exception("%s %r failed", request.method, request.path)
             response = problem(500, "The server failed and has logged why; tell whoever runs it if it stays so.")
         return self._for_people(request, response)
 
@@ -150,8 +153,8 @@ class BoardApp:
         try:
             return _json(self.hub.health())
         except LogError as error:
-            _log.warning("unhealthy: %s", error)
-            return problem(503, f"The log cannot be reached: {error.reason}.", {"Retry-After": _RETRY_AFTER})
+            self._throttled.warning(f"unhealthy: {error}", "unhealthy: %s", error)
+            return problem(503, f"The log cannot be used now: {error.reason}.", {"Retry-After": _RETRY_AFTER})
 
     def _on_asset(self, request: BoardRequest, name: str) -> Response:
         return self._assets.answer(request, name)
@@ -187,7 +190,7 @@ class BoardApp:
             # attached to it. EventSource survives this answer; a 503 would end it for good (9.2.3).
             if best_kind(request.headers.get("Accept", "")) != CONTENT_TYPE:
                 raise
-            _log.warning("%s %s: %s", request.method, request.path, error)
+            self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
             return self.hub.come_back("the log cannot be read")
         return self.hub.stream(request, board)
 
@@ -236,6 +239,17 @@ def _at(response: Response, position: str | None) -> Response:
     if position is not None:
         response.headers["Last-Event-ID"] = position
     return response
+
+
+def _kind_of(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _unavailable(error: LogError | HubClosed) -> Response:
+    if isinstance(error, LogUnavailable | HubClosed):
+        again = {"Retry-After": _RETRY_AFTER}
+        return problem(503, "The board's store cannot be reached now; try again soon.", again)
+    return problem(503, "The board's store cannot be used; tell whoever runs this server, whose log says why.")
 
 
 def _unknown(error: Unknown) -> Response:

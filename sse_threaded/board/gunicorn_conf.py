@@ -7,6 +7,7 @@ see ``deploy/gunicorn.conf.py``, which is the same for a checkout.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from sse_threaded.board.settings import (
@@ -94,7 +95,11 @@ def on_starting(server: Arbiter) -> None:
         hub_settings(os.environ)
         proxy_count(os.environ)
         trusted_hosts(os.environ)
-        open_log(_url).close()
+        with closing(open_log(_url)) as log:
+            if not _url.startswith("redis"):
+                # What cannot be opened at the very first start is most likely a mistake, such as a missing folder.
+                # A Redis may come later than this server.
+                log.last_event_id()
     except SSEError as error:
         raise SystemExit(f"Cannot start: {error}") from None
     if _url == "memory://" and server.cfg.workers > 1:

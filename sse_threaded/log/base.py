@@ -357,6 +357,13 @@ class EventLog(ABC):
         """The id of the newest event; ``<epoch>-0`` before the first."""
         return self.event_id(self.last_sequence())
 
+    def check(self) -> str:
+        """Try what publishing needs, and change nothing; returns the id of the newest event. For health checks.
+
+        :raises LogError: an event could not be published now, or the log cannot be read.
+        """
+        return self.last_event_id()
+
     def position(self, last_event_id: str, *, known: int = 0) -> int:
         """The number behind a last event ID that some client sent.
 

@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from heapq import merge
 from typing import Any
 
@@ -39,9 +39,11 @@ from .base import (
     page_of,
 )
 from .doorbell import Doorbell
+from .opening import begin
 from .redis_feed import Feed, Gaps, record_of
 from .redis_scripts import (
     APPEND,
+    CHECK,
     COMMIT,
     FROM_META,
     LOCK,
@@ -94,10 +96,7 @@ class RedisLog(EventLog):
         listener = RedisServer(address, "sse_threaded-listener")
         self._feed = Feed(listener, self._server, self._meet_new_epoch)
         self._begin(None)
-        try:
-            self._epoch = self._prepare()
-        except LogUnavailable as error:
-            _log.warning("starting without Redis, which is tried again at each use: %s", error)
+        begin(self.url, lambda: self.epoch)
 
     def _begin(self, epoch: str | None) -> None:
         self._epoch = epoch
@@ -292,6 +291,12 @@ class RedisLog(EventLog):
             last = self.last_sequence()
             if epoch == self.epoch:  # else they do not belong together
                 return f"{epoch}-{last}"
+
+    def check(self) -> str:
+        """See :class:`EventLog`."""
+        with suppress(HistoryGone):  # it was made anew just now, which is no fault
+            self._ask(CHECK)
+        return self.last_event_id()
 
     def position(self, last_event_id: str, *, known: int = 0) -> int:
         """See :class:`EventLog`."""

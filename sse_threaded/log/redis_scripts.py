@@ -24,7 +24,7 @@ master by its ``master_replid``.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from .base import Retention
 
@@ -61,6 +61,9 @@ _DEFAULT_MS = int((_DEFAULT.age or 0) * 1000)
 NEW_EPOCH = "sse_threaded:epoch"
 LOCKED = "sse_threaded:locked"
 LOCK_LOST = "sse_threaded:lock lost"
+
+# Scripts of the app's own that are kept ready. They are few, unless an app writes values into their text.
+_BODIES = 64
 
 # KEYS[1] is the meta hash, in all of them; KEYS[2] is never there.
 
@@ -350,6 +353,15 @@ return {state[1], state[2] or ''}
 """
 )
 
+# ARGV: epoch. Fails where Redis would take no event, as each script does that writes; but this writes nothing.
+CHECK = (
+    _COMMON
+    + """
+redis.call('SET', KEYS[2], '', 'XX')
+return 1
+"""
+)
+
 # ARGV: epoch, a token. Gives the lock back, if the caller has it.
 UNLOCK = (
     _COMMON
@@ -360,7 +372,7 @@ return 1
 )
 
 
-@cache
+@lru_cache(_BODIES)
 def reading(body: str) -> str:
     """The whole script for a body that changes nothing; it may call ``last_event_id()``."""
     return _COMMON + _READ_OWN.replace("BODY", body)
@@ -371,6 +383,6 @@ def writing(body: str) -> str:
     return _writing(body, REMEMBERED)
 
 
-@cache
+@lru_cache(_BODIES)
 def _writing(body: str, remembered: int) -> str:
     return _COMMON + _WRITE.replace("REMEMBERED", str(remembered)).replace("BODY", body)

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from redis import Redis, RedisCluster, exceptions
@@ -283,7 +283,7 @@ def _is_away(error: Exception) -> bool:
     return isinstance(error, _AWAY) and not isinstance(error, _DENIED)
 
 
-@cache
+@lru_cache(256)
 def _digest(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 

@@ -31,7 +31,9 @@ from .base import (
     page_of,
 )
 from .doorbell import Doorbell, FifoDoorbell, Ringer
+from .opening import begin
 from .sqlite_app import app_connection, name_of_file
+from .sqlite_check import Check
 from .sqlite_file import SQLiteFile, last_sequence, plainly, translated
 from .sqlite_gate import Gate
 from .sqlite_lent import LentConnection
@@ -50,8 +52,9 @@ class SQLiteLog(EventLog):
     :param url: as above; ``?synchronous=normal`` gives up durability in a power cut (not in a crash of the
         process) for several times the publish rate.
     :param retention: how much is kept, default :class:`Retention`.
-    :raises LogUnusable: the URL is no such thing, the file is corrupt or of a newer schema.
-    :raises LogUnavailable: the file cannot be opened now.
+    :raises LogUnusable: the URL is no such thing, the file is corrupt or of a newer schema (see :mod:`.opening`).
+
+    A file that cannot be opened now is tried again at each use, which raises :class:`LogUnavailable` until then.
     """
 
     # What a process leaves that dies between its commit and the bell is found by this look.
@@ -61,18 +64,25 @@ class SQLiteLog(EventLog):
         self.url = url
         path, synchronous = parse_url(url)
         self._file = SQLiteFile(path, url, synchronous)
-        self._file.prepare()
+        begin(url, self._file.require_prepared)
         self._writer = Gate(self._file)
         self._reader = Gate(self._file, read_only=True)
         self._bells = os.path.realpath(path) + "-bells"  # the same by whichever link
         self._ringer = Ringer(self._bells)
         self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # where FIFOs could not be made
         self._trimmer = Trimmer(self._file, retention or Retention())
+        self._check = Check(self._file, self._writer)
         self._has_appended = False
 
     @property
     def epoch(self) -> str:
-        """See :class:`EventLog`."""
+        """See :class:`EventLog`.
+
+        :raises LogError: the file could not be opened yet, nor can it be now.
+        """
+        if not self._file.epoch:
+            with self._reader.enter():
+                pass  # this opens it
         return self._file.epoch
 
     def append(
@@ -190,11 +200,21 @@ class SQLiteLog(EventLog):
                 raise HistoryGone("expired")
             return _page(reader, after, channels, upto)
 
+    def check(self) -> str:
+        """See :class:`EventLog`; a good result holds for a second."""
+        self._check.run()
+        return self.last_event_id()
+
     def open_doorbell(self) -> Doorbell:
-        """See :class:`EventLog`; whoever listens also trims."""
+        """See :class:`EventLog`; whoever listens also trims.
+
+        :raises LogError: the file could not be opened yet, nor can it be now.
+        """
+        with self._reader.enter():
+            mode = self._file.mode()
         self._trimmer.start()
         try:
-            return FifoDoorbell(self._bells, self._file.mode())
+            return FifoDoorbell(self._bells, mode)
         except OSError as error:
             _log.warning(
                 "%s: no doorbell for other processes (%s); looking every %g s instead",
@@ -241,6 +261,8 @@ class SQLiteLog(EventLog):
         for gate in (self._writer, self._reader, self._trimmer.gate):
             gate.after_fork(in_child)
         if in_child:
+            self._file.after_fork_in_child()
+            self._check.after_fork_in_child()
             self._trimmer.after_fork_in_child()
             self._ringer.after_fork_in_child()
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ BUSY_TIMEOUT = 5.0
 
 # Seconds between two looks at the write lock.
 _LOOK_AGAIN = 0.001
+
+# Seconds in which a file that could not be opened is not tried again.
+_TRY_AGAIN = 0.2
 
 # A device and an inode each, None where there is no file.
 Identity: TypeAlias = "tuple[int, int] | None"
@@ -115,6 +119,14 @@ class SQLiteFile:
         self._identity: Identity = None
         self._mark = Mark(self._real_path)
         self._was_set_back = False
+        self.after_fork_in_child()
+        self._failure: LogUnavailable | LogUnusable | None = None
+        self._next_try = 0.0  # monotonic
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the lock may have been held by a thread that stayed with the parent."""
+        # Guards _failure and _next_try: one thread at a time tries to open a file that could not be opened.
+        self._preparing = threading.Lock()
 
     def connect(self, *, read_only: bool = False) -> LentConnection:
         """A connection in autocommit mode, usable by any one thread at a time.
@@ -164,6 +176,31 @@ class SQLiteFile:
             raise LogUnusable(self.url, "is a directory; name a file in it")
         return self.path
 
+    def require_prepared(self) -> None:
+        """Return once the file is ready for use; the first call that finds it so makes it ready.
+
+        :raises LogError: as :meth:`prepare`; at once for a moment after a failure, so that requests do not queue.
+        """
+        if self.epoch:
+            return
+        if not self._preparing.acquire(timeout=self.busy_timeout):
+            raise LogUnavailable(self.url, "another thread has been trying to open it for long; try again")
+        try:
+            if self.epoch:
+                return
+            if self._failure is not None and time.monotonic() < self._next_try:
+                raise type(self._failure)(self.url, self._failure.reason)
+            try:
+                self.prepare()
+            except (LogUnavailable, LogUnusable) as error:
+                self._failure, self._next_try = error, time.monotonic() + _TRY_AGAIN
+                raise
+            if self._failure is not None:
+                self._failure = None
+                _log.warning("%s: could be opened now", self.url)
+        finally:
+            self._preparing.release()
+
     def prepare(self) -> None:
         """Make the tables if they are not there, and find out the epoch.
 
@@ -173,6 +210,7 @@ class SQLiteFile:
         :raises LogUnusable: a newer release wrote the file.
         :raises LogUnavailable: it cannot be written, other than for a while.
         """
+        self._identity = None  # that of an earlier try may be another file's
         connection = self.connect()
         try:
             with translated(self.url):

@@ -43,6 +43,7 @@ class Gate:
         :raises NestedTransaction: this thread is inside already.
         :raises LogUnavailable: another thread of this process keeps it for longer than another process may.
         :raises LogUnusable: the log was closed, or the file is no longer the one at its path.
+        :raises LogError: the file could not be opened yet, nor can it be now.
         """
         if self._owner == threading.get_ident():
             raise NestedTransaction(self._file.url)
@@ -66,6 +67,7 @@ class Gate:
     def _opened(self) -> LentConnection:
         if self._closed:
             raise LogUnusable(self._file.url, "this log was closed; open it again")
+        self._file.require_prepared()
         self._file.require_same(self._companions)
         if self._connection is None:
             self._connection = self._file.connect(read_only=self._read_only)

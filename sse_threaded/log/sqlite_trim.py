@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import takewhile
 
 from ..errors import LogError
+from ..throttled_log import ThrottledLog
 from .base import Retention
 from .sqlite_file import SQLiteFile, translated
 from .sqlite_gate import Gate
@@ -27,6 +28,8 @@ _BATCH = 250
 # Seconds between two rounds, and how many channels one takes in: the next goes on from there.
 _PERIOD = 5.0
 _CHANNELS_A_ROUND = 200
+# Channels whose growth is counted at one time.
+_COUNTED = 100 * _CHANNELS_A_ROUND
 # Channels without events of which is remembered up to where they were trimmed. Beyond so many the oldest are
 # folded into one row: whoever resumes from before it on a channel without a row of its own gets a reset.
 _REMEMBERED = 10_000
@@ -61,6 +64,7 @@ class Trimmer:
         self.gate = Gate(file)
         self._keeps_all = retention.count is None and retention.age is None
         self._slack = max(16, (retention.count or 0) // 8)
+        self._throttled = ThrottledLog(_log)
         self._last_channel = ""  # where the next round goes on; the thread's alone
         self._begin()
 
@@ -77,6 +81,8 @@ class Trimmer:
         if self._retention.count is None:
             return
         with self._lock:
+            if len(self._grown) > _COUNTED:
+                self._grown.clear()  # counting must not grow without end; the rounds take them in
             grown = self._grown[channel] = self._grown.get(channel, 0) + 1
         if grown >= self._slack:
             self._wake.set()
@@ -132,15 +138,13 @@ class Trimmer:
             except LogError as error:
                 if not self._stopped:
                     # The events stay for now; the next round tries again.
-                    _log.warning("could not trim: %s", error)
+                    self._throttled.warning(str(error), "could not trim: %s", error)
 
     def _trim_grown(self) -> None:
         with self._lock:
             grown = [channel for channel, by in self._grown.items() if by >= self._slack]
             for channel in grown:
                 del self._grown[channel]
-            if len(self._grown) > 100 * _CHANNELS_A_ROUND:
-                self._grown.clear()  # the rounds take them in; counting must not grow without end
         for channel in grown:
             self._trim(channel)
 

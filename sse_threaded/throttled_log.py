@@ -1,0 +1,54 @@
+"""Log lines that would come with every request while something is away: one line a while for each kind.
+
+    throttled = ThrottledLog(logging.getLogger(__name__))
+    throttled.warning("no log", "%s: %s", path, error)
+
+Any thread may use it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+# Seconds between two lines of one kind.
+_PERIOD = 60.0
+
+# Kinds that are told apart; beyond so many the one that was logged longest ago is forgotten.
+_KINDS = 64
+
+
+class ThrottledLog:
+    """A logger of which each kind of line comes once a while, with the number of lines that were left out.
+
+    :param logger: where the lines go.
+    :param period: seconds between two lines of one kind; default 60.
+    """
+
+    def __init__(self, logger: logging.Logger, period: float = _PERIOD) -> None:
+        self._logger = logger
+        self._period = period
+        self._lock = threading.Lock()  # guards _kinds
+        # When a line of each kind comes next (monotonic), and how many were left out; the oldest line first.
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def warning(self, kind: str, message: str, *args: object) -> None:
+        """Log a warning, unless one of its kind was logged a moment ago.
+
+        :param kind: what counts as the same; not what a client can choose.
+        :param message: as for :meth:`logging.Logger.warning`, with ``args``.
+        """
+        now = time.monotonic()
+        with self._lock:
+            due, left_out = self._kinds.get(kind, (now, 0))
+            if now < due:
+                self._kinds[kind] = due, left_out + 1
+                return
+            self._kinds.pop(kind, None)
+            self._kinds[kind] = now + self._period, 0
+            if len(self._kinds) > _KINDS:
+                del self._kinds[next(iter(self._kinds))]
+        if left_out:
+            message, args = message + " (and %d more like this since the last line)", (*args, left_out)
+        self._logger.warning(message, *args)

@@ -1,0 +1,412 @@
+"""A log that cannot be opened: a server that runs goes on, and begins with the log when it is back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
+from sse_threaded.log.sqlite import SQLiteLog
+from sse_threaded.log.sqlite_file import SQLiteFile
+from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests.support import enter, sqlite_url, temporary_directory, wait_until
+
+# An app as a reader of the README writes it, with its hub made when the module is imported.
+APP = """
+import os
+from sse_threaded import Hub, LogError
+from werkzeug.wrappers import Request, Response
+
+hub = Hub(os.environ["LOG_URL"], retry=1000)
+
+@Request.application
+def app(request):
+    if request.method == "POST":
+        try:
+            return Response(hub.publish("a", "x"), 201)
+        except LogError as error:
+            return Response(error.reason, 503)
+    return hub.stream(request, "a")
+"""
+
+# Root may write whatever it likes, unless it gives up that capability (CAP_DAC_OVERRIDE and the one that reads).
+LIKE_OTHERS = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+sets = (ctypes.c_uint32 * 6)()
+assert libc.capget(header, sets) == 0
+sets[0] &= ~0b110    # effective, permitted, inheritable
+sets[1] &= ~0b110
+sets[2] &= ~0b110
+assert libc.capset(header, sets) == 0
+"""
+
+CONFIGS = {
+    "board.py": LIKE_OTHERS + "from sse_threaded.board.gunicorn_conf import *",
+    "hooks.py": LIKE_OTHERS + "from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit",
+}
+
+
+class OpeningTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.directory = temporary_directory(self)
+        self.folder = self.directory / "data"
+        self.folder.mkdir()
+        self.path = self.folder / "log.db"
+        self.url = sqlite_url(self.folder)
+
+    @contextlib.contextmanager
+    def moved_away(self) -> Iterator[None]:
+        moved = self.directory / "moved"
+        self.folder.rename(moved)
+        try:
+            yield
+        finally:
+            moved.rename(self.folder)
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        modes = {path: path.stat().st_mode for path in (*self.folder.glob("log.db*"), self.folder)}
+        for path in modes:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        try:
+            yield
+        finally:
+            for path, mode in modes.items():
+                path.chmod(mode)
+
+    @contextlib.contextmanager
+    def no_database(self) -> Iterator[None]:
+        kept = self.directory / "kept"
+        self.folder.rename(kept)
+        self.folder.mkdir()
+        self.path.write_text("These are my notes and no database at all.\n" * 50)
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.folder)
+            kept.rename(self.folder)
+
+    @contextlib.contextmanager
+    def newer_schema(self) -> Iterator[None]:
+        def write(value: str) -> None:
+            with contextlib.closing(sqlite3.connect(self.path)) as mine, mine:
+                mine.execute("UPDATE sse_meta SET value = ? WHERE name = 'schema'", (value,))
+
+        write("99")
+        try:
+            yield
+        finally:
+            write("1")
+
+    def faults(self) -> tuple[Callable[[], contextlib.AbstractContextManager[None]], ...]:
+        return self.moved_away, self.read_only, self.no_database, self.newer_schema
+
+
+class RunningServerTest(OpeningTest):
+    """Every worker is killed while the log cannot be opened; the master and the successors must stay."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (self.directory / "shop.py").write_text(APP)
+        for name, text in CONFIGS.items():
+            (self.directory / name).write_text(text)
+
+    def serve(self, app: str | None, config: str, *args: str) -> GunicornServer:
+        env = {"LOG_URL": self.url, "SSE_THREADED_URL": self.url, "SSE_THREADED_RETRY": "1000"}
+        path, args = self.directory / config, ("-w", "2", *args)
+        return enter(self, GunicornServer(app, config=path, args=args, env=env, cwd=self.directory))
+
+    def replace_workers(self, server: GunicornServer) -> None:
+        for old in server.worker_pids():
+            os.kill(old, signal.SIGKILL)
+
+            def is_replaced(old: int = old) -> bool:
+                pids = server.worker_pids()
+                return old not in pids and len(pids) == 2
+
+            wait_until(is_replaced, message=f"a successor of worker {old}")
+        server.wait_until_ready()
+
+    def assert_goes_on(
+        self,
+        server: GunicornServer,
+        publish: str,
+        events: str,
+        meanwhile: Callable[[], None] = lambda: None,
+        afterwards: Callable[[], None] = lambda: None,
+    ) -> None:
+        body = {"title": "New task"}
+
+        def post() -> int:
+            return request("POST", server.url + publish, json=body).status
+
+        for fault in self.faults():
+            with self.subTest(fault=fault.__name__):
+                wait_until(lambda: post() == 201, message="the log to take something")
+                master = server.pid
+                with fault():
+                    self.replace_workers(server)
+                    for _ in range(6):
+                        reply = request("POST", server.url + publish, json=body)
+                        self.assertEqual(reply.status, 503, reply.body)
+                        with EventStreamClient(server.url + events) as client:
+                            client.wait_for_end()
+                            self.assertEqual(client.status, 200)
+                            self.assertRegex(client.raw, rb"retry: \d+")
+                        meanwhile()
+                wait_until(lambda: post() == 201, message="the log to be taken up again")
+                pids = set(server.worker_pids())
+                for _ in range(6):
+                    wait_until(lambda: post() == 201, message="every worker to take it up again")
+                afterwards()
+                self.assertEqual((server.pid, set(server.worker_pids())), (master, pids))
+        self.assertNotIn("Worker failed to boot", server.output())
+
+    def test_the_board(self) -> None:
+        server = self.serve(None, "board.py")
+
+        def is_ill() -> None:
+            reply = request("GET", server.url + "/healthz")
+            self.assertEqual(reply.status, 503, reply.body)
+            self.assertRegex(reply.json()["detail"], r"^The log cannot be used now: .*\.$")
+            self.assertEqual(request("GET", server.url + "/boards/board-1").status, 503)
+
+        def is_well() -> None:
+            wait_until(lambda: request("GET", server.url + "/healthz").status == 200, message="health")
+            self.assertIn("lastEventId", request("GET", server.url + "/healthz").json()["log"])
+
+        self.assert_goes_on(server, "/boards/board-1/tasks", "/boards/board-1/events", is_ill, is_well)
+        self.assertNotIn("Traceback", server.output())
+
+    def test_an_app_of_its_own(self) -> None:
+        server = self.serve("shop:app", "hooks.py", "-k", "sse_threaded.worker.ThreadWorker")
+        self.assert_goes_on(server, "/", "/")
+
+    def test_the_same_on_gunicorns_own_threads(self) -> None:
+        server = self.serve("shop:app", "hooks.py", "-k", "gthread", "--threads", "8")
+        self.assert_goes_on(server, "/", "/")
+
+    def test_a_damaged_file_is_told_once_to_operators_and_each_time_to_health_checks(self) -> None:
+        server = self.serve(None, "board.py")
+        url = server.url + "/boards/board-1/tasks"
+        for _ in range(60):
+            self.assertEqual(request("POST", url, json={"title": "x" * 200}).status, 201)
+        with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            mine.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(self.path, "r+b") as file:
+            file.seek(4096)
+            file.write(os.urandom(self.path.stat().st_size - 4096))
+
+        def is_ill() -> bool:
+            return request("GET", server.url + "/healthz").status == 503
+
+        wait_until(is_ill, message="the damage to be seen")
+        for _ in range(40):
+            reply = request("POST", url, json={"title": "New task"})
+            self.assertEqual(reply.status, 503, reply.body)
+            self.assertIn("tell whoever runs this server", reply.json()["detail"])
+        wait_until(lambda: all(is_ill() for _ in range(10)), message="both workers to say so")
+        output = server.output()
+        self.assertNotIn("Traceback", output)
+        self.assertIn("the file is corrupt", output)
+        for line in ("POST '/boards/board-1/tasks'", "unhealthy"):
+            self.assertLessEqual(output.count(line), 2, f"one line a worker:\n{output}")
+
+
+class BeginningTest(OpeningTest):
+    """A process that begins."""
+
+    def run_python(self, code: str, status: int = 0) -> str:
+        command = [sys.executable, "-c", textwrap.dedent(code), self.url, str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done.stdout + done.stderr
+
+    def test_a_hub_is_made_without_its_log_and_takes_it_up_later(self) -> None:
+        url = sqlite_url(self.folder / "later")
+        with self.assertLogs("sse_threaded.log.opening", "WARNING") as logged:
+            hub = Hub(url)
+        self.addCleanup(hub.close)
+        self.assertEqual(len(logged.output), 1)
+        for use in (
+            hub.health,
+            partial(hub.publish, "a", "x"),
+            hub.log.last_event_id,
+            partial(hub.log.read, 0),
+            hub.log.open_doorbell,
+        ):
+            self.assertRaisesRegex(LogUnavailable, "its folder must be there", use)
+        with self.assertRaises(LogUnavailable), hub.log.transaction():
+            self.fail("entered")
+        with self.assertRaises(LogUnavailable):
+            hub.log.epoch  # noqa: B018
+        reply = hub.stream({"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}, "a")
+        self.assertEqual(reply.status_code, 200)
+        self.assertRegex(b"".join(reply.iter_encoded()), rb"retry: \d+")
+        poll = hub.stream({"REQUEST_METHOD": "GET", "HTTP_ACCEPT": "application/json"}, "a")
+        self.assertEqual(poll.status_code, 503)
+        (self.folder / "later").mkdir()
+
+        def is_taken_up() -> bool:
+            with contextlib.suppress(LogUnavailable):
+                return hub.publish("a", "x") == f"{hub.log.epoch}-1"
+            return False
+
+        with self.assertLogs("sse_threaded.log.sqlite_file", "WARNING") as logged:
+            wait_until(is_taken_up, message="the log to be taken up")
+        self.assertIn("could be opened now", logged.output[0])
+        self.assertEqual(hub.health()["log"]["lastEventId"], f"{hub.log.epoch}-1")
+
+    def test_requests_do_not_queue_up_for_a_file_that_cannot_be_opened(self) -> None:
+        with self.assertLogs("sse_threaded", "WARNING"):
+            log = open_log(sqlite_url(self.folder / "nowhere"))
+        self.addCleanup(log.close)
+        with mock.patch.object(SQLiteFile, "prepare", autospec=True, side_effect=SQLiteFile.prepare) as prepare:
+            for _ in range(100):
+                self.assertRaises(LogUnavailable, log.read, 0)
+        self.assertLess(prepare.call_count, 50)
+
+    def test_what_no_waiting_can_mend_is_refused_by_the_first_process(self) -> None:
+        open_log(self.url).close()
+        for fault, words in (
+            (self.no_database, "not a SQLite database"),
+            (self.newer_schema, "schema 99"),
+        ):
+            with self.subTest(fault=fault.__name__), fault():
+                printed = self.run_python("import sys; from sse_threaded import Hub; Hub(sys.argv[1])", 1)
+                self.assertIn(words, printed)
+
+    def test_nor_do_its_children_refuse_it_once_it_was_good(self) -> None:
+        printed = self.run_python(
+            """
+            import os, sys
+            from sse_threaded import Hub, LogUnusable
+            if not os.fork():
+                hub = Hub(sys.argv[1])
+                hub.publish("a", "x")
+                hub.close()
+                os._exit(0)
+            os.wait()
+            os.rename(sys.argv[2], sys.argv[2] + "-kept")
+            with open(sys.argv[2], "w") as file:
+                file.write("These are my notes and no database at all." * 50)
+            if not os.fork():
+                hub = Hub(sys.argv[1])
+                try:
+                    hub.publish("a", "y")
+                except LogUnusable as error:
+                    print(error.reason, flush=True)
+                os.replace(sys.argv[2] + "-kept", sys.argv[2])
+                while True:
+                    try:
+                        print(hub.publish("a", "y"), flush=True)
+                        break
+                    except LogUnusable:
+                        pass
+                os._exit(0)
+            os.wait()
+            """
+        )
+        self.assertRegex(printed, r"not a SQLite database(.|\n)*[a-z]{6}-2")
+
+    def test_a_url_that_is_none_is_always_refused(self) -> None:
+        for url in ("sqlite:///", "sqlite:///x?mode=ro", "nothing://", f"sqlite:///{self.folder}/"):
+            self.assertRaises(LogUnusable, Hub, url)
+
+
+class CheckTest(OpeningTest):
+    """What health checks ask of a log."""
+
+    def make_log(self) -> SQLiteLog:
+        log = open_log(self.url)
+        self.addCleanup(log.close)
+        assert isinstance(log, SQLiteLog)
+        return log
+
+    def test_it_changes_nothing(self) -> None:
+        log = self.make_log()
+        first = log.append("a", "x")
+        mark = self.folder / "log.db-bells" / ".mark"
+        before = mark.read_bytes()
+        for _ in range(3):
+            log._check._good_until = 0.0
+            self.assertEqual(log.check(), first)
+        self.assertEqual(mark.read_bytes(), before)
+        self.assertEqual([record.data for record in log.read(0)], ["x"])
+        self.assertEqual(log.append("a", "y"), first.replace("-1", "-2"))
+        with log.snapshot() as snapshot:
+            assert snapshot.connection is not None
+            self.assertEqual(snapshot.connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+
+    def test_it_writes_to_the_disk(self) -> None:
+        log = self.make_log()
+        log.append("a", "x")
+        wal = Path(f"{self.path}-wal")
+        before = wal.stat().st_size
+        log.check()
+        self.assertGreater(wal.stat().st_size, before)
+
+    def test_a_good_result_holds_for_a_while(self) -> None:
+        log = self.make_log()
+        with mock.patch.object(log._check, "_try", wraps=log._check._try) as tries:
+            for _ in range(20):
+                log.check()
+        self.assertLess(tries.call_count, 20)
+
+    def test_a_full_file(self) -> None:
+        log = self.make_log()
+        log.append("a", "x")
+
+        def let_it_have(pages: int) -> None:
+            with log.transaction() as transaction:
+                assert transaction.connection is not None
+                transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        let_it_have(1)  # SQLite takes the pages there are
+        self.assertRaisesRegex(LogUnavailable, "disk is full", log.check)
+        let_it_have(1_000_000)
+        self.assertEqual(log.check(), log.last_event_id())
+
+    def test_a_file_that_was_removed(self) -> None:
+        log = self.make_log()
+        log.append("a", "x")
+        self.path.rename(self.folder / "moved.db")
+        self.assertRaisesRegex(LogUnusable, "removed or replaced", log.check)
+
+    def test_a_brief_lock_is_no_fault_and_a_long_one_takes_one_thread(self) -> None:
+        log = self.make_log()
+        log.append("a", "x")
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            results: list[str] = []
+            checking = threading.Thread(target=lambda: results.append(log.check()))
+            checking.start()
+            wait_until(log._check._trying.locked, message="it to wait")
+            self.assertEqual(log.check(), log.last_event_id(), "another prober is not kept")
+            other.execute("ROLLBACK")
+            checking.join()
+            self.assertEqual(results, [log.last_event_id()])
+            other.execute("BEGIN IMMEDIATE")
+            log._check._good_until = 0.0
+            with mock.patch.object(SQLiteFile, "busy_timeout", 0.05):
+                self.assertRaisesRegex(LogUnavailable, "locked by another writer", log.check)
+            other.execute("ROLLBACK")
+        self.assertEqual(log.check(), log.last_event_id())
+
+
+if __name__ == "__main__":
+    unittest.main()
