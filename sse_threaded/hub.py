@@ -40,8 +40,10 @@ from .request import (
 )
 from .space import ENVIRON_KEY
 from .stream import EventStream, Seat, refusal
+from .throttled_log import ThrottledLog
 
 _log = logging.getLogger(__name__)
+_throttled = ThrottledLog(_log)  # while the log is away, each request would write a line
 
 # 1,000 events may wait for a client: more than a burst that a healthy one takes in a moment. The frames are
 # shared by all clients, so the bound is on how far behind a client may be rather than on memory.
@@ -231,7 +233,7 @@ class Hub:
             # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
             return self.come_back(str(error), shutdown=True)
         except LogError as error:
-            _log.error("a stream could not begin: %s", error)
+            _throttled.warning("begin", "a stream could not begin: %s", error)
             return self.come_back("the log cannot be read")
         seat = Seat(names, self._queue_size, connection(environ))
         return _as_stream(EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 
@@ -15,6 +16,9 @@ from .problem import problem
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
+from .throttled_log import ThrottledLog
+
+_throttled = ThrottledLog(logging.getLogger(__name__))
 
 # Seconds: proxies and browsers cut requests that stay silent for much longer.
 DEFAULT_WAIT = 25.0
@@ -49,7 +53,8 @@ def long_poll(
                 headers["Retry-After"] = "5"
             finally:
                 pump.leave(subscriber)
-    except LogError:
+    except LogError as error:
+        _throttled.warning("poll", "a long poll could not be answered: %s", error)
         return problem(503, "The event log cannot be read at the moment; ask again later.", {"Retry-After": "5"})
     body = {
         "events": [_event(cursor.id_of(record.sequence), record) for record in page],

@@ -17,8 +17,9 @@ from .members import Members
 from .parked import Parked
 from .recent import Recent
 from .subscriber import Subscriber
+from .throttled_log import ThrottledLog
 
-_log = logging.getLogger(__name__)
+_throttled = ThrottledLog(logging.getLogger(__name__))
 
 # Seconds between two looks at what nobody announces: whether the process is to end, a timer set meanwhile.
 TICK = 1.0
@@ -116,7 +117,7 @@ class Parking:
                         # All there is; and nothing can come in between: it is this thread that hands events out.
                         cursor.after = max(cursor.after, self._members.position)
             except LogError as error:
-                _log.error("a stream could not go on: %s", error)
+                _throttled.warning("go on", "a stream could not go on: %s", error)
                 with self._members.lock:
                     self._members.end(parked, "unavailable")
                 continue

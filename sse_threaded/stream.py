@@ -21,9 +21,11 @@ from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
 from .space import Space
+from .throttled_log import ThrottledLog
 from .wrapped import Wrapped
 
 _log = logging.getLogger(__name__)
+_throttled = ThrottledLog(_log)  # while the log is away, each request would write a line
 
 
 class Seat(NamedTuple):
@@ -223,7 +225,7 @@ class _Delivery:
             yield refusal(self._pace, str(error), shutdown=True)
             return
         except LogError as error:
-            _log.error("a stream could not begin: %s", error)
+            _throttled.warning("begin", "a stream could not begin: %s", error)
             yield refusal(self._pace, "the log cannot be read")
             return
         yield from self._live(subscriber)

@@ -448,7 +448,7 @@ class FailureTest(RoutesCase):
                 answer = client.get("/boards/board-1/events", headers=headers)
                 self.assertEqual((answer.status_code, answer.text), (200, "retry: 5000\n\n"))
             self.assert_problem(client.get("/boards/board-1/events", headers=JSON), 503)
-        self.assertIn("GET /boards/board-1/events: ", told.output[0])
+        self.assertIn("GET '/boards/board-1/events': ", told.output[0])
 
     def test_what_nobody_expected_is_logged_and_not_told(self) -> None:
         with self.assertLogs("sse_threaded.board.app", "WARNING"):

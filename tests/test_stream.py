@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from sse_threaded.process import hubs
 from sse_threaded.queued import Queued
 from sse_threaded.space import ENVIRON_KEY, Space
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
+from sse_threaded.throttled_log import ThrottledLog
 from tests.support import FAREWELL, UNAVAILABLE, enter, preface, sqlite_url, temporary_directory, wait_until
 
 
@@ -546,6 +548,22 @@ class BrokenLogTest(StreamTest):
                 client.wait_for(lambda: client.comments > beats + 2, what="heartbeats")
             self.assertEqual(client.next_event().last_event_id, missed)
         self.assertEqual(len(logs.output), 2, "one line when it fails, one when it is back")
+
+    def test_why_a_stream_or_a_poll_cannot_begin_is_logged_once_a_while(self):
+        hub = self.serve()
+        for module, methods, environ in (
+            ("hub", ("last_sequence",), make_environ("/a")),
+            ("stream", ("read",), make_environ(f"/a?lastEventId={hub.log.epoch}-0")),
+            ("longpoll", ("read",), make_environ("/a") | {"HTTP_ACCEPT": "application/json"}),
+        ):
+            name = f"sse_threaded.{module}"
+            throttled = mock.patch(f"{name}._throttled", ThrottledLog(logging.getLogger(name)))
+            broken = self.break_log(hub, *methods)
+            with self.subTest(module), throttled, self.assertLogs(name, "WARNING") as logs, broken:
+                for _ in range(3):
+                    b"".join(hub.stream(dict(environ), "a").response)
+                (line,) = logs.output
+                self.assertIn("cut off", line)
 
     def test_a_stream_that_cannot_begin_is_told_to_come_back(self):
         hub = self.serve()
