@@ -7,7 +7,6 @@ see ``deploy/gunicorn.conf.py``, which is the same for a checkout.
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from sse_threaded.board.settings import (
@@ -26,7 +25,7 @@ from sse_threaded.board.settings import (
 )
 from sse_threaded.errors import SSEError
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
-from sse_threaded.log import open_log
+from sse_threaded.log import SQLiteLog, open_log
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -95,11 +94,9 @@ def on_starting(server: Arbiter) -> None:
         hub_settings(os.environ)
         proxy_count(os.environ)
         trusted_hosts(os.environ)
-        with closing(open_log(_url)) as log:
-            if not _url.startswith("redis"):
-                # What cannot be opened at the very first start is most likely a mistake, such as a missing folder.
-                # A Redis may come later than this server.
-                log.last_event_id()
+        # A file that cannot be opened at the very first start is most likely a mistake, such as a missing folder.
+        # A Redis may come later than this server.
+        (SQLiteLog(_url, must_open=True) if _url.startswith("sqlite:///") else open_log(_url)).close()
     except SSEError as error:
         raise SystemExit(f"Cannot start: {error}") from None
     if _url == "memory://" and server.cfg.workers > 1:

@@ -23,18 +23,20 @@ _SLOTS = 1024
 _openers = memoryview(mmap.mmap(-1, _SLOTS * 4)).cast("I")
 
 
-def begin(url: str, open_now: Callable[[], object]) -> None:
+def begin(url: str, open_now: Callable[[], object], *, must: bool = False) -> None:
     """Open a log, or begin without it.
 
     :param url: the log's.
     :param open_now: opens it.
+    :param must: never begin without it; default ``False``.
     :raises LogUnusable: it needs a person's help, and no other process of this server has had it open.
+    :raises LogError: with ``must``, whatever it is.
     """
     slot = zlib.crc32(url.encode("utf-8", "replace")) % _SLOTS
     try:
         open_now()
     except (LogUnavailable, LogUnusable) as error:
-        if isinstance(error, LogUnusable) and _openers[slot] in (0, os.getpid()):
+        if must or (isinstance(error, LogUnusable) and _openers[slot] in (0, os.getpid())):
             raise
         _log.warning("starting without the log, which is tried again at each use: %s", error)
     else:

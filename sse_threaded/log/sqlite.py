@@ -52,19 +52,19 @@ class SQLiteLog(EventLog):
     :param url: as above; ``?synchronous=normal`` gives up durability in a power cut (not in a crash of the
         process) for several times the publish rate.
     :param retention: how much is kept, default :class:`Retention`.
+    :param must_open: refuse a file that cannot be opened now. Default ``False``: it is tried again at each use,
+        which raises :class:`LogUnavailable` until then.
     :raises LogUnusable: the URL is no such thing, the file is corrupt or of a newer schema (see :mod:`.opening`).
-
-    A file that cannot be opened now is tried again at each use, which raises :class:`LogUnavailable` until then.
     """
 
     # What a process leaves that dies between its commit and the bell is found by this look.
     poll_interval = 1.0
 
-    def __init__(self, url: str, retention: Retention | None = None) -> None:
+    def __init__(self, url: str, retention: Retention | None = None, *, must_open: bool = False) -> None:
         self.url = url
         path, synchronous = parse_url(url)
         self._file = SQLiteFile(path, url, synchronous)
-        begin(url, self._file.require_prepared)
+        begin(url, self._file.require_prepared, must=must_open)
         self._writer = Gate(self._file)
         self._reader = Gate(self._file, read_only=True)
         self._bells = os.path.realpath(path) + "-bells"  # the same by whichever link
