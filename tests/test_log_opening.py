@@ -186,8 +186,11 @@ class RunningServerTest(OpeningTest):
             self.assertEqual(request("GET", server.url + "/boards/board-1").status, 503)
 
         def is_well() -> None:
-            wait_until(lambda: request("GET", server.url + "/healthz").status == 200, message="health")
-            self.assertIn("lastEventId", request("GET", server.url + "/healthz").json()["log"])
+            def has_id() -> bool:
+                reply = request("GET", server.url + "/healthz")
+                return reply.status == 200 and "lastEventId" in reply.json()["log"]
+
+            wait_until(has_id, message="health")
 
         self.assert_goes_on(server, "/boards/board-1/tasks", "/boards/board-1/events", is_ill, is_well)
         self.assertNotIn("Traceback", server.output())

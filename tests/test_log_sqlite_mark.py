@@ -381,5 +381,74 @@ class MarkTest(unittest.TestCase):
         self.assertFalse(self.mark.is_symlink())
 
 
+class LeftBehindTest(unittest.TestCase):
+    """A process whose files were removed or replaced under it; others go on without it."""
+
+    def setUp(self) -> None:
+        self.directory = temporary_directory(self)
+        self.path = self.directory / "log.db"
+        self.url = sqlite_url(self.directory)
+
+    def append_elsewhere(self, *data: str) -> str:
+        """Append in a process of its own; returns the last id."""
+        code = """
+import sys
+from sse_threaded import open_log
+log = open_log(sys.argv[1])
+last = [log.append("a", each) for each in sys.argv[2:]][-1]
+assert [record.data for record in log.read(0)][-len(sys.argv[2:]):] == sys.argv[2:]
+with log.snapshot() as snapshot:
+    assert snapshot.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+print(last)
+log.close()
+"""
+        command = [sys.executable, "-c", code, self.url, *data]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+    def test_its_end_takes_nothing_from_others(self) -> None:
+        for number, ends in enumerate((("-shm",), ("-wal", "-shm"), ("", "-wal", "-shm"), ("",))):
+            with self.subTest(ends=ends):
+                self.url = sqlite_url(self.directory, f"{number}.db")
+                path = self.url.removeprefix("sqlite:///")
+                log = open_log(self.url)
+                for _ in range(20):
+                    log.append("a", "x")
+                log.read(0)
+                for end in ends:
+                    os.unlink(f"{path}{end}")
+                last = self.append_elsewhere("of others", "the last")
+                self.assertRaises(LogUnusable, log.append, "a", "y")
+                log.close()
+                kept = self.append_elsewhere("afterwards")
+                self.assertEqual(kept.partition("-")[0], last.partition("-")[0])
+                self.assertEqual(int(kept.partition("-")[2]), int(last.partition("-")[2]) + 1)
+
+    def test_nor_does_it_take_their_files(self) -> None:
+        log = open_log(self.url)
+        log.append("a", "x")
+        log.read(0)
+        self.path.rename(self.directory / "moved.db")
+        for end in ("-wal", "-shm"):
+            os.rename(f"{self.path}{end}", self.directory / f"moved.db{end}")
+        other = Publisher(self.path, "other", "append")
+        try:
+            other.read_until(3)
+            log.close()
+            self.assertTrue(Path(f"{self.path}-wal").exists())
+            other.read_until(500)
+        finally:
+            other.kill()
+        self.assertGreater(len(other.acknowledged()), 400)
+
+    def test_where_nobody_else_came_its_end_saves_what_it_had(self) -> None:
+        log = open_log(self.url)
+        last = [log.append("a", "x") for _ in range(20)][-1]
+        os.unlink(f"{self.path}-wal")
+        log.close()
+        with contextlib.closing(open_log(self.url)) as again:
+            self.assertEqual(again.last_event_id(), last)
+            self.assertEqual(len(again.read(0)), 20)
+
+
 if __name__ == "__main__":
     unittest.main()

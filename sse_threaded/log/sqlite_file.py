@@ -308,6 +308,13 @@ class SQLiteFile:
         """Let the mark outlast a power cut; outside of a transaction, as it may take some milliseconds."""
         self._mark.sync()
 
+    def is_behind(self, connection: sqlite3.Connection) -> bool:
+        """Whether others have appended what this connection does not see; then it must never write again."""
+        try:
+            return self._mark.is_past(self.epoch, last_sequence(connection))
+        except sqlite3.Error:
+            return True
+
     def require_same(self, companions: Companions | None = None) -> None:
         """Refuse to go on with a file that is no longer the one at its path, or in another state than it was.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import sqlite3
 import threading
@@ -32,6 +33,7 @@ class Gate:
         self._lock = threading.RLock()
         self._connection: LentConnection | None = None
         self._companions: Companions | None = None  # what was beside the file when it was opened
+        self._is_left = False  # the connection must not be closed
         self._owner = 0
         self._rests = False  # the lock is held for a fork
         self._closed = False
@@ -68,7 +70,11 @@ class Gate:
         if self._closed:
             raise LogUnusable(self._file.url, "this log was closed; open it again")
         self._file.require_prepared()
-        self._file.require_same(self._companions)
+        try:
+            self._file.require_same(self._companions)
+        except LogUnusable:
+            self._leave_to_others()
+            raise
         if self._connection is None:
             self._connection = self._file.connect(read_only=self._read_only)
             self._companions = self._file.companions()
@@ -91,9 +97,24 @@ class Gate:
             self._lock.release()
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        self._leave_to_others()
+        if not self._is_left:
             self._connection.close()
-            self._connection = self._companions = None
+        self._connection = self._companions = None
+        self._is_left = False
+
+    def _leave_to_others(self) -> None:
+        """Never close the connection where others have gone on with files that were put into its files' place.
+
+        The last to close a file copies its own -wal into it, and would overwrite what the others have written.
+        """
+        if self._connection is None or self._is_left or self._companions in (None, self._file.companions()):
+            return
+        if self._file.is_behind(self._connection):
+            self._is_left = True
+            _keep_for_good(self._connection)
 
     def before_fork(self) -> None:
         """Wait until nobody is inside, and close the connection: a child must not inherit one.
@@ -113,7 +134,8 @@ class Gate:
         """Let others in again."""
         if in_child and not self._rests:
             # Of the parent's transaction the child can have no part, not even in closing its connection.
-            _abandoned.append(self._connection)
+            if self._connection is not None:
+                _keep_for_good(self._connection)
             self._connection = self._companions = None
             self._owner = 0
             self._lock = threading.RLock()
@@ -122,5 +144,6 @@ class Gate:
             self._lock.release()
 
 
-# Connections that were inside a transaction at a fork, kept from the child's garbage collector.
-_abandoned: list[sqlite3.Connection | None] = []
+def _keep_for_good(connection: sqlite3.Connection) -> None:
+    """Let neither the garbage collector nor the interpreter's end close a connection."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -147,6 +147,11 @@ class Mark:
                 return
         self._replace(_Reading(epoch, last, last))
 
+    def is_past(self, epoch: str, last: int) -> bool:
+        """Whether others have gone on with another epoch, or beyond ``last``."""
+        marked = self._read()
+        return marked is not None and marked is not _UNKNOWN and (marked.epoch != epoch or marked.promised > last)
+
     def sync(self) -> None:
         """Let it outlast a power cut."""
         with suppress(OSError), _opened(self._path, os.O_RDONLY) as descriptor:
