@@ -20,6 +20,7 @@ from unittest import mock
 from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
 from sse_threaded.log.sqlite import SQLiteLog
 from sse_threaded.log.sqlite_file import SQLiteFile
+from sse_threaded.log.sqlite_mark import Mark
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
@@ -128,17 +129,14 @@ class RunningServerTest(OpeningTest):
     def serve(self, app: str | None, config: str, *args: str) -> GunicornServer:
         env = {"LOG_URL": self.url, "SSE_THREADED_URL": self.url, "SSE_THREADED_RETRY": "1000"}
         path, args = self.directory / config, ("-w", "2", *args)
-        return enter(self, GunicornServer(app, config=path, args=args, env=env, cwd=self.directory))
+        server = enter(self, GunicornServer(app, config=path, args=args, env=env, cwd=self.directory))
+        wait_until(lambda: len(server.worker_pids()) == 2, message="two workers")
+        return server
 
     def replace_workers(self, server: GunicornServer) -> None:
         for old in server.worker_pids():
             os.kill(old, signal.SIGKILL)
-
-            def is_replaced(old: int = old) -> bool:
-                pids = server.worker_pids()
-                return old not in pids and len(pids) == 2
-
-            wait_until(is_replaced, message=f"a successor of worker {old}")
+            wait_until(partial(self.are_two_without, server, old), message=f"a successor of worker {old}")
         server.wait_until_ready()
 
     def assert_goes_on(
@@ -202,6 +200,46 @@ class RunningServerTest(OpeningTest):
     def test_the_same_on_gunicorns_own_threads(self) -> None:
         server = self.serve("shop:app", "hooks.py", "-k", "gthread", "--threads", "8")
         self.assert_goes_on(server, "/", "/")
+
+    def test_files_of_sqlites_own_that_are_removed_cost_an_epoch_and_no_server(self) -> None:
+        server = self.serve(None, "board.py")
+        url = server.url + "/boards/board-1/tasks"
+        master = server.pid
+        epochs = {self.post_until_taken(url)}
+        for ends in (("-wal",), ("-wal", "-shm"), ("-shm",)):
+            with self.subTest(ends=ends):
+                for end in ends:
+                    Path(f"{self.path}{end}").unlink()
+                (first, second) = server.worker_pids()
+                os.kill(first, signal.SIGKILL)
+                wait_until(partial(self.are_two_without, server, first), message="a successor")
+                for _ in range(6):  # the other one cannot go on, and its successor may have to wait for its end
+                    self.assertIn(request("POST", url, json={"title": "x"}).status, (201, 503))
+                os.kill(second, signal.SIGKILL)
+                wait_until(partial(self.are_two_without, server, second), message="a successor")
+                epochs |= {self.post_until_taken(url) for _ in range(6)}
+                self.assertEqual(server.pid, master)
+        self.assertGreater(len(epochs), 1)
+        self.assertNotIn("Worker failed to boot", server.output())
+
+    @staticmethod
+    def are_two_without(server: GunicornServer, gone: int) -> bool:
+        pids = server.worker_pids()
+        return len(pids) == 2 and gone not in pids
+
+    @staticmethod
+    def post_until_taken(url: str) -> str:
+        """Make a task as soon as the board takes it; returns the epoch of its event's id."""
+        found: list[str] = []
+
+        def is_taken() -> bool:
+            reply = request("POST", url, json={"title": "x"})
+            if reply.status == 201:
+                found.append(str(reply.headers["Last-Event-ID"]))
+            return bool(found)
+
+        wait_until(is_taken, message="the board to take something")
+        return found[0].partition("-")[0]
 
     def test_a_damaged_file_is_told_once_to_operators_and_each_time_to_health_checks(self) -> None:
         server = self.serve(None, "board.py")
@@ -273,6 +311,22 @@ class BeginningTest(OpeningTest):
             wait_until(is_taken_up, message="the log to be taken up")
         self.assertIn("could be opened now", logged.output[0])
         self.assertEqual(hub.health()["log"]["lastEventId"], f"{hub.log.epoch}-1")
+
+    def test_a_file_that_goes_away_while_it_is_opened(self) -> None:
+        with (
+            mock.patch.object(Mark, "begin", side_effect=FileNotFoundError(2, "No such file")),
+            self.assertLogs("sse_threaded", "WARNING"),
+        ):
+            log = open_log(self.url)
+            self.addCleanup(log.close)
+            self.assertRaisesRegex(LogUnavailable, "cannot be opened", log.append, "a", "x")
+
+        def is_taken_up() -> bool:
+            with contextlib.suppress(LogUnavailable):
+                return log.append("a", "x").endswith("-1")
+            return False
+
+        wait_until(is_taken_up, message="the log to be taken up")
 
     def test_requests_do_not_queue_up_for_a_file_that_cannot_be_opened(self) -> None:
         with self.assertLogs("sse_threaded", "WARNING"):

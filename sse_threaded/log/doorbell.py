@@ -65,7 +65,11 @@ def make_folder(folder: str, mode: int) -> None:
     :param mode: permission bits of the log's file.
     :raises OSError: it cannot be made.
     """
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.mkdir(folder)  # not the folder above, which may have been moved away just now
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
     with suppress(PermissionError):
         os.chmod(folder, mode | (mode & 0o444) >> 2)
 

@@ -211,10 +211,10 @@ class SQLiteLog(EventLog):
         :raises LogError: the file could not be opened yet, nor can it be now.
         """
         with self._reader.enter():
-            mode = self._file.mode()
+            pass  # this opens it
         self._trimmer.start()
         try:
-            return FifoDoorbell(self._bells, mode)
+            return FifoDoorbell(self._bells, self._file.mode())
         except OSError as error:
             _log.warning(
                 "%s: no doorbell for other processes (%s); looking every %g s instead",

@@ -220,6 +220,8 @@ class SQLiteFile:
                     meta = self._begin(connection)
                 elif not os.access(self.path, os.W_OK):
                     raise LogUnavailable(self.url, _READ_ONLY)  # now, and not at the first event
+        except OSError as error:
+            raise LogUnavailable(self.url, _OPENS_NOT) from error  # it went away just now
         finally:
             connection.close()
         self.epoch = meta["epoch"]
