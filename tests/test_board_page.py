@@ -10,9 +10,9 @@ from typing import Any
 
 from sse_threaded.board import create_app
 from sse_threaded.log.base import new_epoch
-from sse_threaded.testing import LiveServer, request
+from sse_threaded.testing import GunicornServer, LiveServer, request
 from tests.browser import before_scripts, chromium, prefer, resize, wait_for
-from tests.support import once, wait_until
+from tests.support import ROOT, enter, once, sqlite_url, temporary_directory, wait_until
 
 try:
     from selenium.webdriver import ActionChains, Keys
@@ -64,6 +64,19 @@ const later = window.setTimeout;
 window.setTimeout = (run, time, ...rest) => later(run, time === 12000 ? 300 : time, ...rest);
 """
 
+# A silent stream is doubted soon, and what is asked for then is counted.
+SHORT_QUIET = """
+const later = window.setTimeout;
+const doubt = (run) => () => [run(), (window.doubted = true)];
+window.setTimeout = (run, time, ...rest) => (time === 6000 ? later(doubt(run), 700) : later(run, time, ...rest));
+const ask = window.fetch;
+window.looks = 0;
+window.fetch = (url, options) => {
+  if (options.headers.Accept === "text/event-stream") window.looks += 1;
+  return ask(url, options);
+};
+"""
+
 # What the page says in a state of the connection, with the button that comes after a while.
 SHOW_STATE = """
 const [state, done] = arguments;
@@ -76,8 +89,8 @@ import("/static/status.js").then(({ Status }) => {
 
 # A message of the passing kind, by a second instance of what shows them.
 SAY = """
-import("/static/status.js").then(({ Status }) => {
-  new Status({ tryNow() {} }).notify("Passing.");
+import("/static/messages.js").then(({ Messages }) => {
+  new Messages().notify("Passing.");
   window.said = true;
 });
 """
@@ -212,6 +225,27 @@ def bad_gateway(start_response: Any) -> Iterable[bytes]:
     return [b"bad gateway"]
 
 
+class Failing:
+    """A middleware that answers 502 to requests below a path, but for streams and polls.
+
+    :ivar on: whether it is at work.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.on = False
+
+    def __call__(self, app: Any) -> Any:
+        def wrapped(environ: Any, start_response: Any) -> Any:
+            mine = environ["PATH_INFO"].endswith(self.path) or f"{self.path}/" in environ["PATH_INFO"]
+            changes = environ["REQUEST_METHOD"] != "GET" or self.path == "/boards"
+            stream = environ["PATH_INFO"].endswith("/events")
+            down = self.on and not stream and ((mine and changes) or environ["REQUEST_METHOD"] == "HEAD")
+            return bad_gateway(start_response) if down else app(environ, start_response)
+
+        return wrapped
+
+
 class Holding:
     """What a proxy does that waits for its buffer to fill: a head, and then nothing until it is let go."""
 
@@ -224,6 +258,23 @@ class Holding:
 
     def body(self) -> Iterator[bytes]:
         yield b""
+        self.let_go.wait(SECONDS)
+
+
+class Opening(Holding):
+    """A stream that begins with these bytes and has nothing else.
+
+    :ivar count: how many were asked for.
+    """
+
+    def __init__(self, first: bytes) -> None:
+        super().__init__()
+        self.first = first
+        self.count = 0
+
+    def body(self) -> Iterator[bytes]:
+        self.count += 1
+        yield self.first
         self.let_go.wait(SECONDS)
 
 
@@ -632,19 +683,25 @@ class ConnectionTest(PageCase):
         page.wait("document.querySelector('#list-done [data-task-id=task-5]')")
 
     def test_an_idle_stream_is_not_taken_for_a_held_one(self) -> None:
-        seen: list[str] = []
+        # A server that says nothing of the stream's start: its first line is asked for.
+        opening = Opening(b"retry: 200\n\n")
+        self.addCleanup(opening.let_go.set)
+        page = self.make_page(self.make_server(Streams(opening)))
+        wait_until(lambda: opening.count == 2, timeout=SECONDS, message="the look at the stream's first line")
+        page.browser.execute_script(WATCH_STATES)
+        self.change("PATCH", page.url + "/tasks/task-1", listId="list-done")  # which this stream does not bring
+        self.assertEqual(page.script(STATE), "live")
+        self.assertEqual(page.script("window.states"), [])
 
-        def watching(app: Any) -> Any:
-            def wrapped(environ: Any, start_response: Any) -> Any:
-                seen.append(environ["PATH_INFO"] + " " + environ.get("HTTP_ACCEPT", ""))
-                return app(environ, start_response)
-
-            return wrapped
-
-        page = self.make_page(self.make_server(watching))
-        stream = "/boards/board-1/events text/event-stream"
-        wait_until(lambda: seen.count(stream) == 2, timeout=SECONDS, message="the look at the stream's first line")
-        wait_until(lambda: self.app.hub.streams == 1, timeout=SECONDS, message="that look to be over")
+    def test_a_stream_that_says_it_has_started_is_not_asked_for_again(self) -> None:
+        opening = Opening(b"retry: 200\nevent: stream-start\nid: x-1\ndata: {}\n\n")
+        self.addCleanup(opening.let_go.set)
+        page = self.make_page(self.make_server(Streams(opening)))
+        before_scripts(page.browser, SHORT_QUIET)
+        page.browser.get(page.url)
+        page.wait_state("live")
+        page.wait("window.doubted")
+        self.assertEqual(page.script("window.looks"), 0)
         self.assertEqual(page.script(STATE), "live")
 
     def test_a_stream_that_falls_silent_is_noticed_by_ones_own_changes(self) -> None:
@@ -760,6 +817,307 @@ class ConnectionTest(PageCase):
         ):
             with self.subTest(spoken=spoken):
                 self.assertEqual(page.browser.execute_async_script(TELL, news), spoken)
+
+
+class BoardsTest(PageCase):
+    """Making and choosing a board, in the page."""
+
+    LISTED = "[...document.querySelectorAll('#boards-list a')].map(one => one.getAttribute('href'))"
+
+    def open_list(self, page: Page) -> None:
+        page.find("#boards-open").click()
+        page.wait("document.querySelector('#boards-list a')")
+
+    def test_a_board_is_made_and_shown(self) -> None:
+        page = self.make_page(self.make_server())
+        self.open_list(page)
+        page.find("#boards-new input").send_keys(" Garten <b> & ✓ ", Keys.ENTER)
+        page.wait("location.pathname === '/boards/board-2'")
+        page.wait_state("live")
+        self.assertEqual(page.find("#title").text, "Garten <b> & ✓")
+        page.add("list-todo", "Water the plants")
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+        self.assert_silent_console()
+
+    def test_a_board_is_chosen_by_keyboard_alone(self) -> None:
+        page = self.make_page(self.make_server())
+        self.app._store.create_board("Second")
+        page.find("#boards-open").send_keys(Keys.ENTER)
+        page.wait(f"JSON.stringify({self.LISTED}) === JSON.stringify(['/boards/board-2', '/boards/board-1'])")
+        self.assertEqual(
+            page.script("document.querySelector('#boards-list [aria-current]').textContent"), "Live task board"
+        )
+        page.wait("document.getElementById('boards').contains(document.activeElement)")
+        for _ in range(4):  # whatever else can be focused stands before the first board
+            page.press(Keys.TAB)
+            if page.script("document.activeElement.matches('#boards-list a')"):
+                break
+        self.assertEqual(page.script("document.activeElement.getAttribute('href')"), "/boards/board-2")
+        page.press(Keys.ENTER)
+        page.wait("location.pathname === '/boards/board-2'")
+        page.wait_state("live")
+        # Escape closes the list, and the focus is where it was.
+        page.find("#boards-open").send_keys(Keys.ENTER)
+        page.wait("document.querySelector('#boards-list a')")
+        page.press(Keys.ESCAPE)
+        page.wait("!document.getElementById('boards').open")
+        self.assertEqual(page.script("document.activeElement.id"), "boards-open")
+
+    def test_the_list_is_fresh_each_time_it_is_opened(self) -> None:
+        page = self.make_page(self.make_server())
+        self.open_list(page)
+        self.assertIn("open this list again", page.find("#boards").text)
+        page.press(Keys.ESCAPE)
+        self.app._store.create_board("By somebody else")
+        page.find("#boards-open").click()
+        page.wait(f"{self.LISTED}.length === 2")
+        page.wait("document.querySelector('#boards-list a').textContent === 'By somebody else'")
+
+    def test_of_many_boards_some_are_shown_and_the_others_are_asked_for(self) -> None:
+        page = self.make_page(self.make_server())
+        for number in range(2, 251):
+            self.app._store.create_board(f"Board {number}")
+        self.open_list(page)
+        self.assertEqual(page.script(f"{self.LISTED}.length"), 100)
+        for shown in (200, 250):
+            page.find("#boards-more").click()
+            page.wait(f"{self.LISTED}.length === arguments[0]", shown)
+            # A keyboard goes on where the new ones begin.
+            page.wait("document.activeElement.matches('#boards-list li:nth-child(n+101) a')")
+        self.assertFalse(page.find("#boards-more").is_displayed())
+        self.assertEqual(page.script(f"new Set({self.LISTED}).size"), 250)
+
+    def test_what_goes_wrong_is_said_in_the_list_and_nothing_is_lost(self) -> None:
+        refusing = Failing("/boards")
+        page = self.make_page(self.make_server(refusing))
+        refusing.on = True
+        page.find("#boards-open").click()
+        page.wait("document.getElementById('boards-error').textContent")
+        page.find("#boards-new input").send_keys("Not lost", Keys.ENTER)
+        page.wait("document.getElementById('boards-error').textContent.includes('was not made')")
+        self.assertEqual(page.script("document.querySelector('#boards-new input').value"), "Not lost")
+        refusing.on = False
+        page.find("#boards-more").click()
+        page.wait(f"{self.LISTED}.length === 1")
+        self.assertEqual(page.find("#boards-error").text, "")
+        page.find("#boards-new input").send_keys(Keys.ENTER)
+        page.wait("location.pathname === '/boards/board-2'")
+
+    def test_two_clicks_make_one_board(self) -> None:
+        slow = threading.Event()
+        self.addCleanup(slow.set)
+
+        def waiting(app: Any) -> Any:
+            def wrapped(environ: Any, start_response: Any) -> Any:
+                if environ["REQUEST_METHOD"] == "POST":
+                    slow.wait(SECONDS)
+                return app(environ, start_response)
+
+            return wrapped
+
+        page = self.make_page(self.make_server(waiting))
+        self.open_list(page)
+        page.find("#boards-new input").send_keys("Once", Keys.ENTER, Keys.ENTER)
+        page.find("#boards-new button").click()
+        slow.set()
+        page.wait("location.pathname === '/boards/board-2'")
+        self.assertEqual(len(self.app._store.boards()[0]), 2)
+
+    def test_titles_are_text_and_stick_out_nowhere(self) -> None:
+        url = self.make_server()
+        for title in ("<img src=x onerror=alert(1)>", "W" * 200, "שלום עולם!"):
+            self.app._store.create_board(title)
+        page = self.make_page(url)
+        for width, height, phone in ((1280, 800, False), (390, 844, True), (320, 480, True)):
+            resize(page.browser, width, height, phone=phone)
+            self.open_list(page)
+            box = page.script("document.getElementById('boards').getBoundingClientRect().toJSON()")
+            with self.subTest(width=width):
+                self.assertGreaterEqual(box["left"], 0)
+                self.assertLessEqual(box["right"], width)
+                self.assertLessEqual(box["bottom"], height)
+                self.assertEqual(page.script(OVERFLOW), 0)
+                self.assertEqual(page.script("document.querySelectorAll('#boards img').length"), 0)
+                box = page.find("#boards")
+                self.assertEqual(page.script("arguments[0].scrollWidth - arguments[0].clientWidth", box), 0)
+            if phone:
+                small = page.script("""
+                    [...document.querySelectorAll('#boards button, #boards input, #boards a')]
+                      .filter(one => one.getClientRects().length && one.getBoundingClientRect().height < 44)
+                      .map(one => one.outerHTML)
+                """)
+                self.assertEqual(small, [])
+            page.find("#boards-close").click()
+        self.assert_silent_console()
+
+
+class MessagesTest(PageCase):
+    """When messages go, and where they are."""
+
+    def make_failing(self, path: str = "/tasks") -> tuple[Failing, Page]:
+        failing = Failing(path)
+        page = self.make_page(self.make_server(failing))
+        return failing, page
+
+    def test_that_the_server_is_away_is_not_said_any_more_when_it_is_back(self) -> None:
+        directory = temporary_directory(self)
+        env = {"SSE_THREADED_URL": sqlite_url(directory), "SSE_THREADED_RETRY": "500"}
+        config = ROOT / "deploy" / "gunicorn.conf.py"
+        server = enter(self, GunicornServer(config=config, args=["-w", "1"], env=env, cwd=directory))
+        page = self.make_page(server.url + "/boards/board-1")
+        server.kill()
+        page.wait_state("reconnecting")
+        page.add("list-done", "Kept in the field")
+        page.wait("document.querySelector('#alert').textContent.includes('The server cannot be reached.')")
+        page.act("task-1", "move-right")
+        page.wait("document.querySelector('#alert').textContent.includes('was not moved')")
+        # A title that is nowhere but in the message.
+        page.act("task-2", "rename")
+        page.press(Keys.CONTROL, "a")
+        page.press("Nowhere else", Keys.ENTER)
+        page.wait("document.querySelector('#alert').textContent.includes('was not renamed. The server')")
+        server.restart()
+        page.wait_state("live")
+        page.wait("document.querySelectorAll('#alert .message').length === 1")
+        self.assertNotIn("cannot be reached", page.find("#alert").text)
+        self.assertIn("” was not renamed.", page.plain("#alert"))
+        self.assertEqual(page.script("document.querySelector('#list-done .add input').value"), "Kept in the field")
+        page.find("#alert .message button").click()
+        page.wait("document.querySelector('.card textarea').value === 'Nowhere else'")
+
+    def test_nor_where_the_stream_never_broke(self) -> None:
+        failing, page = self.make_failing()
+        failing.on = True
+        page.add("list-done", "Kept in the field")
+        page.wait("document.querySelector('#alert .message')")
+        self.assertEqual(page.script(STATE), "live")
+        failing.on = False
+        page.wait("!document.querySelector('#alert .message')")
+        self.assertEqual(page.script("document.querySelector('#list-done .add input').value"), "Kept in the field")
+
+    def test_a_message_does_not_cover_what_has_the_focus(self) -> None:
+        failing, page = self.make_failing()
+        for number in range(12):
+            self.change("POST", page.url + "/tasks", title=f"Task {number}", listId="list-done")
+        page.wait("document.querySelectorAll('#list-done .card').length === 13")
+        failing.on = True
+        clear = """(() => {
+            const {left, right, top, bottom} = document.activeElement.getBoundingClientRect();
+            const over = [...document.querySelectorAll('.message')].map(one => one.getBoundingClientRect())
+              .filter(box => box.left < right && box.right > left && box.top < bottom && box.bottom > top);
+            const stack = document.getElementById('messages-stack').getBoundingClientRect();
+            // Of many messages, the part that is to be seen.
+            const hides = over.filter(box => box.bottom > stack.top && box.top < stack.bottom).length
+              && stack.top < bottom && stack.bottom > top;
+            return !hides && top >= 0 && bottom <= innerHeight && stack.top >= 0 && stack.bottom <= innerHeight
+              && stack.left >= 0 && stack.right <= innerWidth && stack.height > 40;
+        })()"""
+        fields = [f"#{name} .add input" for name in ("list-todo", "list-doing", "list-done")]
+        cards = [f"[data-task-id=task-{number}] .card-title" for number in (1, 3, 4, 10, 16)]
+        sizes = ((1280, 800, False), (800, 600, False), (640, 400, False), (390, 844, True), (320, 568, True))
+        for width, height, phone in sizes:
+            resize(page.browser, width, height, phone=phone)
+            page.browser.execute_script(
+                "document.querySelectorAll('.message button:last-child').forEach(b => b.click())"
+            )
+            for at, field in enumerate(fields):
+                page.browser.execute_script("arguments[0].focus()", page.find(field))
+                page.browser.execute_script("arguments[0].value = ''", page.find(field))
+                page.press(f"Refused {at}", Keys.ENTER)
+                page.wait("document.querySelectorAll('#alert .message').length === arguments[0]", at + 1)
+                with self.subTest(width=width, field=field):
+                    page.wait(clear)
+            for selector in (*cards, *fields):
+                page.browser.execute_script("arguments[0].focus()", page.find(selector))
+                with self.subTest(width=width, focus=selector):
+                    page.wait(clear)
+        # Also one that grows while it is written in.
+        page.act("task-16", "rename")
+        page.press("many words and more of them " * 6)
+        page.wait("document.activeElement.matches('textarea')")
+        page.wait(clear)
+
+    def test_a_message_is_not_behind_a_phones_keyboard(self) -> None:
+        failing, page = self.make_failing()
+        resize(page.browser, 390, 844, phone=True)
+        keyboard = "{value: {offsetTop: 0, height: 480}, configurable: true}"
+        page.browser.execute_script(f"Object.defineProperty(window, 'visualViewport', {keyboard})")
+        failing.on = True
+        page.add("list-todo", "Refused")
+        page.wait("document.querySelector('#alert .message')?.getBoundingClientRect().bottom < 480")
+
+    def test_many_messages_leave_room_for_the_board(self) -> None:
+        failing, page = self.make_failing()
+        failing.on = True
+        for number in range(15):
+            page.browser.execute_script("document.querySelector('#list-done .add input').value = ''")
+            page.add("list-done", f"Refused {number}")
+            page.wait("document.querySelectorAll('#alert .message').length === arguments[0]", number + 1)
+        for width, height, phone in ((1280, 800, False), (390, 844, True)):
+            resize(page.browser, width, height, phone=phone)
+            with self.subTest(width=width):
+                tall = page.script("document.getElementById('messages-stack').getBoundingClientRect().height")
+                self.assertLessEqual(tall, 0.3 * height + 1)
+
+
+class WireTest(PageCase):
+    """The events as they came."""
+
+    LINES = (
+        "[...document.querySelectorAll('#wire-events li')].map(one => one.innerText.replace(/\\s+/g, ' ').trim())"
+    )
+
+    def test_the_newest_twenty_events_are_there_with_their_ids(self) -> None:
+        page = self.make_page(self.make_server())
+        self.assertTrue(page.find("#wire-events").is_displayed())
+        for number in range(1, 26):
+            self.change("POST", page.url + "/tasks", title=f"Task {number}")
+        page.wait("document.getElementById('wire-events').textContent.includes('Task 25')")
+        lines = page.script(self.LINES)
+        epoch = self.app.hub.log.epoch
+        self.assertEqual(len(lines), 20)
+        for line, number in zip(lines, range(25, 5, -1), strict=True):
+            data = f'{{"type":"task_created","task":{{"id":"task-{number + 4}","title":"Task {number}"}}}}'
+            self.assertEqual(line, f"id: {epoch}-{number} data: {data}")
+
+    def test_nothing_moves_when_events_come(self) -> None:
+        page = self.make_page(self.make_server())
+        what = "footer, #wire, #wire-events, #keys, main, #wire p"
+        places = f"""JSON.stringify([...document.querySelectorAll('{what}')]
+          .map(one => one.getBoundingClientRect()).map(({{x, y, width, height}}) => [x, y, width, height]))"""
+        before = page.script(places)
+        self.app.hub.publish("board-1", {"type": "task_renamed", "task": {"id": "task-1", "title": "x" * 200}})
+        for number in range(25):
+            self.app.hub.publish("board-1", {"type": "note", "task": {"id": f"n{number}"}})
+        page.wait("document.getElementById('wire-events').textContent.includes('n24')")
+        self.assertEqual(page.script(places), before)
+
+    def test_who_has_scrolled_to_an_older_event_keeps_it_before_their_eyes(self) -> None:
+        page = self.make_page(self.make_server())
+        for number in range(10):
+            self.app.hub.publish("board-1", {"type": "note", "task": {"id": f"n{number}"}})
+        page.wait("document.getElementById('wire-events').textContent.includes('n9')")
+        page.browser.execute_script("""
+            const list = document.getElementById('wire-events');
+            list.scrollTop = 60;
+            window.read = [...list.children].find(one => one.textContent.includes('n5'));
+        """)
+        page.wait("document.getElementById('wire-events').scrollTop > 30")
+        before = page.script("window.read.getBoundingClientRect().top")
+        for number in range(3):
+            self.app.hub.publish("board-1", {"type": "note", "task": {"id": f"later{number}"}})
+        page.wait("document.getElementById('wire-events').textContent.includes('later2')")
+        page.wait("Math.abs(window.read.getBoundingClientRect().top - arguments[0]) < 2", before)
+
+    def test_a_screen_reader_can_read_them_and_is_not_told_of_each(self) -> None:
+        page = self.make_page(self.make_server())
+        live = """[...document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]')]
+          .filter(one => one.closest('#wire') || one.contains(document.getElementById('wire'))).length"""
+        self.assertEqual(page.script(live), 0)
+        self.assertEqual(page.find("#wire-events").aria_role, "list")
+        self.assertTrue(page.find("#wire-events").accessible_name.startswith("The latest events"))
+        page.browser.execute_script("document.getElementById('wire-events').focus()")
+        self.assertEqual(page.script("document.activeElement.id"), "wire-events")  # to be scrolled by keys
 
 
 class RefusalTest(PageCase):

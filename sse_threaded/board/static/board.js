@@ -1,13 +1,18 @@
 // The page's hall: state, connection, view and status meet here, and nowhere else.
 
-import { Connection, Gone, limited } from "./connection.js";
+import { Boards } from "./boards.js";
+import { Connection, Gone } from "./connection.js";
+import { Messages } from "./messages.js";
+import { Away, limited, send } from "./send.js";
 import { BoardState, isAfter } from "./state.js";
 import { Status } from "./status.js";
 import { View } from "./view.js";
 
 const boardUrl = location.pathname.split("/").slice(0, 3).join("/");
 const tasksUrl = `${boardUrl}/tasks`;
-const TIMEOUT_MS = 15_000;
+// How often an absent server is looked for, while a message speaks of it: at first, and at last.
+const BACK_MS = 2000;
+const BACK_MAX_MS = 30_000;
 const RENDER_MS = 10;
 // A tab that nobody looks at gives its connection to others soon, and one that nobody has seen yet as soon as it has
 // the board: over HTTP/1.1 six tabs have all the connections that there are, and a seventh would not even open.
@@ -16,13 +21,18 @@ const HIDDEN_MS = 10_000;
 const state = new BoardState();
 const view = new View({ add, move, rename, remove, orphaned });
 const status = new Status({ tryNow: () => connection.tryNow() });
+const messages = new Messages();
+new Boards(boardUrl);
 const connection = new Connection(`${boardUrl}/events`, {
   load,
   position: () => state.position,
   isAhead: (id) => isAfter(id, state.position),
   event: take,
   advance: (id) => isAfter(id, state.position) && state.advance(id),
-  state: (name) => status.connection(name),
+  state: (name) => {
+    status.connection(name);
+    if (name === "live" || name === "polling") messages.back();
+  },
   gone,
 });
 
@@ -94,7 +104,8 @@ async function change(own, method, url, body) {
   render();
   try {
     const response = await send(method, url, body);
-    status.saved();
+    messages.saved();
+    messages.back();
     const until = response.headers.get("Last-Event-ID");
     state.answered(own, until, own.id ?? (await response.json()).id);
     if (until) connection.expect(until);
@@ -106,22 +117,25 @@ async function change(own, method, url, body) {
   }
 }
 
-async function send(method, url, body) {
-  let response;
-  try {
-    response = await fetch(url, {
-      method,
-      headers: body && { "Content-Type": "application/json" },
-      body: body && JSON.stringify(body),
-      signal: limited(null, TIMEOUT_MS),
-    });
-  } catch (error) {
-    const late = error.name === "AbortError";
-    throw new Error(late ? "No answer came; see whether it was saved." : "The server cannot be reached.");
-  }
-  if (response.ok) return response;
-  const { detail } = await response.json().catch(() => ({}));
-  throw new Error(detail ?? `The server answered ${response.status}; try again later.`);
+// A change that failed: what was not done, why, and a way on.
+function failed(what, error, offer, unsaved = false) {
+  const away = error instanceof Away;
+  messages.fail(what, error.message, offer, { unsaved, away });
+  if (away) lookForServer();
+}
+
+let looking = null;
+
+// The stream may not have noticed that the server was away, so that it does not tell that it is back.
+function lookForServer(wait = BACK_MS) {
+  looking ??= setTimeout(async () => {
+    const headers = { Accept: "application/json" };
+    const asked = fetch(boardUrl, { method: "HEAD", headers, cache: "no-store", signal: limited(null, 10_000) });
+    const back = await asked.then(({ status }) => status < 500, () => false);
+    looking = null;
+    if (back) messages.back();
+    if (messages.sayAway) lookForServer(Math.min(2 * wait, BACK_MAX_MS));
+  }, wait);
 }
 
 async function add(listId, title, word = "added") {
@@ -133,7 +147,7 @@ async function add(listId, title, word = "added") {
   } catch (error) {
     const again = { label: "Try again", run: () => add(listId, title, word) };
     const offer = view.returnTitle(listId, title) ? null : again;
-    status.fail(`${quoted(title)} was not ${word}. ${error.message}`, offer, { unsaved: true });
+    failed(`${quoted(title)} was not ${word}.`, error, offer, true);
   }
 }
 
@@ -145,7 +159,7 @@ async function move(id, listId) {
   try {
     await change({ kind: "move", id, listId }, "PATCH", `${tasksUrl}/${id}`, { listId });
   } catch (error) {
-    status.fail(`${quoted(task.title)} was not moved. ${error.message}`, { label: "Try again", run: () => move(id, listId) });
+    failed(`${quoted(task.title)} was not moved.`, error, { label: "Try again", run: () => move(id, listId) });
   }
 }
 
@@ -156,14 +170,14 @@ async function rename(id, title) {
     await change({ kind: "rename", id, title }, "PATCH", `${tasksUrl}/${id}`, { title });
   } catch (error) {
     const offer = { label: "Edit again", run: () => view.edit(id, title) };
-    status.fail(`${quoted(task.title)} was not renamed. ${error.message}`, offer, { unsaved: true });
+    failed(`${quoted(task.title)} was not renamed.`, error, offer, true);
   }
 }
 
 // The card of a half-written title is gone.
 function orphaned(listId, title) {
   const offer = { label: "Add as a new task", run: () => add(listId, title) };
-  status.fail(`${quoted(title)} was not saved. Somebody has deleted the task.`, offer, { unsaved: true });
+  messages.fail(`${quoted(title)} was not saved.`, "Somebody has deleted the task.", offer, { unsaved: true });
 }
 
 async function remove(id) {
@@ -172,9 +186,9 @@ async function remove(id) {
   try {
     await change({ kind: "delete", id }, "DELETE", `${tasksUrl}/${id}`);
     // Ids are not given twice: what comes back is a new task of the same title.
-    status.notify(`Deleted ${quoted(task.title)}.`, { label: "Undo", run: () => add(task.listId, task.title, "restored") });
+    messages.notify(`Deleted ${quoted(task.title)}.`, { label: "Undo", run: () => add(task.listId, task.title, "restored") });
   } catch (error) {
-    status.fail(`${quoted(task.title)} was not deleted. ${error.message}`, { label: "Try again", run: () => remove(id) });
+    failed(`${quoted(task.title)} was not deleted.`, error, { label: "Try again", run: () => remove(id) });
   }
 }
 
@@ -191,7 +205,7 @@ function looked() {
 // What a message offers may be far from where a keyboard is, and go before it is reached.
 function pressed(event) {
   const undo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
-  if (undo && !event.target.closest("input, textarea") && status.undo()) event.preventDefault();
+  if (undo && !event.target.closest("input, textarea, dialog") && messages.undo()) event.preventDefault();
 }
 
 addEventListener("keydown", pressed);

@@ -3,6 +3,8 @@
 // waiting is in one loop, so there is one state at a time: connecting, live, polling, waiting (the server has
 // no room), reconnecting or paused.
 
+import { limited } from "./send.js";
+
 // A stream's comments do not show in EventSource, so a silent one may be an idle board or a proxy that
 // holds everything back. After this time without an event the stream's first line is asked for by
 // fetch, once: if that does not come either while a plain request is answered, streaming is blocked.
@@ -135,6 +137,10 @@ export class Connection {
           }, SHORT_MS);
           clearTimeout(timer);
           timer = setTimeout(doubt, QUIET_MS);
+        });
+        // A stream's first block, which proves that its bytes arrive. A server may do without it.
+        source.addEventListener("stream-start", () => {
+          this.#proven = true;
         });
         source.addEventListener("message", (event) => {
           this.#proven = true;
@@ -293,14 +299,4 @@ export class Connection {
       this.#poke = null;
     });
   }
-}
-
-// `signal`, or a time in milliseconds, whichever comes first; AbortSignal.any is missing in browsers before 2024.
-export function limited(signal, milliseconds) {
-  const limit = new AbortController();
-  const end = () => limit.abort();
-  setTimeout(end, milliseconds);
-  signal?.addEventListener("abort", end, { signal: limit.signal });
-  if (signal?.aborted) end();
-  return limit.signal;
 }
