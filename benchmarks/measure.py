@@ -200,9 +200,10 @@ def _publish_and_read(load: Load, run: Running) -> str:
         load.publish(post(run, 0), count=_REPLAYED + 1, unheard=True)
         while received.count(b"data: ") - received.count(b"data: {}") <= _REPLAYED:
             received += _received(stream)
-    # An id line before the first data line of an event, and after the blank line before it.
-    ids: list[bytes] = re.findall(rb"id: ?([^\r\n]+)(?=(?:[^\n]|\n(?!\n))*data: (?!\{\}))", received)
-    return ids[0].decode()
+    # Servers differ in which line of an event its id is.
+    events = (block for block in received.split(b"\n\n") if re.search(rb"data: (?!\{\})", block))
+    ids = (re.search(rb"id: ?([^\r\n]+)", event) for event in events)
+    return next(match[1].decode() for match in ids if match)
 
 
 def _received(stream: socket.socket) -> bytes:

@@ -5,7 +5,7 @@ refused by the constructor, so that encoding cannot fail and nothing is cleaned 
 thread may make and encode events; they never change.
 
     >>> ServerSentEvent(data={"type": "task_deleted", "taskId": "task-2"}, id="kx-7").encode()
-    b'id: kx-7\ndata: {"type":"task_deleted","taskId":"task-2"}\n\n'
+    b'data: {"type":"task_deleted","taskId":"task-2"}\nid: kx-7\n\n'
 
 Source: WHATWG HTML, section 9.2 (server-sent events).
 """
@@ -119,14 +119,16 @@ class ServerSentEvent:
     def encode(self) -> bytes:
         """The event's block: its fields, each on a line of its own, and the blank line that ends it."""
         lines = []
-        if self.id is not None:
-            lines.append(f"id: {self.id}\n")
         if self.event is not None:
             lines.append(f"event: {self.event}\n")
         if self.retry is not None:
             lines.append(f"retry: {self.retry}\n")
         if self.data is not None:
             lines.extend(f"data: {line}\n" for line in _LINE_END.split(self.data))
+        # Last: some clients take an id at its line. One that is cut off in the middle of the data would otherwise
+        # come back with the id of an event that it has not had.
+        if self.id is not None:
+            lines.append(f"id: {self.id}\n")
         lines.append("\n")
         return "".join(lines).encode()
 

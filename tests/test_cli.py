@@ -88,7 +88,7 @@ class CliTest(unittest.TestCase):
         log = self.make_log()
         child = self.start("listen", "news", "--since", log.append("news", "first"))
         log.append("news", "second")
-        self.assertIn(f"id: {log.epoch}-2", child.stdout.readline())
+        self.assertEqual(child.stdout.readline(), "data: second\n")
         redis.kill()
         self.assertIn("waiting", child.stderr.readline())
         redis.start()
@@ -96,7 +96,7 @@ class CliTest(unittest.TestCase):
         lines = []
         while "data: third\n" not in lines:
             lines.append(child.stdout.readline())
-        self.assertEqual(lines[:2], ["data: second\n", "\n"])
+        self.assertEqual(lines[:2], [f"id: {log.epoch}-2\n", "\n"])
 
     def test_listen_says_so_where_the_log_in_redis_was_made_anew(self):
         redis = RedisServer()
@@ -105,7 +105,7 @@ class CliTest(unittest.TestCase):
         log = self.make_log()
         child = self.start("listen", "news", "--since", log.append("news", "first"))
         log.append("news", "second")
-        self.assertIn(f"id: {log.epoch}-2", child.stdout.readline())
+        self.assertEqual(child.stdout.readline(), "data: second\n")
         with redis.client() as client:
             client.flushall()
         while child.stdout.readline() != "event: reset\n":
@@ -133,7 +133,7 @@ class CliTest(unittest.TestCase):
         log.append("other", "not this")
         log.append("news", "a\nb")
         log.append("sports", "c", "named")
-        expected = f"id: {log.epoch}-3\ndata: a\ndata: b\n\nid: {log.epoch}-4\nevent: named\ndata: c\n\n"
+        expected = f"data: a\ndata: b\nid: {log.epoch}-3\n\nevent: named\ndata: c\nid: {log.epoch}-4\n\n"
         lines = [child.stdout.readline() for _ in range(8)]
         self.assertEqual("".join(lines), expected)
         child.send_signal(signal.SIGINT)

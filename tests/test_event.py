@@ -25,15 +25,15 @@ WIRE = [
     ({"data": "grüße 日本 🎉"}, "data: grüße 日本 🎉\n\n".encode(), ("grüße 日本 🎉", "message", "")),
     ({"data": "x", "event": "reset"}, b"event: reset\ndata: x\n\n", ("x", "reset", "")),
     ({"data": "x", "event": " odd : name"}, b"event:  odd : name\ndata: x\n\n", ("x", " odd : name", "")),
-    ({"data": "x", "id": "kx-7"}, b"id: kx-7\ndata: x\n\n", ("x", "message", "kx-7")),
-    ({"data": "x", "id": ""}, b"id: \ndata: x\n\n", ("x", "message", "")),
-    ({"data": "x", "id": "ü 1"}, "id: ü 1\ndata: x\n\n".encode(), ("x", "message", "ü 1")),
+    ({"data": "x", "id": "kx-7"}, b"data: x\nid: kx-7\n\n", ("x", "message", "kx-7")),
+    ({"data": "x", "id": ""}, b"data: x\nid: \n\n", ("x", "message", "")),
+    ({"data": "x", "id": "ü 1"}, "data: x\nid: ü 1\n\n".encode(), ("x", "message", "ü 1")),
     ({"id": "kx-7"}, b"id: kx-7\n\n", None),
     ({"retry": 5000}, b"retry: 5000\n\n", None),
     ({"retry": 0}, b"retry: 0\n\n", None),
     (
         {"data": "x", "event": "e", "id": "1", "retry": 10},
-        b"id: 1\nevent: e\nretry: 10\ndata: x\n\n",
+        b"event: e\nretry: 10\ndata: x\nid: 1\n\n",
         ("x", "e", "1"),
     ),
     ({"data": {"a": [1, None, "ü\n"]}}, '{"a":[1,null,"ü\\n"]}', ('{"a":[1,null,"ü\\n"]}', "message", "")),
@@ -90,6 +90,10 @@ class WireTest(unittest.TestCase):
         decoder = EventStreamDecoder()
         self.assertEqual(decoder.feed(ServerSentEvent(retry=1234, id="kx-3").encode()), [])
         self.assertEqual((decoder.retry, decoder.last_event_id), (1234, "kx-3"))
+
+    def test_the_id_comes_last_for_clients_that_take_it_at_its_line(self):
+        wire = ServerSentEvent(id="kx-3", event="e", retry=1, data="two\nlines").encode()
+        self.assertTrue(wire.endswith(b"data: two\ndata: lines\nid: kx-3\n\n"), wire)
 
     def test_a_notice_is_one_block_with_data_and_begins_with_the_reconnection_time(self):
         for event_id, line in (("kx-3", b"id: kx-3\n"), (None, b"")):

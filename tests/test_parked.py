@@ -46,7 +46,7 @@ class VolleyTest(unittest.TestCase):
         return touched
 
     def wire(self, data):
-        return f"id: {self.log.event_id(self.position)}\ndata: {data}\n\n".encode()
+        return f"data: {data}\nid: {self.log.event_id(self.position)}\n\n".encode()
 
     def test_all_get_it_and_it_is_counted(self):
         clients = [self.client() for _ in range(20)]
