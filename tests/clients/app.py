@@ -1,8 +1,8 @@
 """The app that all clients talk to: a stream, the pages of the browser clients, and their scripts.
 
-Its settings come from the environment: LOG, LEASE (seconds; by default none), REQUESTS (a file that gets one line
-of JSON for each request for events), FULL (while this file is there, no client gets a stream) and PACKAGES (the
-directory with node_modules).
+Its settings come from the environment: LOG, LEASE (seconds; by default none), RETRY (milliseconds; by default
+300), REQUESTS (a file that gets one line of JSON for each request for events), FULL (while this file is there, no
+client gets a stream) and PACKAGES (the directory with node_modules).
 """
 
 from __future__ import annotations
@@ -20,14 +20,11 @@ from sse_threaded import Hub
 
 PAGES = Path(__file__).with_name("pages")
 
-# Milliseconds: short, so that a scenario takes seconds.
-RETRY = 300
-
 
 def create_app():
     """The WSGI application."""
     settings = {
-        "retry": RETRY,
+        "retry": int(os.environ.get("RETRY", "300")),
         "heartbeat": 0.1,
         "lease": float(os.environ["LEASE"]) if os.environ.get("LEASE") else None,
     }

@@ -21,12 +21,16 @@ from typing import Any, Protocol
 from sse_threaded import open_log
 from sse_threaded.testing import GunicornServer
 from sse_threaded.testing.processes import ChildProcess
+from tests.clients.scissors import Scissors, lines_and_middles
 from tests.support import CHECKOUT, ROOT, enter, missing, sqlite_url, temporary_directory, wait_until
 
 HERE = Path(__file__).parent
 
 # Where tests/run installs what package.json names.
 PACKAGES = CHECKOUT / ".test-npm"
+
+# How often a client is cut off: at every place of an event, and at some twice.
+CUTS = 14
 
 # Seconds for one step. Some clients double their delay with each refused connection.
 PATIENCE = 60
@@ -39,11 +43,13 @@ class Client:
     :ivar name: of its program or page, and in the request log.
     :ivar channel: which form of the events it takes: ``json``, or HTML that its library understands.
     :ivar program: the command, for clients that are processes.
+    :ivar hasty: it takes an id at the end of its line already, and not at the event's end (against 9.2.6).
     """
 
     name: str
     channel: str = "json"
     program: tuple[str, ...] = ()
+    hasty: bool = False
 
 
 def node(name: str) -> Client:
@@ -60,10 +66,12 @@ def python(name: str) -> Client:
 
 def forms(number: int) -> dict[str, tuple[object, str | None]]:
     """Event ``number`` as each kind of client takes it: by channel, its data and its name."""
-    item = f"<li>{number}</li>"
+    # More than a client reads at once, so that a cut in one event spares the one before.
+    padding = "x" * 600
+    item = f"<li>{number}<!--{padding}--></li>"
     stream = f'<turbo-stream action="append" target="numbers"><template>{item}</template></turbo-stream>'
     return {
-        "json": ({"n": number}, None),
+        "json": ({"n": number, "padding": padding}, None),
         "html": (item, None),
         "named": (item, "number"),
         "turbo": (stream, None),
@@ -155,8 +163,8 @@ class Scenarios:
         self.server = enter(self, server)
         self.published = 0
 
-    def run_clients(self, *, started: bool = True) -> None:
-        self.family = self.start(self.server.url)
+    def run_clients(self, *, url: str = "", started: bool = True) -> None:
+        self.family = self.start(url or self.server.url)
         self.addCleanup(self.family.close)
         if started:
             self.wait(lambda reports, _: {"start": True}.items() <= _united(reports), "the stream's first block")
@@ -182,7 +190,7 @@ class Scenarios:
             wait_until(is_true, timeout=PATIENCE, message=what)
         except AssertionError as error:
             seen = {name: reports[-8:] for name, reports in self.family.reports().items() if name in late}
-            raise AssertionError(f"{error}; late: {seen}; requests: {self.requests.read_text()}") from None
+            raise AssertionError(f"{error}; late: {seen}; requests: {self.requests.read_text()[-2000:]}") from None
 
     def wait_for_all(self) -> None:
         """Wait until each client has the last event; by then it must have all, once and in order."""
@@ -191,6 +199,21 @@ class Scenarios:
             with self.subTest(name):
                 self.assertEqual(numbers(reports), list(range(1, self.published + 1)))
                 self.assertEqual([report for report in reports if "error" in report], [])
+
+    def test_cut_off_in_the_middle_of_events_it_has_each_once(self):
+        hasty = {client.name for client in self.clients if client.hasty}
+
+        def places(name: str, event: bytes) -> list[int]:
+            # Between the id's line and the blank line such a client loses the event; no order of the lines helps.
+            return [place for place in lines_and_middles(event) if name not in hasty or place != len(event) - 1]
+
+        self.serve(RETRY="1")
+        scissors = Scissors(self.server.port, places, CUTS)
+        self.addCleanup(scissors.close)
+        self.run_clients(url=scissors.url)
+        self.publish(25)
+        self.wait_for_all()
+        self.assertEqual(scissors.cuts, {client.name: CUTS for client in self.clients})
 
     def _publish_and_count(self) -> bool:
         self.publish(1)

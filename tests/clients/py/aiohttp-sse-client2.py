@@ -18,7 +18,7 @@ async def main():
                     report(event.type, event.data, message=None)
                     headers["Last-Event-Id"] = event.last_event_id  # spelled as the library does
         except aiohttp.ClientError:
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.2)
 
 
 asyncio.run(main())
