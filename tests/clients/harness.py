@@ -8,60 +8,25 @@ or :class:`Frames` (one frame each in a browser). What a client hands to the app
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from sse_threaded import open_log
 from sse_threaded.testing import GunicornServer
 from sse_threaded.testing.processes import ChildProcess
+from tests.clients.catalogue import PACKAGES, Client, require_packages
 from tests.clients.scissors import Scissors, lines_and_middles
-from tests.support import CHECKOUT, ROOT, enter, missing, sqlite_url, temporary_directory, wait_until
-
-HERE = Path(__file__).parent
-
-# Where tests/run installs what package.json names.
-PACKAGES = CHECKOUT / ".test-npm"
+from tests.support import ROOT, enter, missing, sqlite_url, temporary_directory, wait_until
 
 # How often a client is cut off: at every place of an event, and at some twice.
-CUTS = 14
+CUTS = 12
 
 # Seconds for one step. Some clients double their delay with each refused connection.
 PATIENCE = 60
-
-
-@dataclasses.dataclass(frozen=True)
-class Client:
-    """A client library.
-
-    :ivar name: of its program or page, and in the request log.
-    :ivar channel: which form of the events it takes: ``json``, or HTML that its library understands.
-    :ivar program: the command, for clients that are processes.
-    :ivar hasty: it takes an id at the end of its line already, and not at the event's end (against 9.2.6).
-    """
-
-    name: str
-    channel: str = "json"
-    program: tuple[str, ...] = ()
-    hasty: bool = False
-
-
-def node(name: str) -> Client:
-    """A client that runs under node; its program is in js/."""
-    source = (HERE / "js" / f"{name}.mjs").read_text(encoding="utf-8")
-    # Given as text, it imports from the working directory, which has the packages.
-    return Client(name, program=("node", "--input-type=module", "-e", source))
-
-
-def python(name: str) -> Client:
-    """A client that runs under this Python; its program is in py/."""
-    return Client(name, program=(sys.executable, str(HERE / "py" / f"{name}.py")))
 
 
 def forms(number: int) -> dict[str, tuple[object, str | None]]:
@@ -148,8 +113,7 @@ class Scenarios:
 
     def serve(self, **env: str) -> None:
         """The server, and a log that this process appends to."""
-        if not (PACKAGES / "node_modules").is_dir():
-            missing(f"the packages of tests/clients/package.json in {PACKAGES} (bash tests/run installs them)")
+        require_packages()
         directory = temporary_directory(self)
         self.full = directory / "full"
         self.requests = directory / "requests"

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from tests.browser import chromium
+from tests.clients.catalogue import CHROMIUM, FIREFOX, Client
 from tests.clients.firefox import firefox
-from tests.clients.harness import Client, Family, Frames, Scenarios, numbers
+from tests.clients.harness import Family, Frames, Scenarios, forms, numbers
 from tests.clients.scissors import Scissors
 from tests.support import once
 
@@ -36,15 +37,7 @@ class BrowserTest(Scenarios):
 
 
 class ChromiumTest(BrowserTest, unittest.TestCase):
-    clients = (
-        Client("native"),
-        Client("event-source-polyfill"),
-        Client("fetch-event-source", hasty=True),
-        Client("htmx-2", "named"),
-        Client("htmx-4", "html"),
-        Client("turbo", "turbo"),
-        Client("datastar", "datastar", hasty=True),
-    )
+    clients = CHROMIUM
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -62,9 +55,38 @@ class ChromiumTest(BrowserTest, unittest.TestCase):
         # A fault of their own. The browser's EventSource, which waits for the blank line, has all.
         self.assertEqual(seen, {"native": [1, 2, 3], "fetch-event-source": [1, 3], "datastar": [1, 3]})
 
+    def test_without_their_code_two_clients_stop_at_a_clean_end_and_an_older_datastar_always(self):
+        stopping = [
+            Client(name, name) for name in ("fetch-event-source-default", "datastar-default", "datastar-beta")
+        ]
+        self.clients = [*CHROMIUM[:1], *stopping]
+        self.serve()
+        self.run_clients()
+        self.server.terminate()
+        self.server.wait()
+        self.server.restart()
+        self.publish(3)
+        self.wait(lambda reports, _: {"n": 3} in reports or {"end": True} in reports, "an event, or the end")
+        requests = {name: len(each) for name, each in self.requested().items()}
+        self.assertGreater(requests.pop("native"), 1)
+        self.assertEqual(requests, {client.name: 1 for client in stopping})
+
+    def test_killed_before_its_first_event_it_comes_back_with_the_id_of_the_first_block(self):
+        super().test_killed_before_its_first_event_it_comes_back_with_the_id_of_the_first_block()
+        self.assertIn({"start": True, "retry": 300}, self.family.reports()["htmx-4"], "it takes the retry")
+
+    def test_what_swaps_html_by_itself_swaps_events_of_one_name(self):
+        self.clients = [client for client in self.clients if client.name in ("htmx-2", "htmx-4", "turbo")]
+        self.serve()
+        self.run_clients()
+        for channel, (data, event) in forms(100).items():
+            self.log.append(channel, data, None if event else "other")
+        self.publish(1)
+        self.wait_for_all()
+
 
 class FirefoxTest(BrowserTest, unittest.TestCase):
-    clients = (Client("native"),)
+    clients = FIREFOX
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import unittest
 
-from tests.clients.harness import Family, Programs, Scenarios, python
+from tests.clients.catalogue import PYTHON
+from tests.clients.harness import Family, Programs, Scenarios
 from tests.support import once
 
 load_tests = once
 
 
 class PythonTest(Scenarios, unittest.TestCase):
-    clients = (
-        python("sseclient-py"),
-        python("httpx-sse"),
-        python("requests-sse"),
-        python("aiohttp-sse-client2"),
-    )
+    clients = PYTHON
 
     def start(self, url: str) -> Family:
         return Programs(self.clients, url)

@@ -1,5 +1,8 @@
 // What all pages share: they tell the page around them what their client has handed to the app.
-const client = location.pathname.split("/").pop().replace(".html", "");
+const client = location.hostname.replace(".localhost", "");
+
+// Whether the page does without the code that docs/clients.md has for it.
+const byDefault = client.endsWith("-default");
 
 function report(what) {
   parent.postMessage({ client, report: what }, "*");
