@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
+from gunicorn.glogging import SafeAtoms
+
 from .process import close_all_when, hubs, parking_budget, process_budget, request_close_all
+from .server.access_atoms import OneLineAtoms
 from .server.passthrough import joining
+from .server.request_body import checked
+from .server.reserves import connection_limit, file_limit, kept_connections, stream_limit
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -22,19 +28,15 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-# Threads kept for ordinary requests: an eighth of the pool, and two at least, as gunicorn may lend one for
-# five seconds to a connection that has not sent its request yet.
-_LEAST_RESERVE = 2
-_RESERVE_SHARE = 8
+# Where gunicorn counts streams as requests: how many times all streams should fit into max_requests.
+_RESTART_FACTOR = 10
 
-
-def stream_limit(threads: int) -> int:
-    """How many of a worker's ``threads`` streams may hold; 64 give 56, fewer than three give none."""
-    return max(0, threads - max(_LEAST_RESERVE, threads // _RESERVE_SHARE))
+# Seconds that streams have at a worker's end, all hubs together.
+_LAST_SECONDS = 1.0
 
 
 def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
-    """Set the stream budget from ``threads``, and end streams when the worker is told to end.
+    """Set the stream budget from ``threads`` and connections, and end streams when the worker is told to end.
 
     :param parks: whether the worker parks streams, so that they need connections and not threads; default
         ``False``.
@@ -44,17 +46,68 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
     if getattr(worker, "sse_threaded_ready", False):
         return  # the worker class has done it
     worker.sse_threaded_ready = True
+    _set_budgets(worker, parks)
+    if getattr(worker.log, "atoms_wrapper_class", None) is SafeAtoms:
+        worker.log.atoms_wrapper_class = OneLineAtoms
+    if not parks:
+        worker.wsgi = joining(checked(worker.wsgi))
+        _warn_of_restarts(worker)
+    _warn_of_hubs(worker, parks)
+    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        _chain(worker, signum)
+    # max_requests and the loss of the master come without a signal.
+    close_all_when(lambda: not worker.alive or os.getppid() != worker.ppid)
+
+
+def _set_budgets(worker: Worker, parks: bool) -> None:
+    threads = worker.cfg.threads
+    connections = worker.worker_connections
+    files = file_limit()
+    if files is not None:
+        connections = min(connections, connection_limit(files))
+    kept = kept_connections(connections, threads)
+    # A connection that holds a stream is one less for ordinary requests.
+    parking_budget.limit = connections - kept
+    process_budget.limit = min(stream_limit(threads), connections - kept)
     if parks:
-        # A connection that holds a stream is one less for ordinary requests.
-        parking_budget.limit = max(1, worker.worker_connections - max(_LEAST_RESERVE, worker.cfg.threads))
+        worker.log.info(
+            "Up to %s streams: %s of %s connections are kept for other requests",
+            parking_budget.limit,
+            kept,
+            connections,
+        )
+        if not parking_budget.limit:
+            worker.log.warning("No streams: %s connection(s) leave none; raise worker_connections", connections)
+    elif process_budget.limit:
+        worker.log.info(
+            "Up to %s streams: %s of %s threads are kept for other requests, and %s of %s connections",
+            process_budget.limit,
+            threads - stream_limit(threads),
+            threads,
+            kept,
+            connections,
+        )
     else:
-        worker.wsgi = joining(worker.wsgi)
-    process_budget.limit = stream_limit(worker.cfg.threads)
-    if process_budget.limit == 0 and not parks:
         worker.log.warning(
             "No streams: %s thread(s) a worker leave none beside ordinary requests; give it --threads 8 or more",
-            worker.cfg.threads,
+            threads,
         )
+
+
+def _warn_of_restarts(worker: Worker) -> None:
+    # gunicorn counts a request before it calls the app, and a stream like any other. sse_threaded.worker does not.
+    most, limit = worker.max_requests, process_budget.limit or 0
+    if most < limit * _RESTART_FACTOR:
+        worker.log.warning(
+            "max_requests=%s is low for the %s streams a worker may hold: each one that returns counts, so "
+            "workers may restart again and again; set it to %s or more, or use sse_threaded.worker.ThreadWorker",
+            most,
+            limit,
+            limit * _RESTART_FACTOR,
+        )
+
+
+def _warn_of_hubs(worker: Worker, parks: bool) -> None:
     for hub in hubs():
         if hub.url == "memory://" and worker.cfg.workers > 1:
             worker.log.warning(
@@ -63,7 +116,7 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
                 worker.cfg.workers,
             )
         own = hub.own_limit
-        if own is not None and own > process_budget.limit and not parks:
+        if own is not None and process_budget.limit is not None and own > process_budget.limit and not parks:
             worker.log.warning(
                 "max_streams=%s of %r leaves too few of %s threads for ordinary requests; %s are safe",
                 own,
@@ -71,20 +124,29 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
                 worker.cfg.threads,
                 process_budget.limit,
             )
-    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-        _chain(worker, signum)
-    # max_requests and the loss of the master come without a signal.
-    close_all_when(lambda: not worker.alive or os.getppid() != worker.ppid)
 
 
-def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """End what is still open, and close the log."""
+def worker_exit(server: Arbiter | None, worker: Worker) -> None:
+    """End what is still open, and close the logs; in a worker's process only.
+
+    :mod:`sse_threaded.worker` calls it by itself.
+    """
+    if worker.pid != os.getpid():
+        return  # gunicorn's master calls the hook for a worker that is gone; its own hubs are for workers to come
+    request_close_all()
+    deadline = time.monotonic() + _LAST_SECONDS
     for hub in hubs():
-        hub.close(timeout=1.0)
+        hub.close(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def _chain(worker: Worker, signum: int) -> None:
     previous: Any = signal.getsignal(signum)
+
+    def end_at_once(signum: int, frame: FrameType | None) -> None:
+        conclude = getattr(worker, "conclude_streams", None)
+        if conclude is not None:  # a worker that parks
+            conclude()
+        previous(signum, frame)
 
     def handle(signum: int, frame: FrameType | None) -> None:
         # The main thread may be anywhere, also inside a lock: this takes none.
@@ -93,7 +155,7 @@ def _chain(worker: Worker, signum: int) -> None:
         if signum != signal.SIGTERM and queue is not None and worker.alive:
             # gthread's handler for a quick end locks the thread pool, for ever if it interrupts the main thread
             # in the midst of handing a connection to that pool; between two connections it cannot.
-            queue.defer(previous, signum, frame)
+            queue.defer(end_at_once, signum, frame)
         else:
             previous(signum, frame)
 

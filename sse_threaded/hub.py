@@ -35,6 +35,7 @@ from .request import (
     best_kind,
     connection,
     has_a_thread_of_its_own,
+    holds_up_others,
     is_made_by_hand,
     last_event_id,
 )
@@ -138,6 +139,7 @@ class Hub:
         self._pump = Pump(self.log, self._pace, self._budget, self._parking, self._process_ends)
         self._closed = False
         self._warned = False
+        self._warned_of_http2 = False
         enrol(self)
 
     def __repr__(self) -> str:
@@ -226,6 +228,8 @@ class Hub:
         return _as_stream((part for part in [refusal(self._pace, reason, shutdown=shutdown)]), as_it_is=False)
 
     def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
+        if self._is_serial(environ):
+            return self.come_back("a stream would hold up all else on this HTTP/2 connection")
         try:
             self._pump.require_open()
             cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
@@ -237,6 +241,16 @@ class Hub:
             return self.come_back("the log cannot be read")
         seat = Seat(names, self._queue_size, connection(environ))
         return _as_stream(EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY)))
+
+    def _is_serial(self, environ: Mapping[str, Any]) -> bool:
+        serial = holds_up_others(environ)
+        if serial and not self._warned_of_http2:
+            self._warned_of_http2 = True
+            _log.warning(
+                "No streams over gunicorn's own HTTP/2, which answers the requests of a connection one after "
+                "another: end HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1"
+            )
+        return serial
 
     def _process_ends(self) -> bool:
         # A method, so that a hub is there for as long as its thread, which must be told of forks and of the end.
@@ -259,7 +273,8 @@ class Hub:
     def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         web = Request(environ, populate_request=False)  # the environ's request stays the app's
         subscriber = Queued(names, self._queue_size, connection(environ), beats=False)
-        return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ))
+        may_wait = not self._is_serial(environ)
+        return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ), may_wait=may_wait)
 
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.

@@ -28,13 +28,21 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def long_poll(
-    pump: Pump, log: EventLog, request: Request, subscriber: Queued, last_event_id: str | None
+    pump: Pump,
+    log: EventLog,
+    request: Request,
+    subscriber: Queued,
+    last_event_id: str | None,
+    *,
+    may_wait: bool = True,
 ) -> Response:
     """Answer with what came after ``last_event_id``: at once if there is any, else when something comes.
 
     The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``; an event with a name has ``"event"``
     too. After ``?wait=`` seconds (default 25, at most 60) it is empty; ``reset`` true means: fetch the state
     anew, then go on from ``lastEventId``.
+
+    :param may_wait: false where the server would keep others waiting meanwhile; then it answers at once.
     """
     try:
         deadline = time.monotonic() + _wait(request)
@@ -44,7 +52,9 @@ def long_poll(
     try:
         cursor = Cursor(log, subscriber.channels, last_event_id)
         page = cursor.read()
-        if not page and not cursor.reset:
+        if not page and not cursor.reset and not may_wait:
+            headers["Retry-After"] = "5"
+        elif not page and not cursor.reset:
             try:
                 pump.admit(subscriber)
                 page = _await(pump, subscriber, cursor, deadline)

@@ -84,6 +84,15 @@ def connection(environ: Mapping[str, Any]) -> Any:
     return None
 
 
+def holds_up_others(environ: Mapping[str, Any]) -> bool:
+    """Whether the server answers nothing else on the client's connection until this response has ended.
+
+    So do gunicorn's workers in HTTP/2, and the connection is that of a browser with all its pages, or of a proxy
+    with all its clients.
+    """
+    return "gunicorn.socket" in environ and str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2")
+
+
 def has_a_thread_of_its_own(environ: Mapping[str, Any]) -> bool:
     """Whether the server starts a thread for each request, so that a stream takes one from nobody."""
     # Werkzeug's server, and Django's, which is the standard library's.

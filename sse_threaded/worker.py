@@ -28,10 +28,13 @@ from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 
 from . import gunicorn_hooks
-from .acceptor import AcceptingWorker, Connection, Outcome
+from .acceptor import AcceptingWorker
 from .parked import Parked
 from .process import process_budget
+from .server.connection import Connection, Outcome
 from .server.passthrough import bare_stream
+from .server.request_body import ChunkedBody, MalformedBody, RequestTooSlow, check_chunks, is_chunked
+from .server.request_count import RequestCount
 from .space import ENVIRON_KEY, Space
 from .stream import EventStream
 from .subscriber import WRITE_BYTES
@@ -105,7 +108,7 @@ class _Exchange:
 
     def finished(self) -> None:
         """The stream has ended; on the pump's thread, which must not wait for a log file, a hook or the pool."""
-        self._worker.enqueue_soon(self._after)
+        self._worker.method_queue.defer(self._worker.enqueue, self._after)
 
     def _after(self) -> None:
         parked = self.parked
@@ -143,6 +146,13 @@ class ThreadWorker(AcceptingWorker):
     _warned_of_encoding = False
     _warned_of_thread = False
 
+    def init_process(self) -> None:
+        """A worker's whole life; however it ends, streams are told and logs are closed."""
+        try:
+            super().init_process()
+        finally:
+            gunicorn_hooks.worker_exit(None, self)
+
     def load_wsgi(self) -> None:
         """Load the app, and see to the ends of its streams."""
         super().load_wsgi()
@@ -161,27 +171,37 @@ class ThreadWorker(AcceptingWorker):
         parked = False
         try:
             self.cfg.pre_request(self, req)
+            chunked = is_chunked(req)
+            if chunked and conn.whole:
+                check_chunks(req)
             exchange.resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
             environ["wsgi.multithread"] = True
+            if chunked:
+                environ["wsgi.input"] = ChunkedBody(req.body)
             exchange.environ = environ
-            self._count_request(exchange.resp)
             parked = self._respond(exchange)
             return not parked and not exchange.resp.should_close()
+        except (MalformedBody, RequestTooSlow) as fault:  # the app let it through
+            if exchange.resp is None or not exchange.resp.headers_sent:
+                if isinstance(fault, MalformedBody):
+                    raise fault.fault from None  # gunicorn answers it with 400
+                util.write_error(conn.sock, 408, "Request Timeout", "")
+            raise StopIteration() from None
         except OSError:
             raise
         except (Exception, SystemExit):
             if exchange.resp is not None and exchange.resp.headers_sent:
                 # The response has begun, so an error page would only corrupt it.
                 self.log.exception("Error handling request")
-                util.close_graceful(conn.sock)
                 raise StopIteration() from None
             raise
         finally:
             if not parked:
                 exchange.post_request()
 
-    def _count_request(self, resp: Any) -> None:
-        self.nr += 1
+    def _begin_response(self, resp: Any, counts: bool) -> None:
+        if counts:
+            self.nr += 1
         if self.nr >= self.max_requests:
             if self.alive:
                 self.log.info("Autorestarting worker after current request.")
@@ -196,7 +216,12 @@ class ThreadWorker(AcceptingWorker):
         resp, environ, space = exchange.resp, exchange.environ, exchange.space
         environ[ENVIRON_KEY] = space
         parked = False
-        exchange.respiter = self.wsgi(environ, resp.start_response)
+        count = RequestCount(resp.start_response, partial(self._begin_response, resp))
+        try:
+            exchange.respiter = self.wsgi(environ, count.start_response)
+        except BaseException:
+            count.finish()
+            raise
         try:
             if isinstance(exchange.respiter, environ["wsgi.file_wrapper"]):
                 resp.write_file(exchange.respiter)

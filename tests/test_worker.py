@@ -12,6 +12,7 @@ import unittest
 from unittest import mock
 
 from sse_threaded import acceptor, open_log
+from sse_threaded.server import reserves
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests import test_gunicorn
 from tests.support import enter, free_port, temporary_directory, wait_until
@@ -470,25 +471,31 @@ class ShareTest(unittest.TestCase):
 
 
 class FilesTest(unittest.TestCase):
-    def room(self, limits):
+    def room(self, limits, wanted=10_000):
         made = acceptor.AcceptingWorker.__new__(acceptor.AcceptingWorker)
-        made.cfg = mock.Mock(worker_connections=10_000, threads=8)
-        made.worker_connections = 10_000
+        made.cfg = mock.Mock(worker_connections=wanted, threads=8)
+        made.worker_connections = wanted
         made.log = mock.Mock()
         with (
-            mock.patch.object(acceptor.resource, "getrlimit", return_value=limits),
-            mock.patch.object(acceptor.resource, "setrlimit") as setrlimit,
+            mock.patch.object(reserves.resource, "getrlimit", return_value=limits),
+            mock.patch.object(reserves.resource, "setrlimit") as setrlimit,
         ):
             made._make_room()
         limits_set = [call.args[1] for call in setrlimit.call_args_list]
+        self.assertGreater(made.max_keepalived, 0)
         return made.worker_connections, limits_set, made.log.warning.called
 
     def test_the_limit_on_open_files_is_raised_as_far_as_needed(self):
         self.assertEqual(self.room((1024, 1_000_000)), (10_000, [(10_200, 1_000_000)], False))
-        self.assertEqual(self.room((1024, acceptor.resource.RLIM_INFINITY))[0], 10_000)
+        self.assertEqual(self.room((1024, reserves.resource.RLIM_INFINITY))[0], 10_000)
 
     def test_a_limit_that_is_high_enough_is_left_alone(self):
         self.assertEqual(self.room((20_000, 20_000)), (10_000, [], False))
 
     def test_where_it_cannot_be_raised_there_are_fewer_connections_and_a_warning(self):
         self.assertEqual(self.room((1024, 4096)), (3896, [(4096, 4096)], True))
+
+    def test_of_few_files_a_half_is_for_connections(self):
+        self.assertEqual(self.room((100, 100)), (50, [(100, 100)], True))
+        self.assertEqual(self.room((256, 256)), (128, [(256, 256)], True))
+        self.assertEqual(self.room((256, 256), wanted=100), (100, [(256, 256)], False))

@@ -5,14 +5,22 @@ import inspect
 import unittest
 
 import gunicorn
-from gunicorn import arbiter, config, glogging
-from gunicorn.http import wsgi
+from gunicorn import arbiter, config, glogging, util
+from gunicorn.http import body, parser, unreader, wsgi
+from gunicorn.http2 import negotiation
 from gunicorn.workers import base, gthread
 
 # What each was when the code beside it was written: fingerprints of the source, one for each known form.
 POINTS = {
-    "overridden by worker.ThreadWorker or acceptor.AcceptingWorker": {
+    "overridden by worker.ThreadWorker, what it inherits from, or server.connection.Connection": {
         gthread.ThreadWorker._cap_keepalive: {"69ef1ddd35fe"},
+        gthread.ThreadWorker.init_process: {"357ac730010e"},
+        gthread.TConn.init: {"e4b965c18bcb"},
+        gthread.ThreadWorker.run: {"fbafdd20400c"},
+        gthread.ThreadWorker.on_pending_socket_readable: {"39b3acee312c"},
+        gthread.ThreadWorker.on_client_socket_readable: {"f41a9a5e9d82"},
+        gthread.ThreadWorker.murder_pending: {"00b3959e780e"},
+        gthread.ThreadWorker._keepalive_after: {"318430685de5"},
         gthread.ThreadWorker.accept: {"a06fbabe3fdb"},
         gthread.ThreadWorker.enqueue_req: {"0077368bd496"},
         gthread.ThreadWorker.get_thread_pool: {"7d502e0bc619"},
@@ -25,22 +33,30 @@ POINTS = {
     },
     "relied on by them": {
         arbiter.Arbiter.spawn_worker: {"f8771d6679f1"},
+        arbiter.Arbiter.kill_worker: {"b7c03bed1275"},
+        base.Worker.handle_error: {"42c66e053359"},
+        body.Body.read: {"4d8374769e69"},
+        body.ChunkedReader.parse_chunk_size: {"63fa0060fd35"},
+        body.ChunkedReader.parse_trailers: {"6c9748408afa"},
         config.Config.__getattr__: {"e332ce2e600e"},
+        glogging.SafeAtoms.__init__: {"51c3ed436a7b"},
         glogging.Logger.access: {"2eb421e0dc10"},
         gthread.PollableMethodQueue.defer: {"5af8c4018ed8"},
         gthread.TConn.__init__: {"6f0455060212"},
         gthread.TConn.close: {"eb060afadaaa"},
-        gthread.TConn.init: {"e4b965c18bcb"},
-        gthread.ThreadWorker._keepalive_after: {"318430685de5"},
         gthread.ThreadWorker.finish_request: {"c6a1a1f39f11"},
         gthread.ThreadWorker.handle: {"e0fcb03f7a3d"},
-        gthread.ThreadWorker.init_process: {"357ac730010e"},
         gthread.ThreadWorker.murder_keepalived: {"a15c6b724d97"},
-        gthread.ThreadWorker.murder_pending: {"00b3959e780e"},
-        gthread.ThreadWorker.on_client_socket_readable: {"f41a9a5e9d82"},
-        gthread.ThreadWorker.on_pending_socket_readable: {"39b3acee312c"},
-        gthread.ThreadWorker.run: {"fbafdd20400c"},
+        negotiation.prior_knowledge_allowed: {"a5f0588a54dc"},
+        parser.Parser.__next__: {"8fa7ba7da596"},
+        parser.Parser.finish_body: {"bed0f3553cdb"},
+        unreader.SocketUnreader.__init__: {"f3d8e3e9b929"},
+        unreader.SocketUnreader.chunk: {"5424e9f6500d"},
+        unreader.Unreader.read: {"e3154ff73104"},
+        unreader.Unreader.take_buffered: {"d51ccd707fc9"},
+        util.write_error: {"93302e0feb5e"},
         wsgi.create: {"ff372b261e22"},
+        wsgi.default_environ: {"d74b28a0e956"},
         wsgi.Response.write: {"314aea79b39e"},
         wsgi.Response.should_close: {"cd784e8a6495"},
     },

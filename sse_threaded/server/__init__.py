@@ -1,1 +1,1 @@
-"""What is gunicorn's: how its workers hand requests to an app, and take responses from it."""
+"""What is gunicorn's: connections before and after a request, and responses as the app returns them."""

@@ -1,0 +1,28 @@
+"""How long a request may take to arrive.
+
+A configuration file of gunicorn's may set these, as each use looks here anew::
+
+    from sse_threaded.server import deadlines
+
+    deadlines.HEAD_SECONDS = 30.0
+"""
+
+from __future__ import annotations
+
+# Seconds from the first byte of a request to the end of its head. A browser sends a head in one packet or two; the
+# slowest honest client needs some seconds for a few kilobytes of cookies. The TLS handshake gets as long.
+HEAD_SECONDS = 10.0
+
+# Seconds that the server waits for a body at all events, and the bytes a second that it must have on average after
+# that. A modem of 1998 has ten times the rate.
+BODY_SECONDS = 10.0
+BODY_RATE = 500
+
+# Seconds that a connection stays half open after the last response, so that the client gets all of it (RFC 9112,
+# section 9.6); as gunicorn has it.
+LINGER_SECONDS = 2.0
+
+
+def body_seconds(received: int) -> float:
+    """How many seconds the server waits in all for a body of which so many bytes have come."""
+    return BODY_SECONDS + received / BODY_RATE

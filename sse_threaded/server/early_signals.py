@@ -1,0 +1,85 @@
+"""A signal that reaches a worker in its first moments is kept until the worker can take it.
+
+From the fork until ``init_signals`` a worker of gunicorn's has the master's handlers, which put a signal into a
+queue that nobody reads in the worker. Told to end then, it would serve on until ``graceful_timeout`` is over
+and be killed with the requests it has. So the worker gets handlers that only note the signal, and the signals
+noted are raised again when it has its own. They are blocked for the fork itself and no longer: what the hooks
+``pre_fork`` and ``post_fork`` start would inherit that, and could not be told to end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+# What gunicorn's master sends to its workers, and they have a handler for.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+
+# The function of gunicorn's master that forks a worker. Between expect() and that fork there is the hook pre_fork,
+# which may fork too.
+_FORKER = "spawn_worker"
+
+_expected = False
+_mask: set[int] | None = None  # what was blocked before a worker's fork, while that lasts
+_noted: list[int] | None = None  # the signals of a worker that has no handlers of its own yet
+
+
+def expect() -> None:
+    """In the master: what it forks next is a worker."""
+    global _expected
+    _expected = True
+
+
+def begin_handlers() -> set[int]:
+    """In the worker, before it sets its handlers: block the signals, as they have their default action then."""
+    return signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def end_handlers(mask: set[int]) -> None:
+    """In the worker, once it has its handlers: let signals in, and those that came since the fork."""
+    global _noted
+    noted, _noted = _noted or [], None
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for signum in noted:
+        signal.raise_signal(signum)
+
+
+def _note(signum: int, frame: Any) -> None:
+    if _noted is not None and signum not in _noted:
+        _noted.append(signum)
+
+
+def _before_fork() -> None:
+    global _expected, _mask
+    if _expected and sys._getframe(1).f_code.co_name == _FORKER:
+        _expected = False
+        _mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _after_fork_in_parent() -> None:
+    global _mask
+    if _mask is not None:
+        mask, _mask = _mask, None
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
+    global _mask, _noted
+    if _mask is not None:
+        mask, _mask, _noted = _mask, None, []
+        for signum in _SIGNALS:
+            signal.signal(signum, _note)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    elif _noted is not None:
+        # A child of the hook post_fork: nobody would raise again what it notes.
+        _noted = None
+        for signum in _SIGNALS:
+            if signal.getsignal(signum) is _note:
+                signal.signal(signum, signal.SIG_DFL)
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

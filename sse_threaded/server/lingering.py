@@ -1,0 +1,91 @@
+"""Connections after their last response, until the client has closed its side too (RFC 9112, section 9.6).
+
+If the server closed at once while bytes of the client's are unread, the kernel would send a reset, and the
+client might lose the end of the response. gunicorn waits in a thread; here the poller waits. The main thread's
+alone, but for
+:func:`half_close`.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from . import deadlines
+from .connection import Connection
+
+# Bytes that a client may send meanwhile.
+_DRAIN_BYTES = 64 * 1024
+
+
+def half_close(conn: Connection) -> bool:
+    """Say that nothing more comes; returns whether the client has closed already. Any thread; does not wait."""
+    try:
+        conn.sock.shutdown(socket.SHUT_WR)
+        conn.sock.setblocking(False)
+        return not conn.sock.recv(4096)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+class Lingering:
+    """The connections that wait for their clients to close.
+
+    :param poller: which watches them.
+    :param limit: how many there may be; then the oldest is closed.
+    :param closed: called with each that was closed.
+    """
+
+    def __init__(self, poller: selectors.BaseSelector, limit: int, closed: Callable[[Connection], None]) -> None:
+        self._poller = poller
+        self._limit = limit
+        self._closed = closed
+        # Each with its deadline (monotonic) and the bytes it may still send; the oldest first.
+        self._left: dict[Connection, tuple[float, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def add(self, conn: Connection) -> None:
+        """Wait for one that was half closed."""
+        while len(self._left) >= self._limit:
+            self._close(next(iter(self._left)))
+        self._left[conn] = time.monotonic() + deadlines.LINGER_SECONDS, _DRAIN_BYTES
+        try:
+            self._poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        except (OSError, ValueError, KeyError):
+            self._close(conn)
+
+    def expire(self, now: float) -> None:
+        """Close those whose time is over."""
+        while self._left:
+            conn = next(iter(self._left))
+            if self._left[conn][0] > now:
+                return
+            self._close(conn)
+
+    def _drain(self, conn: Connection, _sock: socket.socket) -> None:
+        deadline, left = self._left[conn]
+        try:
+            received = len(conn.sock.recv(left))
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        if not received or received >= left:
+            self._close(conn)
+        else:
+            self._left[conn] = deadline, left - received
+
+    def _close(self, conn: Connection) -> None:
+        del self._left[conn]
+        with suppress(OSError, ValueError, KeyError):
+            self._poller.unregister(conn.sock)
+        conn.close()
+        self._closed(conn)

@@ -1,0 +1,101 @@
+"""A request's body, and what reading it can fail with through the client's fault.
+
+Each of these faults is an answer that Werkzeug and Flask give by themselves, and an ``OSError``, by which other
+frameworks know that a body cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import NoMoreData, ParseException
+from werkzeug.exceptions import BadRequest, RequestTimeout
+
+
+class MalformedBody(BadRequest, OSError):
+    """The chunks are not what RFC 9112, section 7.1, says.
+
+    :ivar fault: gunicorn's own error.
+    """
+
+    def __init__(self, fault: ParseException) -> None:
+        super().__init__("The request's body is malformed: it does not follow the chunked transfer coding.")
+        self.fault = fault
+
+
+class RequestTooSlow(RequestTimeout, NoMoreData):  # type: ignore[misc]  # gunicorn has no annotations
+    """The client does not send the rest of its request; see :mod:`.deadlines`."""
+
+    def __init__(self) -> None:
+        super().__init__("The request did not arrive in time.")
+
+
+class ChunkedBody:
+    """A chunked body as ``wsgi.input``, which fails with :class:`MalformedBody`.
+
+    :param body: gunicorn's.
+    """
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        """As PEP 3333 says; likewise the others."""
+        return self._do(self._body.read, size)  # type: ignore[no-any-return]
+
+    def readline(self, size: int | None = None) -> bytes:
+        """One line."""
+        return self._do(self._body.readline, size)  # type: ignore[no-any-return]
+
+    def readlines(self, hint: int | None = None) -> list[bytes]:
+        """All lines that are left."""
+        return self._do(self._body.readlines, hint)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> ChunkedBody:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    @staticmethod
+    def _do(method: Any, size: int | None) -> Any:
+        try:
+            return method(size)
+        except ParseException as fault:
+            raise MalformedBody(fault) from fault
+
+
+def is_chunked(req: Any) -> bool:
+    """Whether the body of gunicorn's request comes in chunks."""
+    return req.body is not None and isinstance(req.body.reader, ChunkedReader)
+
+
+def check_chunks(req: Any) -> None:
+    """Read a chunked body that has arrived as a whole, and keep it for the app.
+
+    So a malformed one is refused before any app is called.
+
+    :raises ParseException: it is malformed.
+    """
+    data = req.body.read()
+    req.body.buf.write(data)  # from which it reads first
+
+
+def checked(wsgi: Callable[..., Any]) -> Callable[..., Any]:
+    """An app under gunicorn's own worker, which is told :class:`MalformedBody` where reading a body fails."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        if "HTTP_TRANSFER_ENCODING" not in environ:
+            return wsgi(environ, start_response)
+        environ["wsgi.input"] = ChunkedBody(environ["wsgi.input"])
+        try:
+            return wsgi(environ, start_response)
+        except MalformedBody as error:
+            raise error.fault from None  # which gunicorn answers with 400
+
+    return app

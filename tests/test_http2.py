@@ -1,0 +1,98 @@
+"""gunicorn's own HTTP/2, which answers the requests of a connection one after another, and a stream."""
+
+from __future__ import annotations
+
+import socket
+import unittest
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, ResponseReceived, StreamEnded
+
+from sse_threaded.testing import GunicornServer
+from tests.support import enter, temporary_directory
+
+APP = """
+from sse_threaded import Hub
+hub = Hub("sqlite:///log.db")
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/events":
+        return hub.stream(environ, "a")(environ, start_response)
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"well"]
+"""
+
+CONFIG = """
+from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
+http_protocols = "h1,h2"
+http2_cleartext = "both"
+"""
+
+
+class Http2Test(unittest.TestCase):
+    def setUp(self):
+        self.directory = temporary_directory(self)
+        (self.directory / "shop.py").write_text(APP, encoding="utf-8")
+        (self.directory / "conf.py").write_text(CONFIG, encoding="utf-8")
+
+    def serve(self, worker):
+        args = ["-k", worker, "-w", "1", "--threads", "8"]
+        config = self.directory / "conf.py"
+        return enter(self, GunicornServer("shop:app", config=config, args=args, cwd=self.directory))
+
+    def ask(self, server, *requests):
+        """The bodies of the answers, in the order of the requests, all on one connection."""
+        connection = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        bodies, ended = {}, set()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+            connection.initiate_connection()
+            for number, (path, accept) in enumerate(requests):
+                fields = {":method": "GET", ":scheme": "http", ":authority": "x", ":path": path, "accept": accept}
+                connection.send_headers(number * 2 + 1, list(fields.items()), end_stream=True)
+                bodies[number * 2 + 1] = b""
+            sock.sendall(connection.data_to_send())
+            while len(ended) < len(requests):
+                data = sock.recv(65536)
+                self.assertTrue(data, (bodies, ended))
+                for event in connection.receive_data(data):
+                    if isinstance(event, ResponseReceived):
+                        self.assertIn((":status", "200"), event.headers)
+                    elif isinstance(event, DataReceived):
+                        bodies[event.stream_id] += event.data
+                    elif isinstance(event, StreamEnded):
+                        ended.add(event.stream_id)
+                sock.sendall(connection.data_to_send())
+        return list(bodies.values())
+
+    def test_a_stream_is_told_to_come_back_and_others_are_answered(self):
+        for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
+            with self.subTest(worker):
+                server = self.serve(worker)
+                stream = ("/events", "text/event-stream")
+                first, plain, second = self.ask(server, stream, ("/", "*/*"), stream)
+                self.assertEqual(plain, b"well")
+                for body in (first, second):
+                    self.assertIn(b"retry: ", body)
+                    self.assertIn(b"come back", body)
+                self.assertEqual(server.output().count("set http_protocols to h1"), 1)
+
+    def test_a_long_poll_is_answered_at_once(self):
+        for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
+            with self.subTest(worker):
+                poll, plain = self.ask(self.serve(worker), ("/events?wait=60", "application/json"), ("/", "*/*"))
+                self.assertIn(b'"events":[]', poll)
+                self.assertEqual(plain, b"well")
+
+    def test_over_http_1_1_streams_are_as_ever(self):
+        for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
+            with self.subTest(worker):
+                server = self.serve(worker)
+                with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+                    sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+                    received = b""
+                    while b"id: " not in received:
+                        piece = sock.recv(4096)
+                        self.assertTrue(piece, received)
+                        received += piece
+                self.assertNotIn("http_protocols", server.output())

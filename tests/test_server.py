@@ -1,0 +1,239 @@
+"""The worker's parts by themselves: what has arrived of a request, and connections that close."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import unittest
+
+from gunicorn.http.errors import InvalidChunkSize
+
+from sse_threaded.server import deadlines
+from sse_threaded.server.access_atoms import OneLineAtoms
+from sse_threaded.server.arrival import BUFFER_BYTES, Arrival, is_whole
+from sse_threaded.server.lingering import Lingering, half_close
+from sse_threaded.server.request_body import MalformedBody, RequestTooSlow
+from sse_threaded.server.request_count import RequestCount
+
+HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\n"
+PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + b"\r\n\r\n" * 3
+
+# What has come, and whether a thread may have it: "whole", it need not wait for more; "large", it reads the rest.
+ARRIVALS = (
+    (b"", ""),
+    (b"GET / HT", ""),
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r", ""),
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "whole"),
+    (b"\r\n", ""),
+    (b"\r\nGET / HTTP/1.1\r\n", ""),
+    (b"\r\n\r\n\r\n", ""),
+    (b"\r\nGET / HTTP/1.1\r\n\r\n", "whole"),
+    (b"GET / HTTP/1.1\nHost: x\n", "whole"),  # refused
+    (b"GET / HTTP/1.1\r\nHost: x\n", "whole"),
+    (b"GET / HTTP/1.1\r\n\r\nGET / HT", "whole"),
+    (HEAD + b"\r\n", "whole"),
+    (HEAD + b"Content-Length: 5\r\n\r\n", ""),
+    (HEAD + b"content-length:5\r\n\r\nabcd", ""),
+    (HEAD + b"CONTENT-LENGTH: 5 \r\n\r\nabcde", "whole"),
+    (HEAD + b"Content-Length: 5\r\n\r\nabcdeGET / HT", "whole"),
+    (HEAD + b"Content-Length: 0\r\n\r\n", "whole"),
+    (HEAD + b"Content-Length: five\r\n\r\n", "whole"),  # refused
+    (HEAD + b"Content-Length: -5\r\n\r\n", "whole"),
+    (HEAD + b"Content-Length: %d\r\n\r\n" % (BUFFER_BYTES + 1), "large"),
+    (HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n", "large"),
+    (HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\nabcde", "whole"),
+    (HEAD + b"X-Content-Length: 5\r\n\r\n", "whole"),
+    (b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", "large"),
+    (b"HEAD / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "large"),
+    (b"POST / HTTP/1.1\r\nX: " + b"x" * BUFFER_BYTES, "large"),
+    (PROXY_V2[:14], ""),
+    (PROXY_V2, ""),
+    (PROXY_V2 + HEAD, ""),
+    (PROXY_V2 + HEAD + b"\r\n", "whole"),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\nGET / HTTP/1.1\r\n", ""),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\nGET / HTTP/1.1\r\n\r\n", "whole"),
+    *(
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks, state)
+        for chunks, state in (
+            (b"", ""),
+            (b"5", ""),
+            (b"5\r\nabcde", ""),
+            (b"5\r\nabcde\r\n0\r\n", ""),
+            (b"5\r\nabcde\r\n0\r\n\r\n", "whole"),
+            (b"0\r\n\r\n", "whole"),
+            (b'A;x="y"\r\n0\r\n\r\n0\r\n\r\n', ""),
+            (b'A;x="y"\r\n0\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n', "whole"),
+            (b"0\r\nX: y\r\n", ""),
+            (b"0\r\nX: y\r\n\r\n", "whole"),
+            (b"5\r\nabcdefg", "whole"),  # refused, and all that follow
+            (b"zz\r\n", "whole"),
+            (b"0x5\r\nabcde\r\n", "whole"),
+            (b"1_0\r\n", "whole"),
+            (b"-1\r\n", "whole"),
+            (b"\r\n", "whole"),
+            (b"1" * 9000, "whole"),
+            (b"FFFFFFFFFFFFFFFFFFFF\r\n" + b"x" * BUFFER_BYTES, "large"),
+        )
+    ),
+)
+
+
+class ArrivalTest(unittest.TestCase):
+    def state(self, arrival):
+        return "whole" if arrival.whole else "large" if arrival.large else ""
+
+    def test_a_thread_gets_a_request_when_it_need_not_wait_or_must_read_the_rest(self):
+        for data, state in ARRIVALS:
+            with self.subTest(data=data[:80]):
+                arrival = Arrival(0.0)
+                arrival.add(data, 0.0)
+                self.assertEqual(self.state(arrival), state)
+                self.assertEqual(bytes(arrival.data), data)
+
+    def test_what_is_seen_at_once_to_be_whole_is(self):
+        whole = [data for data, _ in ARRIVALS if is_whole(data)]
+        self.assertIn(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", whole)
+        for data, state in ARRIVALS:
+            if state != "whole":
+                self.assertNotIn(data, whole)
+
+    def test_in_how_many_pieces_it_comes_makes_no_difference(self):
+        for data, state in ARRIVALS:
+            for size in (1, 2, 7) if len(data) < BUFFER_BYTES else (1000,):
+                with self.subTest(data=data[:80], size=size):
+                    arrival = Arrival(0.0)
+                    for at in range(0, len(data), size):
+                        # Who waits for a 100 Continue is not kept waiting for what it has not sent yet.
+                        self.assertIn(self.state(arrival), ("", state, "large" if b"Expect" in data else ""))
+                        if not arrival.whole:
+                            arrival.add(data[at : at + size], 0.0)
+                    self.assertEqual(self.state(arrival), state)
+
+    def test_a_head_has_its_time_from_its_first_byte(self):
+        arrival = Arrival(100.0)
+        for second in range(10):
+            arrival.add(b"X", 100.0 + second)
+        self.assertFalse(arrival.is_late(100.0 + deadlines.HEAD_SECONDS))
+        self.assertTrue(arrival.is_late(100.1 + deadlines.HEAD_SECONDS))
+
+    def test_a_body_has_its_time_from_its_head_and_more_the_more_comes(self):
+        arrival = Arrival(100.0)
+        arrival.add(HEAD + b"Content-Length: 50000\r\n\r\n", 105.0)
+        self.assertFalse(arrival.is_late(105.0 + deadlines.BODY_SECONDS))
+        self.assertTrue(arrival.is_late(105.1 + deadlines.BODY_SECONDS))
+        arrival.add(b"x" * 5 * deadlines.BODY_RATE, 106.0)
+        self.assertFalse(arrival.is_late(110.0 + deadlines.BODY_SECONDS))
+        self.assertTrue(arrival.is_late(110.1 + deadlines.BODY_SECONDS))
+        arrival.latest = 107.0
+        self.assertTrue(arrival.is_late(108.0))
+
+
+class FakeConnection:
+    """A connection of which only the socket is needed."""
+
+    def __init__(self, test):
+        self.client, self.sock = socket.socketpair()
+        test.addCleanup(self.client.close)
+        test.addCleanup(self.sock.close)
+
+    def close(self):
+        self.sock.close()
+
+
+class LingeringTest(unittest.TestCase):
+    def setUp(self):
+        self.poller = selectors.DefaultSelector()
+        self.addCleanup(self.poller.close)
+        self.closed = []
+        self.lingering = Lingering(self.poller, 3, self.closed.append)
+
+    def add(self):
+        conn = FakeConnection(self)
+        self.assertFalse(half_close(conn))
+        self.lingering.add(conn)
+        return conn
+
+    def look(self):
+        for key, _ in self.poller.select(0):
+            key.data(key.fileobj)
+
+    def test_it_waits_until_the_client_closes_and_reads_what_it_sends_meanwhile(self):
+        conn = self.add()
+        self.assertEqual(conn.client.recv(10), b"")
+        conn.client.sendall(b"x" * 10_000)
+        self.look()
+        self.assertEqual(self.closed, [])
+        conn.client.close()
+        self.look()
+        self.assertEqual(self.closed, [conn])
+        self.assertEqual(len(self.lingering), 0)
+        self.assertFalse(self.poller.get_map())
+
+    def test_one_that_has_closed_already_need_not_wait(self):
+        conn = FakeConnection(self)
+        conn.client.close()
+        self.assertTrue(half_close(conn))
+
+    def test_one_that_goes_on_sending_is_closed(self):
+        conn = self.add()
+        for _ in range(20):
+            if not self.closed:
+                conn.client.sendall(b"x" * 4096)
+                self.look()
+        self.assertEqual(self.closed, [conn])
+
+    def test_none_waits_longer_than_it_may(self):
+        conns = [self.add() for _ in range(2)]
+        self.lingering.expire(0.0)
+        self.assertEqual(self.closed, [])
+        self.lingering.expire(float("inf"))
+        self.assertEqual(self.closed, conns)
+
+    def test_of_too_many_the_oldest_is_closed(self):
+        conns = [self.add() for _ in range(5)]
+        self.assertEqual(self.closed, conns[:2])
+        self.assertEqual(len(self.lingering), 3)
+
+
+class AtomsTest(unittest.TestCase):
+    def test_no_part_of_an_access_line_begins_a_line(self):
+        atoms = OneLineAtoms({"U": '/a"\r\n\x85\u2028[INFO] forged', "a": "é ü", "s": 200, "t": None})
+        self.assertEqual(atoms["U"], '/a\\"\\r\\n\\x85\\u2028[INFO] forged')
+        self.assertEqual((atoms["a"], atoms["s"], atoms["nothing"]), ("é ü", 200, "-"))
+
+
+class RequestCountTest(unittest.TestCase):
+    def counted(self, *steps):
+        counts = []
+        count = RequestCount(lambda *_: None, counts.append)
+        for headers in steps:
+            count.start_response("200 OK", headers)
+        count.finish()
+        return counts
+
+    def test_what_opens_a_stream_does_not_count(self):
+        for kind, counts in (
+            ("text/event-stream", False),
+            ("Text/Event-Stream; charset=utf-8", False),
+            ("text/html", True),
+            ("application/json", True),
+        ):
+            with self.subTest(kind):
+                self.assertEqual(self.counted([("X", "y"), ("content-TYPE", kind)]), [counts])
+        self.assertEqual(self.counted([]), [True])
+
+    def test_a_request_counts_once(self):
+        self.assertEqual(self.counted([], []), [True])
+
+    def test_one_whose_app_failed_counts(self):
+        self.assertEqual(self.counted(), [True])
+
+
+class FaultTest(unittest.TestCase):
+    def test_a_fault_is_an_answer_and_an_error_of_input(self):
+        malformed = MalformedBody(InvalidChunkSize(b"zz"))
+        for fault, code in ((malformed, 400), (RequestTooSlow(), 408)):
+            with self.subTest(code):
+                self.assertIsInstance(fault, OSError)
+                self.assertEqual(fault.get_response().status_code, code)
+                self.assertIn(str(code), str(fault))
