@@ -67,9 +67,9 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
         connections = min(connections, connection_limit(files))
     kept = kept_connections(connections, threads)
     # A connection that holds a stream is one less for ordinary requests.
-    parking_budget.limit = connections - kept
     process_budget.limit = min(stream_limit(threads), connections - kept)
     if parks:
+        parking_budget.limit = connections - kept
         worker.log.info(
             "Up to %s streams: %s of %s connections are kept for other requests",
             parking_budget.limit,
