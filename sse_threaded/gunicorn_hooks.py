@@ -126,7 +126,7 @@ def _warn_of_hubs(worker: Worker, parks: bool) -> None:
             )
 
 
-def worker_exit(server: Arbiter | None, worker: Worker) -> None:
+def worker_exit(server: Arbiter, worker: Worker) -> None:
     """End what is still open, and close the logs; in a worker's process only.
 
     :mod:`sse_threaded.worker` calls it by itself.

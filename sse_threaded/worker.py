@@ -148,10 +148,16 @@ class ThreadWorker(AcceptingWorker):
 
     def init_process(self) -> None:
         """A worker's whole life; however it ends, streams are told and logs are closed."""
-        try:
-            super().init_process()
-        finally:
-            gunicorn_hooks.worker_exit(None, self)
+        own_hook = self.cfg.worker_exit
+
+        def worker_exit(server: Any, worker: Any) -> None:
+            try:
+                own_hook(server, worker)  # which may publish still
+            finally:
+                gunicorn_hooks.worker_exit(server, worker)
+
+        self.cfg.set("worker_exit", worker_exit)  # gunicorn calls it at every end of this process
+        super().init_process()
 
     def load_wsgi(self) -> None:
         """Load the app, and see to the ends of its streams."""

@@ -58,10 +58,10 @@ class HooksTest(unittest.TestCase):
         worker = self.make_worker()
         with Hub() as hub:
             worker.pid = os.getpid() + 1
-            worker_exit(None, worker)
+            worker_exit(mock.Mock(), worker)
             hub.publish("a", "b")
             worker.pid = os.getpid()
-            worker_exit(None, worker)
+            worker_exit(mock.Mock(), worker)
             with self.assertRaises(HubClosed):
                 hub.publish("a", "b")
 

@@ -131,6 +131,15 @@ class LogTest(EndsTest):
     def test_the_worker_tells_streams_and_closes_the_log_without_any_hook(self):
         self.exercise(WORKER, "")
 
+    def test_a_hook_of_the_apps_own_may_publish_at_the_end(self):
+        hook = "def worker_exit(server, worker):\n    import shop\n    shop.hub.publish('a', 'the end')\n"
+        server = self.serve(WORKER, hook)
+        self.assertEqual(request("GET", server.url + "/publish").status, 200)
+        server.terminate()
+        self.assertEqual(server.wait(30), 0)
+        self.assertEqual(self.in_a_copy(), 2)
+        self.assertNotIn("Traceback", server.output())
+
     def test_gunicorns_own_worker_does_with_the_hooks(self):
         self.exercise(GTHREAD, HOOKS)
 
