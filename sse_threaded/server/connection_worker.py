@@ -147,7 +147,7 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
         else:
             self._lingering.add(conn)
 
-    def _go_on(self, conn: Connection) -> None:
+    def _read_on(self, conn: Connection) -> None:
         # The client sent its next request, or a part of it, before it had the response.
         conn.sock.setblocking(False)
         self._reception.take(conn, conn.parser.unreader.take_buffered())
@@ -187,7 +187,7 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
         self._lent.discard(conn)
         if outcome.again and not outcome.error and self._reception.reads(conn):
             if conn.parser.unreader.buf.getvalue():
-                self.method_queue.defer(self._go_on, conn)
+                self.method_queue.defer(self._read_on, conn)
                 return
             if self.alive:
                 self._await_next(conn)
