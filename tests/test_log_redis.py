@@ -638,7 +638,7 @@ class RestartTest(unittest.TestCase):
 
     def test_without_redis_an_app_starts_and_finds_it_later(self):
         self.redis.kill()
-        with self.assertLogs("sse_threaded.log.redis", logging.WARNING):
+        with self.assertLogs("sse_threaded.log.opening", logging.WARNING):
             log = self.open()
         self.assertRaises(LogUnavailable, lambda: log.epoch)
         later = threading.Timer(0.5, self.redis.start)
