@@ -21,11 +21,11 @@ from tests.support import sqlite_url, temporary_directory
 
 # Each line is an id and the data of the event that has it, written once the log has acknowledged it.
 PUBLISH = """
-import sqlite3, sys
+import sqlite3, sys, time
 from sse_threaded import Retention, open_log
 url, path, name, way = sys.argv[1:]
 log = open_log(url, Retention(count=None))
-mine = sqlite3.connect(path)
+mine = sqlite3.connect(path, timeout=60)
 number = 0
 while True:
     number += 1
@@ -40,6 +40,8 @@ while True:
         event_id = log.append("a", data, connection=mine)
         mine.commit()
     print(event_id, data, flush=True)
+    if way != "connection":
+        time.sleep(0.001)  # else SQLite's own waiting for the lock, of the third, hardly ever has a turn
 """
 
 WAYS = ("append", "transaction", "connection")
@@ -61,7 +63,8 @@ class Publisher:
             chunk = os.read(self._process.stdout.fileno(), 65536) if ready else b""
             if not chunk:
                 self.kill()
-                raise AssertionError(f"no more than {self._printed!r}")
+                _, errors = self._process.communicate(timeout=30)
+                raise AssertionError(f"no more than {self._printed!r}; {errors.decode()}")
             self._printed += chunk
 
     def kill(self) -> None:
