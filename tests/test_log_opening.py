@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
+from sse_threaded.log.base import NestedTransaction
 from sse_threaded.log.sqlite import SQLiteLog
 from sse_threaded.log.sqlite_file import SQLiteFile
 from sse_threaded.log.sqlite_mark import Mark
@@ -443,6 +444,19 @@ class CheckTest(OpeningTest):
         log.append("a", "x")
         self.path.rename(self.folder / "moved.db")
         self.assertRaisesRegex(LogUnusable, "removed or replaced", log.check)
+
+    def test_inside_a_transaction_of_its_own_it_is_refused_and_nowhere_else(self) -> None:
+        log = self.make_log()
+        results: list[str] = []
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+            self.assertRaises(NestedTransaction, log.check)
+            checking = threading.Thread(target=lambda: results.append(log.check()))
+            checking.start()
+            wait_until(log._check._trying.locked, message="it to wait")
+            self.assertEqual(log.check(), f"{log.epoch}-0", "another prober has the result before")
+        checking.join()
+        self.assertEqual(results, [f"{log.epoch}-1"])
 
     def test_a_brief_lock_is_no_fault_and_a_long_one_takes_one_thread(self) -> None:
         log = self.make_log()

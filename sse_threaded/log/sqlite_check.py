@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
-from ..errors import LogError
+from ..errors import LogUnavailable, LogUnusable
 from .sqlite_file import SQLiteFile, translated
 from .sqlite_gate import Gate
 
@@ -38,7 +38,7 @@ class Check:
         """Begin anew: the lock may have been held by a thread that stayed with the parent."""
         # Held by the one thread that tries; guards _failure and _good_until.
         self._trying = threading.Lock()
-        self._failure: LogError | None = None
+        self._failure: LogUnavailable | LogUnusable | None = None
         self._good_until = 0.0  # monotonic
 
     def run(self) -> None:
@@ -59,7 +59,7 @@ class Check:
         try:
             self._try()
             self._failure, self._good_until = None, time.monotonic() + _GOOD_FOR
-        except LogError as error:
+        except (LogUnavailable, LogUnusable) as error:  # and no other: that is the caller's own mistake
             self._failure = error
             raise
         finally:
