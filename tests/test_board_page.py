@@ -903,6 +903,21 @@ class BoardsTest(PageCase):
         page.find("#boards-new input").send_keys(Keys.ENTER)
         page.wait("location.pathname === '/boards/board-2'")
 
+    def test_a_click_beside_the_list_closes_it_and_one_on_its_edge_does_not(self) -> None:
+        page = self.make_page(self.make_server())
+        resize(page.browser, 1280, 800)
+        self.open_list(page)
+        box = page.find("#boards").rect
+        hand = ActionChains(page.browser, duration=0)
+        hand.w3c_actions.pointer_action.move_to_location(int(box["x"]) + 6, int(box["y"]) + 6).click()
+        hand.perform()
+        self.assertTrue(page.script("document.getElementById('boards').open"))
+        hand = ActionChains(page.browser, duration=0)
+        hand.w3c_actions.pointer_action.move_to_location(int(box["x"]) - 20, int(box["y"]) + 6).click()
+        hand.perform()
+        page.wait("!document.getElementById('boards').open")
+        self.assertEqual(page.script("location.pathname"), "/boards/board-1")
+
     def test_two_clicks_make_one_board(self) -> None:
         slow = threading.Event()
         self.addCleanup(slow.set)

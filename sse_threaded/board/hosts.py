@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from werkzeug.wrappers import Response
@@ -66,9 +67,7 @@ class Hosts:
         if for_health and _address(name) is not None:
             return None
         shown = name if len(name) <= 80 else f"{name[:79]}…"
-        return problem(
-            421, f"This board does not answer to the name {shown}; to have it do so, add it to {HOSTS}."
-        )
+        return problem(421, f"This board does not serve the name {shown}; whoever runs it can add it to {HOSTS}.")
 
 
 def checked_names(text: str) -> list[str]:
@@ -98,6 +97,7 @@ def _is_local(name: str) -> bool:
     return name == "localhost" or (address is not None and address.is_loopback)
 
 
+@lru_cache(maxsize=64)
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))

@@ -21,14 +21,22 @@ export class Boards {
     byId("boards-close").addEventListener("click", () => this.#dialog.close());
     byId("boards-new").addEventListener("submit", (event) => this.#make(event));
     this.#more.addEventListener("click", () => this.#fetch());
-    // What is clicked beside the box is the dialog itself.
-    this.#dialog.addEventListener("click", ({ target }) => target === this.#dialog && this.#dialog.close());
+    this.#dialog.addEventListener("pointerdown", (event) => this.#isBeside(event) && this.#dialog.close());
+    // A page that the browser shows again later would have an old list open.
+    addEventListener("pagehide", () => this.#dialog.close());
+  }
+
+  // What is beside the box counts as a part of the dialog.
+  #isBeside({ target, clientX, clientY }) {
+    const { left, right, top, bottom } = this.#dialog.getBoundingClientRect();
+    return target === this.#dialog && (clientX < left || clientX > right || clientY < top || clientY > bottom);
   }
 
   #open() {
     this.#list.replaceChildren();
     this.#next = "/boards";
     this.#asking = null;
+    this.#offer(null);
     this.#dialog.showModal();
     this.#fetch();
   }
