@@ -517,14 +517,17 @@ class HostsTest(RoutesCase):
         "[2001:db8::1]:3000",
     )
 
-    def ask(self, host: str | None, server: str = "127.0.0.1", path: str = "/boards/board-1") -> TestResponse:
+    def ask(
+        self, host: str | None, server: str = "127.0.0.1", path: str = "/boards/board-1", **environ: str
+    ) -> TestResponse:
         def without_host(environ: Any, start_response: Any) -> Any:
             environ.pop("HTTP_HOST")
             return self.app(environ, start_response)
 
-        client = Client(self.app if host is not None else without_host)
-        environ = {"SERVER_NAME": server, **({"HTTP_HOST": host} if host is not None else {})}
-        return client.get(path, headers=JSON, environ_overrides=environ)
+        environ["SERVER_NAME"] = server
+        if host is None:
+            return Client(without_host).get(path, headers=JSON, environ_overrides=environ)
+        return Client(self.app).get(path, headers=JSON, environ_overrides={**environ, "HTTP_HOST": host})
 
     def make_app(self, *hosts: str) -> None:
         self.app = BoardApp(self.app.hub, hosts=checked_names(",".join(hosts)))
@@ -575,9 +578,13 @@ class HostsTest(RoutesCase):
             with self.subTest(host=host):
                 self.assert_problem(self.ask(host), 400)
 
+    def test_in_http_1_0_it_may_be_missing(self) -> None:
+        self.assertEqual(self.ask(None, SERVER_PROTOCOL="HTTP/1.0").status_code, 200)
+        self.assert_problem(self.ask("evil.example", SERVER_PROTOCOL="HTTP/1.0"), 421)
+
     def test_health_is_told_to_load_balancers_that_ask_by_address(self) -> None:
         self.make_app("board.example")
-        for host in (None, "", "192.0.2.1:3000", "[2001:db8::1]", "board.example", "localhost"):
+        for host in ("192.0.2.1:3000", "[2001:db8::1]", "board.example", "localhost"):
             with self.subTest(host=host):
                 self.assertEqual(self.ask(host, "192.0.2.1", "/healthz").status_code, 200)
         self.assert_problem(self.ask("evil.example", "192.0.2.1", "/healthz"), 421)

@@ -250,7 +250,7 @@ class EndTest(GunicornTest):
     def test_a_long_poll_does_not_hold_the_end_up(self):
         server = self.serve("-w", "1", "--graceful-timeout", "600")
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-            head = f"GET {EVENTS}?wait=60 HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n"
+            head = f"GET {EVENTS}?wait=60 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
             connection.sendall(head.encode())
             wait_until(lambda: self.streams(server) == 1, message="the poll to wait")
             server.terminate()

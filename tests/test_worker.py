@@ -124,13 +124,13 @@ class ParkingTest(test_gunicorn.GunicornTest):
         server = self.serve(SSE_THREADED_LEASE="0.5")
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             for path, words in ((test_gunicorn.EVENTS, b"\r\n0\r\n\r\n"), ("/healthz", b'"streams":0')):
-                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 read_until(connection, words)
 
     def test_a_body_that_nobody_reads_is_not_the_next_request(self):
         server = self.serve(SSE_THREADED_LEASE="0.5")
-        hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-        head = f"GET {test_gunicorn.EVENTS} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(hidden)}\r\n\r\n"
+        hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        head = f"GET {test_gunicorn.EVENTS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(hidden)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             connection.sendall(head.encode())
             received = connection.recv(65536)
@@ -169,7 +169,7 @@ class ParkingTest(test_gunicorn.GunicornTest):
             half.sendall(b"GET /healthz HTTP/1.1\r\nHo")
         self.post(server)  # with threads for two halves and two more
         for half in halves:
-            half.sendall(b"st: x\r\n\r\n")
+            half.sendall(b"st: localhost\r\n\r\n")
             self.assertTrue(half.recv(100).startswith(b"HTTP/1.1 200"))
         for connection in silent:
             self.assertEqual(connection.recv(100), b"")

@@ -25,7 +25,7 @@ HOSTS = "SSE_THREADED_HOSTS"
 # A name or an address, and a port (RFC 9110, section 7.2). A name has 253 characters at most.
 _HOST = re.compile(r"([a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{0,5})?", re.ASCII | re.IGNORECASE)
 
-# Load balancers look here by the address, or in HTTP/1.0 by none. No browser can be led here by such a Host.
+# Load balancers look here by the address. No browser can be led here by such a Host.
 _HEALTH = "/healthz"
 
 
@@ -49,22 +49,21 @@ class Hosts:
         :param environ: the WSGI environ. Its ``SERVER_NAME`` must be the address that the server listens on,
             as it is under gunicorn and Werkzeug.
 
-        The status is 421 (RFC 9110, section 15.5.20); 400 for a ``Host`` that is missing or malformed (RFC
-        9112, section 3.2).
+        The status is 421 (RFC 9110, section 15.5.20); 400 for a ``Host`` that is malformed, or missing in
+        HTTP/1.1 (RFC 9112, section 3.2).
         """
         if self._all or not (self._names or _is_local(str(environ.get("SERVER_NAME", "")))):
             return None
         host = str(environ.get("HTTP_HOST", ""))
+        if not host and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+            return None  # it may be missing there, and no browser leaves it out
         match = _HOST.fullmatch(host)
-        for_health = environ.get("PATH_INFO") == _HEALTH
         if match is None:
-            if for_health and not host:
-                return None
             return problem(400, "The request names no valid host; send a Host header, such as localhost:3000.")
         name = match[1].lower().removesuffix(".")
         if _is_local(name) or name in self._names or name.endswith(self._ends):
             return None
-        if for_health and _address(name) is not None:
+        if environ.get("PATH_INFO") == _HEALTH and _address(name) is not None:
             return None
         shown = name if len(name) <= 80 else f"{name[:79]}…"
         return problem(421, f"This board does not serve the name {shown}; whoever runs it can add it to {HOSTS}.")
