@@ -1,8 +1,13 @@
 """The app that all clients talk to: a stream, the pages of the browser clients, and their scripts.
 
-Its settings come from the environment: LOG, LEASE (seconds; by default none), RETRY (milliseconds; by default
-300), REQUESTS (a file that gets one line of JSON for each request for events), FULL (while this file is there, no
-client gets a stream) and PACKAGES (the directory with node_modules).
+Its settings come from the environment:
+
+    LOG       the log's URL
+    LEASE     seconds; by default none
+    RETRY     milliseconds; by default RETRY
+    REQUESTS  a file that gets one line of JSON for each request for events
+    FULL      while this file is there, no client gets a stream
+    PACKAGES  the directory with the client libraries
 """
 
 from __future__ import annotations
@@ -20,11 +25,14 @@ from sse_threaded import Hub
 
 PAGES = Path(__file__).with_name("pages")
 
+# Milliseconds: short, so that a scenario takes seconds.
+RETRY = 100
+
 
 def create_app():
     """The WSGI application."""
     settings = {
-        "retry": int(os.environ.get("RETRY", "300")),
+        "retry": int(os.environ.get("RETRY", RETRY)),
         "heartbeat": 0.1,
         "lease": float(os.environ["LEASE"]) if os.environ.get("LEASE") else None,
     }

@@ -46,7 +46,8 @@ class Client:
     @property
     def source(self) -> Path:
         """Its program or page."""
-        (path,) = (path for kind in ("js", "py", "pages") for path in (HERE / kind).glob(f"{self.name}.*"))
+        name = self.name.removesuffix("-firefox")
+        (path,) = (path for kind in ("js", "py", "pages") for path in (HERE / kind).glob(f"{name}.*"))
         return path
 
     @property
@@ -99,7 +100,7 @@ CHROMIUM = (
     ),
 )
 
-FIREFOX = (Client("native", "EventSource of Firefox"),)
+FIREFOX = (Client("native-firefox", "EventSource of Firefox"),)
 
 NODE = (
     _node("eventsource-4"),
@@ -137,7 +138,7 @@ PYTHON = (
         "aiohttp-sse-client2",
         needs='headers["Last-Event-Id"] = event.last_event_id',
         without="raises where a stream breaks off; the app's loop makes a new one and sends the header, spelled "
-        "so; and `timeout=aiohttp.ClientTimeout(total=None)`, as each ends after five minutes otherwise",
+        "so; and a session with `ClientTimeout(total=None)`, as each request ends after five minutes otherwise",
     ),
 )
 

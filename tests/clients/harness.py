@@ -92,14 +92,28 @@ class Frames:
         self._browser = browser
         port = url.rpartition(":")[2]
         names = ",".join(client.name for client in clients)
-        browser.get(f"http://localhost:{port}/pages/frames.html?clients={names}")
+        browser.get(f"http://localhost:{port}/pages/frames.html?clients={names}" if clients else "about:blank")
 
     def reports(self) -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = self._browser.execute_script("return window.seen")
+        found: dict[str, list[dict[str, Any]]] = self._browser.execute_script("return window.seen || {}")
         return found
 
     def close(self) -> None:
         self._browser.get("about:blank")
+
+
+class Together:
+    """Several families as one."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        self._families = families
+
+    def reports(self) -> dict[str, list[dict[str, Any]]]:
+        return {name: reports for family in self._families for name, reports in family.reports().items()}
+
+    def close(self) -> None:
+        for family in self._families:
+            family.close()
 
 
 class Scenarios:
@@ -237,7 +251,7 @@ class Scenarios:
         self.wait_for_all()
 
     def test_over_the_ends_of_leases_nothing_is_lost_or_doubled(self):
-        self.serve(LEASE="1")
+        self.serve(LEASE="0.5")
         self.run_clients()
 
         wait_until(self._publish_and_count, timeout=PATIENCE, message="three leases of each client")

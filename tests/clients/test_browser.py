@@ -1,50 +1,46 @@
-"""Clients for browsers, each in a frame of its own: all in Chromium, and Firefox's own EventSource."""
+"""Clients for browsers, each in a frame of its own: all in Chromium; in Firefox its own EventSource alone."""
 
 from __future__ import annotations
 
 import unittest
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import ExitStack
 
 from tests.browser import chromium
+from tests.clients.app import RETRY
 from tests.clients.catalogue import CHROMIUM, FIREFOX, Client
 from tests.clients.firefox import firefox
-from tests.clients.harness import Family, Frames, Scenarios, forms, numbers
+from tests.clients.harness import Family, Frames, Scenarios, Together, forms, numbers
 from tests.clients.scissors import Scissors
 from tests.support import once
 
 load_tests = once
 
 
-class BrowserTest(Scenarios):
-    """Clients in the frames of a browser that is started once."""
-
-    browser: Any
-
-    def start(self, url: str) -> Family:
-        return Frames(self.browser, self.clients, url)
-
-    @classmethod
-    def keep(cls, browser: AbstractContextManager[Any]) -> None:
-        """Start the browser; it ends after the class."""
-        cls.browser = browser.__enter__()
-        cls.addClassCleanup(browser.__exit__, None, None, None)
-
-    def test_after_a_farewell_it_has_what_was_published_while_the_server_was_away(self):
-        super().test_after_a_farewell_it_has_what_was_published_while_the_server_was_away()
-        opens = sum("open" in report for report in self.family.reports()["native"])
-        self.assertEqual(opens, len(self.requested()["native"]), "onopen is called once for each connection")
-
-
-class ChromiumTest(BrowserTest, unittest.TestCase):
-    clients = CHROMIUM
+class BrowserTest(Scenarios, unittest.TestCase):
+    clients = (*CHROMIUM, *FIREFOX)
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.keep(chromium())
+        with ExitStack() as browsers:
+            cls.chromium = browsers.enter_context(chromium())
+            cls.firefox = browsers.enter_context(firefox())
+            cls.addClassCleanup(browsers.pop_all().close)
+
+    def start(self, url: str) -> Family:
+        in_firefox = [client for client in self.clients if client in FIREFOX]
+        in_chromium = [client for client in self.clients if client not in FIREFOX]
+        return Together([Frames(self.chromium, in_chromium, url), Frames(self.firefox, in_firefox, url)])
+
+    def test_after_a_farewell_it_has_what_was_published_while_the_server_was_away(self):
+        super().test_after_a_farewell_it_has_what_was_published_while_the_server_was_away()
+        for name in ("native", "native-firefox"):
+            opens = sum("open" in report for report in self.family.reports()[name])
+            self.assertEqual(opens, len(self.requested()[name]), "onopen is called once for each connection")
 
     def test_cut_off_between_the_line_of_the_id_and_the_blank_line_two_clients_lose_the_event(self):
-        self.clients = [client for client in self.clients if client.hasty or client.name == "native"]
+        self.clients = [
+            client for client in self.clients if client.hasty or client.title.startswith("EventSource")
+        ]
         self.serve()
         scissors = Scissors(self.server.port, lambda _, event: [len(event) - 1], 1)
         self.addCleanup(scissors.close)
@@ -52,8 +48,9 @@ class ChromiumTest(BrowserTest, unittest.TestCase):
         self.publish(3)
         self.wait(lambda reports, _: {"n": 3} in reports, "event 3")
         seen = {name: numbers(reports) for name, reports in self.family.reports().items()}
-        # A fault of their own. The browser's EventSource, which waits for the blank line, has all.
-        self.assertEqual(seen, {"native": [1, 2, 3], "fetch-event-source": [1, 3], "datastar": [1, 3]})
+        # A fault of their own. The browsers' EventSource, which waits for the blank line, has all.
+        whole = {"native": [1, 2, 3], "native-firefox": [1, 2, 3]}
+        self.assertEqual(seen, {**whole, "fetch-event-source": [1, 3], "datastar": [1, 3]})
 
     def test_without_their_code_two_clients_stop_at_a_clean_end_and_an_older_datastar_always(self):
         stopping = [
@@ -73,7 +70,7 @@ class ChromiumTest(BrowserTest, unittest.TestCase):
 
     def test_killed_before_its_first_event_it_comes_back_with_the_id_of_the_first_block(self):
         super().test_killed_before_its_first_event_it_comes_back_with_the_id_of_the_first_block()
-        self.assertIn({"start": True, "retry": 300}, self.family.reports()["htmx-4"], "it takes the retry")
+        self.assertIn({"start": True, "retry": RETRY}, self.family.reports()["htmx-4"], "it takes the retry")
 
     def test_what_swaps_html_by_itself_swaps_events_of_one_name(self):
         self.clients = [client for client in self.clients if client.name in ("htmx-2", "htmx-4", "turbo")]
@@ -83,14 +80,6 @@ class ChromiumTest(BrowserTest, unittest.TestCase):
             self.log.append(channel, data, None if event else "other")
         self.publish(1)
         self.wait_for_all()
-
-
-class FirefoxTest(BrowserTest, unittest.TestCase):
-    clients = FIREFOX
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.keep(firefox())
 
 
 if __name__ == "__main__":

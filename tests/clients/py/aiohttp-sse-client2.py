@@ -10,15 +10,18 @@ from report import report
 
 async def main():
     headers = {}
-    endless = aiohttp.ClientTimeout(total=None)
-    while True:
-        try:
-            async with EventSource(os.environ["EVENTS"], headers=headers, timeout=endless) as source:
-                async for event in source:
-                    report(event.type, event.data, message=None)
-                    headers["Last-Event-Id"] = event.last_event_id  # spelled as the library does
-        except aiohttp.ClientError:
-            await asyncio.sleep(0.2)
+    # By default a request ends after five minutes. A session of its own the library would leave open.
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        # By default a refused connection is tried again after ten seconds.
+        settings = {"session": session, "headers": headers, "max_connect_retry": 0}
+        while True:
+            try:
+                async with EventSource(os.environ["EVENTS"], **settings) as source:
+                    async for event in source:
+                        report(event.type, event.data, message=None)
+                        headers["Last-Event-Id"] = event.last_event_id  # spelled as the library does
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.2)
 
 
 asyncio.run(main())
