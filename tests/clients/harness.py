@@ -1,4 +1,4 @@
-"""The real server, the client programs, and the four scenarios that each family of clients goes through.
+"""The real server, the client programs, and the scenarios that each family of clients goes through.
 
 A family is a group of clients that run at the same time against one server: :class:`Programs` (one process each)
 or :class:`Frames` (one frame each in a browser). What a client hands to the app comes back as reports:
@@ -117,7 +117,7 @@ class Together:
 
 
 class Scenarios:
-    """The four scenarios, for a TestCase that says which clients and how they are started."""
+    """The scenarios, for a TestCase that says which clients and how they are started."""
 
     clients: Sequence[Client]
 
