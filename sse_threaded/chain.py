@@ -18,6 +18,8 @@ import time
 from collections import deque
 from collections.abc import Sized
 
+from .process import has_greenlets
+
 # Seconds after which a baton counts as stuck. A thread needs 0.05 ms for its turn, but where other threads compute
 # it waits twice for the interpreter, 5 ms each time (sys.getswitchinterval), and for a core on a busy machine.
 PATIENCE = 0.01
@@ -199,7 +201,7 @@ class Link:
 
 def _calm() -> bool:
     """Let the calling thread push nobody away when it is woken; returns whether that changed anything."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not has_greenlets():
         try:
             if os.sched_getscheduler(0) == os.SCHED_OTHER:
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

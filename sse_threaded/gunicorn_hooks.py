@@ -1,4 +1,4 @@
-"""gunicorn's server hooks, for its own gthread worker: a stream budget, and a farewell on every kind of end.
+"""gunicorn's server hooks, for its own gthread and gevent workers: a stream budget, and a farewell at every end.
 
 In ``gunicorn.conf.py``::
 
@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.glogging import SafeAtoms
+from gunicorn.workers.base_async import AsyncWorker
 
 from .process import close_all_when, hubs, parking_budget, process_budget, request_close_all
 from .server.access_atoms import OneLineAtoms
@@ -37,6 +38,8 @@ _LAST_SECONDS = 1.0
 
 def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
     """Set the stream budget from ``threads`` and connections, and end streams when the worker is told to end.
+
+    gevent's workers have no threads. There the budget comes from ``worker_connections``.
 
     :param parks: whether the worker parks streams, so that they need connections and not threads; default
         ``False``.
@@ -65,9 +68,11 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
     files = file_limit()
     if files is not None:
         connections = min(connections, connection_limit(files))
+    # gevent's workers have no threads: each connection has a greenlet.
+    places, kind = (connections, "worker-connections") if isinstance(worker, AsyncWorker) else (threads, "threads")
     kept = kept_connections(connections, threads)
     # A connection that holds a stream is one less for ordinary requests.
-    process_budget.limit = min(stream_limit(threads), connections - kept)
+    process_budget.limit = min(stream_limit(places), connections - kept)
     if parks:
         parking_budget.limit = connections - kept
         worker.log.info(
@@ -80,17 +85,20 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
             worker.log.warning("No streams: %s connection(s) leave none; raise worker_connections", connections)
     elif process_budget.limit:
         worker.log.info(
-            "Up to %s streams: %s of %s threads are kept for other requests, and %s of %s connections",
+            "Up to %s streams: %s of %s %s are kept for other requests, and %s of %s connections",
             process_budget.limit,
-            threads - stream_limit(threads),
-            threads,
+            places - stream_limit(places),
+            places,
+            kind,
             kept,
             connections,
         )
     else:
         worker.log.warning(
-            "No streams: %s thread(s) a worker leave none beside ordinary requests; give it --threads 8 or more",
-            threads,
+            "No streams: %s %s leave none beside ordinary requests; give each worker --%s 8 or more",
+            places,
+            kind,
+            kind,
         )
 
 
@@ -118,10 +126,11 @@ def _warn_of_hubs(worker: Worker, parks: bool) -> None:
         own = hub.own_limit
         if own is not None and process_budget.limit is not None and own > process_budget.limit and not parks:
             worker.log.warning(
-                "max_streams=%s of %r leaves too few of %s threads for ordinary requests; %s are safe",
+                "max_streams=%s of %r leaves too few of %s %s for ordinary requests; %s are safe",
                 own,
                 hub,
-                worker.cfg.threads,
+                places,
+                kind,
                 process_budget.limit,
             )
 

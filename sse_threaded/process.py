@@ -65,6 +65,20 @@ def request_close_all() -> None:
         hub.request_close()
 
 
+def lock_kind() -> type:
+    """The class of the locks that :mod:`threading` gives now.
+
+    Monkey patching (gevent) replaces it, and threads by greenlets. A lock that was made before then is not shared
+    out between greenlets: one that waits for it stops all of them.
+    """
+    return type(threading.Lock())
+
+
+def has_greenlets() -> bool:
+    """Whether threads are greenlets in this process, so that all share one thread of the system."""
+    return lock_kind().__module__ != "_thread"
+
+
 def close_all_when(ending: Callable[[], bool]) -> None:
     """Begin the end of every hub once ``ending()`` is true, for ends that no signal announces.
 

@@ -13,6 +13,7 @@ import selectors
 import socket
 import threading
 import time
+from _socket import socket as SystemSocket
 from collections import deque
 from collections.abc import Callable
 
@@ -422,7 +423,7 @@ class Pump:
                 return
             try:
                 # Looked at, not taken. The base class's method, as an SSLSocket refuses flags.
-                gone = socket.socket.recv(subscriber.connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+                gone = SystemSocket.recv(subscriber.connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
             except BlockingIOError:
                 return
             except OSError:

@@ -80,7 +80,12 @@ def connection(environ: Mapping[str, Any]) -> Any:
     """The socket that the request came by, to watch and to cut; ``None`` if it is not known, or not its own."""
     # In HTTP/2 it is shared with other requests.
     if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/1"):
-        return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        # gunicorn.sock: of its gevent_pywsgi.
+        names = ("gunicorn.socket", "werkzeug.socket", "gunicorn.sock")
+        found = next((environ[name] for name in names if environ.get(name) is not None), None)
+        # gevent's has the system's inside. Whoever looks at that one, or cuts it, neither waits nor disturbs the
+        # greenlet that sends.
+        return getattr(found, "_sock", found)
     return None
 
 
