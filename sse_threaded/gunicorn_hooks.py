@@ -49,6 +49,8 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
     if getattr(worker, "sse_threaded_ready", False):
         return  # the worker class has done it
     worker.sse_threaded_ready = True
+    for hub in hubs():
+        hub.renew_locks()
     _set_budgets(worker, parks)
     if getattr(worker.log, "atoms_wrapper_class", None) is SafeAtoms:
         worker.log.atoms_wrapper_class = OneLineAtoms

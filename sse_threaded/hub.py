@@ -25,7 +25,7 @@ from .log import EventLog, Retention, open_log
 from .log.base import check_channel
 from .longpoll import long_poll
 from .problem import problem
-from .process import enrol, is_ending, parking_budget, process_budget
+from .process import enrol, is_ending, lock_kind, parking_budget, process_budget
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
@@ -130,13 +130,14 @@ class Hub:
                 raise ValueError(f"{name} must be a {kind} of at least {least}, not {value!r}")
         if retention is not None and not isinstance(retention, Retention):
             raise ValueError(f"retention must be a Retention(count=..., age=...), not {retention!r}")
-        self.log: EventLog = open_log(url, retention)
-        self.url = self.log.url
+        self._log: EventLog = open_log(url, retention)
+        self._lock_kind = lock_kind()
+        self.url = self._log.url
         self._queue_size = queue_size
         self._pace = Pace(retry, heartbeat, lease)
         self._budget = process_budget if max_streams is None else Budget(max_streams)
         self._parking = parking_budget if max_streams is None else self._budget
-        self._pump = Pump(self.log, self._pace, self._budget, self._parking, self._process_ends)
+        self._pump = Pump(self._log, self._pace, self._budget, self._parking, self._process_ends)
         self._closed = False
         self._warned = False
         self._warned_of_http2 = False
@@ -144,6 +145,12 @@ class Hub:
 
     def __repr__(self) -> str:
         return f"<Hub {self.url} streams={self.streams} position={self._pump.position}>"
+
+    @property
+    def log(self) -> EventLog:
+        """Where its events are kept; for transactions, snapshots, and what else a log can do."""
+        self.renew_locks()
+        return self._log
 
     @property
     def streams(self) -> int:
@@ -299,19 +306,29 @@ class Hub:
         self._pump.join(timeout)
         if not self._closed:
             self._closed = True
-            self.log.close()
+            self._log.close()
 
     def before_fork(self) -> None:
         """Come to rest; called by :mod:`sse_threaded.process`."""
         self._pump.before_fork()
-        self.log.before_fork()
+        self._log.before_fork()
 
     def after_fork(self, in_child: bool) -> None:
         """Go on; the child has no streams, and connections and a thread of its own."""
         if in_child:
             self._budget.after_fork_in_child()
-        self.log.after_fork(in_child)
+        self._log.after_fork(in_child)
         self._pump.after_fork(in_child)
+
+    def renew_locks(self) -> None:
+        """Begin anew if :mod:`threading` was monkey patched after this hub was made; cheap where it was not.
+
+        gunicorn -k gevent does that with a preloaded app. The old locks would stop all greenlets, or let two into
+        one transaction.
+        """
+        if lock_kind() is not self._lock_kind:
+            self._lock_kind = lock_kind()
+            self.after_fork(in_child=True)
 
     def __enter__(self) -> Hub:
         return self

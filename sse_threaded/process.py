@@ -33,6 +33,9 @@ class AnyHub(Protocol):
     def close(self, timeout: float = ...) -> None:
         """See :class:`~sse_threaded.Hub`."""
 
+    def renew_locks(self) -> None:
+        """See :class:`~sse_threaded.Hub`."""
+
     def before_fork(self) -> None:
         """See :class:`~sse_threaded.Hub`."""
 

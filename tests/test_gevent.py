@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
+import textwrap
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 from sse_threaded import Hub
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests.redis_server import RedisServer
 from tests.support import FAREWELL, UNAVAILABLE, enter, missing, once, sqlite_url, temporary_directory, wait_until
 
 load_tests = once
@@ -16,6 +20,7 @@ load_tests = once
 APP = """
 import json
 import os
+import time
 
 from flask import Flask, request
 from sse_threaded import Hub
@@ -31,9 +36,26 @@ def events():
 def publish():
     return hub.publish("news", request.get_data(as_text=True)), 201
 
+@app.post("/slow")
+def publish_two():
+    with hub.log.transaction() as transaction:
+        transaction.append("news", "first")
+        time.sleep(0.5)  # a call of another service: other greenlets go on
+        return transaction.append("news", "second"), 201
+
 @app.get("/health")
 def health():
     return hub.health()
+"""
+
+PATCHED = """
+from sse_threaded import Hub
+from sse_threaded.queued import Queued
+from sse_threaded.request import connection
+import gevent.monkey
+gevent.monkey.patch_all()
+import gevent, socket
+hub = Hub()
 """
 
 HOOKS = "from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit\n"
@@ -169,6 +191,65 @@ class StreamsTest(GeventCase):
 
             wait_until(is_cut_off, timeout=60, message="the client that does not read is cut off")
         stalled.abort()
+
+
+class LateTest(GeventCase):
+    """gunicorn patches threads in each worker; a preloaded app has made its hub before."""
+
+    def test_one_greenlets_transaction_is_not_anothers(self) -> None:
+        for args in ((), ("--preload",)):
+            with self.subTest(args):
+                self.log_url = sqlite_url(self.directory, f"{len(args)}.db")
+                server = self.serve(*args, hooks=False)
+                client = self.open(server)
+                with ThreadPoolExecutor(4) as pool:
+                    posts = [
+                        pool.submit(request, "POST", server.url + path, body=b"single")
+                        for path in ("/slow", "/events", "/slow", "/events")
+                    ]
+                    replies = [post.result(20) for post in posts]
+                self.assertEqual([reply.status for reply in replies], [201] * 4)
+                data = [event.data for event in client.events(6)]
+                self.assertEqual(sorted(data), ["first", "first", "second", "second", "single", "single"])
+                for first in (place for place, each in enumerate(data) if each == "first"):
+                    self.assertEqual(data[first + 1], "second")
+
+    def test_a_log_in_redis(self) -> None:
+        redis = RedisServer()
+        self.addCleanup(redis.close)
+        for args in ((), ("--preload",)):
+            with self.subTest(args):
+                self.log_url = redis.url()
+                server = self.serve(*args)
+                clients = [self.open(server) for _ in range(20)]
+                with ThreadPoolExecutor(5) as pool:
+                    for post in [pool.submit(self.publish, server, "here") for _ in range(5)]:
+                        post.result(20)
+                with Hub(self.log_url) as other:
+                    other.publish("news", "elsewhere")
+                for client in clients:
+                    data = [event.data for event in client.events(6)]
+                    self.assertEqual(data, ["here"] * 5 + ["elsewhere"])
+
+    def test_a_look_at_a_socket_that_says_nothing_does_not_wait(self) -> None:
+        self.run_patched("""
+            near, far = socket.socketpair()
+            environ = {"SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": near}
+            subscriber = Queued(["news"], 10, connection(environ))
+            with gevent.Timeout(20):
+                hub._pump._heard_from(subscriber)
+                assert not subscriber.heard
+                far.close()
+                hub._pump.admit(subscriber)
+                hub._pump._heard_from(subscriber)
+            assert subscriber.ended == "gone", subscriber.ended
+        """)
+
+    def run_patched(self, code: str) -> None:
+        """Run ``code`` in a process that imports the package before threads become greenlets there."""
+        command = [sys.executable, "-c", textwrap.dedent(PATCHED) + textwrap.dedent(code)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":
