@@ -50,7 +50,7 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
         return  # the worker class has done it
     worker.sse_threaded_ready = True
     for hub in hubs():
-        hub.renew_locks()
+        hub.begin_anew_if_needed()
     _set_budgets(worker, parks)
     if getattr(worker.log, "atoms_wrapper_class", None) is SafeAtoms:
         worker.log.atoms_wrapper_class = OneLineAtoms

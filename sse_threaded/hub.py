@@ -25,7 +25,7 @@ from .log import EventLog, Retention, open_log
 from .log.base import check_channel
 from .longpoll import long_poll
 from .problem import problem
-from .process import enrol, is_ending, lock_kind, parking_budget, process_budget
+from .process import enrol, is_ending, parking_budget, process_budget, surroundings
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
@@ -131,7 +131,7 @@ class Hub:
         if retention is not None and not isinstance(retention, Retention):
             raise ValueError(f"retention must be a Retention(count=..., age=...), not {retention!r}")
         self._log: EventLog = open_log(url, retention)
-        self._lock_kind = lock_kind()
+        self._made_in = surroundings()
         self.url = self._log.url
         self._queue_size = queue_size
         self._pace = Pace(retry, heartbeat, lease)
@@ -148,8 +148,8 @@ class Hub:
 
     @property
     def log(self) -> EventLog:
-        """Where its events are kept; for transactions, snapshots, and what else a log can do."""
-        self.renew_locks()
+        """See the class."""
+        self.begin_anew_if_needed()
         return self._log
 
     @property
@@ -316,18 +316,18 @@ class Hub:
     def after_fork(self, in_child: bool) -> None:
         """Go on; the child has no streams, and connections and a thread of its own."""
         if in_child:
+            self._made_in = surroundings()
             self._budget.after_fork_in_child()
         self._log.after_fork(in_child)
         self._pump.after_fork(in_child)
 
-    def renew_locks(self) -> None:
-        """Begin anew if :mod:`threading` was monkey patched after this hub was made; cheap where it was not.
+    def begin_anew_if_needed(self) -> None:
+        """Begin anew where this hub finds itself in surroundings that nothing has told it of; else cheap.
 
-        gunicorn -k gevent does that with a preloaded app. The old locks would stop all greenlets, or let two into
-        one transaction.
+        uWSGI forks without Python's hooks. ``gunicorn -k gevent`` patches :mod:`threading` after a preloaded app
+        has made its hub. The old locks would stop all greenlets, or let two into one transaction.
         """
-        if lock_kind() is not self._lock_kind:
-            self._lock_kind = lock_kind()
+        if surroundings() != self._made_in:
             self.after_fork(in_child=True)
 
     def __enter__(self) -> Hub:

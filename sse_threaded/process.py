@@ -33,7 +33,7 @@ class AnyHub(Protocol):
     def close(self, timeout: float = ...) -> None:
         """See :class:`~sse_threaded.Hub`."""
 
-    def renew_locks(self) -> None:
+    def begin_anew_if_needed(self) -> None:
         """See :class:`~sse_threaded.Hub`."""
 
     def before_fork(self) -> None:
@@ -68,18 +68,18 @@ def request_close_all() -> None:
         hub.request_close()
 
 
-def lock_kind() -> type:
-    """The class of the locks that :mod:`threading` gives now.
+def surroundings() -> tuple[int, type]:
+    """This process, and the class of the locks that :mod:`threading` gives here.
 
-    Monkey patching (gevent) replaces it, and threads by greenlets. A lock that was made before then is not shared
-    out between greenlets: one that waits for it stops all of them.
+    Monkey patching (gevent) replaces that class, and threads by greenlets. A greenlet that waits for a lock made
+    before then stops all others.
     """
-    return type(threading.Lock())
+    return os.getpid(), type(threading.Lock())
 
 
 def has_greenlets() -> bool:
     """Whether threads are greenlets in this process, so that all share one thread of the system."""
-    return lock_kind().__module__ != "_thread"
+    return type(threading.Lock()).__module__ != "_thread"
 
 
 def close_all_when(ending: Callable[[], bool]) -> None:

@@ -1,0 +1,90 @@
+"""A fork of which Python's hooks are not told, as uWSGI's master makes one after it has loaded the app."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import unittest
+
+from tests.support import sqlite_url, temporary_directory
+
+HEAD = """
+import ctypes, os, sys
+from sse_threaded import Hub
+
+hub = Hub(sys.argv[1])
+
+def fork(act):
+    # The C library's, and not os.fork(): this process's hooks do not run.
+    child = ctypes.PyDLL(None).fork()
+    if not child:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+class UntoldForkTest(unittest.TestCase):
+    def run_forking(self, url: str, code: str) -> list[str]:
+        command = [sys.executable, "-c", HEAD + textwrap.dedent(code), url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.split()
+
+    def test_a_child_and_its_parent_give_no_id_twice(self) -> None:
+        ids = self.run_forking(
+            "memory://",
+            """
+            print(hub.publish("news", 1), flush=True)
+            fork(lambda: print(hub.publish("news", 2), flush=True))
+            print(hub.publish("news", 3))
+            """,
+        )
+        self.assertEqual(len(set(ids)), 3, ids)
+
+    def test_a_child_does_not_use_what_its_parent_has_open(self) -> None:
+        log = sqlite_url(temporary_directory(self))
+        pipes = self.run_forking(
+            log,
+            """
+            def pipes():
+                hub.publish("news", 1)
+                print(hub._pump._wake.fileno(), os.fstat(hub._pump._wake.fileno()).st_ino, flush=True)
+
+            pipes()
+            fork(pipes)
+            fork(pipes)
+            """,
+        )
+        self.assertEqual(len(set(pipes[1::2])), 3, pipes)
+
+    def test_a_lock_that_the_parent_holds_does_not_stop_the_child(self) -> None:
+        log = sqlite_url(temporary_directory(self))
+        self.run_forking(
+            log,
+            """
+            import threading
+            inside, done = threading.Event(), threading.Event()
+
+            def hold():
+                with hub.log.snapshot():
+                    inside.set()
+                    done.wait(60)
+
+            thread = threading.Thread(target=hold)
+            thread.start()
+            inside.wait(60)
+            fork(lambda: hub.log.last_event_id())
+            done.set()
+            thread.join()
+            """,
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()
