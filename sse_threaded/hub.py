@@ -30,9 +30,11 @@ from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
 from .request import (
+    Bridge,
     HasEnviron,
     answers_one_at_a_time,
     best_kind,
+    calling_bridge,
     connection,
     has_a_thread_of_its_own,
     holds_up_others,
@@ -209,8 +211,11 @@ class Hub:
         if kind is None:
             offer = "Events come as text/event-stream, or as application/json by long polling"
             return problem(406, f"{offer}; ask for one of them in Accept.")
-        self._warn_once(environ)
+        bridge = calling_bridge()
+        self._warn_once(environ, bridge)
         if kind == CONTENT_TYPE:
+            if bridge is not None and not bridge.can_stream:
+                return self.come_back(bridge.fault)
             # For HEAD an iterator, so that no length is announced: a GET would not have one either.
             return self._stream(environ, names) if method == "GET" else _as_stream(iter(()))
         if method == "HEAD":
@@ -263,13 +268,17 @@ class Hub:
         # A method, so that a hub is there for as long as its thread, which must be told of forks and of the end.
         return is_ending()
 
-    def _warn_once(self, environ: Mapping[str, Any]) -> None:
+    def _warn_once(self, environ: Mapping[str, Any], bridge: Bridge | None) -> None:
         # A plain attribute: two warnings at the same moment do no harm.
         one_at_a_time = answers_one_at_a_time(environ)
-        if self._warned or (one_at_a_time and is_made_by_hand(environ)):
+        if self._warned or (bridge is None and one_at_a_time and is_made_by_hand(environ)):
             return
         self._warned = True
-        if one_at_a_time:
+        if bridge is not None and not bridge.can_stream:
+            _log.error("No streams: %s; use %s", bridge.fault, _GTHREAD)
+        elif bridge is not None:
+            _log.warning("%s; use %s, or Hub(lease=60, max_streams=...) below its threads", bridge.fault, _GTHREAD)
+        elif one_at_a_time:
             _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
         elif self.max_streams is None and not has_a_thread_of_its_own(environ):
             _log.warning(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import MIMEAccept
@@ -96,6 +97,37 @@ def holds_up_others(environ: Mapping[str, Any]) -> bool:
     with all its clients.
     """
     return "gunicorn.socket" in environ and str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2")
+
+
+class Bridge(NamedTuple):
+    """What calls the app in place of a WSGI server, and passes on responses in a way of its own."""
+
+    fault: str  # a sentence's beginning, for a log
+    can_stream: bool
+
+
+_HIDES_HANG_UPS = "does not tell that a client has gone, so that its stream holds a thread until its lease ends"
+
+# By the module that calls the app.
+_BRIDGES = {
+    "tornado.wsgi": Bridge("Tornado sends a response when all of it is there, and a stream has no end", False),
+    "asgiref.wsgi": Bridge("asgiref's WsgiToAsgi runs one request at a time, and a stream is one", False),
+    "a2wsgi.wsgi": Bridge(f"a2wsgi {_HIDES_HANG_UPS}", True),
+    "starlette.middleware.wsgi": Bridge(f"Starlette's WSGIMiddleware {_HIDES_HANG_UPS}", True),
+}
+
+
+def calling_bridge() -> Bridge | None:
+    """The bridge that has called the app on this thread; ``None`` where a server has."""
+    # The environ does not tell. So the calls that lead here do, if such a module is loaded at all.
+    loaded = _BRIDGES.keys() & sys.modules.keys()
+    frame = sys._getframe() if loaded else None
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        if name in loaded:
+            return _BRIDGES[name]
+        frame = frame.f_back
+    return None
 
 
 def has_a_thread_of_its_own(environ: Mapping[str, Any]) -> bool:
