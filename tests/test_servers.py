@@ -1,5 +1,6 @@
-"""The same app, unchanged, under Werkzeug's server, gunicorn's gthread, the worker that parks, and waitress."""
+"""The same app, unchanged, under Werkzeug's server, gunicorn's workers, this package's, waitress and cheroot."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,10 +16,17 @@ try:
     import flask
 except ImportError:
     flask = None
-try:
-    import waitress
-except ImportError:
-    waitress = None
+
+APP = "sse_threaded.board:create_app"
+WAITRESS = ("-m", "waitress", "--threads=8", "--listen=127.0.0.1:PORT", "--call", APP)
+CHEROOT = (
+    "-c",
+    """
+from cheroot.wsgi import Server
+from sse_threaded.board import create_app
+Server(("127.0.0.1", PORT), create_app(), numthreads=8, max=8).start()
+""",
+)
 
 EVENTS = "/boards/board-1/events"
 
@@ -55,12 +63,14 @@ class ServersTest(unittest.TestCase):
             ("werkzeug", self.with_werkzeug),
             ("gunicorn gthread", partial(self.with_gunicorn, "gthread")),
             ("gunicorn, parked", partial(self.with_gunicorn, "sse_threaded.worker.ThreadWorker")),
-            ("waitress", self.with_waitress),
+            ("gunicorn gevent", partial(self.with_gunicorn, "gevent")),
+            ("waitress", partial(self.with_command, "waitress", WAITRESS)),
+            ("cheroot", partial(self.with_command, "cheroot", CHEROOT)),
         ):
             with self.subTest(name):
                 raw, epoch = serve()
                 seen[name] = raw.replace(epoch.encode(), b"EPOCH")
-        self.assertEqual(len(seen), 4)
+        self.assertEqual(len(seen), 6)
         self.assertEqual(len(set(seen.values())), 1, seen)
 
     def with_werkzeug(self):
@@ -76,14 +86,15 @@ class ServersTest(unittest.TestCase):
             raw = self.exercise(server.url)
             return raw, self.epoch(server.url)
 
-    def with_waitress(self):
-        if waitress is None:
-            missing("waitress (pip install waitress)")
-        app = "sse_threaded.board:create_app"
+    def with_command(self, module, command):
+        if importlib.util.find_spec(module) is None:
+            missing(f"{module} (pip install {module})")
+        directory = self.directory / module
+        directory.mkdir()
         port = free_port()
-        command = [sys.executable, "-m", "waitress", "--threads=8", f"--listen=127.0.0.1:{port}", "--call", app]
         url = f"http://127.0.0.1:{port}"
-        with subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE) as server:
+        command = [sys.executable, *(part.replace("PORT", str(port)) for part in command)]
+        with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE) as server:
             try:
                 wait_until(lambda: self.answers(url) or server.poll() is not None, timeout=30)
                 return self.exercise(url), self.epoch(url)
