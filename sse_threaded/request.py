@@ -61,11 +61,17 @@ def last_event_id(environ: Mapping[str, Any]) -> str | None:
 def answers_one_at_a_time(environ: Mapping[str, Any]) -> bool:
     """Whether the server answers one request after the other, so that an open stream keeps all others waiting."""
     if not environ.get("wsgi.multithread", True):
-        return True
+        return not _is_gevents_own(environ)
     # Django's server says that it has threads, with --nothreading too. With them each request is on a thread that
     # has this name from socketserver's method.
     is_djangos = str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/") and "wsgi.file_wrapper" in environ
     return is_djangos and "process_request_thread" not in threading.current_thread().name
+
+
+def _is_gevents_own(environ: Mapping[str, Any]) -> bool:
+    """Whether the server is gevent's without gunicorn: a greenlet for each request, which it calls no threads."""
+    name = str(environ.get("SERVER_SOFTWARE"))
+    return name.startswith("gevent/") and "gunicorn" not in name
 
 
 def is_made_by_hand(environ: Mapping[str, Any]) -> bool:
@@ -132,5 +138,7 @@ def calling_bridge() -> Bridge | None:
 
 def has_a_thread_of_its_own(environ: Mapping[str, Any]) -> bool:
     """Whether the server starts a thread for each request, so that a stream takes one from nobody."""
-    # Werkzeug's server, and Django's, which is the standard library's.
-    return "werkzeug.socket" in environ or str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/")
+    # Werkzeug's server, gevent's, and Django's, which is the standard library's.
+    if "werkzeug.socket" in environ or _is_gevents_own(environ):
+        return True
+    return str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/")

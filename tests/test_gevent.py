@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from sse_threaded import Hub
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.redis_server import RedisServer
-from tests.support import FAREWELL, UNAVAILABLE, enter, missing, once, sqlite_url, temporary_directory, wait_until
+from tests.support import (
+    FAREWELL,
+    UNAVAILABLE,
+    enter,
+    free_port,
+    missing,
+    once,
+    sqlite_url,
+    temporary_directory,
+    wait_until,
+)
 
 load_tests = once
 
@@ -191,6 +202,50 @@ class StreamsTest(GeventCase):
 
             wait_until(is_cut_off, timeout=60, message="the client that does not read is cut off")
         stalled.abort()
+
+
+PYWSGI = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import signal, sys
+from gevent.pywsgi import WSGIServer
+from app import app, hub
+server = WSGIServer(("127.0.0.1", int(sys.argv[1])), app)
+gevent.signal_handler(signal.SIGTERM, lambda: (hub.close(), server.stop()))
+server.serve_forever()
+"""
+
+
+class AloneTest(GeventCase):
+    def test_gevents_own_server_streams_and_is_warned_of_nothing(self) -> None:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}/"
+        env = {**os.environ, "LOG_URL": self.log_url, "HUB": json.dumps({"heartbeat": 0.2})}
+        command = [sys.executable, "-c", PYWSGI, str(port)]
+        with subprocess.Popen(command, cwd=self.directory, env=env, stderr=subprocess.PIPE, text=True) as server:
+            self.addCleanup(server.kill)
+
+            def answers() -> bool:
+                try:
+                    return request("GET", url + "health").status == 200
+                except OSError:
+                    return server.poll() is not None
+
+            wait_until(answers, timeout=30, message="an answer")
+            with EventStreamClient(url + "events") as gone, EventStreamClient(url + "events") as client:
+                client.wait_for_retry()
+                gone.close()
+                wait_until(lambda: json.loads(request("GET", url + "health").body)["streams"] == 1)
+                self.assertEqual(request("POST", url + "events", body=b"here").status, 201)
+                self.assertEqual(client.next_event().data, "here")
+                server.terminate()
+                client.wait_for_end()
+                self.assertRegex(client.raw, FAREWELL + rb"\Z")
+            self.assertEqual(server.wait(15), 0)
+            assert server.stderr is not None
+            printed = server.stderr.read()
+        for text in (*RAW, "one request at a time", "Streams may take"):
+            self.assertNotIn(text, printed)
 
 
 class LateTest(GeventCase):
