@@ -70,8 +70,8 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
     files = file_limit()
     if files is not None:
         connections = min(connections, connection_limit(files))
-    # gevent's workers have no threads: each connection has a greenlet.
-    places, kind = (connections, "worker-connections") if isinstance(worker, AsyncWorker) else (threads, "threads")
+    places, kind = _places(worker)
+    places = min(places, connections)
     kept = kept_connections(connections, threads)
     # A connection that holds a stream is one less for ordinary requests.
     process_budget.limit = min(stream_limit(places), connections - kept)
@@ -104,6 +104,14 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
         )
 
 
+def _places(worker: Worker) -> tuple[int, str]:
+    """What a stream takes one of where it does not park: how many there are, and what they are."""
+    # gevent's workers have no threads: each connection has a greenlet.
+    if isinstance(worker, AsyncWorker):
+        return worker.worker_connections, "worker-connections"
+    return worker.cfg.threads, "threads"
+
+
 def _warn_of_restarts(worker: Worker) -> None:
     # gunicorn counts a request before it calls the app, and a stream like any other. sse_threaded.worker does not.
     most, limit = worker.max_requests, process_budget.limit or 0
@@ -118,6 +126,7 @@ def _warn_of_restarts(worker: Worker) -> None:
 
 
 def _warn_of_hubs(worker: Worker, parks: bool) -> None:
+    places, kind = _places(worker)
     for hub in hubs():
         if hub.url == "memory://" and worker.cfg.workers > 1:
             worker.log.warning(
