@@ -71,7 +71,6 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
     if files is not None:
         connections = min(connections, connection_limit(files))
     places, kind = _places(worker)
-    places = min(places, connections)
     kept = kept_connections(connections, threads)
     # A connection that holds a stream is one less for ordinary requests.
     process_budget.limit = min(stream_limit(places), connections - kept)
