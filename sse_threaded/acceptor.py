@@ -206,6 +206,11 @@ class AcceptingWorker(ConnectionWorker):
             self._dispatch_asked = True
             self.method_queue.defer(self._dispatch)
 
+    @property
+    def has_tasks(self) -> bool:
+        """Whether tasks wait for a thread."""
+        return self._runners.waiting > 0
+
     def _dispatch(self) -> None:
         self._dispatch_asked = False
         self._runners.dispatch()

@@ -131,7 +131,7 @@ class Link:
         self._chain = chain
         self._bell = threading.Lock()  # released to wake the thread, which acquires it to rest
         self._bell.acquire()
-        self._calmed: bool | None = None  # whether its thread was, once it has been tried
+        self._calmed: int | None = None  # which thread was, once it has been tried; 0 for none
         self.state = _AWAY
 
     def call(self) -> None:
@@ -170,7 +170,7 @@ class Link:
 
     def _wait(self, deadline: float | None) -> None:
         if self._calmed is None:
-            self._calmed = _calm()
+            self._calmed = threading.get_ident() if _calm() else 0
         if deadline is None:
             self._bell.acquire()
         elif not self._bell.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
@@ -180,18 +180,27 @@ class Link:
                     return
             self._bell.acquire()  # called meanwhile, so its turn will come
 
-    def leave(self) -> None:
-        """Pass the baton on, and rest no more; idempotent."""
-        if self._calmed:
-            _uncalm()
-        self._calmed = None
+    def leave(self) -> bool:
+        """Pass the baton on, and rest no more; idempotent.
+
+        Returns whether its thread rests, so that somebody else calls this, who has to :meth:`wake` it.
+        """
+        self.calm_no_more()
         with self._chain.lock:
             if self.state == _CALLED:
                 self._chain.forget(self)
-            self.state = _AWAY
+            rests, self.state = self.state != _AWAY, _AWAY
             successor = self._chain.take_from(self)
         if successor is not None:
             successor.wake()
+        return rests
+
+    def calm_no_more(self) -> None:
+        """Give the calling thread its usual scheduling policy again, if it is the one that rested here."""
+        # Without a lock: the garbage collector may call it.
+        if self._calmed == threading.get_ident():
+            self._calmed = None
+            _uncalm()
 
 
 # Linux lets a woken thread push the one that woke it off its core at once; that one still has the interpreter, for

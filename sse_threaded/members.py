@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import selectors
+import socket
 import threading
 import time
 from collections import deque
@@ -81,15 +82,37 @@ class Members:
         self.touched.append(subscriber)
         subscriber.end(reason, self.pace.farewell(reason))  # last, as it may fail
 
+    def cut(self, subscriber: Subscriber) -> None:
+        """Cut its connection, and see later whether it has been let go of."""
+        subscriber.cut = True
+        subscriber.deadline = time.monotonic() + _GRACE
+        self.timers.add(subscriber.deadline, subscriber)
+        self.touched.append(subscriber)
+        subscriber.sever()
+
     def end_all(self, reason: str) -> None:
         """Tell all to end that were not told yet."""
         for subscriber in tuple(self.all):
             if subscriber.ended is None:
                 self.end(subscriber, reason)
 
+    def retire(self, subscriber: Subscriber) -> None:
+        """Let it have nothing more, but count: its stream has ended, and its response has not."""
+        self.fanout.remove(subscriber)
+        subscriber.ended = subscriber.ended or "gone"
+        subscriber.deadline = NEVER
+        subscriber.retired = True
+
+    def limit_wait(self, subscriber: Subscriber) -> None:
+        """Have the connection of a retired one cut if its socket takes nothing for long."""
+        if subscriber.retired:
+            subscriber.deadline = time.monotonic() + _GRACE if subscriber.waits else NEVER
+            self.timers.add(subscriber.deadline, subscriber)
+
     def let_go(self, subscriber: Subscriber) -> None:
         """Forget it."""
         subscriber.closed = True
+        subscriber.ended = subscriber.ended or "gone"
         self.all.remove(subscriber)
         self.fanout.remove(subscriber)
         self.unwatch(subscriber)
@@ -105,15 +128,24 @@ class Members:
         """Wait for something to happen to its socket."""
         if subscriber.connection is not None and events:
             try:
-                self.selector.register(subscriber.connection, events, subscriber)
+                self._register(subscriber.connection, events, subscriber)
             except (KeyError, ValueError, OSError):
                 subscriber.lose_connection()  # closed meanwhile, or nothing that can be waited for
                 self.touched.append(subscriber)
+
+    def _register(self, connection: socket.socket, events: int, subscriber: Subscriber) -> None:
+        try:
+            self.selector.register(connection, events, subscriber)
+        except KeyError:
+            # The server has done with an earlier stream of that number before that stream was let go of.
+            self.selector.unregister(connection)
+            self.selector.register(connection, events, subscriber)
 
     def unwatch(self, subscriber: Subscriber) -> None:
         """Wait no more."""
         if subscriber.connection is not None:
             try:
-                self.selector.unregister(subscriber.connection)
-            except (KeyError, ValueError):
+                if self.selector.get_key(subscriber.connection).data is subscriber:
+                    self.selector.unregister(subscriber.connection)
+            except (KeyError, ValueError, RuntimeError):
                 pass  # it was not waited for

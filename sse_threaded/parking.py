@@ -147,6 +147,8 @@ class Parking:
                 self._tend_parked(subscriber)
             elif subscriber.blocked != subscriber.waits:
                 self.listen(subscriber)
+                with self._members.lock:
+                    self._members.limit_wait(subscriber)
 
     def _tend_parked(self, parked: Parked) -> None:
         if parked.over:

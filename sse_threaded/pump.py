@@ -27,6 +27,7 @@ from .log.doorbell import Doorbell
 from .members import Members
 from .parked import Parked
 from .parking import TICK, Parking
+from .process import process_budget
 from .queued import Queued
 from .recent import Recent
 from .subscriber import Subscriber
@@ -100,28 +101,38 @@ class Pump:
         if self._closing:
             raise HubClosed("the hub is closed")
 
-    def admit(self, subscriber: Queued, *, is_reserved: bool = False) -> None:
+    def admit(self, subscriber: Queued, *, is_reserved: bool = False, of_few: bool = False) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
         :param is_reserved: whether it takes the place that :meth:`reserve` took; default ``False``, as it holds
             a thread.
+        :param of_few: whether that is a thread of a server whose other streams hold none, so that it has few;
+            default ``False``.
         :raises Overloaded: there are as many as may be, or the system has nothing for the pump to begin with.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
-        budget = self._parking_budget if is_reserved else self._budget
+        subscriber.budget = self._parking_budget if is_reserved else self._budget
         if not is_reserved:
-            budget.take()
+            subscriber.budget.take()
         try:
+            if of_few:
+                self._take_thread(subscriber)
             with self._members.lock:
                 self._require_running()
                 subscriber.link = Link(self._chain)
-                subscriber.budget = budget
                 self._members.take_in(subscriber)
         except BaseException:
-            budget.give_back()
+            subscriber.give_back()
             raise
         self._wake.ring()  # a nearer timer
+
+    @staticmethod
+    def _take_thread(subscriber: Queued) -> None:
+        # Beside the hub's own limit, which is on open pages.
+        if subscriber.budget is not process_budget:
+            process_budget.take()
+            subscriber.thread_budget = process_budget
 
     def attach(self, subscriber: Subscriber, after: int) -> int:
         """Let ``subscriber`` have all events from here on, but not those up to ``after``, which it has.
@@ -137,9 +148,15 @@ class Pump:
         with self._members.lock:
             if subscriber not in self._members.all:
                 return
-            self._members.let_go(subscriber)
-        subscriber.link.leave()
-        subscriber.budget.give_back()
+            if not subscriber.held:
+                self._members.let_go(subscriber)
+            elif not subscriber.retired:
+                self._members.retire(subscriber)
+        if subscriber.link.leave():
+            subscriber.link.wake()
+        if not subscriber.closed:
+            return
+        subscriber.give_back()
         if self._closing:
             self._wake.ring()
 
@@ -151,10 +168,7 @@ class Pump:
     def keep_thread(self, subscriber: Wrapped) -> None:
         """Let the thread of ``subscriber`` stay, if there may be one more; else its stream ends."""
         try:
-            if self._budget is not self._parking_budget:
-                self._budget.take()
-                subscriber.budget.give_back()
-                subscriber.budget = self._budget
+            self._take_thread(subscriber)
         except Overloaded:
             with self._members.lock:
                 if not subscriber.closed:
@@ -167,8 +181,10 @@ class Pump:
         self._members.touched.append(subscriber)
         self._wake.ring()
 
-    def reserve(self) -> None:
+    def reserve(self) -> object:
         """Take a place for a stream that is about to be parked; :meth:`adopt` or :meth:`release` it.
+
+        Returns what names the place.
 
         :raises Overloaded: there are as many as may be, or the system has nothing for the pump to begin with.
         :raises HubClosed: the end has begun.
@@ -178,10 +194,12 @@ class Pump:
             with self._members.lock:
                 self._require_running()
         self._parking_budget.take()
+        return self._members
 
-    def release(self) -> None:
+    def release(self, place: object) -> None:
         """Give back the place of a stream that is not parked after all."""
-        self._parking_budget.give_back()
+        if place is self._members:  # else it is the parent's, and this a fork's child
+            self._parking_budget.give_back()
 
     def adopt(self, parked: Parked, head: bytes) -> None:
         """Take over a stream and its socket; the pump calls ``parked.finished`` when it is done with both.
@@ -399,19 +417,24 @@ class Pump:
         now = time.monotonic()
         members = self._members
         stuck: list[Subscriber] = []
+        left: list[Queued] = []
         with members.lock:
             for subscriber in members.timers.due(now):
-                if subscriber.ended is not None:
+                if isinstance(subscriber, Queued) and subscriber.is_left:
+                    left.append(subscriber)
+                elif subscriber.ended is not None:
                     if now >= subscriber.deadline:
-                        subscriber.sever()
-                        members.touched.append(subscriber)
-                        stuck.append(subscriber)
+                        if not subscriber.cut:
+                            stuck.append(subscriber)
+                        members.cut(subscriber)
                 elif now >= subscriber.deadline:
                     members.end(subscriber, "lease")
                 else:
                     if subscriber.put_heartbeat(HEARTBEAT):
                         members.touched.append(subscriber)
                     members.set_timer(subscriber, now + (self._pace.heartbeat or 0.0))
+        for abandoned in left:
+            self.leave(abandoned)
         for subscriber in stuck:
             _log.info("cut the connection of a client that does not read (%s)", subscriber.ended)
 

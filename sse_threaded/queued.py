@@ -28,9 +28,10 @@ class Queued(Subscriber):
     :ivar budget: where its place comes from; set when it is admitted.
     :ivar farewell: its last bytes, once it has ended.
     :ivar link: where its thread waits; set when it is admitted.
+    :ivar thread_budget: where the place of its thread comes from, if that is another one; default ``None``.
     """
 
-    __slots__ = ("_beats", "_queue", "budget", "farewell", "link")
+    __slots__ = ("_beats", "_queue", "budget", "farewell", "link", "thread_budget")
 
     budget: Budget
     link: Link
@@ -46,9 +47,16 @@ class Queued(Subscriber):
         super().__init__(channels, size, connection)
         self._beats = beats
         self.farewell = b""
+        self.thread_budget: Budget | None = None
         # Each frame holds an event at least, so there are never more frames than events. One more place for
         # the end and for a heartbeat.
         self._queue: queue.Queue[Frame] = queue.Queue(size + 2)
+
+    def give_back(self) -> None:
+        """Give its places back. Once, by who lets it go."""
+        self.budget.give_back()
+        if self.thread_budget is not None:
+            self.thread_budget.give_back()
 
     def put(self, frame: Frame) -> bool:
         """See :class:`Subscriber`."""
@@ -71,6 +79,13 @@ class Queued(Subscriber):
             except queue.Full:
                 pass  # then nobody waits for it: its thread looks at `ended` before it waits
             self._call()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its server has closed the socket, and so will not come for more. Its stream may be in a circle
+        of references, such as that of an exception with its traceback.
+        """
+        return self.connection is not None and self.connection.fileno() < 0
 
     def _call(self) -> None:
         """Have its thread look into the queue. The pump's thread."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from .wrapped import Wrapped
+from .wrapped import Server, Wrapped
 
 # The key of the WSGI environ under which such a server puts a Space.
 ENVIRON_KEY = "sse_threaded.parking"
@@ -13,12 +11,14 @@ ENVIRON_KEY = "sse_threaded.parking"
 class Space:
     """One request's; an object and not a key for each attribute, as a middleware may have copied the environ.
 
-    :ivar resume: has a thread go on with the response; ``None``, the default, where the server does not offer it.
-    :ivar wrapped: the subscriber of the request's stream, once there is one whose thread may leave.
+    :ivar server: calls threads for the response; ``None``, the default, where it does not, and after its end.
+    :ivar thread: which thread iterates the response.
+    :ivar wrapped: the subscriber of the request's first stream, once there is one whose thread may leave.
     """
 
-    __slots__ = ("resume", "wrapped")
+    __slots__ = ("server", "thread", "wrapped")
 
     def __init__(self) -> None:
-        self.resume: Callable[[], None] | None = None
+        self.server: Server | None = None
+        self.thread = 0
         self.wrapped: Wrapped | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -76,16 +77,18 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
+        chunks = self._chunks
         try:
-            return next(self._chunks)
+            return next(chunks)
         except BaseException:  # its end, too
-            if self._delivery is not None:
+            # One that has not ended was not asked at all: another thread is inside it.
+            if self._delivery is not None and getattr(chunks, "gi_frame", None) is None:
                 self._delivery.let_go()
             raise
 
     def close(self) -> None:
         """Let go of everything; idempotent. A server calls it on the stream's thread, before it closes the
-        socket.
+        socket. Called by another thread it ends the stream there.
         """
         delivery, self._delivery = self._delivery, None
         self._chunks = iter(())
@@ -144,10 +147,9 @@ class _Delivery:
 
     :ivar joins: see :class:`EventStream`.
     :ivar subscriber: once it is admitted.
-    :ivar is_reserved: it has a parking place, and no subscriber yet.
     """
 
-    __slots__ = ("_cursor", "_pace", "_pump", "_seat", "_space", "is_reserved", "joins", "subscriber")
+    __slots__ = ("_cursor", "_pace", "_place", "_pump", "_seat", "_space", "joins", "subscriber")
 
     def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Space | None) -> None:
         self._pump = pump
@@ -157,21 +159,32 @@ class _Delivery:
         self._space = space
         self.joins = False
         self.subscriber: Queued | None = None
-        self.is_reserved = False
+        self._place: object = None  # as a parking place is named
+
+    @property
+    def is_reserved(self) -> bool:
+        """It has a parking place, and no subscriber yet."""
+        return self._place is not None
 
     def let_go(self) -> None:
         """Give back what it holds; idempotent."""
-        if self.is_reserved:
-            self.is_reserved = False
-            self._pump.release()
+        self._release()
         subscriber = self.subscriber
         if subscriber is not None and not subscriber.closed:
             self._pump.leave(subscriber)
             _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.ended or "gone")
 
+    def _release(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            self._pump.release(place)
+
     def drop(self) -> None:
         """The same, by the pump's thread: the garbage collector may run anywhere, also inside a lock."""
-        if self.is_reserved or (self.subscriber is not None and not self.subscriber.closed):
+        subscriber = self.subscriber
+        if self.is_reserved or (subscriber is not None and not subscriber.closed):
+            if subscriber is not None:
+                subscriber.link.calm_no_more()
             self._pump.drop(self.let_go)
 
     def hang_up(self) -> None:
@@ -182,7 +195,7 @@ class _Delivery:
 
     def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> Parked:
         """See :meth:`EventStream.park`."""
-        self.is_reserved = False  # the place is the parked one's now
+        self._place = None  # it is the parked one's now
         return Parked(
             self._seat.channels,
             self._seat.size,
@@ -204,8 +217,7 @@ class _Delivery:
             # as if nothing were missing.
             head = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
             if self._space is not None:
-                self._pump.reserve()
-                self.is_reserved = True
+                self._place = self._pump.reserve()
                 yield head
                 head = b""
             subscriber = self._admitted()
@@ -235,19 +247,23 @@ class _Delivery:
     def _admitted(self) -> Queued:
         space = self._space
         subscriber: Queued
-        is_reserved, self.is_reserved = self.is_reserved, False
-        if is_reserved and space is not None and space.resume is not None and self._seat.connection is not None:
+        if space is not None and self._may_leave(space) and space.server and self._seat.connection:
             # The server goes on with another thread whenever there is something.
-            subscriber = Wrapped(*self._seat[:2], self._seat.connection, space.resume, self._pump.look_after)
+            subscriber = Wrapped(*self._seat[:2], self._seat.connection, space.server, self._pump)
+            self._place = None  # it is the subscriber's now
             self._pump.admit(subscriber, is_reserved=True)
             space.wrapped = subscriber
         else:
-            if is_reserved:
-                self._pump.release()
+            self._release()
             subscriber = Queued(*self._seat)
-            self._pump.admit(subscriber)
+            self._pump.admit(subscriber, of_few=space is not None)
         self.subscriber = subscriber
         return subscriber
+
+    def _may_leave(self, space: Space) -> bool:
+        # Not for a second stream in one response, nor where a thread of the app iterates it: what the server hears
+        # is not what such a stream says.
+        return self.is_reserved and space.wrapped is None and space.thread == threading.get_ident()
 
     def _replay(self, subscriber: Queued) -> Iterator[list[bytes]]:
         # Read on until nothing is left, then attach, then read what came in between: up to the position at
@@ -274,14 +290,14 @@ class _Delivery:
     def _live_wrapped(self, subscriber: Wrapped) -> Iterator[bytes]:
         while True:
             if frames := subscriber.take_now():
+                subscriber.go_on()
                 yield from self._split(frames)
             elif subscriber.ended is not None:
                 return
-            elif not subscriber.rests:
-                subscriber.rests = True
+            elif subscriber.rest():
                 yield b""  # nothing is there; the server takes note of it
             else:
-                # Asked again at once: what wraps the stream does not pass on b"". So it needs a thread.
+                # Asked again and again: what wraps the stream does not pass on b"". So it needs a thread.
                 self._pump.keep_thread(subscriber)
                 return
 

@@ -36,7 +36,10 @@ class Subscriber(ABC):
     :ivar deadline: when its lease ends (monotonic); once it has ended, when its connection is cut.
     :ivar heard: it has hung up, or sent something behind its request, so that its socket stays readable.
     :ivar closed: it has been let go of, and so has its socket.
+    :ivar cut: its connection was cut, as it did not take its last bytes.
+    :ivar retired: its stream has ended, and its response has not.
     :ivar cursor: where it is while the pump replays to it; ``None`` where it has all, or replays itself.
+    :ivar held: its response goes on, so it stays a member though its stream may have ended.
     :ivar lost: its socket is gone.
     :ivar waits: the pump waits for its socket to be writable.
     """
@@ -50,9 +53,11 @@ class Subscriber(ABC):
         "channels",
         "closed",
         "connection",
+        "cut",
         "deadline",
         "ended",
         "heard",
+        "retired",
         "size",
         "waits",
     )
@@ -66,6 +71,8 @@ class Subscriber(ABC):
         self.deadline = float("inf")
         self.heard = False
         self.closed = False
+        self.cut = False
+        self.retired = False
         self.waits = False
         # Events and bytes put, counted by the pump's thread alone, and taken, by who writes them alone.
         self._put = self._put_bytes = 0
@@ -106,6 +113,7 @@ class Subscriber(ABC):
 
     cursor: Cursor | None = None
     lost = False
+    held = False
 
     @property
     def blocked(self) -> bool:

@@ -16,6 +16,8 @@ worker needs in a configuration file.
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -35,12 +37,26 @@ from .server.connection import Connection, Outcome
 from .server.passthrough import bare_stream
 from .server.request_body import ChunkedBody, MalformedBody, RequestTooSlow, check_chunks, is_chunked
 from .server.request_count import RequestCount
+from .server.reserves import stream_limit
 from .space import ENVIRON_KEY, Space
 from .stream import EventStream
 from .subscriber import WRITE_BYTES
+from .turns import Turn, Turns
 
-# Seconds for which a wrapped stream's bytes may wait for more, while the stream has more at once.
+# Seconds for which a wrapped stream's bytes may wait for more, while the stream has more at once; and how long its
+# wrapper may have taken for the last chunk, as one that is slow may be so again.
 _COLLECT_SECONDS = 0.005
+_QUICK_SECONDS = 0.001
+
+# Seconds after which a wrapped stream lets others have its thread.
+_SLICE_SECONDS = 0.02
+
+# Packages whose wrappers pass on an empty chunk, and are not what a warning should name.
+_KNOWN = ("werkzeug",)
+
+# How far the app's iterable was followed: to its end, to where nothing is there or the socket takes no more, or as
+# long as one stream may have a thread while others wait for it.
+_ENDED, _RESTS, _INTERRUPTED = range(3)
 
 
 class _Buffer:
@@ -60,6 +76,8 @@ class _Exchange:
     :ivar chunks: the response's iterator.
     :ivar space: where its stream says how it is sent.
     :ivar iterated: the response is complete, but for what the socket has not taken yet.
+
+    It is the :class:`~sse_threaded.wrapped.Server` of a wrapped stream.
     """
 
     def __init__(self, worker: ThreadWorker, req: Any, conn: Connection) -> None:
@@ -74,6 +92,7 @@ class _Exchange:
         self.space = Space()
         self.iterated = False
         self.again = False
+        self._turn: Turn | None = None  # of the thread that is at work
         self.parked: Parked | None = None
 
     @property
@@ -96,8 +115,65 @@ class _Exchange:
                 elapsed = datetime.now() - self._start  # noqa: DTZ005
                 self._worker.log.access(self.resp, self._req, self.environ, elapsed)
         finally:
-            if hasattr(self.respiter, "close"):
-                self.respiter.close()
+            try:
+                if hasattr(self.respiter, "close"):
+                    self.respiter.close()
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        # Of the stream, whatever still holds it; and of what refers to this, so that no circle keeps the iterable.
+        wrapped, self.space.server = self.space.wrapped, None
+        self.chunks = iter(())
+        self.respiter = None
+        if wrapped is not None:
+            wrapped.release()
+
+    # A wrapped stream's.
+
+    def resume(self) -> None:
+        """Have a thread go on with the response; the pump's thread."""
+        self._worker.turns.ask(self._go_on_in_turn)
+
+    def _go_on_in_turn(self, turn: Turn) -> None:
+        self._turn = turn
+        self.go_on(_RESTS, turn)
+
+    def keep_thread(self) -> None:
+        """Take note that the calling thread, which is at work, stays: it is counted elsewhere."""
+        if self._turn is not None:
+            self._turn.end()
+        self._worker.warn_of_thread(self.respiter)
+
+    def go_on(self, state: int, turn: Turn | None = None) -> None:
+        """Go on with the response, for as long as there is something; a thread of the pool.
+
+        :param state: how far it has come.
+        :param turn: the thread's; ``None``, the default, for the one that began the response.
+        """
+        wrapped = self.space.wrapped
+        assert wrapped is not None
+        again = self.again
+        try:
+            while state != _ENDED:
+                if state == _INTERRUPTED:
+                    wrapped.interrupt()
+                    self.resume()
+                    return
+                if wrapped.leave():
+                    return  # and another thread may be here already
+                if wrapped.lost:
+                    break
+                state = self.conn.context.run(self._worker.iterate, self)
+        except OSError as error:
+            self._worker.log.debug("The client of a stream has gone: %s", error)
+            again = False
+        except (Exception, SystemExit):
+            self._worker.log.exception("Error handling request")
+            again = False
+        if turn is not None:
+            turn.end()  # the end may wait for the client
+        self.end(again and not wrapped.lost and wrapped.ended != "shutdown")
 
     def post_request(self) -> None:
         """gunicorn's server hook."""
@@ -145,6 +221,14 @@ class ThreadWorker(AcceptingWorker):
     tells_ends = True
     _warned_of_encoding = False
     _warned_of_thread = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.turns = Turns(self._turns_limit, self.enqueue_soon)
+
+    def _turns_limit(self) -> int:
+        # Those that keep their thread are as many less.
+        return max(1, stream_limit(self.cfg.threads) - process_budget.taken)
 
     def init_process(self) -> None:
         """A worker's whole life; however it ends, streams are told and logs are closed."""
@@ -222,6 +306,7 @@ class ThreadWorker(AcceptingWorker):
         resp, environ, space = exchange.resp, exchange.environ, exchange.space
         environ[ENVIRON_KEY] = space
         parked = False
+        space.thread = threading.get_ident()
         count = RequestCount(resp.start_response, partial(self._begin_response, resp))
         try:
             exchange.respiter = self.wsgi(environ, count.start_response)
@@ -232,23 +317,25 @@ class ThreadWorker(AcceptingWorker):
             if isinstance(exchange.respiter, environ["wsgi.file_wrapper"]):
                 resp.write_file(exchange.respiter)
                 resp.close()
-            else:
-                exchange.chunks = iter(exchange.respiter)
-                stream = bare_stream(exchange.respiter)
-                if stream is not None:
-                    stream.joins = True
-                if stream is not None and self._may_park(resp):
-                    parked = self._iterate_bare(stream, exchange)
-                else:
-                    if not self.cfg.is_ssl:
-                        space.resume = partial(self.enqueue_soon, partial(self._go_on, exchange))
-                    parked = self._iterate(exchange)
-                    if parked:
-                        exchange.conn.take_over = partial(self._go_on, exchange)
+                return False
+            exchange.chunks = iter(exchange.respiter)
+            stream = bare_stream(exchange.respiter)
+            if stream is not None:
+                stream.joins = True
+            if stream is not None and self._may_park(resp):
+                parked = self._iterate_bare(stream, exchange)
+                return parked
+            if not self.cfg.is_ssl:
+                space.server = exchange
+            state = self.iterate(exchange)
+            parked = state != _ENDED
+            if parked:
+                exchange.conn.take_over = partial(exchange.go_on, state)
             return parked
         finally:
             if not parked:
-                exchange.conn.sock.setblocking(True)  # as gunicorn left it
+                if space.wrapped is not None:
+                    exchange.conn.sock.setblocking(True)  # as gunicorn left it
                 exchange.conclude()
 
     def _may_park(self, resp: Any) -> bool:
@@ -278,10 +365,21 @@ class ThreadWorker(AcceptingWorker):
         exchange.park(parked)
         conn.take_over = partial(stream.hand_over, parked, begin.data)
 
-    def _iterate(self, exchange: _Exchange) -> bool:
-        """Go on with the app's iterable; returns whether it is to be gone on with later."""
+    def iterate(self, exchange: _Exchange) -> int:
+        """Go on with the app's iterable; returns how far it came."""
+        exchange.space.thread = threading.get_ident()
+        try:
+            return self._iterate(exchange)
+        except BaseException:
+            wrapped = exchange.space.wrapped
+            if wrapped is not None:
+                wrapped.flush()  # what came before the failure
+            raise
+
+    def _iterate(self, exchange: _Exchange) -> int:
         resp, space = exchange.resp, exchange.space
-        since = time.monotonic()
+        begun = collects = asked = time.monotonic()
+        is_quick = False
         for item in exchange.chunks:
             wrapped = space.wrapped
             if wrapped is None:
@@ -291,22 +389,29 @@ class ThreadWorker(AcceptingWorker):
                 self._begin_wrapped(exchange)
             resp.write(item)
             if wrapped.keeps_thread:
-                self._warn_of_thread(exchange.respiter)
                 continue
-            if wrapped.more and wrapped.unsent < WRITE_BYTES and time.monotonic() < since + _COLLECT_SECONDS:
+            now = time.monotonic()
+            was_quick, is_quick = is_quick, now < asked + _QUICK_SECONDS
+            asked = now
+            is_idle = wrapped.is_idle(bool(item))
+            may_wait = (
+                was_quick and is_quick and wrapped.unsent < WRITE_BYTES and now < collects + _COLLECT_SECONDS
+            )
+            if may_wait and wrapped.more and not is_idle:
                 continue
-            is_idle = not item and wrapped.rests
-            if is_idle:
-                wrapped.rests = False  # noted
             if not wrapped.flush() or is_idle:
-                return True  # until its socket takes more, or something comes
+                return _RESTS  # until its socket takes more, or something comes
             if wrapped.lost:
-                return False
-            since = time.monotonic()
+                return _ENDED
+            collects = asked = time.monotonic()
+            if asked > begun + _SLICE_SECONDS and (self.turns.waiting or self.has_tasks):
+                return _INTERRUPTED
         if not exchange.iterated:
             exchange.iterated = True
+            exchange.chunks = iter(())  # it may not like to be asked behind its end
             resp.close()
-        return space.wrapped is not None and not space.wrapped.keeps_thread and not space.wrapped.flush()
+        wrapped = space.wrapped
+        return _ENDED if wrapped is None or wrapped.keeps_thread or wrapped.flush() else _RESTS
 
     def _begin_wrapped(self, exchange: _Exchange) -> None:
         resp, wrapped = exchange.resp, exchange.space.wrapped
@@ -319,40 +424,30 @@ class ThreadWorker(AcceptingWorker):
             self._warned_of_encoding = True  # two threads at the same moment warn twice
             self.log.warning("Streams leave with a Content-Encoding: what encodes them may hold events back")
 
-    def _go_on(self, exchange: _Exchange) -> None:
-        """Go on with a wrapped stream; a thread of the pool that was called, or the one that began it."""
-        wrapped = exchange.space.wrapped
-        assert wrapped is not None
-        again = exchange.again
-        try:
-            while not wrapped.leave():
-                if wrapped.lost or not exchange.conn.context.run(self._iterate, exchange):
-                    break
-            else:
-                return
-        except OSError as error:
-            self.log.debug("The client of a stream has gone: %s", error)
-            again = False
-        except (Exception, SystemExit):
-            self.log.exception("Error handling request")
-            again = False
-        exchange.end(again and not wrapped.lost and wrapped.ended != "shutdown")
-
-    def _warn_of_thread(self, respiter: Any) -> None:
+    def warn_of_thread(self, respiter: Any) -> None:
+        """Say once what makes a stream keep its thread; called from inside that stream."""
         if self._warned_of_thread:
             return
         self._warned_of_thread = True
-        kind = type(respiter)
-        code = getattr(respiter, "gi_code", None)
-        where = f" of {code.co_filename}, line {code.co_firstlineno}" if code else ""
         self.log.warning(
-            "A stream keeps its thread: what wraps it (%s.%s%s) does not pass on an empty chunk (b''), so that no "
+            "A stream keeps its thread: what wraps it (%s) does not pass on an empty chunk (b''), so that no "
             "thread can leave it; %s such streams may be open",
-            kind.__module__,
-            getattr(respiter, "__qualname__", kind.__qualname__),
-            where,
+            _askers() or f"{type(respiter).__module__}.{type(respiter).__qualname__}",
             process_budget.limit,
         )
+
+
+def _askers() -> str:
+    """Who has asked the stream for a chunk, in which the calling thread is: the nearest first."""
+    found: list[str] = []
+    frame = sys._getframe()
+    package, server = __name__.partition(".")[0], ThreadWorker._iterate.__code__
+    while frame is not None and frame.f_code is not server:
+        module = str(frame.f_globals.get("__name__"))
+        if module.partition(".")[0] not in (package, *_KNOWN):
+            found.append(f"{module}.{frame.f_code.co_name}, line {frame.f_lineno} of {frame.f_code.co_filename}")
+        frame = frame.f_back  # type: ignore[assignment]  # None above the first
+    return "; ".join(found)
 
 
 def _is_encoded(resp: Any) -> bool:

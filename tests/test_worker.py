@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
-import ssl
-import subprocess
-import sys
 import unittest
 from unittest import mock
 
@@ -15,7 +11,7 @@ from sse_threaded import acceptor, open_log
 from sse_threaded.server import reserves
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests import test_gunicorn
-from tests.support import enter, free_port, temporary_directory, wait_until
+from tests.support import enter, temporary_directory, wait_until
 
 WORKER = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "8")
 
@@ -244,21 +240,11 @@ def app(environ, start_response):
 
 
 APP = """
-import gzip
 from flask import Flask, Response, g, request, stream_with_context
-from werkzeug.middleware.proxy_fix import ProxyFix
 from sse_threaded import Hub
 
 hub = Hub(heartbeat=600)
 flask_app = Flask(__name__)
-
-@flask_app.get("/events")
-def events():
-    return hub.stream(request, "a")
-
-@flask_app.post("/publish")
-def publish():
-    return hub.publish("a", "x" * 10)
 
 @flask_app.get("/remembering")
 def remembering():
@@ -275,68 +261,15 @@ def threads():
     import threading
     return str(hub.streams)
 
-class Wrapped:
-    def __init__(self, path, iterable):
-        self.path = path
-        self.iterable = iterable
-        self.iterator = iter(iterable)
-    def __iter__(self):
-        return self
-    def __next__(self):
-        return next(self.iterator)
-    def close(self):
-        print("CLOSED", self.path, flush=True)
-        self.iterable.close()
-
-def wrapping(environ, start_response):
-    return Wrapped(environ["PATH_INFO"], proxied({**environ}, start_response))
-
-def shouting(environ, start_response):
-    for chunk in proxied(environ, start_response):
-        yield chunk.upper()
-
-def encoding(environ, start_response):
-    def encoded(status, headers, exc_info=None):
-        return start_response(status, [*headers, ("Content-Encoding", "identity")], exc_info)
-    return proxied(environ, encoded)
-
-def looking_ahead(environ, start_response):
-    chunks = iter(proxied(environ, start_response))
-    ahead = next(chunks, b"")
-    for chunk in chunks:
-        yield ahead
-        ahead = chunk
-    yield ahead
-
-proxied = ProxyFix(flask_app)
 """
 
 
 class MiddlewareTest(unittest.TestCase):
+    """What wrappers do is in tests/wrappers."""
+
     def setUp(self):
         self.directory = temporary_directory(self)
         (self.directory / "shop.py").write_text(APP)
-
-    def exercise(self, app, *args, count=6):
-        server = enter(self, GunicornServer(f"shop:{app}", args=[*args, "-w", "1"], cwd=self.directory))
-        clients = [enter(self, EventStreamClient(server.url + "/events")) for _ in range(count)]
-        for client in clients:
-            client.wait_for(lambda c=client: b"5000" in c.raw)
-        request("POST", server.url + "/publish")
-        for client in clients:
-            client.wait_for(lambda c=client: b"XXXXX" in c.raw.upper())
-        return server, clients
-
-    def test_behind_flask_proxyfix_and_a_middleware_that_wraps_and_copies_it_is_parked(self):
-        args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "3")
-        for app in ("flask_app", "proxied", "wrapping"):
-            with self.subTest(app):
-                server, clients = self.exercise(app, *args, count=12)
-                self.assertEqual(request("GET", server.url + "/threads").body, b"12")
-                if app == "wrapping":
-                    self.assertNotIn("CLOSED /events", server.output())
-                    clients[0].close()
-                    wait_until(lambda s=server: s.output().count("CLOSED /events") >= 1, message="its close")
 
     def test_what_a_request_remembers_does_not_reach_the_next_one_on_its_thread(self):
         args = ["-k", "sse_threaded.worker.ThreadWorker", "--threads", "2", "-w", "1"]
@@ -351,70 +284,6 @@ class MiddlewareTest(unittest.TestCase):
         wait_until(lambda: request("GET", server.url + "/threads").body == b"0", message="their ends")
         self.assertEqual(request("GET", server.url + "/who").body, b"nobody")
         self.assertNotIn("Error", server.output())
-
-    def test_behind_a_middleware_that_looks_ahead_it_keeps_its_thread(self):
-        args = ["-k", "sse_threaded.worker.ThreadWorker", "--threads", "6", "-w", "1"]
-        server = enter(self, GunicornServer("shop:looking_ahead", args=args, cwd=self.directory))
-        received = bytearray()
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-            connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-            wait_until(lambda: request("GET", server.url + "/threads").body == b"1", message="the stream")
-            connection.settimeout(0.1)
-
-            def comes():  # late, as it looks ahead: what leaves in one write waits for what comes after it
-                request("POST", server.url + "/publish")
-                with contextlib.suppress(TimeoutError):
-                    received.extend(connection.recv(65536))
-                return b"xxxx" in received
-
-            wait_until(comes, timeout=60, message="an event")
-        self.assertIn(b"retry: 5000", received)
-
-    def test_what_was_changed_on_its_way_keeps_its_change_and_no_thread(self):
-        args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "10")
-        for app, words in (("shouting", b"RETRY: 5000"), ("encoding", b"retry: 5000")):
-            with self.subTest(app):
-                server, clients = self.exercise(app, *args)
-                self.assertTrue(clients[0].raw.startswith(words))
-                (worker,) = server.worker_pids()
-                self.assertLess(threads_of(worker), 6)
-                self.assertEqual(server.output().count("may hold events back"), int(app == "encoding"))
-
-    def test_over_tls_it_keeps_its_thread(self):
-        words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
-        make = ["openssl", *words.split()]
-        subprocess.run(make, cwd=self.directory, check=True, capture_output=True, timeout=60)
-        port = free_port()
-        command = [sys.executable, "-m", "gunicorn", "-k", "sse_threaded.worker.ThreadWorker", "--threads", "10"]
-        command += ["-b", f"127.0.0.1:{port}", "--certfile=cert.pem", "--keyfile=key.pem", "--no-control-socket"]
-        context = ssl.create_default_context(cafile=str(self.directory / "cert.pem"))
-        connections = []
-
-        def connect():
-            try:
-                plain = enter(self, socket.create_connection(("127.0.0.1", port), timeout=30))
-                connections.append(enter(self, context.wrap_socket(plain, server_hostname="localhost")))
-            except OSError:
-                return False
-            return True
-
-        command.append("shop:flask_app")
-        with subprocess.Popen(command, cwd=self.directory, stderr=subprocess.DEVNULL) as server:
-            try:
-                wait_until(connect, timeout=30, message="the server")
-                (connection,) = connections
-                connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-                received = b""
-                while b"id: " not in received:
-                    received += connection.recv(4096)
-                server.terminate()
-                while b"\r\n0\r\n\r\n" not in received:
-                    piece = connection.recv(4096)
-                    self.assertTrue(piece, received)
-                    received += piece
-                self.assertEqual(server.wait(30), 0)
-            finally:
-                server.kill()
 
 
 def threads_of(pid):
