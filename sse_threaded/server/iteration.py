@@ -1,0 +1,201 @@
+"""Following the app's own iterable chunk by chunk, on threads that come and go where one of our streams is in it."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..process import process_budget
+from ..subscriber import WRITE_BYTES
+from ..turns import Turn, Turns
+from ..wrapped import Wrapped
+from .exchange import Exchange
+
+# Seconds for which a wrapped stream's bytes may wait for more, while the stream has more at once; and how long its
+# wrapper may have taken for the last chunk, as one that is slow may be so again.
+_COLLECT_SECONDS = 0.005
+_QUICK_SECONDS = 0.001
+
+# Seconds after which a wrapped stream lets others have its thread.
+_SLICE_SECONDS = 0.02
+
+# Packages whose frames a warning should not name: this one, and those whose wrappers pass on an empty chunk.
+_KNOWN = (__name__.partition(".")[0], "werkzeug")
+
+
+class Progress(enum.Enum):
+    """How far the app's iterable was followed."""
+
+    ENDED = enum.auto()
+    RESTS = enum.auto()  # nothing is there, or the socket takes no more
+    INTERRUPTED = enum.auto()  # it has had a thread for long, and others wait for one
+
+
+class Worker(Protocol):
+    """What an iteration needs of its worker.
+
+    :ivar turns: which wrapped streams may have a thread.
+    """
+
+    log: Any
+    turns: Turns
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether tasks wait for a thread."""
+
+    def warn_once(self, kind: str, message: Callable[[], str]) -> None:
+        """Log a warning, unless one of its kind was logged in this worker."""
+
+
+class Iteration:
+    """One response's. It is the :class:`~sse_threaded.wrapped.Server` of the stream in it, if there is one.
+
+    :param worker: whose threads it takes.
+    :param exchange: which request and response it is of.
+    """
+
+    def __init__(self, worker: Worker, exchange: Exchange) -> None:
+        self._worker = worker
+        self._exchange = exchange
+        self._turn: Turn | None = None  # of the thread that is at work
+        self._is_complete = False  # but for what the socket has not taken yet
+
+    # The thread that is at work.
+
+    def advance(self) -> Progress:
+        """Go on with the app's iterable; returns how far it came."""
+        self._exchange.space.thread = threading.get_ident()
+        try:
+            return self._advance()
+        except BaseException:
+            wrapped = self._exchange.space.wrapped
+            if wrapped is not None:
+                wrapped.flush()  # what came before the failure
+            raise
+
+    def _advance(self) -> Progress:
+        exchange, resp, space = self._exchange, self._exchange.resp, self._exchange.space
+        begun = collects = asked = time.monotonic()
+        is_quick = False
+        for item in exchange.chunks:
+            wrapped = space.wrapped
+            if wrapped is None:
+                resp.write(item)
+                continue
+            if resp.sock is exchange.conn.sock:
+                self._begin_wrapped(wrapped)
+            resp.write(item)
+            if wrapped.keeps_thread:
+                continue
+            now = time.monotonic()
+            was_quick, is_quick = is_quick, now < asked + _QUICK_SECONDS
+            asked = now
+            is_idle = wrapped.is_idle(bool(item))
+            may_wait = (
+                was_quick and is_quick and wrapped.unsent < WRITE_BYTES and now < collects + _COLLECT_SECONDS
+            )
+            if may_wait and wrapped.more and not is_idle:
+                continue
+            if not wrapped.flush() or is_idle:
+                return Progress.RESTS
+            if wrapped.lost:
+                return Progress.ENDED
+            collects = asked = time.monotonic()
+            if asked > begun + _SLICE_SECONDS and (self._worker.turns.waiting or self._worker.has_tasks):
+                return Progress.INTERRUPTED
+        if not self._is_complete:
+            self._is_complete = True
+            exchange.chunks = iter(())  # it may not like to be asked behind its end
+            resp.close()
+        wrapped = space.wrapped
+        is_sent = wrapped is None or wrapped.keeps_thread or wrapped.flush()
+        return Progress.ENDED if is_sent else Progress.RESTS
+
+    def _begin_wrapped(self, wrapped: Wrapped) -> None:
+        resp, conn = self._exchange.resp, self._exchange.conn
+        self._exchange.lend_connection()
+        conn.sock.setblocking(False)
+        resp.sock = wrapped
+        if is_encoded(resp):
+            message = "Streams leave with a Content-Encoding: what encodes them may hold events back"
+            self._worker.warn_once("encoding", lambda: message)
+
+    def go_on(self, progress: Progress, turn: Turn | None = None) -> None:
+        """Go on with the response for as long as there is something.
+
+        :param progress: how far it has come.
+        :param turn: the thread's; ``None``, the default, for the one that began the response.
+        """
+        exchange, wrapped = self._exchange, self._exchange.space.wrapped
+        if wrapped is None:
+            return  # only a wrapped stream leaves its thread
+        again = exchange.again
+        try:
+            while progress is not Progress.ENDED:
+                if progress is Progress.INTERRUPTED:
+                    wrapped.interrupt()
+                    self.resume()
+                    return
+                if wrapped.leave():
+                    return  # and another thread may be here already
+                if wrapped.lost:
+                    break
+                progress = exchange.conn.context.run(self.advance)
+        except OSError as error:
+            self._worker.log.debug("The client of a stream has gone: %s", error)
+            again = False
+        except (Exception, SystemExit):
+            self._worker.log.exception("Error handling request")
+            again = False
+        if turn is not None:
+            turn.end()  # the end may wait for the client
+        exchange.end(again and not wrapped.lost and wrapped.ended != "shutdown")
+
+    def _go_on_in_turn(self, turn: Turn) -> None:
+        self._turn = turn
+        self.go_on(Progress.RESTS, turn)
+
+    # From inside the stream.
+
+    def keep_thread(self) -> None:
+        """Take note that the calling thread, which is at work, stays: it is counted elsewhere."""
+        if self._turn is not None:
+            self._turn.end()
+        self._worker.warn_once("thread", self._names_who_swallows)
+
+    def _names_who_swallows(self) -> str:
+        respiter = self._exchange.respiter
+        who = _askers() or f"{type(respiter).__module__}.{type(respiter).__qualname__}"
+        return (
+            f"A stream keeps its thread: what wraps it ({who}) does not pass on an empty chunk (b''), so that no "
+            f"thread can leave it; {process_budget.limit} such streams may be open"
+        )
+
+    # The pump's thread.
+
+    def resume(self) -> None:
+        """Have a thread go on with the response."""
+        self._worker.turns.ask(self._go_on_in_turn)
+
+
+def is_encoded(resp: Any) -> bool:
+    """Whether a response says that its body was encoded on the way."""
+    return any(name.lower() == "content-encoding" for name, _ in resp.headers)
+
+
+def _askers() -> str:
+    """Who has asked the stream for a chunk, in which the calling thread is: the nearest first."""
+    found: list[str] = []
+    frame = sys._getframe()
+    server = Iteration._advance.__code__
+    while frame is not None and frame.f_code is not server:
+        module = str(frame.f_globals.get("__name__"))
+        if module.partition(".")[0] not in _KNOWN:
+            found.append(f"{module}.{frame.f_code.co_name}, line {frame.f_lineno} of {frame.f_code.co_filename}")
+        frame = frame.f_back  # type: ignore[assignment]  # None above the first
+    return "; ".join(found)
