@@ -37,7 +37,7 @@ from .server.request_count import RequestCount
 from .server.reserves import stream_limit
 from .space import ENVIRON_KEY
 from .stream import EventStream
-from .turns import Turns
+from .server.turns import Turns
 
 
 class _Buffer:

@@ -38,7 +38,7 @@ ROOMS = (
     "pump",
     "stream longpoll",
     "hub",
-    "runners shares turns server server.* testing testing.*",
+    "runners shares server server.* testing testing.*",
     "gunicorn_hooks",
     "acceptor",
     "worker",

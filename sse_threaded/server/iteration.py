@@ -1,4 +1,5 @@
-"""Following the app's own iterable chunk by chunk, on threads that come and go where one of our streams is in it."""
+"""Following the app's own iterable chunk by chunk, on threads that come and go where one of our streams is in it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 from ..process import process_budget
 from ..subscriber import WRITE_BYTES
-from ..turns import Turn, Turns
+from .turns import Turn, Turns
 from ..wrapped import Wrapped
 from .exchange import Exchange
 
