@@ -35,9 +35,9 @@ from .server.passthrough import bare_stream
 from .server.request_body import ChunkedBody, MalformedBody, RequestTooSlow, check_chunks, is_chunked
 from .server.request_count import RequestCount
 from .server.reserves import stream_limit
+from .server.turns import Turns
 from .space import ENVIRON_KEY
 from .stream import EventStream
-from .server.turns import Turns
 
 
 class _Buffer:

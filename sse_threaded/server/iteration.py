@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from ..process import process_budget
 from ..subscriber import WRITE_BYTES
-from .turns import Turn, Turns
 from ..wrapped import Wrapped
 from .exchange import Exchange
+from .turns import Turn, Turns
 
 # Seconds for which a wrapped stream's bytes may wait for more, while the stream has more at once; and how long its
 # wrapper may have taken for the last chunk, as one that is slow may be so again.
