@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.glogging import SafeAtoms
 from gunicorn.workers.base_async import AsyncWorker
 
-from .process import close_all_when, hubs, parking_budget, process_budget, request_close_all
+from .process import close_all_when, has_greenlets, hubs, parking_budget, process_budget, request_close_all
 from .server.access_atoms import OneLineAtoms
 from .server.passthrough import joining
 from .server.request_body import checked
@@ -49,6 +49,11 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
     if getattr(worker, "sse_threaded_ready", False):
         return  # the worker class has done it
     worker.sse_threaded_ready = True
+    if has_greenlets() and not isinstance(worker, AsyncWorker):
+        worker.log.error(
+            "The app has replaced threads by greenlets (monkey.patch_all), and this worker needs threads; "
+            "leave that call out, or use gunicorn -k gevent"
+        )
     for hub in hubs():
         hub.begin_anew_if_needed()
     _set_budgets(worker, parks)

@@ -248,6 +248,18 @@ class AloneTest(GeventCase):
             self.assertNotIn(text, printed)
 
 
+class PatchedAppTest(GeventCase):
+    def test_a_worker_with_threads_says_that_the_app_has_none(self) -> None:
+        (self.directory / "patched.py").write_text(
+            "import gevent.monkey\ngevent.monkey.patch_all()\nfrom app import app\n"
+        )
+        args = ["-k", "sse_threaded.worker.ThreadWorker", "--threads", "4"]
+        server = GunicornServer("patched:app", args=args, env={"LOG_URL": self.log_url}, cwd=self.directory)
+        with server:
+            wait_until(lambda: "replaced threads" in server.output(), message="the line")
+        self.assertEqual(server.output().count("use gunicorn -k gevent"), 1)
+
+
 class LateTest(GeventCase):
     """gunicorn patches threads in each worker; a preloaded app has made its hub before."""
 
