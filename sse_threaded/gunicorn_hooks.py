@@ -71,7 +71,8 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
 
 def _set_budgets(worker: Worker, parks: bool) -> None:
     threads = worker.cfg.threads
-    connections = worker.worker_connections
+    # gunicorn's sync and tornado workers have no such number, as they answer one request at a time.
+    connections: int = getattr(worker, "worker_connections", 1)
     files = file_limit()
     if files is not None:
         connections = min(connections, connection_limit(files))

@@ -69,6 +69,20 @@ class BridgesTest(unittest.TestCase):
                 self.assertIn("use gunicorn -k sse_threaded.worker.ThreadWorker", server.output())
                 self.assertNotIn("Traceback", server.output())
 
+    def test_the_hooks_refuse_streams_under_workers_with_one_request_at_a_time(self) -> None:
+        (self.directory / "gunicorn.conf.py").write_text(
+            "from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit\n"
+        )
+        for worker in ("sync", "tornado"):
+            with self.subTest(worker):
+                server = self.serve(worker, "app:app")
+                with EventStreamClient(server.url + "/events") as client:
+                    client.wait_for_end()
+                    self.assertRegex(client.raw, UNAVAILABLE)
+                self.assertEqual(request("GET", server.url + "/health").status, 200)
+                self.assertIn("No streams", server.output())
+                self.assertNotIn("Traceback", server.output())
+
     def test_a_bridge_that_hides_hang_ups_streams_and_says_once_what_to_set(self) -> None:
         server = self.serve("asgi", "with_a2wsgi:asgi")
         with EventStreamClient(server.url + "/events") as client, Hub(self.log_url) as other:
