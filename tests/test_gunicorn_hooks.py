@@ -96,12 +96,12 @@ class HooksTest(unittest.TestCase):
                     worker.worker_connections, worker.cfg.threads = connections, threads
                     post_worker_init(worker, parks=parks)
                     self.assertEqual((parking_budget if parks else process_budget).limit, streams)
-                    said = str(worker.log.info.call_args_list + worker.log.warning.call_args_list)
-                    self.assertIn(
-                        f"Up to %s streams: %s of %s {'connections' if parks else 'threads'} are kept"
+                    calls = worker.log.info.call_args_list + worker.log.warning.call_args_list
+                    self.assertRegex(
+                        "\n".join(call.args[0] % call.args[1:] for call in calls),
+                        rf"Up to {streams} streams: \d+ of \d+ {'connections' if parks else 'threads'} are kept"
                         if streams
                         else "No streams",
-                        said,
                     )
 
     def test_an_eighth_of_the_threads_and_two_at_least_are_kept(self):
