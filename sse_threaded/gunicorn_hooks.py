@@ -92,7 +92,7 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
             worker.log.warning("No streams: %s connection(s) leave none; raise worker_connections", connections)
     elif process_budget.limit:
         worker.log.info(
-            "Up to %s streams: %s of %s %s are kept for other requests, and %s of %s connections",
+            "Up to %s streams: %s of %s %ss are kept for other requests, and %s of %s connections",
             process_budget.limit,
             places - stream_limit(places),
             places,
@@ -102,7 +102,7 @@ def _set_budgets(worker: Worker, parks: bool) -> None:
         )
     else:
         worker.log.warning(
-            "No streams: %s %s leave none beside ordinary requests; give each worker --%s 8 or more",
+            "No streams: %s %s(s) a worker leave none beside ordinary requests; give it --%ss 8 or more",
             places,
             kind,
             kind,
@@ -113,8 +113,8 @@ def _places(worker: Worker) -> tuple[int, str]:
     """What a stream takes one of where it does not park: how many there are, and what they are."""
     # gevent's workers have no threads: each connection has a greenlet.
     if isinstance(worker, AsyncWorker):
-        return worker.worker_connections, "worker-connections"
-    return worker.cfg.threads, "threads"
+        return worker.worker_connections, "worker-connection"
+    return worker.cfg.threads, "thread"
 
 
 def _warn_of_restarts(worker: Worker) -> None:
@@ -142,7 +142,7 @@ def _warn_of_hubs(worker: Worker, parks: bool) -> None:
         own = hub.own_limit
         if own is not None and process_budget.limit is not None and own > process_budget.limit and not parks:
             worker.log.warning(
-                "max_streams=%s of %r leaves too few of %s %s for ordinary requests; %s are safe",
+                "max_streams=%s of %r leaves too few of %s %ss for ordinary requests; %s are safe",
                 own,
                 hub,
                 places,
