@@ -7,6 +7,7 @@ and a client's thread never waits for it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import selectors
@@ -45,6 +46,14 @@ _REST, _LONGEST_REST = 0.5, 0.01
 
 # Seconds between two tries to read a log that cannot be read, doubling from the first to the last.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
+
+# Where a server does not show its sockets: for how many heartbeats a stream's thread may not come before the
+# garbage collector is called, as nobody may iterate that stream any more; and before it is let go of, whoever
+# holds it (Bottle keeps the last body of a thread). After its end fewer do, which are some seconds apart.
+_DOUBTFUL_LOOKS, _LAST_LOOKS, _LAST_LOOKS_AT_END = 2, 6, 3
+
+# The garbage collector is called no more often than once in so many heartbeats.
+_COLLECTS_APART = 4
 
 
 def _rest(seconds: float) -> float:
@@ -87,6 +96,7 @@ class Pump:
         # The pump's thread's own.
         self._next_read = 0.0
         self._rested = 0.0  # until when it rests (monotonic)
+        self._collects_again = 0.0  # not before (monotonic)
         self._failures = 0
         self._behind = False  # events are gone that it has not handed out
         self._announced = False  # every stream has been told of the end
@@ -418,11 +428,16 @@ class Pump:
         members = self._members
         stuck: list[Subscriber] = []
         left: list[Queued] = []
+        in_doubt = False
         with members.lock:
             for subscriber in members.timers.due(now):
-                if isinstance(subscriber, Queued) and subscriber.is_left:
-                    left.append(subscriber)
-                elif subscriber.ended is not None:
+                if isinstance(subscriber, Queued):
+                    looks = subscriber.idle_looks()
+                    in_doubt = in_doubt or looks >= _DOUBTFUL_LOOKS
+                    if subscriber.is_left or looks >= (_LAST_LOOKS_AT_END if subscriber.ended else _LAST_LOOKS):
+                        left.append(subscriber)
+                        continue
+                if subscriber.ended is not None:
                     if now >= subscriber.deadline:
                         if not subscriber.cut:
                             stuck.append(subscriber)
@@ -435,6 +450,10 @@ class Pump:
                     members.set_timer(subscriber, now + (self._pace.heartbeat or 0.0))
         for abandoned in left:
             self.leave(abandoned)
+        if in_doubt and now >= self._collects_again:
+            # A circle of references may hold its stream, such as that of an exception and its traceback.
+            self._collects_again = now + _COLLECTS_APART * (self._pace.heartbeat or TICK)
+            gc.collect()
         for subscriber in stuck:
             _log.info("cut the connection of a client that does not read (%s)", subscriber.ended)
 

@@ -31,7 +31,7 @@ class Queued(Subscriber):
     :ivar thread_budget: where the place of its thread comes from, if that is another one; default ``None``.
     """
 
-    __slots__ = ("_beats", "_queue", "budget", "farewell", "link", "thread_budget")
+    __slots__ = ("_beats", "_looked", "_looks", "_queue", "budget", "farewell", "link", "thread_budget")
 
     budget: Budget
     link: Link
@@ -51,6 +51,8 @@ class Queued(Subscriber):
         # Each frame holds an event at least, so there are never more frames than events. One more place for
         # the end and for a heartbeat.
         self._queue: queue.Queue[Frame] = queue.Queue(size + 2)
+        # Bytes taken, when the pump last looked whether its thread comes; and how often it has looked in vain.
+        self._looked, self._looks = -1, 0
 
     def give_back(self) -> None:
         """Give its places back. Once, by who lets it go."""
@@ -86,6 +88,21 @@ class Queued(Subscriber):
         of references, such as that of an exception with its traceback.
         """
         return self.connection is not None and self.connection.fileno() < 0
+
+    def idle_looks(self) -> int:
+        """Look whether its thread has come since the last look, for what waits or for its end.
+
+        Returns how often in a row it has not.
+
+        Its thread may be stuck, or nobody may iterate its stream any more. Where the server shows its socket that
+        says more, so this is always 0 there.
+        """
+        if self.connection is not None or self._taken_bytes != self._looked:
+            self._looks = 0
+        elif self._queue.qsize() or self.ended:
+            self._looks += 1
+        self._looked = self._taken_bytes
+        return self._looks
 
     def _call(self) -> None:
         """Have its thread look into the queue. The pump's thread."""

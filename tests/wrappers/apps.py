@@ -1,11 +1,10 @@
 """Every way in which an app wraps a stream, as one WSGI app: ``/<wrapper>?hub=<kind>&channel=<name>``.
 
-Also ``/streams`` (how many are open, as JSON), ``/ping``, ``/told`` (what wrappers were told) and ``/collect``.
+Also ``/streams`` (how many are open, as JSON), ``/ping``, and ``/told`` (what wrappers have said).
 """
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import os
@@ -396,8 +395,6 @@ def app(environ: dict[str, Any], start_response: Any) -> Any:
     elif name == "go":
         _go.set()
         body = "gone"
-    elif name == "collect":
-        body = str(gc.collect())
     else:
         body = "pong"
     return Response(body)(environ, start_response)

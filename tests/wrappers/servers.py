@@ -37,6 +37,11 @@ def post_request(worker, req, environ, resp):
 """
 
 
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_TLS.check_hostname = False
+_TLS.verify_mode = ssl.CERT_NONE
+
+
 class Client(EventStreamClient):
     """Over TLS where the server wants that; it does not look whose certificate it is."""
 
@@ -45,10 +50,7 @@ class Client(EventStreamClient):
     def _connect_to(self, *args: Any) -> socket.socket:
         connection = super()._connect_to(*args)
         if self.tls:
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            self._socket = connection = context.wrap_socket(connection)
+            self._socket = connection = _TLS.wrap_socket(connection)
         return connection
 
     def interpret(self, reader: ResponseReader) -> None:
