@@ -175,8 +175,8 @@ def client_has(client, words):
 
 class EndTest(ServedTest):
     def test_on_sigterm_all_say_farewell_and_are_told_once(self):
-        for server in ("worker", "gthread", "tls"):
-            self.serve(server)
+        for server, threads in (("worker", 6), ("gthread", 60), ("tls", 60)):
+            self.serve(server, threads=threads)
             clients = [self.connect(wrapper, "beating") for wrapper in WRAPPERS if wrapper.passes_preface]
             self.wait_count(len(clients), "beating ")
             self.running.process.terminate()
