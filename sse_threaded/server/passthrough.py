@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 # By the name of the class, as its package may not be installed: what gives the iterable inside, None for none.
 _INSIDE: dict[str, Callable[[Any], Any]] = {
     # Its _next is partial(next, iterator).
-    "werkzeug.wsgi.ClosingIterator": lambda wrapper: wrapper._next.args[0],
-    # Its _iterator is what a middleware has left there; what it makes of bytes is the same bytes.
-    "django.http.response.StreamingHttpResponse": lambda wrapper: wrapper._iterator,
+    "werkzeug.wsgi.ClosingIterator": lambda wrapper: wrapper._next.args[0] if wrapper._next.func is next else None,
+    # Its _iterator is what a middleware has left there. What it makes of bytes is the same bytes, unless the app
+    # has given this one response another function for that.
+    "django.http.response.StreamingHttpResponse": lambda wrapper: (
+        None if "make_bytes" in vars(wrapper) else wrapper._iterator
+    ),
 }
 
 # Wrappers around wrappers that are looked through; more would be a circle.
