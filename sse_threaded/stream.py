@@ -305,9 +305,5 @@ class _Delivery:
         if self.joins:
             yield b"".join([frame.wire for frame in frames])
             return
-        parts = [part for frame in frames for part in frame.parts]
-        wrapped = self.subscriber if isinstance(self.subscriber, Wrapped) else None
-        for left, part in zip(range(len(parts) - 1, -1, -1), parts, strict=True):
-            if wrapped is not None:
-                wrapped.more = left > 0
-            yield part
+        for frame in frames:
+            yield from frame.parts

@@ -52,7 +52,6 @@ class Wrapped(Queued):
     :param keeper: the pump.
 
     :ivar keeps_thread: its wrapper does not pass on ``b""``, so that its thread waits inside the stream.
-    :ivar more: the stream has another chunk, for which nobody need wait.
 
     The thread that is at work writes and flushes; the pump's thread does so only while none is.
     """
@@ -69,7 +68,6 @@ class Wrapped(Queued):
         "held",
         "keeps_thread",
         "lost",
-        "more",
     )
 
     connection: socket.socket
@@ -94,7 +92,6 @@ class Wrapped(Queued):
         self._last_calls = 0
         self.held = True
         self.keeps_thread = False
-        self.more = False
         self.lost = False
 
     # The thread that is at work, inside the stream.
@@ -127,11 +124,6 @@ class Wrapped(Queued):
             self.connection.sendall(data)
         else:
             self._pending += data
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that were written and not sent yet."""
-        return len(self._pending)
 
     def is_idle(self, gave_bytes: bool) -> bool:
         """Whether the stream has nothing, so that the thread may leave. To be asked after each chunk.

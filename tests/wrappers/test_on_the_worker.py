@@ -79,6 +79,23 @@ class WorkerTest(ServedTest):
         for client, _ in clients:
             self.assertEqual(client.next_event().data, "WAIT")
 
+    def test_what_a_wrapper_has_given_is_sent_though_it_waits_for_something_in_the_same_burst(self):
+        self.serve(threads=4)
+        client, exercise = self.connect(STUCK, "quiet")
+        with self.log.transaction() as transaction:
+            for data in ("one", "two", "three", "WAIT", "four"):
+                transaction.append(exercise.channel("x"), data)
+        self.assertEqual([event.data for event in client.events(3)], ["one", "two", "three"])
+        self.running.get("/go")
+        self.assertEqual([event.data for event in client.events(2)], ["WAIT", "four"])
+
+    def test_over_tls_a_hubs_own_limit_leaves_threads_to_others(self):
+        self.serve("tls", threads=4)
+        clients = [self.connect(PLAIN, "many")[0] for _ in range(5)]
+        self.assertEqual(self.running.get("/ping"), "pong")
+        refused = [client for client in clients if client_has(client, "stream-unavailable")]
+        self.assertEqual(len(refused), 3)
+
     def test_streams_with_much_to_do_take_turns_with_requests(self):
         self.serve(threads=1)
         clients = [self.connect(SLOW, "quiet") for _ in range(3)]
