@@ -197,6 +197,10 @@ class AcceptingWorker(ConnectionWorker):
         else:
             self._runners.put(task)
 
+    def enqueue_next(self, task: Callable[[], None]) -> None:
+        """Have a thread of the pool run ``task``: the calling one, when it is done with its own."""
+        self._runners.put(task)
+
     def enqueue_soon(self, task: Callable[[], None]) -> None:
         """Have a thread of the pool run ``task``, which may run the app's code; from a thread that must not wait,
         such as the pump's.

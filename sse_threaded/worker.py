@@ -63,7 +63,7 @@ class ThreadWorker(AcceptingWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._warned: set[str] = set()
-        self.turns = Turns(self._turns_limit, self.enqueue_soon)
+        self.turns = Turns(self._turns_limit, self.enqueue_soon, self.enqueue_next)
 
     def _turns_limit(self) -> int:
         # Those that keep their thread are as many less.

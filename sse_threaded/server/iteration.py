@@ -11,15 +11,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..process import process_budget
-from ..subscriber import WRITE_BYTES
 from ..wrapped import Wrapped
 from .exchange import Exchange
 from .turns import Turn, Turns
-
-# Seconds for which a wrapped stream's bytes may wait for more, while the stream has more at once; and how long its
-# wrapper may have taken for the last chunk, as one that is slow may be so again.
-_COLLECT_SECONDS = 0.005
-_QUICK_SECONDS = 0.001
 
 # Seconds after which a wrapped stream lets others have its thread.
 _SLICE_SECONDS = 0.02
@@ -81,8 +75,7 @@ class Iteration:
 
     def _advance(self) -> Progress:
         exchange, resp, space = self._exchange, self._exchange.resp, self._exchange.space
-        begun = collects = asked = time.monotonic()
-        is_quick = False
+        begun = time.monotonic()
         for item in exchange.chunks:
             wrapped = space.wrapped
             if wrapped is None:
@@ -93,21 +86,13 @@ class Iteration:
             resp.write(item)
             if wrapped.keeps_thread:
                 continue
-            now = time.monotonic()
-            was_quick, is_quick = is_quick, now < asked + _QUICK_SECONDS
-            asked = now
-            is_idle = wrapped.is_idle(bool(item))
-            may_wait = (
-                was_quick and is_quick and wrapped.unsent < WRITE_BYTES and now < collects + _COLLECT_SECONDS
-            )
-            if may_wait and wrapped.more and not is_idle:
-                continue
-            if not wrapped.flush() or is_idle:
+            # Each chunk at once, as nobody knows for what the wrapper waits before it gives the next one.
+            if not wrapped.flush() or wrapped.is_idle(bool(item)):
                 return Progress.RESTS
             if wrapped.lost:
                 return Progress.ENDED
-            collects = asked = time.monotonic()
-            if asked > begun + _SLICE_SECONDS and (self._worker.turns.waiting or self._worker.has_tasks):
+            others_wait = self._worker.turns.waiting or self._worker.has_tasks
+            if others_wait and time.monotonic() > begun + _SLICE_SECONDS:
                 return Progress.INTERRUPTED
         if not self._is_complete:
             self._is_complete = True
@@ -155,7 +140,11 @@ class Iteration:
             again = False
         if turn is not None:
             turn.end()  # the end may wait for the client
-        exchange.end(again and not wrapped.lost and wrapped.ended != "shutdown")
+        is_complete = not wrapped.lost
+        if wrapped.ended == "shutdown":
+            # As a stream does that the server closes itself: no thread may wait for the client to close.
+            wrapped.sever()
+        exchange.end(again and is_complete and wrapped.ended != "shutdown")
 
     def _go_on_in_turn(self, turn: Turn) -> None:
         self._turn = turn
