@@ -17,7 +17,7 @@ from array import array
 from typing import NamedTuple
 
 from sse_threaded.decoder import EventStreamDecoder
-from sse_threaded.event import RESET
+from sse_threaded.event import NOTICES, RESET
 
 # Connections that may wait for their first bytes while the clients come for the first time.
 _WINDOW = 128
@@ -69,7 +69,7 @@ def take_apart(data: bytes) -> Piece:
         if ended or body.endswith(b"\n\n"):
             used, whole = at, len(body)
     decoder = EventStreamDecoder()
-    events = [event for event in decoder.feed(body[:whole]) if not event.is_notice]
+    events = [event for event in decoder.feed(body[:whole]) if event.event not in NOTICES]
     plain = [event for event in events if event.event != RESET]
     sequences = [int(event.last_event_id.rpartition("-")[2]) for event in plain]
     resets = len(events) - len(plain)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .event import NOTICES
-
 __all__ = ["DecodedEvent", "EventStreamDecoder"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -38,11 +36,6 @@ class DecodedEvent:
     data: str
     event: str = "message"
     last_event_id: str = ""
-
-    @property
-    def is_notice(self) -> bool:
-        """Whether a stream of this package says it about itself, so that it is no event of the app's."""
-        return self.event in NOTICES
 
 
 class EventStreamDecoder:

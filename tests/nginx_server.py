@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sse_threaded.decoder import DecodedEvent, EventStreamDecoder
+from sse_threaded.event import NOTICES
 from sse_threaded.testing.processes import ChildProcess, process_table
 from tests.support import ROOT, missing, reserved_port, wait_until
 
@@ -226,5 +227,5 @@ class CurlStream:
                     continue
                 self.head = head.decode("latin-1").lower()
             self.raw += piece
-            self.events += (event for event in self._decoder.feed(piece) if not event.is_notice)
+            self.events += (event for event in self._decoder.feed(piece) if event.event not in NOTICES)
         self.ended = True

@@ -22,8 +22,7 @@ PACKAGE = "sse_threaded"
 # "." is the package itself. A new module goes into the lowest room above all that it imports.
 ROOMS = (
     "errors",
-    "event problem throttled_log",
-    "decoder",
+    "event decoder problem throttled_log",
     "limits frame",
     "log.doorbell log.base log.opening process request",
     "log.*",

@@ -14,6 +14,7 @@ from typing import Any
 from werkzeug.datastructures import Headers
 
 from ..decoder import DecodedEvent, EventStreamDecoder
+from ..event import NOTICES
 from .faults import StreamEnded, StreamTimeout
 from .wire import ResponseReader, split_url
 
@@ -251,7 +252,7 @@ class EventStreamClient:
         body = self._reader.feed(data)
         self._raw += body
         for event in self._decoder.feed(body):
-            if event.is_notice:
+            if event.event in NOTICES:
                 self.notices.append(event.event)
             else:
                 self._events.append(event)
