@@ -184,11 +184,16 @@ class Hub:
             raise HubClosed("the hub is closed; nothing was published")
         return self.log.append(channel, data, event)
 
-    def stream(self, request: HasEnviron | dict[str, Any], channels: str | Iterable[str]) -> Response:
+    def stream(
+        self, request: HasEnviron | dict[str, Any], channels: str | Iterable[str], *, long_poll: bool = True
+    ) -> Response:
         """The answer to a request for events: a stream, or a long poll for ``Accept: application/json``.
 
         :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
         :param channels: one channel or several; all share one order and one last event ID.
+        :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. For
+            a view that wraps the stream: the answer to a poll is one chunk of JSON with all events, in which a
+            filter for a stream's events would find none.
         :raises InvalidEvent: a channel's name is none.
         :raises TypeError: it is no request.
 
@@ -208,9 +213,9 @@ class Hub:
         if method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
         kind = best_kind(environ.get("HTTP_ACCEPT", ""))
-        if kind is None:
-            offer = "Events come as text/event-stream, or as application/json by long polling"
-            return problem(406, f"{offer}; ask for one of them in Accept.")
+        if kind is None or not (long_poll or kind == CONTENT_TYPE):
+            other = ", or as application/json by long polling" if long_poll else " only"
+            return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
         bridge = calling_bridge()
         self._warn_once(environ, bridge)
         if kind == CONTENT_TYPE:

@@ -54,6 +54,7 @@ AROUND = {
         HUB + REQUEST + "from django.http import StreamingHttpResponse\nfrom bottle import HTTPResponse\n",
         VIEW,
     ),
+    "long_poll=False": (HUB + REQUEST + "from werkzeug import Response\n", VIEW),
     "with hub.log.transaction() as transaction": (HUB, ""),
     "with transaction.atomic():\n    Order": (HUB + DJANGO, ""),
     "transaction.on_commit(lambda: hub.publish": (HUB + DJANGO, ""),

@@ -14,6 +14,8 @@ from contextlib import closing
 from importlib.metadata import metadata
 from unittest import mock
 
+from werkzeug import Response
+
 import sse_threaded
 from sse_threaded import Hub
 from sse_threaded.replay import encode
@@ -120,11 +122,29 @@ class ReadmeTest(unittest.TestCase):
                     self.assertIn(b"retry: 5000\n", next(iter(names["r"].response)))
                     names["r"].response.close()
 
+    def test_a_wrapper_drops_events_and_keeps_the_status(self):
+        over_stream, over_response = blocks("python")[4].splitlines()
+        with Hub() as hub:
+            first = hub.publish("orders", "for:admin")
+            hub.publish("orders", "for all")
+            names = {"hub": hub, "Response": Response}
+            for accept, status in (("text/event-stream", 200), ("application/json", 406)):
+                names["request"] = make_environ(f"/?lastEventId={hub.log.epoch}-0") | {"HTTP_ACCEPT": accept}
+                exec(over_stream, names)
+                answer = eval(over_response.removeprefix("return "), names)
+                self.assertEqual(answer.status_code, status)
+                if status == 200:
+                    self.assertIn(b"stream-start", next(answer.response))
+                    chunk = next(answer.response)
+                    self.assertIn(b"data: for all\n", chunk)
+                    self.assertNotIn(first.encode(), chunk)
+                names["r"].close()
+
     def test_djangos_compression_leaves_a_stream_alone(self):
         if django is None:
             missing("django (pip install django)")
         django_is_configured()
-        (line,) = re.findall(r"view says `(.*)`", TEXT)
+        (line,) = re.findall(r"for one view, put\s`(.*)`", TEXT)
 
         def view(request):
             exec(line, {"request": request})
@@ -143,7 +163,7 @@ class ReadmeTest(unittest.TestCase):
             missing("django (pip install django)")
         directory = temporary_directory(self)
         script = directory / "shop.py"
-        script.write_text(DJANGO_SHOP + blocks("python")[5])
+        script.write_text(DJANGO_SHOP + blocks("python")[6])
         with Hub(sqlite_url(directory)) as hub:
             doorbell = hub.log.open_doorbell()
             self.addCleanup(doorbell.close)
@@ -155,7 +175,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_rows_and_event_and_the_snapshot(self):
         directory = temporary_directory(self)
-        write, _, _, read = blocks("python")[4:8]
+        write, _, _, read = blocks("python")[5:9]
         with closing(sqlite3.connect(directory / "log.db")) as mine:
             mine.execute("CREATE TABLE orders (item)")
         with Hub(sqlite_url(directory)) as hub:
@@ -169,13 +189,13 @@ class ReadmeTest(unittest.TestCase):
     def test_a_log_in_redis_and_a_step_of_ones_own(self):
         redis = RedisServer("--requirepass", "password")
         self.addCleanup(redis.close)
-        (line,) = blocks("python")[8].splitlines()
+        (line,) = blocks("python")[9].splitlines()
         self.assertTrue(line.startswith("hub = Hub("))
         names = {"Hub": Hub, "json": json, "number": 3, "event": {"type": "order"}}
         exec(line.replace("redis.internal:6379", f"127.0.0.1:{redis.port}"), names)
         hub = names["hub"]
         self.addCleanup(hub.close)
-        exec(blocks("python")[9], names)
+        exec(blocks("python")[10], names)
         self.assertEqual(hub.log.look("return redis.call('GET', base .. 'left')"), b"-3")
         self.assertEqual(hub.log.read(0)[0].data, '{"type": "order"}')
 

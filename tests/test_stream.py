@@ -827,6 +827,20 @@ class LongPollTest(StreamTest):
         wait_until(lambda: hub.streams == 0, message="the hang-up to be noticed")
 
 
+class WrappedByTheAppTest(unittest.TestCase):
+    def test_a_view_that_filters_a_stream_can_refuse_polls_whose_answer_is_one_chunk(self):
+        with Hub() as hub:
+            hub.publish("a", "for:admin")
+            for accept, status in (("application/json", 406), ("text/event-stream", 200), ("*/*", 200)):
+                environ = make_environ(f"/?lastEventId={hub.log.epoch}-0") | {"HTTP_ACCEPT": accept}
+                response = hub.stream(environ, "a", long_poll=False)
+                self.assertEqual(response.status_code, status)
+                if status == 406:
+                    self.assertNotIn("for:admin", response.get_data(as_text=True))
+                    self.assertIn("text/event-stream only", response.get_data(as_text=True))
+                response.close()
+
+
 class ComeBackTest(unittest.TestCase):
     def test_a_view_can_tell_a_client_to_come_back(self):
         with Hub(retry=1000) as hub:

@@ -137,8 +137,9 @@ PYTHON = (
     _python(
         "aiohttp-sse-client2",
         needs='headers["Last-Event-Id"] = event.last_event_id',
-        without="raises where a stream breaks off; the app's loop makes a new one and sends the header, spelled "
-        "so; and a session with `ClientTimeout(total=None)`, as each request ends after five minutes otherwise",
+        without="raises an error when the stream breaks; the app must create a new client and send "
+        "`Last-Event-Id`, with this spelling; and a session with `ClientTimeout(total=None)`, as each request ends "
+        "after five minutes otherwise",
     ),
 )
 
