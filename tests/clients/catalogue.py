@@ -138,8 +138,8 @@ PYTHON = (
         "aiohttp-sse-client2",
         needs='headers["Last-Event-Id"] = event.last_event_id',
         without="raises an error when the stream breaks; the app must create a new client and send "
-        "`Last-Event-Id`, with this spelling; and a session with `ClientTimeout(total=None)`, as each request ends "
-        "after five minutes otherwise",
+        "`Last-Event-Id`, with this spelling; and a session with `ClientTimeout(total=None)`, as each request "
+        "ends after five minutes otherwise",
     ),
 )
 
