@@ -194,6 +194,18 @@ class LingeringTest(unittest.TestCase):
         self.assertEqual(self.closed, conns[:2])
         self.assertEqual(len(self.lingering), 3)
 
+    def test_one_that_was_closed_may_still_have_an_event_in_the_same_round(self):
+        conns = [self.add() for _ in range(3)]
+        for conn in conns:
+            conn.client.close()
+        events = self.poller.select(0)
+        self.assertEqual(len(events), 3)
+        self.add()  # as another callback of this round does
+        for key, _ in events:
+            key.data(key.fileobj)
+        self.assertEqual(self.closed, conns)
+        self.assertEqual(len(self.lingering), 1)
+
 
 class AtomsTest(unittest.TestCase):
     def test_no_part_of_an_access_line_begins_a_line(self):

@@ -71,6 +71,8 @@ class Lingering:
             self._close(conn)
 
     def _drain(self, conn: Connection, _sock: socket.socket) -> None:
+        if conn not in self._left:
+            return  # closed earlier in this round of the poller, in which it has an event still
         deadline, left = self._left[conn]
         try:
             received = len(conn.sock.recv(left))
