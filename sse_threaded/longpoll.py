@@ -74,7 +74,7 @@ def long_poll(
     response = Response(json_line(body) + "\n", content_type="application/json", headers=headers)
     if subscriber.ended == "shutdown":
         # As a stream does (EventStream.close): a server that is told to stop need not wait for the client.
-        response.call_on_close(subscriber.sever)
+        response.call_on_close(subscriber.hear_no_more)
     return response
 
 

@@ -188,10 +188,10 @@ class _Delivery:
             self._pump.drop(self.let_go)
 
     def hang_up(self) -> None:
-        """Close the connection of a stream that was ended by a shutdown and is complete."""
+        """Let the server close the connection of a stream that was ended by a shutdown."""
         # A server that is told to stop would wait some seconds for the client to close its idle connection.
         if self.subscriber is not None and self.subscriber.ended == "shutdown":
-            self.subscriber.sever()
+            self.subscriber.hear_no_more()
 
     def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> Parked:
         """See :meth:`EventStream.park`."""

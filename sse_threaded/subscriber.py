@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import socket
+from _socket import socket as SystemSocket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -126,6 +127,18 @@ class Subscriber(ABC):
     @abstractmethod
     def lose_connection(self) -> None:
         """Its socket cannot be watched. With the members' lock held."""
+
+    def hear_no_more(self) -> None:
+        """Have its server find that the client has closed, once the response is sent.
+
+        The end of the response may still be sent: a wrapper may close the stream before the server is there.
+        """
+        if self.connection is not None:
+            try:
+                # The base class's method, as that of an SSLSocket forgets the encryption.
+                SystemSocket.shutdown(self.connection, socket.SHUT_RD)
+            except OSError:
+                pass  # it is gone already
 
     def sever(self) -> None:
         """Cut its connection, so that a thread stuck in a send to it comes free."""

@@ -144,6 +144,14 @@ def raising(chunks: Iterable[bytes]) -> Iterator[bytes]:
             raise RuntimeError("the wrapper fails on purpose")
 
 
+def closing_at_end(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """It closes the stream as PEP 3333 says, but before the server has ended the response."""
+    try:
+        yield from chunks
+    finally:
+        chunks.close()  # type: ignore[attr-defined]
+
+
 def two_for_one(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         half = len(chunk) // 2
@@ -239,6 +247,7 @@ ITERABLES: dict[str, Callable[[Iterable[bytes]], Iterable[bytes]]] = {
     "mapped": mapped,
     "positive": positive,
     "raising": raising,
+    "closing_at_end": closing_at_end,
     "two_for_one": two_for_one,
     "one_for_two": one_for_two,
     "looking_ahead": looking_ahead,

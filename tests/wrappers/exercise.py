@@ -64,6 +64,7 @@ WRAPPERS = (
     Wrapper("mapped"),
     Wrapper("positive", passes_preface=False),
     Wrapper("raising", ends=True, complete=False),
+    Wrapper("closing_at_end"),
     Wrapper("two_for_one"),
     Wrapper("one_for_two", holds_back=True),
     Wrapper("looking_ahead", holds_back=True),
