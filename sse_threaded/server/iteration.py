@@ -105,7 +105,8 @@ class Iteration:
     def _begin_wrapped(self, wrapped: Wrapped) -> None:
         resp, conn = self._exchange.resp, self._exchange.conn
         self._exchange.lend_connection()
-        conn.sock.setblocking(False)
+        if not wrapped.keeps_thread:
+            conn.sock.setblocking(False)
         resp.sock = wrapped
         if is_encoded(resp):
             message = "Streams leave with a Content-Encoding: what encodes them may hold events back"

@@ -137,6 +137,10 @@ def positive(chunks: Iterable[bytes]) -> Iterable[bytes]:
     return (chunk for chunk in chunks if b"for:" in chunk)
 
 
+def not_empty(chunks: Iterable[bytes]) -> Iterable[bytes]:
+    return (chunk for chunk in chunks if chunk)
+
+
 def raising(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk
@@ -246,6 +250,7 @@ ITERABLES: dict[str, Callable[[Iterable[bytes]], Iterable[bytes]]] = {
     "chained": chained,
     "mapped": mapped,
     "positive": positive,
+    "not_empty": not_empty,
     "raising": raising,
     "closing_at_end": closing_at_end,
     "two_for_one": two_for_one,

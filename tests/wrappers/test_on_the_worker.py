@@ -16,6 +16,7 @@ FILTER, SLOW, STUCK, TRAILING, TWO, PLAIN = (
     Wrapper(name) for name in ("for_admin", "slow", "stuck", "trailing", "two_streams", "plain_for")
 )
 POSITIVE = Wrapper("positive", passes_preface=False)
+NOT_EMPTY = Wrapper("not_empty")
 
 
 class ServedTest(unittest.TestCase):
@@ -168,6 +169,16 @@ class WorkerTest(ServedTest):
                 for client in clients:
                     client.close()
                 self.wait_free()
+
+    def test_one_that_keeps_its_thread_waits_for_a_client_that_stalls(self):
+        self.serve(threads=4)
+        stalled, exercise = self.connect(NOT_EMPTY, "quiet", receive_buffer=4096)
+        healthy, _ = self.connect(NOT_EMPTY, "quiet")
+        ids = [self.log.append(exercise.channel("x"), "x" * 200_000) for _ in range(30)]
+        for client in (healthy, stalled):
+            self.assertEqual([client.next_event().last_event_id for _ in ids], ids)
+        self.assertIn("keeps its thread", self.running.printed())
+        self.assertNotIn("Traceback", self.running.printed())
 
     def test_the_connection_can_be_used_again(self):
         self.serve(threads=4)
