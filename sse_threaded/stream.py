@@ -55,6 +55,8 @@ class EventStream:
     __slots__ = ("_chunks", "_delivery")
 
     def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Space | None = None) -> None:
+        if space is not None:
+            space.has_stream = True
         self._delivery: _Delivery | None = _Delivery(pump, pace, seat, cursor, space)
         self._chunks = self._delivery.chunks()
 

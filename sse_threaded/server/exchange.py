@@ -56,11 +56,15 @@ class Exchange:
         self.again = False
         self._parked: Parked | None = None
 
-    def lend_connection(self) -> None:
-        """Note what becomes of the connection when the response ends, which outlasts its first thread."""
+    def announce_end(self) -> None:
+        """Say in the response's head that the connection will be closed, where a stream's request has a body."""
         has_body = any(name in ("CONTENT-LENGTH", "TRANSFER-ENCODING") for name, _ in self._req.headers)
         if has_body:
             self.resp.force_close()  # nobody will read it, so where a next request would begin is unknown
+
+    def lend_connection(self) -> None:
+        """Note what becomes of the connection when the response ends, which outlasts its first thread."""
+        self.announce_end()
         self.again = not self.resp.should_close()
 
     def park(self, parked: Parked) -> None:

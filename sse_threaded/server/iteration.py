@@ -79,6 +79,8 @@ class Iteration:
         for item in exchange.chunks:
             wrapped = space.wrapped
             if wrapped is None:
+                if space.has_stream and not resp.headers_sent:
+                    exchange.announce_end()
                 resp.write(item)
                 continue
             if resp.sock is exchange.conn.sock:

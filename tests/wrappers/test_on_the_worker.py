@@ -180,6 +180,20 @@ class WorkerTest(ServedTest):
         self.assertIn("keeps its thread", self.running.printed())
         self.assertNotIn("Traceback", self.running.printed())
 
+    def test_a_response_to_a_request_with_a_body_says_that_it_closes_the_connection(self):
+        self.serve(threads=4)
+        fields = "Host: x\r\nContent-Length: 2\r\n"
+        for wrapper in ("bare", "redacting", "not_empty", "chained", "flask_with_context", "middleware"):
+            with self.subTest(wrapper):
+                with socket.create_connection(("127.0.0.1", self.running.port), timeout=30) as connection:
+                    target = f"/{wrapper}?hub=short&channel=x"
+                    connection.sendall(f"GET {target} HTTP/1.1\r\n{fields}\r\n{{}}".encode())
+                    received = b""
+                    while piece := connection.recv(65536):
+                        received += piece
+                self.assertIn(b"Connection: close", received)
+                self.assertTrue(received.endswith(b"\r\n0\r\n\r\n"), received)
+
     def test_the_connection_can_be_used_again(self):
         self.serve(threads=4)
         with socket.create_connection(("127.0.0.1", self.running.port), timeout=30) as connection:
