@@ -136,7 +136,8 @@ class ThreadWorker(AcceptingWorker):
                 self.log.info("Autorestarting worker after current request.")
                 self.alive = False
             resp.force_close()
-        no_room = len(self.keepalived_conns) >= self.max_keepalived
+        # Those that streams have wait, too, and free no place for a new connection soon.
+        no_room = len(self.keepalived_conns) + len(self._lent) >= self.max_keepalived
         if not self.alive or not self.cfg.keepalive or no_room:
             resp.force_close()
 

@@ -123,6 +123,16 @@ class ParkingTest(test_gunicorn.GunicornTest):
                 connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 read_until(connection, words)
 
+    def test_idle_connections_beside_all_streams_leave_room_for_new_ones(self):
+        server = self.serve("--worker-connections", "20", "--keep-alive", "60")
+        clients = [self.connect(server) for _ in range(16)]
+        for _ in range(8):
+            connection = enter(self, socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            read_until(connection, b'"streams":16')
+        for client in clients:
+            client.close()
+
     def test_a_body_that_nobody_reads_is_not_the_next_request(self):
         server = self.serve(SSE_THREADED_LEASE="0.5")
         hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
