@@ -159,6 +159,7 @@ class Iteration:
         """Take note that the calling thread, which is at work, stays: it is counted elsewhere."""
         if self._turn is not None:
             self._turn.end()
+        self._exchange.conn.give_place_back()  # nobody reads the body for as long as the stream lasts
         self._worker.warn_once("thread", self._names_who_swallows)
 
     def _names_who_swallows(self) -> str:

@@ -180,6 +180,17 @@ class WorkerTest(ServedTest):
         self.assertIn("keeps its thread", self.running.printed())
         self.assertNotIn("Traceback", self.running.printed())
 
+    def test_one_that_keeps_its_thread_leaves_bodies_that_are_long_to_others(self):
+        self.serve(threads=4)
+        for _ in range(2):
+            self.connect(NOT_EMPTY, "quiet", headers={"Content-Length": "5"})  # which never come
+        with socket.create_connection(("127.0.0.1", self.running.port), timeout=20) as connection:
+            head = b"GET /ping HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n"
+            connection.sendall(head + b"x" * 1_000_000)
+            received = b""
+            while not received.endswith(b"pong"):
+                received += connection.recv(65536)
+
     def test_a_response_to_a_request_with_a_body_says_that_it_closes_the_connection(self):
         self.serve(threads=4)
         fields = "Host: x\r\nContent-Length: 2\r\n"
