@@ -278,7 +278,7 @@ over a Redis of its own, and each channel in one of them, by a hash that is the 
 ```python
 hubs = [Hub(url) for url in ("redis://redis-0/0", "redis://redis-1/0", "redis://redis-2/0")]
 
-def hub_of(channel):
+def hub_of(channel: str) -> Hub:
     return hubs[zlib.crc32(channel.encode()) % len(hubs)]
 
 hub_of("orders").publish("orders", event)

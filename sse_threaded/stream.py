@@ -151,7 +151,7 @@ class _Delivery:
     :ivar subscriber: once it is admitted.
     """
 
-    __slots__ = ("_cursor", "_pace", "_place", "_pump", "_seat", "_space", "joins", "subscriber")
+    __slots__ = ("_cursor", "_is_over", "_pace", "_place", "_pump", "_seat", "_space", "joins", "subscriber")
 
     def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Space | None) -> None:
         self._pump = pump
@@ -162,6 +162,7 @@ class _Delivery:
         self.joins = False
         self.subscriber: Queued | None = None
         self._place: object = None  # as a parking place is named
+        self._is_over = False
 
     @property
     def is_reserved(self) -> bool:
@@ -169,7 +170,8 @@ class _Delivery:
         return self._place is not None
 
     def let_go(self) -> None:
-        """Give back what it holds; idempotent."""
+        """Give back what it holds, and take nothing any more; idempotent."""
+        self._is_over = True  # before the look at the subscriber, which another thread may be about to set
         self._release()
         subscriber = self.subscriber
         if subscriber is not None and not subscriber.closed:
@@ -260,6 +262,8 @@ class _Delivery:
             subscriber = Queued(*self._seat)
             self._pump.admit(subscriber, of_few=space is not None)
         self.subscriber = subscriber
+        if self._is_over:  # let go of by another thread meanwhile, which may not have seen the subscriber
+            self._pump.leave(subscriber)
         return subscriber
 
     def _may_leave(self, space: Space) -> bool:

@@ -328,7 +328,8 @@ class MalformedTest(RequestsTest):
     def assert_refused(self, server, path=b"/body", kind=b"text/plain", malformed=MALFORMED):
         for chunks in malformed:
             with self.subTest(chunks[:20]):
-                head = CHUNKED.replace(b"/body", path).replace(b"Host: x", b"Host: x\r\nContent-Type: " + kind)
+                fields = b"Host: localhost\r\nContent-Type: " + kind
+                head = CHUNKED.replace(b"/body", path).replace(b"Host: x", fields)
                 answer = read_all(self.connect(server, head, chunks))
                 self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
         self.assertNotIn("Traceback", server.output())
@@ -391,9 +392,9 @@ class LogLinesTest(RequestsTest):
         app.hub.close()
         client = Client(app)
         with self.assertLogs("sse_threaded.board.app", "WARNING") as logs:
-            client.post("/boards/x%0d%0aFORGED/tasks", json={"title": "title"})
-            with mock.patch.object(app, "_on_board", side_effect=RuntimeError):
-                client.get("/boards/x%0d%0aFORGED")
+            client.patch("/boards/board-1/tasks/x%0d%0aFORGED", json={"title": "title"})
+            with mock.patch.object(app, "_on_task", side_effect=RuntimeError):
+                client.get("/boards/board-1/tasks/x%0d%0aFORGED")
         self.assertEqual(len(logs.records), 2)
         for record in logs.records:
             self.assertNotIn("\n", record.getMessage())

@@ -8,8 +8,10 @@ import os
 import socket
 import threading
 import unittest
+from unittest import mock
 
 from sse_threaded import Hub
+from sse_threaded.pump import Pump
 from sse_threaded.space import ENVIRON_KEY, Space
 from tests.support import wait_until
 
@@ -59,6 +61,20 @@ class IteratingTest(unittest.TestCase):
         thread.join(10)
         self.assertFalse(thread.is_alive())
         self.assertIn(type(found[0]), (bytes, StopIteration))
+        self.assertEqual(self.hub.streams, 0)
+
+    def test_another_thread_closes_it_while_it_takes_its_place(self):
+        stream = self.stream()
+        admit = Pump.admit
+
+        def closed_meanwhile(*args, **options):
+            admit(*args, **options)
+            stream.close()
+
+        with mock.patch.object(Pump, "admit", closed_meanwhile):
+            _, thread = self.in_thread(list, stream)
+            thread.join(10)
+        self.assertFalse(thread.is_alive())
         self.assertEqual(self.hub.streams, 0)
 
     def test_closed_it_gives_nothing_more(self):
