@@ -25,7 +25,7 @@ from .log import EventLog, Retention, open_log
 from .log.base import check_channel
 from .longpoll import long_poll
 from .problem import problem
-from .process import enrol, is_ending, parking_budget, process_budget, surroundings
+from .process import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
 from .pump import Pump
 from .queued import Queued
 from .replay import Cursor
@@ -42,11 +42,9 @@ from .request import (
     last_event_id,
 )
 from .space import ENVIRON_KEY
-from .stream import EventStream, Seat, refusal
-from .throttled_log import ThrottledLog
+from .stream import EventStream, Seat, refusal, refusal_for
 
 _log = logging.getLogger(__name__)
-_throttled = ThrottledLog(_log)  # while the log is away, each request would write a line
 
 # 1,000 events may wait for a client: more than a burst that a healthy one takes in a moment. The frames are
 # shared by all clients, so the bound is on how far behind a client may be rather than on memory.
@@ -80,6 +78,11 @@ def _as_stream(body: Iterable[bytes], *, as_it_is: bool = True) -> Response:
     response = _StreamResponse(body, content_type=CONTENT_TYPE, direct_passthrough=as_it_is)
     response.headers.extend(_STREAM_HEADERS)
     return response
+
+
+def _refused(body: bytes) -> Response:
+    # An iterator that can be closed, as for every stream; an app's wrapper may rely on that.
+    return _as_stream((part for part in [body]), as_it_is=False)
 
 
 class Hub:
@@ -194,8 +197,8 @@ class Hub:
         :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. For
             a view that wraps the stream: the answer to a poll is one chunk of JSON with all events, in which a
             filter for a stream's events would find none.
-        :raises InvalidEvent: a channel's name is none.
-        :raises TypeError: it is no request.
+        :raises InvalidEvent: a channel's name is invalid.
+        :raises TypeError: ``request`` is neither a request nor an environ.
 
         A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event; without either the stream
         has everything from this call on. What cannot be resumed is answered by an event ``reset``. An HTTP
@@ -236,13 +239,12 @@ class Hub:
 
         Any status but 200 stops ``EventSource`` for good (WHATWG HTML 9.2.3). So this is a whole stream, which
         holds the event ``stream-unavailable`` with a reconnection time drawn at random. A view returns it that
-        cannot decide now whether the client may have its stream, because a database is away.
+        cannot decide now whether the client may have its stream, for example because a database is away.
 
         :param reason: a few words for a person who reads the bytes; one line.
         :param shutdown: whether this process ends, so that another one will answer soon; default ``False``.
         """
-        # An iterator that can be closed, as for every stream; an app's wrapper may rely on that.
-        return _as_stream((part for part in [refusal(self._pace, reason, shutdown=shutdown)]), as_it_is=False)
+        return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
     def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         if self._is_serial(environ):
@@ -250,12 +252,8 @@ class Hub:
         try:
             self._pump.require_open()
             cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
-        except HubClosed as error:
-            # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
-            return self.come_back(str(error), shutdown=True)
-        except LogError as error:
-            _throttled.warning("begin", "a stream could not begin: %s", error)
-            return self.come_back("the log cannot be read")
+        except (HubClosed, LogError) as error:
+            return _refused(refusal_for(self._pace, error))
         seat = Seat(names, self._queue_size, connection(environ))
         return _as_stream(EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY)))
 
@@ -314,7 +312,7 @@ class Hub:
     def close(self, timeout: float = 2.0) -> None:
         """End all streams with a farewell, then the thread, then the log; idempotent.
 
-        :param timeout: seconds to wait for clients' threads.
+        :param timeout: seconds to wait for the pump's thread, which ends when all streams have ended; default 2.
         """
         self._pump.request_close()
         self._pump.join(timeout)
@@ -330,10 +328,11 @@ class Hub:
     def after_fork(self, in_child: bool) -> None:
         """Go on; the child has no streams, and connections and a thread of its own."""
         if in_child:
-            self._made_in = surroundings()
             self._budget.after_fork_in_child()
         self._log.after_fork(in_child)
         self._pump.after_fork(in_child)
+        if in_child:
+            self._made_in = surroundings()  # last, as who reads it takes no lock
 
     def begin_anew_if_needed(self) -> None:
         """Begin anew where this hub finds itself in surroundings that nothing has told it of; else cheap.
@@ -342,7 +341,9 @@ class Hub:
         has made its hub. The old locks would stop all greenlets, or let two into one transaction.
         """
         if surroundings() != self._made_in:
-            self.after_fork(in_child=True)
+            with renewal_lock():
+                if surroundings() != self._made_in:
+                    self.after_fork(in_child=True)
 
     def __enter__(self) -> Hub:
         return self

@@ -15,7 +15,8 @@ class Overloaded(SSEError):
 
 
 class Budget:
-    """How many streams may hold a thread at once; shared by the hubs of a process that have none of their own.
+    """How many streams there may be of one kind: those that hold a thread, or those that hold a connection only.
+    The hubs of a process share it that have none of their own.
 
     :param limit: the number, ``None`` for no bound.
     """

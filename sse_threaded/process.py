@@ -77,6 +77,15 @@ def surroundings() -> tuple[int, type]:
     return os.getpid(), type(threading.Lock())
 
 
+# One for each surroundings that were entered, so that none is a parent's, or of another kind.
+_renewals: dict[tuple[int, type], threading.Lock] = {}
+
+
+def renewal_lock() -> threading.Lock:
+    """Held by the one thread that lets a hub begin anew in new surroundings."""
+    return _renewals.setdefault(surroundings(), threading.Lock())
+
+
 def has_greenlets() -> bool:
     """Whether threads are greenlets in this process, so that all share one thread of the system."""
     return type(threading.Lock()).__module__ != "_thread"

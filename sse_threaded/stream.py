@@ -11,9 +11,10 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from .errors import HubClosed, LogError
+from .errors import HubClosed, LogError, SSEError
 from .event import comment
 from .frame import Frame
 from .limits import Overloaded, Pace
@@ -30,7 +31,11 @@ _throttled = ThrottledLog(_log)  # while the log is away, each request would wri
 
 
 class Seat(NamedTuple):
-    """What a stream's subscriber is made of."""
+    """What a stream's subscriber is made of.
+
+    :ivar size: how many events may wait for it.
+    :ivar connection: the client's socket; ``None`` where the server does not show it.
+    """
 
     channels: tuple[str, ...]
     size: int
@@ -109,8 +114,13 @@ class EventStream:
         """Whether :meth:`park` may be called: the last bytes it gave were its first."""
         return self._delivery is not None and self._delivery.is_reserved
 
-    def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> Parked:
+    def park(
+        self, connection: socket.socket, chunked: bool, finished: Callable[[], None]
+    ) -> tuple[Parked, Callable[[bytes], None]]:
         """Make of it a parked stream, after its first bytes and instead of any further ones.
+
+        Returns it, and what gives it to the pump: a function that takes the bytes that are to be sent before
+        anything else. Nobody else may use the socket after that call.
 
         :param connection: the client's socket, to be left alone until ``finished`` is called.
         :param chunked: whether the body is sent in chunks.
@@ -120,17 +130,11 @@ class EventStream:
         delivery = self._delivery
         if delivery is None or not delivery.is_reserved:
             raise RuntimeError("only a stream that has just begun can be parked")
-        self._chunks = iter(())  # what is kept for each open page should be little
-        return delivery.park(connection, chunked, finished)
-
-    def hand_over(self, parked: Parked, head: bytes) -> None:
-        """Give the pump what :meth:`park` made; nobody else may use its socket from here on.
-
-        :param head: what is to be sent before anything else.
-        """
-        delivery, self._delivery = self._delivery, None
-        if delivery is not None:
-            delivery.hand_over(parked, head)
+        # Nothing is left that another thread could close; and what is kept for each open page should be little.
+        self._delivery = None
+        self._chunks = iter(())
+        parked = delivery.park(connection, chunked, finished)
+        return parked, partial(delivery.hand_over, parked)
 
 
 def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
@@ -142,6 +146,17 @@ def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
     :param shutdown: see :meth:`Pace.unavailable`.
     """
     return pace.unavailable(shutdown=shutdown) + comment(f"{why}; come back after the reconnection time")
+
+
+def refusal_for(pace: Pace, error: SSEError) -> bytes:
+    """The whole body for a client whose stream cannot begin, because of this error."""
+    if isinstance(error, HubClosed):
+        # A reload: another process answers in a moment, so it comes with those whose streams end now.
+        return refusal(pace, str(error), shutdown=True)
+    if isinstance(error, LogError):
+        _throttled.warning("begin", "a stream could not begin: %s", error)
+        return refusal(pace, "the log cannot be read")
+    return refusal(pace, str(error))
 
 
 class _Delivery:
@@ -210,7 +225,10 @@ class _Delivery:
         )
 
     def hand_over(self, parked: Parked, head: bytes) -> None:
-        """See :meth:`EventStream.hand_over`."""
+        """Give the pump what :meth:`park` made.
+
+        :param head: what is to be sent before anything else.
+        """
         self._pump.adopt(parked, head)
 
     def chunks(self) -> Iterator[bytes]:
@@ -226,40 +244,35 @@ class _Delivery:
                 head = b""
             subscriber = self._admitted()
             for wires in self._replay(subscriber):
-                if head and not self.joins:
-                    yield head
-                    head = b""
-                yield from self._split([Frame(head + b"".join(wires), len(wires), wires)])
+                if self.joins:
+                    yield head + b"".join(wires)
+                else:
+                    if head:
+                        yield head
+                    yield from wires
                 head = b""
             if head:
                 yield head
-        except Overloaded as error:
-            yield refusal(self._pace, str(error))
-            return
-        except HubClosed as error:
-            # A reload: somebody else is there in a moment, so it comes with those whose streams end now.
-            yield refusal(self._pace, str(error), shutdown=True)
-            return
-        except LogError as error:
-            _throttled.warning("begin", "a stream could not begin: %s", error)
-            yield refusal(self._pace, "the log cannot be read")
+        except (Overloaded, HubClosed, LogError) as error:
+            yield refusal_for(self._pace, error)
             return
         yield from self._live(subscriber)
         if subscriber.ended != "gone":
             yield subscriber.farewell
 
     def _admitted(self) -> Queued:
-        space = self._space
+        space, seat = self._space, self._seat
+        server = space.server if space is not None and self._may_leave(space) else None
         subscriber: Queued
-        if space is not None and self._may_leave(space) and space.server and self._seat.connection:
+        if space is not None and server is not None and seat.connection is not None:
             # The server goes on with another thread whenever there is something.
-            subscriber = Wrapped(*self._seat[:2], self._seat.connection, space.server, self._pump)
+            subscriber = Wrapped(seat.channels, seat.size, seat.connection, server, self._pump)
             self._place = None  # it is the subscriber's now
             self._pump.admit(subscriber, is_reserved=True)
             space.wrapped = subscriber
         else:
             self._release()
-            subscriber = Queued(*self._seat)
+            subscriber = Queued(*seat)
             self._pump.admit(subscriber, of_few=space is not None)
         self.subscriber = subscriber
         if self._is_over:  # let go of by another thread meanwhile, which may not have seen the subscriber

@@ -33,7 +33,7 @@ class Subscriber(ABC):
 
     :ivar after: events up to this number it has already, by replay; they are not put again.
     :ivar ended: why its stream is to end (``"lease"``, ``"slow"``, ``"gone"``, ``"shutdown"``, ``"behind"``,
-        ``"unavailable"``), ``None`` while it goes on.
+        ``"unavailable"``, ``"overload"``), ``None`` while it goes on.
     :ivar deadline: when its lease ends (monotonic); once it has ended, when its connection is cut.
     :ivar heard: it has hung up, or sent something behind its request, so that its socket stays readable.
     :ivar closed: it has been let go of, and so has its socket.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -114,7 +115,8 @@ class ThreadWorker(AcceptingWorker):
             if exchange.resp is None or not exchange.resp.headers_sent:
                 if isinstance(fault, MalformedBody):
                     raise fault.fault from None  # gunicorn answers it with 400
-                util.write_error(conn.sock, 408, "Request Timeout", "")
+                with suppress(OSError):  # the client may have gone
+                    util.write_error(conn.sock, 408, "Request Timeout", "")
             raise StopIteration() from None
         except OSError:
             raise
@@ -159,7 +161,8 @@ class ThreadWorker(AcceptingWorker):
         finally:
             if not parked:
                 if space.wrapped is not None:
-                    exchange.conn.sock.setblocking(True)  # as gunicorn left it
+                    with suppress(OSError):  # the app may have closed it
+                        exchange.conn.sock.setblocking(True)  # as gunicorn left it
                 exchange.conclude()
 
     def _send(self, exchange: Exchange) -> bool:
@@ -179,6 +182,9 @@ class ThreadWorker(AcceptingWorker):
             exchange.space.server = iteration
         progress = iteration.advance()
         if progress is Progress.ENDED:
+            wrapped = exchange.space.wrapped
+            if wrapped is not None and wrapped.lost:
+                resp.force_close()  # its body is not complete
             return False
         exchange.conn.take_over = partial(iteration.go_on, progress)
         return True
@@ -204,9 +210,9 @@ class ThreadWorker(AcceptingWorker):
         resp.sock = begin = _Buffer()
         resp.write(item)
         resp.sock = conn.sock
-        parked = stream.park(conn.sock, resp.chunked, exchange.finished)
+        parked, hand_over = stream.park(conn.sock, resp.chunked, exchange.finished)
         exchange.park(parked)
-        conn.take_over = partial(stream.hand_over, parked, begin.data)
+        conn.take_over = partial(hand_over, begin.data)
 
     def warn_once(self, kind: str, message: Callable[[], str]) -> None:
         """See :class:`.server.iteration.Worker`."""

@@ -552,7 +552,7 @@ class BrokenLogTest(StreamTest):
     def test_why_a_stream_or_a_poll_cannot_begin_is_logged_once_a_while(self):
         hub = self.serve()
         for module, methods, environ in (
-            ("hub", ("last_sequence",), make_environ("/a")),
+            ("stream", ("last_sequence",), make_environ("/a")),
             ("stream", ("read",), make_environ(f"/a?lastEventId={hub.log.epoch}-0")),
             ("longpoll", ("read",), make_environ("/a") | {"HTTP_ACCEPT": "application/json"}),
         ):

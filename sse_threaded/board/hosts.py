@@ -30,7 +30,7 @@ _HEALTH = "/healthz"
 
 
 class Hosts:
-    """The names that the board answers to; ``localhost`` and this machine's own addresses always are.
+    """The names that the board answers to. ``localhost`` and loopback addresses are always served.
 
     :param names: further ones, as :func:`checked_names` gives them. ``"*"`` is for all; one that begins with a
         dot is for itself and all below it. Default none: then no further name is served where the server listens
@@ -72,7 +72,7 @@ class Hosts:
 def checked_names(text: str) -> list[str]:
     """The names in a list that is separated by commas, in the form that browsers send.
 
-    :raises ValueError: one of them is no host's name.
+    :raises ValueError: a name is invalid.
     """
     names = []
     for part in text.split(","):

@@ -123,7 +123,7 @@ def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
 
     :param environ: the environment, usually ``os.environ``. What an empty list means, and what ``*`` and a dot
         at the beginning of a name mean, is told at :class:`~sse_threaded.board.hosts.Hosts`.
-    :raises SettingError: a name is none.
+    :raises SettingError: a name is invalid.
     """
     text = environ.get(HOSTS, "").strip()
     try:

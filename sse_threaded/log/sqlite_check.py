@@ -36,7 +36,7 @@ class Check:
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the lock may have been held by a thread that stayed with the parent."""
-        # Held by the one thread that tries; guards _failure and _good_until.
+        # Held by the one thread that tries. Only that thread writes the two below; others read them without it.
         self._trying = threading.Lock()
         self._failure: LogUnavailable | LogUnusable | None = None
         self._good_until = 0.0  # monotonic
@@ -44,8 +44,8 @@ class Check:
     def run(self) -> None:
         """Return if an event could be published; waits for other writers as long as publishing does.
 
-        While another thread tries, which may take that long, the previous result is returned at once. So a locked
-        file takes one thread, however many ask.
+        While another thread tries, the previous result is returned at once, however old; before the first result,
+        success. So a locked file takes one thread, however many ask.
 
         :raises LogError: none could be published.
         """

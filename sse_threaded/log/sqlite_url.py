@@ -29,7 +29,7 @@ _REFUSED = (
     (re.compile(r".*%(?![0-9A-Fa-f]{2})", re.DOTALL), "in a path write % as %25"),
     (
         re.compile(r"\s|.*(?:\s\Z|[\x00-\x1f\x7f])", re.DOTALL),
-        "in a path write control characters, and a space at its begin or end, as %-escapes (a space: %20)",
+        "in a path write control characters, and a space at its start or end, as %-escapes (a space: %20)",
     ),
     (re.compile(r"/?[A-Za-z]:[\\/]|\\\\"), f"that is a path of Windows, which is not supported; {_FORMS}"),
     (re.compile(r"~[^/]*/"), "~ is not expanded in a URL; write the folder, or give Path(...).expanduser()"),

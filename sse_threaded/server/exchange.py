@@ -109,8 +109,7 @@ class Exchange:
 
     def _end_parked(self) -> None:
         parked = self._parked
-        if parked is None:
-            return
+        assert parked is not None  # this is a parked stream's end
         if self.resp is not None:
             self.resp.sent += parked.sent
         self.end(self.again and parked.complete and parked.ended != "shutdown")

@@ -121,8 +121,7 @@ class Iteration:
         :param turn: the thread's; ``None``, the default, for the one that began the response.
         """
         exchange, wrapped = self._exchange, self._exchange.space.wrapped
-        if wrapped is None:
-            return  # only a wrapped stream leaves its thread
+        assert wrapped is not None  # only a wrapped stream leaves its thread
         again = exchange.again
         try:
             while progress is not Progress.ENDED:

@@ -33,6 +33,9 @@ _DEPTH = 8
 def passes_through(name: str, attribute: str) -> None:
     """Add a class of wrappers that give each chunk of what they wrap, unchanged, in order, and nothing else.
 
+    Call it once at import, before the first request. A wrong name or attribute raises nothing: then the stream is
+    iterated on a thread. Never add a wrapper that changes chunks: clients would get the bytes that it removes.
+
     :param name: the class's full name, such as ``"shop.tracing.TimedIterable"``; its subclasses are not meant.
     :param attribute: the attribute of its instances that holds the iterable inside.
     """
