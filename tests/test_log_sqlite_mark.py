@@ -308,16 +308,17 @@ class MarkTest(unittest.TestCase):
         self.assertEqual([record.data for record in log.read(0)], ["x", "z"])
 
     def test_a_file_that_goes_back_in_use_is_refused_by_the_very_next_append(self) -> None:
-        for way in WAYS:
+        for way in (*WAYS, "autocommit"):
             with self.subTest(way=way):
                 self.url = sqlite_url(self.directory, f"{way}.db")
                 log = self.make_log()
                 path = self.directory / f"{way}.db"
                 log.append("a", "x")
+                level = None if way == "autocommit" else "DEFERRED"
                 with contextlib.ExitStack() as stack:
                     copy = sqlite3.connect(self.directory / f"{way}-backup.db")
                     backup = stack.enter_context(contextlib.closing(copy))
-                    mine = stack.enter_context(contextlib.closing(sqlite3.connect(path)))
+                    mine = stack.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=level)))
                     mine.backup(backup)
                     for _ in range(3):
                         log.append("a", "y")

@@ -3,9 +3,12 @@
 import contextlib
 import os
 import sqlite3
+import subprocess
+import sys
 import unittest
+from unittest import mock
 
-from sse_threaded import LogError, LogUnusable, open_log
+from sse_threaded import LogError, LogUnavailable, LogUnusable, open_log
 from tests.support import missing, sqlite_url, temporary_directory
 
 try:
@@ -13,6 +16,22 @@ try:
     import django.db
 except ImportError:
     django = None
+
+# How a connection is opened that commits each statement by itself. Python 3.12 has a second way.
+AUTOCOMMIT = [{"isolation_level": None}]
+if sys.version_info >= (3, 12):
+    AUTOCOMMIT.append({"autocommit": True})
+
+PUBLISH = """
+import sqlite3, sys
+from sse_threaded import open_log
+url, path, times = sys.argv[1:]
+log = open_log(url)
+mine = sqlite3.connect(path, timeout=60, isolation_level=None)
+sys.stdin.readline()
+for _ in range(int(times)):
+    print(log.append("a", "x", connection=mine))
+"""
 
 
 class ConnectionCase(unittest.TestCase):
@@ -120,6 +139,110 @@ class SameFileTest(ConnectionCase):
                     mine.row_factory, mine.text_factory = factory, text
                     self.assert_appends(mine)
                     self.assertIs(mine.text_factory, text)
+
+
+class AutocommitTest(ConnectionCase):
+    """Where no transaction is open, the event commits by itself, as in Django outside of ``atomic()``."""
+
+    def assert_as_before(self, connection, options):
+        self.assertFalse(connection.in_transaction)
+        for name, value in options.items():
+            self.assertEqual(getattr(connection, name), value)
+
+    def assert_can_write(self):
+        other = self.connect(self.path, timeout=0)
+        other.execute("BEGIN IMMEDIATE")
+        other.rollback()
+
+    def test_nobody_appends_between_the_event_and_its_mark(self):
+        other = open_log(f"sqlite:///{self.path}")
+        self.addCleanup(other.close)
+        other._file.busy_timeout = 0
+        promise = self.log._file.promise
+
+        def promise_later(*arguments):
+            with contextlib.suppress(LogUnavailable):  # which says that the file is locked
+                other.append("a", "theirs")
+            promise(*arguments)
+
+        for options in AUTOCOMMIT:
+            with self.subTest(options=options):
+                mine = self.connect(self.path, **options)
+                before = self.log.last_sequence()
+                with mock.patch.object(self.log._file, "promise", promise_later):
+                    event_id = self.log.append("a", "x", connection=mine)
+                self.assert_as_before(mine, options)
+                self.assertEqual(event_id, f"{self.log.epoch}-{before + 1}")
+                self.assertEqual(self.log.last_sequence(), before + 1)
+                self.assertEqual(self.log.append("a", "next"), f"{self.log.epoch}-{before + 2}")
+
+    def test_processes_append_without_a_pause(self):
+        times, command = 300, [sys.executable, "-c", PUBLISH, f"sqlite:///{self.path}", str(self.path)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes = [subprocess.Popen([*command, str(times)], **pipes) for _ in range(2)]
+        for process in processes:
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        ids = []
+        for process in processes:
+            printed, errors = process.communicate(timeout=120)
+            self.assertEqual((process.returncode, errors), (0, ""))
+            ids += printed.split()
+        expected = {f"{self.log.epoch}-{number}" for number in range(1, 2 * times + 1)}
+        self.assertEqual((len(ids), set(ids)), (2 * times, expected))
+
+    def test_an_event_that_is_refused_is_not_in_the_file(self):
+        for options in AUTOCOMMIT:
+            for step in ("require_same", "promise"):
+                with self.subTest(options=options, step=step):
+                    mine = self.connect(self.path, **options)
+                    refuse = mock.patch.object(self.log._file, step, side_effect=KeyboardInterrupt)
+                    with refuse, self.assertRaises(KeyboardInterrupt):
+                        self.log.append("a", "x", connection=mine)
+                    self.assert_as_before(mine, options)
+                    self.assertEqual(mine.execute("SELECT count(*) FROM sse_events").fetchone(), (0,))
+                    self.assert_can_write()
+
+    def test_only_the_logs_file_is_locked(self):
+        # An event in an attached file does not wait for a writer of the app's main file.
+        app = self.folder / "app.db"
+        for options in AUTOCOMMIT:
+            with self.subTest(options=options):
+                writer = self.connect(app, isolation_level=None)
+                writer.execute("BEGIN IMMEDIATE")
+                mine = self.connect(app, timeout=0, **options)
+                mine.execute("ATTACH ? AS log", (str(self.path),))
+                before = self.log.last_sequence()
+                self.log.append("a", "x", connection=mine)
+                self.assertEqual(self.log.last_sequence(), before + 1)
+                self.assert_as_before(mine, options)
+                writer.execute("ROLLBACK")
+
+    def test_an_open_transaction_is_left_to_the_app(self):
+        for begin in ("BEGIN", "BEGIN IMMEDIATE", "SAVEPOINT mine"):
+            for options in AUTOCOMMIT:
+                with self.subTest(begin=begin, options=options):
+                    mine = self.connect(self.path, **options)
+                    mine.execute(begin)
+                    self.log.append("a", "x", connection=mine)
+                    self.assertTrue(mine.in_transaction)
+                    mine.execute("ROLLBACK")
+                    self.assertEqual(self.log.last_sequence(), 0)
+
+    def test_a_connection_that_begins_by_itself_is_left_to_the_app(self):
+        ways = [{}, {"isolation_level": "IMMEDIATE"}]
+        if sys.version_info >= (3, 12):
+            ways += [{"autocommit": False}, {"autocommit": False, "isolation_level": None}]
+        for options in ways:
+            with self.subTest(options=options):
+                mine = self.connect(self.path, **options)
+                self.log.append("a", "x", connection=mine)
+                self.assertTrue(mine.in_transaction)
+                mine.rollback()
+                self.assertEqual(self.log.last_sequence(), 0)
 
 
 class KindTest(ConnectionCase):

@@ -32,7 +32,7 @@ from .base import (
 )
 from .doorbell import Doorbell, FifoDoorbell, Ringer
 from .opening import begin
-from .sqlite_app import app_connection, name_of_file
+from .sqlite_app import app_connection, in_transaction, name_of_file
 from .sqlite_check import Check
 from .sqlite_file import SQLiteFile, last_sequence, plainly, translated
 from .sqlite_gate import Gate
@@ -91,7 +91,8 @@ class SQLiteLog(EventLog):
         """See :class:`EventLog`.
 
         :param connection: likewise. The log's file may be attached to it, too. Without :meth:`ring` after the
-            commit, readers find the event up to ``poll_interval`` late.
+            commit, readers find the event up to ``poll_interval`` late. In autocommit mode with no transaction
+            open, the event is committed when this returns.
         """
         row = checked(channel, data, event)
         if connection is not None:
@@ -99,9 +100,10 @@ class SQLiteLog(EventLog):
             with translated(self.url):
                 name = name_of_file(own, self._file.path, self.url).replace('"', '""')
                 insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
-                sequence = self._insert(own, row, time.time(), insert)
-                self._file.require_same()  # before anything is written beside another file
-                self._file.promise(sequence, self._committed())
+                with in_transaction(own) as commits_at_end:
+                    sequence = self._insert(own, row, time.time(), insert)
+                    self._file.require_same()  # before anything is written beside another file
+                    self._file.promise(sequence, sequence - 1 if commits_at_end else self._committed())
             return self.event_id(sequence)
         with self._writer.enter() as writer, translated(self.url):
             self._file.take_lock(writer)

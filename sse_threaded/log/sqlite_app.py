@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import LogUnusable
 from .sqlite_file import plainly
@@ -50,6 +52,37 @@ def name_of_file(connection: sqlite3.Connection, path: str, url: str) -> str:
     file = files.get("main", "")
     other, how = (repr(file), _OTHER_FILE) if file else ("a database in memory", _IN_MEMORY)
     raise LogUnusable(url, f"the connection is to {other}, but this log is in {path!r}; {how}")
+
+
+@contextmanager
+def in_transaction(connection: sqlite3.Connection) -> Iterator[bool]:
+    """Run the block in a transaction: the app's, or one of its own where each statement would commit by itself.
+
+    It yields whether the transaction is its own. Then it commits at the end of the block, or rolls back on an
+    error. The connection's settings stay as they are.
+    """
+    if not _commits_each_statement(connection):
+        yield False
+        return
+    try:
+        # Not IMMEDIATE, which locks all attached databases: the block's first write locks its own file.
+        connection.execute("BEGIN")
+        yield True
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _commits_each_statement(connection: sqlite3.Connection) -> bool:
+    if connection.in_transaction:
+        return False
+    # From Python 3.12 on, True or False here mean that no statement begins a transaction, whatever the
+    # isolation level. With False one is always open, unless SQLite rolled back by itself.
+    if isinstance(getattr(connection, "autocommit", None), bool):
+        return True
+    return connection.isolation_level is None
 
 
 def _files(connection: sqlite3.Connection) -> dict[str, str]:
