@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import unittest
 from unittest import mock
 
@@ -243,6 +244,37 @@ class AutocommitTest(ConnectionCase):
                 self.assertTrue(mine.in_transaction)
                 mine.rollback()
                 self.assertEqual(self.log.last_sequence(), 0)
+
+
+class OtherThreadTest(ConnectionCase):
+    def test_it_does_not_wait_for_another_threads_snapshot(self):
+        # The app's connection has the write lock, so the writers of all processes would wait, too.
+        self.log._file.busy_timeout = 600  # seconds; longer than this test waits
+        self.addCleanup(setattr, self.log._file, "busy_timeout", type(self.log._file).busy_timeout)
+        for begin in (None, "BEGIN", "BEGIN IMMEDIATE"):
+            for level in ("", None):
+                with self.subTest(begin=begin, level=level):
+                    mine = self.connect(self.path, isolation_level=level, check_same_thread=False)
+                    before = self.log.last_sequence()
+                    ids, done = [], threading.Event()
+
+                    def append(mine=mine, begin=begin, ids=ids, done=done):
+                        if begin:
+                            mine.execute(begin)
+                        ids.append(self.log.append("a", "x", connection=mine))
+                        if mine.in_transaction:
+                            mine.execute("COMMIT")
+                        done.set()
+
+                    thread = threading.Thread(target=append)
+                    with self.log.snapshot():
+                        thread.start()
+                        is_done = done.wait(20)
+                    thread.join()
+                    self.assertTrue(is_done, "before the snapshot's end")
+                    self.assertEqual(ids, [f"{self.log.epoch}-{before + 1}"])
+                    self.assertEqual(self.log.last_sequence(), before + 1)
+                    self.assertEqual(self.log.append("a", "next"), f"{self.log.epoch}-{before + 2}")
 
 
 class KindTest(ConnectionCase):

@@ -132,9 +132,14 @@ class SQLiteLog(EventLog):
         return cursor.lastrowid or 0
 
     def _committed(self) -> int | None:
-        """The newest number as others see it, ``None`` where that cannot be read now."""
+        """The newest number as others see it, ``None`` where that cannot be read now.
+
+        It does not wait for another thread's snapshot. The app's connection has the write lock already, so the
+        writers of all processes would wait, too.
+        """
         try:
-            return self.last_sequence()
+            with self._reader.enter(wait=False) as reader, translated(self.url):
+                return last_sequence(reader)
         except LogError:
             return None
 

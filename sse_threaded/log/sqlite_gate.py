@@ -39,11 +39,13 @@ class Gate:
         self._closed = False
 
     @contextmanager
-    def enter(self) -> Iterator[LentConnection]:
+    def enter(self, *, wait: bool = True) -> Iterator[LentConnection]:
         """The connection, for the length of the block.
 
+        :param wait: wait until no other thread has it, up to the file's ``busy_timeout``; default ``True``.
         :raises NestedTransaction: this thread is inside already.
-        :raises LogUnavailable: another thread of this process keeps it for longer than another process may.
+        :raises LogUnavailable: another thread of this process keeps it for longer than another process may, or
+            has it now and ``wait`` is ``False``.
         :raises LogUnusable: the log was closed, or the file is no longer the one at its path.
         :raises LogError: the file could not be opened yet, nor can it be now.
         """
@@ -51,8 +53,9 @@ class Gate:
             raise NestedTransaction(self._file.url)
         # The first step of each "finally" is one that no signal handler can come before.
         try:
-            if not self._lock.acquire(timeout=self._file.busy_timeout):
-                waited = f"kept by another thread for over {self._file.busy_timeout:g} s"
+            timeout = self._file.busy_timeout if wait else 0
+            if not self._lock.acquire(timeout=timeout):
+                waited = f"kept by another thread for over {timeout:g} s"
                 raise LogUnavailable(self._file.url, f"{waited}; try again")
             self._owner = threading.get_ident()
             try:
