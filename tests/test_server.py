@@ -5,17 +5,21 @@ from __future__ import annotations
 import selectors
 import socket
 import unittest
+from unittest import mock
 
+from gunicorn.config import Config
 from gunicorn.http.errors import InvalidChunkSize
 
-from sse_threaded.server import deadlines
+from sse_threaded.server import deadlines, reception
 from sse_threaded.server.access_atoms import OneLineAtoms
 from sse_threaded.server.arrival import BUFFER_BYTES, Arrival, is_whole
+from sse_threaded.server.connection import Connection
 from sse_threaded.server.lingering import Lingering, half_close
 from sse_threaded.server.request_body import MalformedBody, RequestTooSlow
 from sse_threaded.server.request_count import RequestCount
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\n"
+GET_PART = b"GET / HTTP/1.1\r\n"
 PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + b"\r\n\r\n" * 3
 
 # What has come, and whether a thread may have it: "whole", it need not wait for more; "large", it reads the rest.
@@ -205,6 +209,80 @@ class LingeringTest(unittest.TestCase):
             key.data(key.fileobj)
         self.assertEqual(self.closed, conns)
         self.assertEqual(len(self.lingering), 1)
+
+
+class ReceptionTest(unittest.TestCase):
+    def setUp(self):
+        self.poller = selectors.DefaultSelector()
+        self.addCleanup(self.poller.close)
+        self.cfg = Config()
+        self.cfg.set("threads", 2)  # so one upload at a time
+        self.served, self.refused = [], []
+        self.reception = reception.Reception(
+            self.cfg,
+            self.poller,
+            serve=self.served.append,
+            wait=self.fail,
+            drop=self.fail,
+            refuse=self.refused.append,
+            defer=lambda call: call(),
+        )
+
+    def send(self, data):
+        client, sock = socket.socketpair()
+        self.addCleanup(client.close)
+        self.addCleanup(sock.close)
+        conn = Connection(self.cfg, sock, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        client.sendall(data)
+        self.reception.receive(conn)
+        return conn
+
+    def upload(self):
+        return self.send(HEAD + b"Content-Length: 1000000\r\n\r\n" + b"x" * 1000)
+
+    def test_uploads_wait_for_a_place_in_the_order_in_which_they_came(self):
+        conns = [self.upload() for _ in range(3)]
+        for number in range(1, 4):
+            self.assertEqual(self.served, conns[:number])
+            conns[number - 1].give_place_back()
+        self.assertEqual(self.refused, [])
+
+    def test_uploads_that_wait_have_a_bound_on_their_bytes(self):
+        with mock.patch.object(reception, "_ALL_BUFFERS", 3000):
+            first, second, third, fourth = [self.upload() for _ in range(4)]
+            self.assertEqual((self.served, self.refused), ([first], [fourth]))
+            first.give_place_back()
+            fifth = self.upload()  # in the room that the second has left
+            self.assertEqual((self.served, self.refused), ([first, second], [fourth]))
+            for conn in (second, third, fifth):
+                conn.give_place_back()
+            self.assertEqual(self.served, [first, second, third, fifth])
+            again = [self.upload() for _ in range(4)]
+            self.assertEqual(self.refused, [fourth, again[3]])
+
+    def test_the_bytes_of_uploads_that_wait_count_for_other_requests(self):
+        with mock.patch.object(reception, "_ALL_BUFFERS", 3000):
+            for _ in range(3):
+                self.upload()
+            late = self.send(HEAD + b"Content-Length: 2000\r\n\r\n" + b"x" * 1000)
+            self.assertEqual(self.refused, [late])
+
+    def test_uploads_do_not_wait_for_a_place_without_end(self):
+        first, second = self.upload(), self.upload()
+        self.reception.expire(0.0)
+        self.assertEqual(self.refused, [])
+        self.reception.expire(float("inf"))
+        self.assertEqual(self.refused, [second])
+        first.give_place_back()
+        self.assertEqual(self.served, [first])
+        self.assertIs(self.upload(), self.served[1])
+
+    def test_when_the_worker_ends_uploads_wait_no_longer_than_others(self):
+        _first, second = self.upload(), self.upload()
+        part = self.send(GET_PART)
+        self.reception.cap(1.0)
+        self.reception.expire(2.0)
+        self.assertEqual(self.refused, [part, second])
 
 
 class AtomsTest(unittest.TestCase):

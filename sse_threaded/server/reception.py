@@ -10,7 +10,6 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -21,7 +20,8 @@ from gunicorn.http2 import negotiation
 from .arrival import BUFFER_BYTES, Arrival, is_whole
 from .connection import Connection
 
-# Bytes of requests that are arriving, of all connections together. Beyond that a thread reads the rest.
+# Bytes of requests that are arriving or wait for a thread that reads their rest, of all connections together.
+# Beyond that a thread reads the rest at once, or the request is refused.
 _ALL_BUFFERS = 32 * 1024 * 1024
 
 
@@ -33,7 +33,7 @@ class Reception:
     :param serve: has a thread serve a connection's request.
     :param wait: waits for the first byte of a connection's request.
     :param drop: closes a connection that has ended.
-    :param refuse: answers a request that is too slow with a 408.
+    :param refuse: answers a request with a 408: it is too slow, or there is no room for it.
     :param defer: has the main thread call something; any thread.
     """
 
@@ -58,12 +58,13 @@ class Reception:
         # With these a thread must read from the first byte on: TLS, and a protocol of lengths instead of lines.
         self._reads = not cfg.is_ssl and cfg.protocol == "http"
         self._sniffs = cfg.http2_cleartext in ("prior-knowledge", "both")  # so does gunicorn, for HTTP/2
-        # Those that the poller watches for the rest, with the bytes that have come of each; and the sum.
+        # Those that the poller watches for the rest, with the bytes that have come of each.
         self._arriving: dict[Connection, int] = {}
-        self._buffered = 0
         self._uploads = 0
         self._most_uploads = max(1, cfg.threads // 2)
-        self._waiting_uploads: deque[Connection] = deque()
+        # Those whose rest a thread will read, in the order in which they came. The poller does not watch them.
+        self._waiting_uploads: dict[Connection, None] = {}
+        self._buffered = 0  # the bytes that have come of all these
 
     def reads(self, conn: Connection) -> bool:
         """Whether the main thread may read a connection's requests."""
@@ -116,13 +117,15 @@ class Reception:
 
     def expire(self, now: float) -> None:
         """Refuse the requests that take too long."""
-        for conn in [conn for conn in self._arriving if conn.arrival and conn.arrival.is_late(now)]:
+        for conn in (*self._arriving, *self._waiting_uploads):
+            if conn.arrival is None or not conn.arrival.is_late(now):
+                continue
             self._let_go(conn)
             self._refuse(conn)
 
     def cap(self, deadline: float) -> None:
         """The worker ends: let no request take longer to arrive than this (monotonic)."""
-        for conn in self._arriving:
+        for conn in (*self._arriving, *self._waiting_uploads):
             if conn.arrival is not None:
                 conn.arrival.latest = deadline
 
@@ -140,15 +143,24 @@ class Reception:
             self._buffered -= self._arriving.pop(conn)
             with suppress(OSError, ValueError, KeyError):
                 self._poller.unregister(conn.sock)
+        elif conn in self._waiting_uploads:
+            del self._waiting_uploads[conn]
+            self._buffered -= _size(conn)
 
     def _end(self, conn: Connection) -> None:
         self._let_go(conn)
         self._drop(conn)
 
     def _upload(self, conn: Connection) -> None:
-        if self._uploads >= self._most_uploads:
-            self._waiting_uploads.append(conn)
-            return
+        if self._uploads < self._most_uploads:
+            self._begin_upload(conn)
+        elif self._buffered + _size(conn) > _ALL_BUFFERS:
+            self._refuse(conn)
+        else:
+            self._waiting_uploads[conn] = None
+            self._buffered += _size(conn)
+
+    def _begin_upload(self, conn: Connection) -> None:
         self._uploads += 1
         conn.place = partial(self._defer, self._upload_is_over)
         self._pass_on(conn)
@@ -156,7 +168,9 @@ class Reception:
     def _upload_is_over(self) -> None:
         self._uploads -= 1
         if self._waiting_uploads:
-            self._upload(self._waiting_uploads.popleft())
+            conn = next(iter(self._waiting_uploads))
+            self._let_go(conn)
+            self._begin_upload(conn)
 
     def _pass_on(self, conn: Connection) -> None:
         arrival, conn.arrival = conn.arrival, None
@@ -164,6 +178,10 @@ class Reception:
         conn.ahead, conn.rest, conn.whole = bytes(arrival.data), arrival.rest, arrival.whole
         conn.data_ready = True
         self._serve(conn)
+
+
+def _size(conn: Connection) -> int:
+    return 0 if conn.arrival is None else len(conn.arrival.data)
 
 
 def _has_data(sock: socket.socket) -> bool:
