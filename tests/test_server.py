@@ -131,6 +131,18 @@ class ArrivalTest(unittest.TestCase):
         arrival.latest = 107.0
         self.assertTrue(arrival.is_late(108.0))
 
+    def test_a_long_body_must_come_faster(self):
+        for received, seconds in (
+            (0, 10),
+            (5_000, 20),
+            (25_000, 60),
+            (50_000, 62.5),
+            (1_000_000, 110),
+            (10_000_000_000, 500_060),  # six days
+        ):
+            with self.subTest(received):
+                self.assertEqual(deadlines.body_seconds(received), seconds)
+
 
 class FakeConnection:
     """A connection of which only the socket is needed."""

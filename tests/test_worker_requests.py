@@ -65,7 +65,7 @@ deadlines.HEAD_SECONDS = deadlines.BODY_SECONDS = 0.3
 
 PATIENT = """
 from sse_threaded.server import deadlines
-deadlines.HEAD_SECONDS = deadlines.BODY_SECONDS = deadlines.LINGER_SECONDS = 600.0
+deadlines.HEAD_SECONDS = deadlines.BODY_SECONDS = deadlines.LONG_BODY_SECONDS = deadlines.LINGER_SECONDS = 600.0
 """
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

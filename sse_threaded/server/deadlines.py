@@ -18,6 +18,12 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 10.0
 BODY_RATE = 500
 
+# The same for a long body, which holds one of few threads: it must have a higher rate after a minute. With
+# BODY_RATE alone, a client that announces 10 GB could hold its thread for months. A client with half of this rate
+# can still send 1.2 megabytes.
+LONG_BODY_SECONDS = 60.0
+LONG_BODY_RATE = 20_000
+
 # Seconds that a connection stays half open after the last response, so that the client gets all of it (RFC 9112,
 # section 9.6); as gunicorn has it.
 LINGER_SECONDS = 2.0
@@ -25,4 +31,4 @@ LINGER_SECONDS = 2.0
 
 def body_seconds(received: int) -> float:
     """How many seconds the server waits in all for a body of which so many bytes have come."""
-    return BODY_SECONDS + received / BODY_RATE
+    return min(BODY_SECONDS + received / BODY_RATE, LONG_BODY_SECONDS + received / LONG_BODY_RATE)
