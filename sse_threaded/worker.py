@@ -86,14 +86,18 @@ class ThreadWorker(AcceptingWorker):
     def load_wsgi(self) -> None:
         """Load the app, and see to the ends of its streams."""
         super().load_wsgi()
-        # gunicorn finds a setting by way of __getattr__, which is a tenth of the time a request takes. In a worker
-        # none changes any more.
+        gunicorn_hooks.post_worker_init(self, parks=True)
+        gc.freeze()  # the app is here to stay; let collections pass it by
+
+    def prepare(self) -> None:
+        """Take the settings as they are."""
+        super().prepare()
+        # After post_worker_init: no setting changes from here on. gunicorn finds a setting by way of __getattr__,
+        # which is a tenth of the time a request takes.
         self.cfg.__dict__.update((name, setting.get()) for name, setting in self.cfg.settings.items())
         own_logger = type(self.log).access is not Logger.access
         own_hook = self.cfg.post_request is not PostRequest.default
         self.tells_ends = own_logger or own_hook or self.log.access_log_enabled
-        gunicorn_hooks.post_worker_init(self, parks=True)
-        gc.freeze()  # the app is here to stay; let collections pass it by
 
     def handle_request(self, req: Any, conn: Any) -> bool:
         """Answer one request, on a thread of the pool; returns whether the connection may be used again."""

@@ -68,6 +68,12 @@ from sse_threaded.server import deadlines
 deadlines.HEAD_SECONDS = deadlines.BODY_SECONDS = deadlines.LONG_BODY_SECONDS = deadlines.LINGER_SECONDS = 600.0
 """
 
+HOOKED = """
+def post_worker_init(worker):
+    worker.cfg.set("keepalive", 0)
+    worker.cfg.set("post_request", lambda worker, req, environ, resp: worker.log.info("a request has ended"))
+"""
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /body HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -235,6 +241,14 @@ class StalledTest(RequestsTest):
             with contextlib.suppress(ssl.SSLError):  # gunicorn ends without a close_notify
                 answer = b"".join(iter(lambda c=connection: c.recv(65536), b""))
                 self.assertIn(answer[:13], (b"", b"HTTP/1.1 408 "))
+
+
+class HookTest(RequestsTest):
+    def test_what_post_worker_init_sets_holds(self):
+        server = self.serve("--threads", "4", config=HOOKED)
+        answer = read_all(self.connect(server, GET))
+        self.assertIn(b"\r\nConnection: close\r\n", answer)
+        wait_until(lambda: "a request has ended" in server.output(), message="the hook")
 
 
 class WholeTest(RequestsTest):

@@ -63,6 +63,7 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
 
     def run(self) -> None:
         """gunicorn's loop."""
+        self.prepare()
         self._reception = Reception(
             self.cfg,
             self.poller,
@@ -80,6 +81,9 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
             with suppress(Exception):
                 self.conclude_streams()
             raise
+
+    def prepare(self) -> None:
+        """Make ready for the first connection; after the hook ``post_worker_init``."""
 
     def conclude_streams(self) -> None:
         """Let parked streams have their farewell, access line and hooks before the worker ends at once."""
