@@ -204,7 +204,12 @@ class StalledTest(RequestsTest):
         words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
         make = ["openssl", *words.split()]
         subprocess.run(make, cwd=self.directory, check=True, capture_output=True, timeout=60)
-        (self.directory / "conf.py").write_text(QUICK, encoding="utf-8")
+        for config in (QUICK, QUICK + "do_handshake_on_connect = True\n"):
+            with self.subTest(config):
+                self.serve_tls(config)
+
+    def serve_tls(self, config):
+        (self.directory / "conf.py").write_text(config, encoding="utf-8")
         port = free_port()
         command = [sys.executable, "-m", "gunicorn", *WORKER, "--threads", "2", "-c", "conf.py"]
         command += ["-b", f"127.0.0.1:{port}", "--certfile=cert.pem", "--keyfile=key.pem", "--no-control-socket"]

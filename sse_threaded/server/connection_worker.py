@@ -84,6 +84,10 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
 
     def prepare(self) -> None:
         """Make ready for the first connection; after the hook ``post_worker_init``."""
+        # With it the handshake is in wrap_socket(). Meanwhile conn.sock is still the plain socket, which is
+        # detached, so the deadline could not end the handshake. Without it gunicorn does the handshake right after
+        # that, on the same thread.
+        self.cfg.set("do_handshake_on_connect", False)
 
     def conclude_streams(self) -> None:
         """Let parked streams have their farewell, access line and hooks before the worker ends at once."""
