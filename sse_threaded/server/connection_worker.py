@@ -42,7 +42,10 @@ _LOOK_SECONDS = 0.25
 
 
 class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's ThreadWorker, in which no thread waits for a client that is slow."""
+    """gunicorn's ThreadWorker, in which a thread gets a plain HTTP request when all of it has arrived.
+
+    Threads still wait for TLS clients, long bodies, and clients that do not read their response.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -103,7 +106,7 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
     # The main thread.
 
     def _await_request(self, conn: Connection) -> None:
-        # No thread waits for a client that takes its time; it has as long as with gunicorn.
+        # No thread waits for the first byte of a request; the client has as long as with gunicorn.
         conn.timeout = time.monotonic() + gthread.DEFAULT_WORKER_DATA_TIMEOUT + self.cfg.keepalive
         readable = partial(self.on_pending_socket_readable, conn)
         try:

@@ -1,8 +1,9 @@
-"""Requests as they arrive: the main thread reads them, so that no thread of the pool waits for a slow client.
+"""Requests as they arrive: the main thread reads them, so that few threads of the pool wait for slow clients.
 
 A thread gets a request when all of it is there. It must read the rest itself where the body is long, where the
 client waits for a ``100 Continue``, or where a body comes with a request that has none as a rule. Half of the
-threads may do that at the same time; others of these requests wait, while ordinary ones are answered.
+threads may do that at the same time; others of these requests wait, while ordinary ones are answered. With TLS or
+another protocol, a thread reads from the first byte on.
 """
 
 from __future__ import annotations
