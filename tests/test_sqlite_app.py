@@ -55,6 +55,20 @@ class ConnectionCase(unittest.TestCase):
         self.assertEqual(self.log.last_sequence(), 0)
 
 
+class LateLogTest(ConnectionCase):
+    def test_a_log_that_could_not_be_opened_at_first(self):
+        path = self.folder / "later" / "log.db"
+        log = open_log(path)  # its folder is not there yet
+        self.addCleanup(log.close)
+        path.parent.mkdir()
+        with contextlib.closing(open_log(path)) as another:
+            another.append("a", "x")
+        mine = self.connect(path)
+        self.assertEqual(log.append("a", "y", connection=mine), f"{log.epoch}-2")
+        mine.commit()
+        self.assertEqual(log.last_sequence(), 2)
+
+
 class OtherFileTest(ConnectionCase):
     def test_both_files_are_named(self):
         other = self.folder / "other.db"

@@ -97,6 +97,7 @@ class SQLiteLog(EventLog):
         row = checked(channel, data, event)
         if connection is not None:
             own = app_connection(connection, self.url)
+            self._file.require_prepared()
             with translated(self.url):
                 name = name_of_file(own, self._file.path, self.url).replace('"', '""')
                 insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
