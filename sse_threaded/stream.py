@@ -304,13 +304,16 @@ class _Delivery:
         if isinstance(subscriber, Wrapped):
             yield from self._live_wrapped(subscriber)
         while frames := subscriber.take():
-            yield from self._split(frames)
+            if self.joins:
+                yield frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames])
+            else:
+                yield from self._parts(frames)
 
     def _live_wrapped(self, subscriber: Wrapped) -> Iterator[bytes]:
         while True:
             if frames := subscriber.take_now():
                 subscriber.go_on()
-                yield from self._split(frames)
+                yield from self._parts(frames)
             elif subscriber.ended is not None:
                 return
             elif subscriber.rest():
@@ -320,9 +323,7 @@ class _Delivery:
                 self._pump.keep_thread(subscriber)
                 return
 
-    def _split(self, frames: Sequence[Frame]) -> Iterator[bytes]:
-        if self.joins:
-            yield b"".join([frame.wire for frame in frames])
-            return
+    @staticmethod
+    def _parts(frames: Sequence[Frame]) -> Iterator[bytes]:
         for frame in frames:
             yield from frame.parts
