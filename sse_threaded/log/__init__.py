@@ -55,4 +55,4 @@ def open_log(url: str | os.PathLike[str], retention: Retention | None = None) ->
             raise LogUnusable(without_secret(url), f"Redis needs its client: {driver}") from None
         return RedisLog(url, retention)
     forms = "memory://, sqlite:///file.db, sqlite:////absolute/file.db or redis://host:6379/0"
-    raise LogUnusable(without_secret(str(url)), f"names no log; write {forms}, or give the Path of a SQLite file")
+    raise LogUnusable(without_secret(str(url)), f"not the URL of a log; write {forms}, or a SQLite file's Path")
