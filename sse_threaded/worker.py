@@ -9,8 +9,11 @@ When the stream has ended, a thread writes the access line, calls ``post_request
 gunicorn.
 
 What is overridden of gunicorn's, beside what :mod:`.acceptor` has (tests/test_worker_points.py knows what it
-looks like): ``handle_request``, which is where a response is iterated; ``load_wsgi``, for the hooks that the plain
-worker needs in a configuration file.
+looks like):
+
+- ``handle_request``, which is where a response is iterated.
+- ``load_wsgi``, for the hooks that the plain worker needs in a configuration file.
+- ``init_process``, so that ``worker_exit`` closes the logs at every end.
 """
 
 from __future__ import annotations
