@@ -151,7 +151,7 @@ class ParkingTest(test_gunicorn.GunicornTest):
         (directory / "conf.py").write_text(
             f"exec(open({str(test_gunicorn.CONFIG)!r}).read())\n"
             "def post_request(worker, req, environ, resp):\n"
-            "    print('POST_REQUEST', req.path, resp.status_code, flush=True)\n"
+            "    print(f'POST_REQUEST {req.path} {resp.status_code}\\n', end='', flush=True)\n"
         )
         args = [*self.args, "--access-logfile", "-", "--access-logformat", "ACCESS %(U)s %(s)s %(B)s"]
         env = {"SSE_THREADED_URL": self.log_url}

@@ -41,7 +41,7 @@ class Closing:
         return next(self.iterator)
     def close(self):
         self.iterable.close()
-        print("CLOSED", flush=True)
+        print("CLOSED\\n", end="", flush=True)  # in one piece, as several threads print
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
@@ -155,7 +155,10 @@ class LogTest(EndsTest):
 
 class LastLinesTest(EndsTest):
     def test_an_end_at_once_leaves_parked_streams_their_access_line_hook_and_close(self):
-        config = "def post_request(worker, req, environ, resp):\n    print('POST_REQUEST', req.path, flush=True)\n"
+        config = (
+            "def post_request(worker, req, environ, resp):\n"
+            "    print(f'POST_REQUEST {req.path}\\n', end='', flush=True)\n"
+        )
         args = [*WORKER, "--access-logfile", "-", "--access-logformat", "ACCESS %(U)s %(s)s %(B)s"]
         for name, end in ENDS:
             if name.startswith("SIGTERM") or name == "max_requests":
