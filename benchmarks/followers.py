@@ -16,8 +16,8 @@ import time
 from array import array
 from typing import NamedTuple
 
-from sse_threaded.decoder import EventStreamDecoder
-from sse_threaded.event import NOTICES, RESET
+from sse_threaded.protocol.decoder import EventStreamDecoder
+from sse_threaded.protocol.event import NOTICES, RESET
 
 # Connections that may wait for their first bytes while the clients come for the first time.
 _WINDOW = 128

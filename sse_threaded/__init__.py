@@ -9,9 +9,9 @@
 """
 
 from .errors import HistoryGone, HubClosed, InvalidEvent, LogError, LogUnavailable, LogUnusable, SSEError
-from .event import ServerSentEvent, comment
 from .hub import Hub
 from .log import EventLog, Retention, open_log
+from .protocol.event import ServerSentEvent, comment
 
 __all__ = [
     "EventLog",

@@ -12,11 +12,11 @@ from . import __version__
 from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
 from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
+from .fanout.cursor import Cursor
 from .log import EventLog, open_log, without_secret
-from .log.base import AS_OTHERS_KEEP, check_channel
 from .log.doorbell import Doorbell
-from .log.sqlite_url import parse_url
-from .replay import Cursor
+from .log.interface import AS_OTHERS_KEEP, check_channel
+from .log.sqlite.url import parse_url
 
 # Between two looks at a log that cannot be reached.
 _AGAIN_SECONDS = 1.0

@@ -19,17 +19,18 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
-from .event import CONTENT_TYPE
-from .limits import Budget, Pace
+from .fanout.cursor import Cursor
+from .fanout.handover import ENVIRON_KEY
+from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
+from .fanout.limits import Budget, Pace
+from .fanout.pump import Pump
+from .fanout.thread_subscriber import Queued
 from .log import EventLog, Retention, open_log
-from .log.base import check_channel
+from .log.interface import check_channel
 from .longpoll import long_poll
-from .problem import problem
-from .process import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
-from .pump import Pump
-from .queued import Queued
-from .replay import Cursor
-from .request import (
+from .protocol.event import CONTENT_TYPE
+from .protocol.problem import problem
+from .protocol.request import (
     Bridge,
     HasEnviron,
     answers_one_at_a_time,
@@ -41,7 +42,6 @@ from .request import (
     is_made_by_hand,
     last_event_id,
 )
-from .space import ENVIRON_KEY
 from .stream import EventStream, Seat, refusal, refusal_for
 
 _log = logging.getLogger(__name__)
@@ -321,7 +321,7 @@ class Hub:
             self._log.close()
 
     def before_fork(self) -> None:
-        """Come to rest; called by :mod:`sse_threaded.process`."""
+        """Come to rest; called by :mod:`sse_threaded.fanout.lifecycle`."""
         self._pump.before_fork()
         self._log.before_fork()
 

@@ -9,13 +9,13 @@ import time
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, LogError
-from .event import json_line
-from .limits import Overloaded
+from .fanout.cursor import Cursor
+from .fanout.limits import Overloaded
+from .fanout.pump import Pump
+from .fanout.thread_subscriber import Queued
 from .log import EventLog, Page, Record
-from .problem import problem
-from .pump import Pump
-from .queued import Queued
-from .replay import Cursor
+from .protocol.event import json_line
+from .protocol.problem import problem
 from .throttled_log import ThrottledLog
 
 _throttled = ThrottledLog(logging.getLogger(__name__))

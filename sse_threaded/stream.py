@@ -15,16 +15,16 @@ from functools import partial
 from typing import NamedTuple
 
 from .errors import HubClosed, LogError, SSEError
-from .event import comment
-from .frame import Frame
-from .limits import Overloaded, Pace
-from .parked import Parked
-from .pump import Pump
-from .queued import Queued
-from .replay import Cursor
-from .space import Space
+from .fanout.cursor import Cursor
+from .fanout.handover import Space
+from .fanout.limits import Overloaded, Pace
+from .fanout.pump import Pump
+from .fanout.socket_subscriber import Parked
+from .fanout.thread_subscriber import Queued
+from .fanout.wrapped_subscriber import Wrapped
+from .protocol.batch import Frame
+from .protocol.event import comment
 from .throttled_log import ThrottledLog
-from .wrapped import Wrapped
 
 _log = logging.getLogger(__name__)
 _throttled = ThrottledLog(_log)  # while the log is away, each request would write a line

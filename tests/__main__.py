@@ -69,7 +69,7 @@ def load(names: list[str]) -> unittest.TestSuite:
 
 def main() -> int:
     # Each new log is announced, and nearly each test makes one. assertLogs() hears it all the same.
-    logging.getLogger("sse_threaded.log.sqlite_file").addHandler(logging.NullHandler())
+    logging.getLogger("sse_threaded.log.sqlite.file").addHandler(logging.NullHandler())
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("-v", "--verbose", action="store_true", help="name each test as it runs")
     parser.add_argument("-f", "--failfast", action="store_true", help="stop at the first failure")

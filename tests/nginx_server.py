@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from sse_threaded.decoder import DecodedEvent, EventStreamDecoder
-from sse_threaded.event import NOTICES
+from sse_threaded.protocol.decoder import DecodedEvent, EventStreamDecoder
+from sse_threaded.protocol.event import NOTICES
 from sse_threaded.testing.processes import ChildProcess, process_table
 from tests.support import ROOT, missing, reserved_port, wait_until
 

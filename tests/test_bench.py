@@ -20,7 +20,7 @@ from sse_threaded.bench.reader import Reader
 from sse_threaded.bench.stamps import Latencies, new_mark, pattern, stamp
 from sse_threaded.bench.target import Target
 from sse_threaded.bench.usage import Tree
-from sse_threaded.event import END, START, notice
+from sse_threaded.protocol.event import END, START, notice
 from sse_threaded.testing import GunicornServer, request
 from tests.support import ROOT, enter, free_port, sqlite_url, wait_until
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from sse_threaded.board import create_app
-from sse_threaded.log.base import new_epoch
+from sse_threaded.log.interface import new_epoch
 from sse_threaded.testing import GunicornServer, LiveServer, request
 from tests.browser import before_scripts, chromium, prefer, resize, wait_for
 from tests.support import ROOT, enter, once, sqlite_url, temporary_directory, wait_until

@@ -19,7 +19,7 @@ from sse_threaded.board import create_app
 from sse_threaded.board.app import BoardApp
 from sse_threaded.board.hosts import checked_names
 from sse_threaded.board.settings import SettingError, hub_settings, log_url, trusted_hosts
-from sse_threaded.log.base import NestedTransaction
+from sse_threaded.log.interface import NestedTransaction
 from sse_threaded.testing import LiveServer
 
 JSON = {"Accept": "application/json"}

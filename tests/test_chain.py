@@ -9,8 +9,9 @@ from unittest import mock
 
 from werkzeug.test import EnvironBuilder
 
-from sse_threaded import Hub, chain
-from sse_threaded.chain import PATIENCE, Chain, Link
+from sse_threaded import Hub
+from sse_threaded.fanout import serial_wakeup as chain
+from sse_threaded.fanout.serial_wakeup import PATIENCE, Chain, Link
 from tests.support import FAREWELL, wait_until
 
 

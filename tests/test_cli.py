@@ -147,7 +147,7 @@ class CliTest(unittest.TestCase):
         with log.transaction() as transaction:
             transaction.connection.execute("UPDATE sse_events SET created = created - 1e6")
         main = (
-            "from sse_threaded.log import sqlite_trim; sqlite_trim._PERIOD = 0.001\n"  # rounds one after the other
+            "from sse_threaded.log.sqlite import trimmer; trimmer._PERIOD = 0.001\n"  # rounds one after the other
             "from sse_threaded.cli import main; main()"
         )
         child = self.start("listen", "news", "--since", f"{log.epoch}-0", command=[sys.executable, "-c", main])

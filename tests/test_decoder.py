@@ -8,8 +8,8 @@ import inspect
 import random
 import unittest
 
-from sse_threaded import decoder as decoder_module
-from sse_threaded.decoder import DecodedEvent, EventStreamDecoder
+from sse_threaded.protocol import decoder as decoder_module
+from sse_threaded.protocol.decoder import DecodedEvent, EventStreamDecoder
 from tests.test_event_stream_format import decode, message, reference
 
 

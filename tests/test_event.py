@@ -4,8 +4,8 @@ import dataclasses
 import unittest
 
 from sse_threaded import InvalidEvent, ServerSentEvent, comment
-from sse_threaded.decoder import EventStreamDecoder
-from sse_threaded.event import START, notice
+from sse_threaded.protocol.decoder import EventStreamDecoder
+from sse_threaded.protocol.event import START, notice
 
 # What is made, its bytes, and what a reader dispatches: (data, event, last event ID), None for nothing.
 WIRE = [

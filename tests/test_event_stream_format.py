@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from sse_threaded import ServerSentEvent
-from sse_threaded.decoder import DecodedEvent, EventStreamDecoder
+from sse_threaded.protocol.decoder import DecodedEvent, EventStreamDecoder
 
 # Bytes a piece; the largest is longer than most fields' names.
 SIZES = (1, 2, 3, 7)

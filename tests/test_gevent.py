@@ -61,8 +61,8 @@ def health():
 
 PATCHED = """
 from sse_threaded import Hub
-from sse_threaded.queued import Queued
-from sse_threaded.request import connection
+from sse_threaded.fanout.thread_subscriber import Queued
+from sse_threaded.protocol.request import connection
 import gevent.monkey
 gevent.monkey.patch_all()
 import gevent, socket

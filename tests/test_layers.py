@@ -21,26 +21,17 @@ PACKAGE = "sse_threaded"
 # import modules of lower rooms; within a room only those of its own subpackage, and never in a circle.
 # "." is the package itself. A new module goes into the lowest room above all that it imports.
 ROOMS = (
-    "errors",
-    "event decoder problem throttled_log",
-    "limits frame",
-    "log.doorbell log.base log.opening process request",
-    "log.*",
+    "errors throttled_log",
+    "protocol protocol.*",
+    "log.interface log.doorbell log.opening",
+    "log.memory log.sqlite log.sqlite.* log.redis log.redis.*",
     "log",
-    "replay",
-    "subscriber chain",
-    "queued parked timers recent",
-    "wrapped",
-    "fanout space",
-    "members",
-    "parking",
-    "pump",
+    "fanout fanout.*",
     "stream longpoll",
     "hub",
-    "runners shares server server.* testing testing.*",
-    "gunicorn_hooks",
-    "acceptor",
-    "worker",
+    "server server.*",
+    "worker gunicorn_hooks",
+    "testing testing.*",
     "bench bench.*",
     ".",
     "board board.*",
@@ -50,12 +41,12 @@ ROOMS = (
 # Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
 # others inside a function only.
 DRIVERS = {"redis"}
-OPTIONAL = {"log.redis", "log.redis_feed", "log.redis_server", "board.redis_store"}
+OPTIONAL = {"log.redis.log", "log.redis.listener", "log.redis.client", "board.redis_store"}
 
 # What these modules may not import, themselves or through a module of the package.
 PURE = {
-    "event": {"threading", "queue", "time", "werkzeug", "gunicorn"},
-    "decoder": {"threading", "queue", "time", "werkzeug", "gunicorn"},
+    "protocol.event": {"threading", "queue", "time", "werkzeug", "gunicorn"},
+    "protocol.decoder": {"threading", "queue", "time", "werkzeug", "gunicorn"},
 }
 
 ASYNCHRONOUS = {"asyncio", "anyio", "trio", "gevent", "eventlet"}

@@ -8,7 +8,7 @@ import unittest
 from unittest import mock
 
 from sse_threaded import HistoryGone, InvalidEvent, LogUnusable, Retention, open_log
-from sse_threaded.log.base import (
+from sse_threaded.log.interface import (
     MAX_DATA_CHARACTERS,
     PAGE_CHARACTERS,
     PAGE_EVENTS,
@@ -363,7 +363,7 @@ class SQLiteLogTest(LogContract, unittest.TestCase):
         log.trim()
 
     def remembering(self, count):
-        return mock.patch("sse_threaded.log.sqlite_trim._REMEMBERED", count)
+        return mock.patch("sse_threaded.log.sqlite.trimmer._REMEMBERED", count)
 
     def remembered(self, log):
         with log.snapshot() as snapshot:
@@ -393,7 +393,7 @@ class RedisLogTest(LogContract, unittest.TestCase):
         log.trim()
 
     def remembering(self, count):
-        return mock.patch("sse_threaded.log.redis_scripts.REMEMBERED", count)
+        return mock.patch("sse_threaded.log.redis.scripts.REMEMBERED", count)
 
     def remembered(self, log):
         return log._server.client().zcard(f"{log._server.meta.removesuffix('meta')}{log.epoch}:last")

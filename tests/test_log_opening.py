@@ -18,10 +18,10 @@ from pathlib import Path
 from unittest import mock
 
 from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
-from sse_threaded.log.base import NestedTransaction
-from sse_threaded.log.sqlite import SQLiteLog
-from sse_threaded.log.sqlite_file import SQLiteFile
-from sse_threaded.log.sqlite_mark import Mark
+from sse_threaded.log.interface import NestedTransaction
+from sse_threaded.log.sqlite.file import SQLiteFile
+from sse_threaded.log.sqlite.log import SQLiteLog
+from sse_threaded.log.sqlite.mark import Mark
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
@@ -308,7 +308,7 @@ class BeginningTest(OpeningTest):
                 return hub.publish("a", "x") == f"{hub.log.epoch}-1"
             return False
 
-        with self.assertLogs("sse_threaded.log.sqlite_file", "WARNING") as logged:
+        with self.assertLogs("sse_threaded.log.sqlite.file", "WARNING") as logged:
             wait_until(is_taken_up, message="the log to be taken up")
         self.assertIn("could be opened now", "".join(logged.output))
         self.assertEqual(hub.health()["log"]["lastEventId"], f"{hub.log.epoch}-1")

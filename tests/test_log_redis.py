@@ -17,15 +17,15 @@ from unittest import mock
 from redis.exceptions import ResponseError
 
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
-from sse_threaded.log import redis as redis_log
-from sse_threaded.log import redis_server
-from sse_threaded.log.base import AS_OTHERS_KEEP
-from sse_threaded.log.redis_feed import Gaps
-from sse_threaded.log.redis_scripts import GAP
-from sse_threaded.log.redis_url import parse_url
-from sse_threaded.parked import Parked
-from sse_threaded.recent import Recent
-from sse_threaded.replay import Cursor
+from sse_threaded.fanout.cursor import Cursor
+from sse_threaded.fanout.recent_events import Recent
+from sse_threaded.fanout.socket_subscriber import Parked
+from sse_threaded.log.interface import AS_OTHERS_KEEP
+from sse_threaded.log.redis import client as redis_client
+from sse_threaded.log.redis import log as redis_log
+from sse_threaded.log.redis.listener import Gaps
+from sse_threaded.log.redis.scripts import GAP
+from sse_threaded.log.redis.url import parse_url
 from tests.redis_server import RedisServer
 from tests.support import ROOT, free_port, missing, temporary_directory, wait_until
 
@@ -191,7 +191,7 @@ class LossTest(RedisCase):
             self.addCleanup(lambda: self.redis.client().config_set("maxmemory-policy", "noeviction"))
             for policy in ("allkeys-lru", "volatile-ttl"):
                 client.config_set("maxmemory-policy", policy)
-                with self.subTest(policy), self.assertLogs("sse_threaded.log.redis", logging.WARNING):
+                with self.subTest(policy), self.assertLogs("sse_threaded.log.redis.log", logging.WARNING):
                     self.open()
 
     def test_what_is_remembered_of_a_log_that_is_gone_is_not_sent_as_the_new_ones(self):
@@ -250,7 +250,7 @@ class ListeningTest(RedisCase):
 
     def test_a_busy_reader_reads_on_from_the_log(self):
         self.listen(self.log)
-        with mock.patch("sse_threaded.log.redis_feed._KEPT", 10):
+        with mock.patch("sse_threaded.log.redis.listener._KEPT", 10):
             for number in range(100):
                 self.log.append("a", str(number))
             wait_until(lambda: self.log._feed._end == 100)
@@ -350,7 +350,7 @@ class ListeningTest(RedisCase):
         endless.append("old", "x")
         other = self.open(retention=Retention(age=3600))
         client = other._server.client()
-        with mock.patch("sse_threaded.log.redis_scripts.REMEMBERED", 10):
+        with mock.patch("sse_threaded.log.redis.scripts.REMEMBERED", 10):
             for number in range(64):
                 other.append(f"c{number}", "x")
             old = self.key(other, f"{other.epoch}:channel:old")
@@ -595,7 +595,7 @@ class RestartTest(unittest.TestCase):
             self.assertEqual(patience, 0.0)
             inside.set()
             go_on.wait(10)
-            raise redis_server.Unreached(log.url, "still away")
+            raise redis_client.Unreached(log.url, "still away")
 
         def append():
             try:
@@ -603,7 +603,7 @@ class RestartTest(unittest.TestCase):
             except LogUnavailable as error:
                 failed.append(str(error))
 
-        with mock.patch.object(redis_server.RedisServer, "run", run):
+        with mock.patch.object(redis_client.RedisServer, "run", run):
             thread = threading.Thread(target=append)
             thread.start()
             self.assertTrue(inside.wait(10))
@@ -969,7 +969,7 @@ class UrlTest(unittest.TestCase):
 
     def test_an_old_redis_is_refused(self):
         answer = [b"1", b"abcdef", b"6.0.16", b"noeviction", b""]
-        old = mock.patch.object(redis_server.RedisServer, "run", return_value=answer)
+        old = mock.patch.object(redis_client.RedisServer, "run", return_value=answer)
         with old, self.assertRaisesRegex(LogUnusable, r"6\.0\.16 is too old"):
             redis_log.RedisLog("redis://127.0.0.1:1")
 

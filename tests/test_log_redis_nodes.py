@@ -9,8 +9,8 @@ from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
-from sse_threaded.log import redis
-from sse_threaded.log.redis_scripts import GAP
+from sse_threaded.log.redis import log as redis_log
+from sse_threaded.log.redis.scripts import GAP
 from sse_threaded.testing import LiveServer
 from tests.redis_server import RedisServer
 from tests.support import free_port, temporary_directory, wait_until
@@ -223,7 +223,7 @@ class ClusterOfTwoTest(ClusterCase):
         self.tell(self.owner, "CLUSTER", "SETSLOT", self.slot, "MIGRATING", ids[self.other])
         keys = self.tell(self.owner, "CLUSTER", "GETKEYSINSLOT", self.slot, 100)
         keys.sort(key=lambda key: not key.endswith(b":meta"))  # what is looked at first
-        with mock.patch.object(redis, "PATIENCE", 0.2):
+        with mock.patch.object(redis_log, "PATIENCE", 0.2):
             for key in keys:
                 with self.subTest(next=key):
                     self.assertRaises(LogUnavailable, log.append, "a", "refused")

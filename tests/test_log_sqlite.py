@@ -16,8 +16,8 @@ from pathlib import Path
 from unittest import mock
 
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
-from sse_threaded.log.base import NestedTransaction, TransactionOver
-from sse_threaded.log.sqlite_file import SQLiteFile
+from sse_threaded.log.interface import NestedTransaction, TransactionOver
+from sse_threaded.log.sqlite.file import SQLiteFile
 from tests.support import sqlite_url, temporary_directory, wait_until
 from tests.test_log import is_readable
 
@@ -221,7 +221,7 @@ class OtherProcessesTest(SQLiteTest):
         log = self.make_log()
         shutil.rmtree(self.directory / "log.db-bells")
         (self.directory / "log.db-bells").write_text("in the way")
-        with self.assertLogs("sse_threaded.log.sqlite", "WARNING") as logs:
+        with self.assertLogs("sse_threaded.log.sqlite.log", "WARNING") as logs:
             doorbell = log.open_doorbell()
         self.assertIn("looking every", logs.output[0])
         log.append("a", "x")
@@ -308,7 +308,8 @@ class ForkTest(SQLiteTest):
         printed = run_python(
             """
             import os, sys, threading, time
-            from sse_threaded import Hub, process as module
+            from sse_threaded import Hub
+            from sse_threaded.fanout import lifecycle as module
             hub = Hub(sys.argv[1])
             lock = hub._pump._members.lock
             def fork():
@@ -397,12 +398,12 @@ class ForkTest(SQLiteTest):
             thread = threading.Thread(target=keep)
             thread.start()
             self.assertTrue(entered.wait(30))
-            with self.assertLogs("sse_threaded.log.sqlite_gate", "WARNING"):
+            with self.assertLogs("sse_threaded.log.sqlite.connection", "WARNING"):
                 self.fork_and_end()
             self.assertRaises(LogUnavailable, hub.publish, "a", "beside")
             leave.set()
             thread.join(30)
-            with self.assertLogs("sse_threaded.log.sqlite_gate", "WARNING"), hub.log.transaction() as transaction:
+            with self.assertLogs("sse_threaded.log.sqlite.connection", "WARNING"), hub.log.transaction() as transaction:
                 transaction.append("a", "second")
                 self.fork_and_end()
         self.assertEqual([record.data for record in hub.log.read(0)], ["in the transaction", "second"])
@@ -758,7 +759,7 @@ class BadFileTest(SQLiteTest):
                 snapshot.connection.backup(backup)
             log.append("a", "y")
             mark = self.directory / "log.db-bells" / ".mark"
-            with mock.patch("sse_threaded.log.sqlite_trim._PERIOD", 0.01):
+            with mock.patch("sse_threaded.log.sqlite.trimmer._PERIOD", 0.01):
                 self.addCleanup(log.open_doorbell().close)
                 wait_until(lambda: number_in(mark) == 2, message="the mark")
                 with contextlib.closing(sqlite3.connect(self.path)) as mine:
@@ -947,7 +948,7 @@ class TrimmerTest(SQLiteTest):
             log.append(f"channel-{number}", "x")
         with log.transaction() as transaction:
             transaction.connection.execute("UPDATE sse_events SET created = created - 10")
-        with mock.patch("sse_threaded.log.sqlite_trim._PERIOD", 0.01):
+        with mock.patch("sse_threaded.log.sqlite.trimmer._PERIOD", 0.01):
             self.addCleanup(log.open_doorbell().close)
             wait_until(lambda: not self._count(log), message="old events to go")
 

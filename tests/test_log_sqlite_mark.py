@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sse_threaded import LogUnusable, open_log
-from sse_threaded.log.sqlite import SQLiteLog
+from sse_threaded.log.sqlite.log import SQLiteLog
 from tests.support import sqlite_url, temporary_directory
 
 # Each line is an id and the data of the event that has it, written once the log has acknowledged it.
@@ -358,7 +358,7 @@ class MarkTest(unittest.TestCase):
         log = self.make_log()
         shutil.rmtree(self.mark.parent)
         self.mark.parent.write_text("in the way")
-        with self.assertLogs("sse_threaded.log.sqlite_mark", "WARNING") as logged:
+        with self.assertLogs("sse_threaded.log.sqlite.mark", "WARNING") as logged:
             for _ in range(3):
                 log.append("a", "x")
         self.assertEqual(len(logged.output), 1, logged.output)

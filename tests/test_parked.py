@@ -7,13 +7,13 @@ import threading
 import unittest
 from unittest import mock
 
-from sse_threaded.fanout import Fanout
-from sse_threaded.frame import Frame
-from sse_threaded.limits import Budget, Pace
+from sse_threaded.fanout.audience import Fanout
+from sse_threaded.fanout.cursor import Cursor
+from sse_threaded.fanout.limits import Budget, Pace
+from sse_threaded.fanout.pump import Pump, _rest
+from sse_threaded.fanout.socket_subscriber import Parked, Volley
 from sse_threaded.log import MemoryLog, Record
-from sse_threaded.parked import Parked, Volley
-from sse_threaded.pump import Pump, _rest
-from sse_threaded.replay import Cursor
+from sse_threaded.protocol.batch import Frame
 from tests.support import wait_until
 
 
@@ -115,7 +115,7 @@ class VolleyTest(unittest.TestCase):
         clients = [self.client() for _ in range(3)]
         self.publish("one")
         send = mock.Mock(side_effect=[42, MemoryError])
-        with mock.patch("sse_threaded.parked._send", send), self.assertRaises(MemoryError):
+        with mock.patch("sse_threaded.fanout.socket_subscriber._send", send), self.assertRaises(MemoryError):
             self.publish("two")
         for parked, theirs in clients:
             parked.end("behind", b"farewell")
@@ -202,7 +202,7 @@ class PumpTest(unittest.TestCase):
                 raise MemoryError
 
         pump = self.make_pump()
-        with mock.patch("sse_threaded.members._GRACE", 0.1), self.assertLogs("sse_threaded.pump", "ERROR"):
+        with mock.patch("sse_threaded.fanout.registry._GRACE", 0.1), self.assertLogs("sse_threaded.fanout.pump", "ERROR"):
             clients = [self.park(pump, b"head", kind) for kind in (BrokenSocket, *[socket.socket] * 5)]
             self.log.append("a", "x")
             for _, _, finished in clients:

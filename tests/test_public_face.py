@@ -10,11 +10,11 @@ import unittest
 from pathlib import Path
 
 import sse_threaded
-import sse_threaded.decoder
+import sse_threaded.protocol.decoder
 import sse_threaded.testing
 from tests.support import CHECKOUT, missing
 
-PUBLIC_MODULES: list[types.ModuleType] = [sse_threaded, sse_threaded.decoder, sse_threaded.testing]
+PUBLIC_MODULES: list[types.ModuleType] = [sse_threaded, sse_threaded.protocol.decoder, sse_threaded.testing]
 
 
 def offered(module: types.ModuleType) -> set[str]:

@@ -18,7 +18,7 @@ from werkzeug import Response
 
 import sse_threaded
 from sse_threaded import Hub
-from sse_threaded.replay import encode
+from sse_threaded.fanout.cursor import encode
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.redis_server import RedisServer
 from tests.support import (

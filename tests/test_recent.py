@@ -6,8 +6,9 @@ import tracemalloc
 import unittest
 from unittest import mock
 
-from sse_threaded import Hub, Retention, ServerSentEvent, open_log, recent
-from sse_threaded.recent import Recent
+from sse_threaded import Hub, Retention, ServerSentEvent, open_log
+from sse_threaded.fanout import recent_events as recent
+from sse_threaded.fanout.recent_events import Recent
 from tests.support import temporary_directory
 
 

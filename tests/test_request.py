@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub
-from sse_threaded.event import CONTENT_TYPE
-from sse_threaded.request import best_kind, last_event_id
+from sse_threaded.protocol.event import CONTENT_TYPE
+from sse_threaded.protocol.request import best_kind, last_event_id
 
 
 def environ(query="", **headers):

@@ -7,8 +7,8 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
-from sse_threaded import runners as runners_module
-from sse_threaded.runners import Runners
+from sse_threaded.server import lazy_pool as runners_module
+from sse_threaded.server.lazy_pool import Runners
 from tests.support import wait_until
 
 
@@ -118,7 +118,7 @@ class RunnersTest(unittest.TestCase):
     def test_one_that_fails_is_told_and_the_next_is_run(self):
         done = threading.Event()
         self.put(lambda: 1 / 0, done.set)
-        with self.assertLogs("sse_threaded.runners", "ERROR"):
+        with self.assertLogs("sse_threaded.server.lazy_pool", "ERROR"):
             self.dispatch_until(done.is_set)
 
     def test_a_task_put_while_the_last_thread_stops_is_not_forgotten(self):

@@ -10,8 +10,8 @@ import unittest
 
 from sse_threaded import Hub, LogError, open_log
 from sse_threaded.log import without_secret
-from sse_threaded.log.redis_server import RedisServer as Client
-from sse_threaded.log.redis_url import parse_url
+from sse_threaded.log.redis.client import RedisServer as Client
+from sse_threaded.log.redis.url import parse_url
 from tests.redis_server import RedisServer
 from tests.support import free_port, temporary_directory
 

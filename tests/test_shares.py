@@ -6,8 +6,8 @@ import os
 import unittest
 from unittest import mock
 
-from sse_threaded import shares
-from sse_threaded.shares import Shares
+from sse_threaded.server import worker_load as shares
+from sse_threaded.server.worker_load import Shares
 
 
 class SharesTest(unittest.TestCase):

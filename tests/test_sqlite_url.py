@@ -7,7 +7,7 @@ import unittest
 from pathlib import Path
 
 from sse_threaded import Hub, LogUnusable, open_log
-from sse_threaded.log.sqlite_url import parse_url, url_of
+from sse_threaded.log.sqlite.url import parse_url, url_of
 from tests.support import temporary_directory
 
 # What is refused, and words that say what to write instead.

@@ -17,12 +17,13 @@ from unittest import mock
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
-from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention, replay
-from sse_threaded.decoder import EventStreamDecoder
-from sse_threaded.members import Members
-from sse_threaded.process import hubs
-from sse_threaded.queued import Queued
-from sse_threaded.space import ENVIRON_KEY, Space
+from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention
+from sse_threaded.fanout import cursor as replay
+from sse_threaded.fanout.handover import ENVIRON_KEY, Space
+from sse_threaded.fanout.lifecycle import hubs
+from sse_threaded.fanout.registry import Members
+from sse_threaded.fanout.thread_subscriber import Queued
+from sse_threaded.protocol.decoder import EventStreamDecoder
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
 from sse_threaded.throttled_log import ThrottledLog
 from tests.support import FAREWELL, UNAVAILABLE, enter, preface, sqlite_url, temporary_directory, wait_until
@@ -178,7 +179,7 @@ class LiveTest(StreamTest):
     def test_each_events_bytes_are_made_once(self):
         hub = self.serve()
         clients = [self.ready() for _ in range(8)]
-        with mock.patch("sse_threaded.fanout.encode", wraps=replay.encode) as encode:
+        with mock.patch("sse_threaded.fanout.audience.encode", wraps=replay.encode) as encode:
             for number in range(5):
                 hub.publish("a", str(number))
             for client in clients:
@@ -503,7 +504,7 @@ class EndTest(StreamTest):
         return any(subscriber.ended == reason for subscriber in tuple(hub._pump._members.all))
 
     def test_what_may_wait_is_bounded_in_bytes_too(self):
-        with mock.patch("sse_threaded.subscriber.WAITING_BYTES", 100_000):
+        with mock.patch("sse_threaded.fanout.subscriber.WAITING_BYTES", 100_000):
             hub = self.serve()
             body = hub.stream(make_environ("/a"), "a").response
             self.addCleanup(body.close)
@@ -514,11 +515,11 @@ class EndTest(StreamTest):
             self.assertLess(body.subscriber.waiting, 50)
 
     def test_a_reader_that_stalls_for_good_gives_its_thread_back(self):
-        with mock.patch("sse_threaded.members._GRACE", 0.2):
+        with mock.patch("sse_threaded.fanout.registry._GRACE", 0.2):
             hub = self.serve(queue_size=5, heartbeat=None)
             self.ready(receive_buffer=4096)
             (subscriber,) = hub._pump._members.all
-            with self.assertLogs("sse_threaded.pump", "INFO") as logs:
+            with self.assertLogs("sse_threaded.fanout.pump", "INFO") as logs:
                 # More than the kernel keeps for it, so that its thread is stuck in the send; then some to wait.
                 subscriber.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                 for data in ("x" * 1_000_000, *"xxxxxx"):
@@ -540,7 +541,7 @@ class BrokenLogTest(StreamTest):
     def test_streams_stay_open_while_the_log_cannot_be_read_and_then_have_everything(self):
         hub = self.serve(heartbeat=0.05)
         client = self.ready()
-        with self.assertLogs("sse_threaded.pump", "WARNING") as logs:
+        with self.assertLogs("sse_threaded.fanout.pump", "WARNING") as logs:
             with self.break_log(hub, "read"):
                 missed = hub.publish("a", "written")
                 wait_until(lambda: logs.output, message="the error line")
@@ -596,7 +597,7 @@ class BrokenLogTest(StreamTest):
         with (
             mock.patch.object(hub.log, "read", gone),
             mock.patch.object(hub.log, "last_sequence", away),
-            self.assertLogs("sse_threaded.pump"),
+            self.assertLogs("sse_threaded.fanout.pump"),
         ):
             hub.log.ring()
             client.wait_for_end(30)
@@ -668,8 +669,8 @@ class BrokenLogTest(StreamTest):
     def test_a_defect_in_the_pump_ends_streams_instead_of_hanging_them(self):
         hub = self.serve()
         client = self.ready()
-        defect = mock.patch("sse_threaded.fanout.encode", side_effect=RuntimeError("defect"))
-        with self.assertLogs("sse_threaded.pump", "ERROR"), defect:
+        defect = mock.patch("sse_threaded.fanout.audience.encode", side_effect=RuntimeError("defect"))
+        with self.assertLogs("sse_threaded.fanout.pump", "ERROR"), defect:
             hub.publish("a", "x")
             client.wait_for_end()
             self.assertTrue(client.complete)

@@ -7,8 +7,8 @@ import socket
 import unittest
 from unittest import mock
 
-from sse_threaded import acceptor, open_log
-from sse_threaded.server import reserves
+from sse_threaded import open_log
+from sse_threaded.server import acceptor, reserves
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests import test_gunicorn
 from tests.support import enter, temporary_directory, wait_until

@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from ..event import NOTICE_PREFIX
+from ..protocol.event import NOTICE_PREFIX
 from .faults import CannotBench
 from .opening import Opening
 from .pipes import raise_file_limit, say

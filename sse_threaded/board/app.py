@@ -21,10 +21,10 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
 from ..errors import HubClosed, LogError, LogUnavailable
-from ..event import CONTENT_TYPE, json_line
 from ..hub import Hub
-from ..problem import problem
-from ..request import best_kind
+from ..protocol.event import CONTENT_TYPE, json_line
+from ..protocol.problem import problem
+from ..protocol.request import best_kind
 from ..throttled_log import ThrottledLog
 from .assets import Assets
 from .checks import BoardRequest, checked_title, read_object

@@ -65,7 +65,7 @@ class Assets:
     def for_people(self, problem: Response) -> None:
         """Turn a problem's body into a page that says the same, for people in a browser.
 
-        :param problem: as :func:`sse_threaded.problem.problem` makes it; its status and headers stay.
+        :param problem: as :func:`sse_threaded.protocol.problem.problem` makes it; its status and headers stay.
         """
         told = json.loads(problem.get_data())
         way = _WAY_AGAIN if problem.status_code >= 500 else _WAY_ON

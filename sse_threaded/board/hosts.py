@@ -18,7 +18,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from ..problem import problem
+from ..protocol.problem import problem
 
 HOSTS = "SSE_THREADED_HOSTS"
 

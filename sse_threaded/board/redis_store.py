@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from ..log import EventLog
-from ..log.base import checked
-from ..log.redis import RedisLog
+from ..log.interface import checked
+from ..log.redis.log import RedisLog
 from .tables import (
     BOARDS_A_PAGE,
     FIRST_BOARD,

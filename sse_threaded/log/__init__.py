@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from ..errors import LogUnusable
-from .base import EventLog, Page, Record, Retention, Snapshot, Transaction, without_secret
+from .interface import EventLog, Page, Record, Retention, Snapshot, Transaction, without_secret
 from .memory import MemoryLog
-from .sqlite import SQLiteLog
-from .sqlite_url import url_of
+from .sqlite.log import SQLiteLog
+from .sqlite.url import url_of
 
 __all__ = [
     "EventLog",
@@ -32,8 +32,8 @@ def open_log(url: str | os.PathLike[str], retention: Retention | None = None) ->
     """Open the log that ``url`` names, and make it if it is not there.
 
     :param url: ``memory://``, ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or, with the extra
-        ``redis``, ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis`). In a path of a URL write
-        ``%`` as ``%25``, ``?`` as ``%3F`` and ``#`` as ``%23``. A :class:`~pathlib.Path` is taken as it is, and
+        ``redis``, ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis.log`). In a path of a URL
+        write ``%`` as ``%25``, ``?`` as ``%3F`` and ``#`` as ``%23``. A :class:`~pathlib.Path` is taken as it is, and
         names a SQLite file. A relative path is relative to the working directory.
     :param retention: how much is kept, default :class:`Retention`.
     :raises LogUnusable: no such scheme, or the log needs a person's help.
@@ -47,7 +47,7 @@ def open_log(url: str | os.PathLike[str], retention: Retention | None = None) ->
         return SQLiteLog(url, retention)
     if str(url).startswith(_REDIS):
         try:
-            from .redis import RedisLog  # noqa: PLC0415  # its driver may not be installed
+            from .redis.log import RedisLog  # noqa: PLC0415  # its driver may not be installed
         except ModuleNotFoundError as error:
             if error.name != "redis":
                 raise

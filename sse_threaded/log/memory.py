@@ -16,7 +16,8 @@ from itertools import islice
 from operator import attrgetter
 
 from ..errors import HistoryGone
-from .base import (
+from .doorbell import Doorbell
+from .interface import (
     EventLog,
     NestedTransaction,
     Page,
@@ -30,7 +31,6 @@ from .base import (
     new_epoch,
     page_of,
 )
-from .doorbell import Doorbell
 
 # Channels that each append looks at for events past their age: two, so that sweeping outpaces appending.
 _SWEPT_PER_APPEND = 2

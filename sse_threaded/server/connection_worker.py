@@ -24,7 +24,7 @@ from gunicorn import util
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers import gthread
 
-from ..process import request_close_all
+from ..fanout.lifecycle import request_close_all
 from . import early_signals
 from .connection import Connection, Outcome
 from .lingering import Lingering, half_close

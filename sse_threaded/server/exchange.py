@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from gunicorn import http
 
-from ..parked import Parked
-from ..space import Space
+from ..fanout.handover import Space
+from ..fanout.socket_subscriber import Parked
 from .connection import Connection, Outcome
 
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..process import process_budget
-from ..wrapped import Wrapped
+from ..fanout.lifecycle import process_budget
+from ..fanout.wrapped_subscriber import Wrapped
 from .exchange import Exchange
 from .turns import Turn, Turns
 
@@ -48,7 +48,8 @@ class Worker(Protocol):
 
 
 class Iteration:
-    """One response's. It is the :class:`~sse_threaded.wrapped.Server` of the stream in it, if there is one.
+    """One response's. It is the :class:`~sse_threaded.fanout.wrapped_subscriber.Server` of the stream in
+    it, if there is one.
 
     :param worker: whose threads it takes.
     :param exchange: which request and response it is of.

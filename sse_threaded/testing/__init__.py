@@ -17,7 +17,7 @@ Everything here waits with a deadline, and every server is on a free port of the
                 self.assertEqual(client.next_event(timeout=5).data, '{"title":"hello"}')
 """
 
-from ..decoder import DecodedEvent, EventStreamDecoder
+from ..protocol.decoder import DecodedEvent, EventStreamDecoder
 from .faults import BadResponse, Fault, ServerFailed, StreamEnded, StreamTimeout
 from .gunicorn_server import GunicornServer
 from .live_server import LiveServer

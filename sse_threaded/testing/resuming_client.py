@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from ..decoder import DecodedEvent
+from ..protocol.decoder import DecodedEvent
 from .faults import BadResponse, Fault, StreamEnded, StreamTimeout
 from .stream_client import EventStreamClient
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from werkzeug.datastructures import Headers
 
-from ..decoder import DecodedEvent, EventStreamDecoder
-from ..event import NOTICES
+from ..protocol.decoder import DecodedEvent, EventStreamDecoder
+from ..protocol.event import NOTICES
 from .faults import StreamEnded, StreamTimeout
 from .wire import ResponseReader, split_url
 

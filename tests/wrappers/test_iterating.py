@@ -11,8 +11,8 @@ import unittest
 from unittest import mock
 
 from sse_threaded import Hub
-from sse_threaded.pump import Pump
-from sse_threaded.space import ENVIRON_KEY, Space
+from sse_threaded.fanout.handover import ENVIRON_KEY, Space
+from sse_threaded.fanout.pump import Pump
 from tests.support import wait_until
 
 

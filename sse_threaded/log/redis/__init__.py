@@ -1,0 +1,1 @@
+"""A log in Redis, for the processes of many machines."""

@@ -1,0 +1,354 @@
+"""A log in a SQLite file: one machine, many processes, nothing to install.
+
+The file may be the application's own: the log's tables begin with ``sse_``, and an event can be appended
+in the very transaction that changes the application's rows. SQLite allows one writer at a time, so numbers
+are given in the order of the commits and no reader sees a number before a smaller one.
+
+A process has three connections: one that writes, one that reads, each behind its gate, and the trimmer's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from heapq import merge
+
+from ...errors import HistoryGone, LogError, LogUnavailable
+from ..doorbell import Doorbell, FifoDoorbell, Ringer
+from ..interface import (
+    EventLog,
+    Page,
+    Record,
+    Retention,
+    Snapshot,
+    Transaction,
+    TransactionOver,
+    checked,
+    page_of,
+)
+from ..opening import begin
+from .app_connection import app_connection, in_transaction, name_of_file
+from .check import Check
+from .connection import Gate
+from .file import SQLiteFile, last_sequence, plainly, translated
+from .lent_connection import LentConnection
+from .trimmer import FOLDED, Trimmer
+from .url import parse_url
+
+_log = logging.getLogger(__name__)
+
+_INSERT = "INSERT INTO sse_events (channel, event, data, created) VALUES (?, ?, ?, ?)"
+_COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
+
+
+class SQLiteLog(EventLog):
+    """``sqlite:///path`` (relative to the working directory) or ``sqlite:////path`` (absolute).
+
+    :param url: as above; ``?synchronous=normal`` gives up durability in a power cut (not in a crash of the
+        process) for several times the publish rate.
+    :param retention: how much is kept, default :class:`Retention`.
+    :param must_open: refuse a file that cannot be opened now. Default ``False``: it is tried again at each use,
+        which raises :class:`LogUnavailable` until then.
+    :raises LogUnusable: the URL is invalid, the file is corrupt or of a newer schema (see :mod:`sse_threaded.log.opening`).
+    """
+
+    # What a process leaves that dies between its commit and the bell is found by this look.
+    poll_interval = 1.0
+
+    def __init__(self, url: str, retention: Retention | None = None, *, must_open: bool = False) -> None:
+        self.url = url
+        path, synchronous = parse_url(url)
+        self._file = SQLiteFile(path, url, synchronous)
+        begin(url, self._file.require_prepared, must=must_open)
+        self._writer = Gate(self._file)
+        self._reader = Gate(self._file, read_only=True)
+        self._bells = os.path.realpath(path) + "-bells"  # the same by whichever link
+        self._ringer = Ringer(self._bells)
+        self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # where FIFOs could not be made
+        self._trimmer = Trimmer(self._file, retention or Retention())
+        self._check = Check(self._file, self._writer)
+        self._has_appended = False
+
+    @property
+    def epoch(self) -> str:
+        """See :class:`EventLog`.
+
+        :raises LogError: the file could not be opened yet, nor can it be now.
+        """
+        if not self._file.epoch:
+            with self._reader.enter():
+                pass  # this opens it
+        return self._file.epoch
+
+    def append(
+        self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
+    ) -> str:
+        """See :class:`EventLog`.
+
+        :param connection: likewise. The log's file may be attached to it, too. Without :meth:`ring` after the
+            commit, readers find the event up to ``poll_interval`` late. In autocommit mode with no transaction
+            open, the event is committed when this returns.
+        """
+        row = checked(channel, data, event)
+        if connection is not None:
+            own = app_connection(connection, self.url)
+            self._file.require_prepared()
+            with translated(self.url):
+                name = name_of_file(own, self._file.path, self.url).replace('"', '""')
+                insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
+                with in_transaction(own) as commits_at_end:
+                    sequence = self._insert(own, row, time.time(), insert)
+                    self._file.require_same()  # before anything is written beside another file
+                    self._file.promise(sequence, sequence - 1 if commits_at_end else self._committed())
+            return self.event_id(sequence)
+        with self._writer.enter() as writer, translated(self.url):
+            self._file.take_lock(writer)
+            try:
+                sequence = self._insert(writer, row, time.time())
+                self._file.promise(sequence, sequence - 1)
+                writer.execute("COMMIT")
+            except BaseException:
+                self._roll_back(writer)
+                raise
+            self._writer.require_same()
+        self.ring()
+        return self.event_id(sequence)
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        row: tuple[str, str, str | None],
+        created: float,
+        statement: str = _INSERT,
+    ) -> int:
+        channel, text, event = row
+        cursor = connection.execute(statement, (channel, event, text, created))
+        self._has_appended = True
+        self._trimmer.appended(channel)
+        return cursor.lastrowid or 0
+
+    def _committed(self) -> int | None:
+        """The newest number as others see it, ``None`` where that cannot be read now.
+
+        It does not wait for another thread's snapshot. The app's connection has the write lock already, so the
+        writers of all processes would wait, too.
+        """
+        try:
+            with self._reader.enter(wait=False) as reader, translated(self.url):
+                return last_sequence(reader)
+        except LogError:
+            return None
+
+    def _roll_back(self, writer: sqlite3.Connection) -> None:
+        if writer.in_transaction:  # SQLite has rolled back by itself where the disk was full
+            writer.execute("ROLLBACK")
+        with suppress(LogError, sqlite3.Error):
+            self._file.leave_mark(writer)  # what was promised is off
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """See :class:`EventLog`; errors of the caller's own statements pass unless they are about the file."""
+        with self._writer.enter() as writer, translated(self.url, known_only=True):
+            transaction = _SQLiteTransaction(self, writer)
+            try:
+                self._file.take_lock(writer)
+                with writer.lent():
+                    yield transaction
+                transaction.require_kept()
+                if writer.in_transaction:  # or the caller has committed
+                    writer.execute("COMMIT")
+                self._writer.require_same()
+            except BaseException:
+                self._roll_back(writer)
+                raise
+            finally:
+                transaction.over = True
+        if transaction.appended:
+            self.ring()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """See :class:`EventLog`."""
+        with self._reading(known_only=True) as reader, reader.lent():
+            yield _SQLiteSnapshot(self, reader)
+
+    @contextmanager
+    def _reading(self, *, known_only: bool = False) -> Iterator[LentConnection]:
+        # All statements of the block see one state of the file.
+        with self._reader.enter() as reader, translated(self.url, known_only=known_only):
+            try:
+                reader.execute("BEGIN")
+                yield reader
+            finally:
+                if reader.in_transaction:
+                    reader.execute("ROLLBACK")
+
+    def last_sequence(self) -> int:
+        """See :class:`EventLog`."""
+        with self._reader.enter() as reader, translated(self.url):
+            return last_sequence(reader)
+
+    def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
+        """See :class:`EventLog`."""
+        if channels is None and upto is None:
+            # Numbers are given without gaps: where none is missing, nothing was trimmed, and one statement tells.
+            with self._reader.enter() as reader, translated(self.url):
+                page = _page(reader, after, None, None)
+            if page and page[-1].sequence == after + len(page):
+                return page
+        # One state for all channels: an event of the first that is appended while the second is read would be
+        # passed over for good.
+        with self._reading() as reader:
+            if _trimmed(reader, channels) > after:
+                raise HistoryGone("expired")
+            return _page(reader, after, channels, upto)
+
+    def check(self) -> str:
+        """See :class:`EventLog`; a good result holds for a second."""
+        self._check.run()
+        return self.last_event_id()
+
+    def open_doorbell(self) -> Doorbell:
+        """See :class:`EventLog`; whoever listens also trims.
+
+        :raises LogError: the file could not be opened yet, nor can it be now.
+        """
+        with self._reader.enter():
+            pass  # this opens it
+        self._trimmer.start()
+        try:
+            return FifoDoorbell(self._bells, self._file.mode())
+        except OSError as error:
+            _log.warning(
+                "%s: no doorbell for other processes (%s); looking every %g s instead",
+                self.url,
+                error,
+                self.poll_interval,
+            )
+            pipe = Doorbell()
+            self._pipes.add(pipe)
+            return pipe
+
+    def ring(self) -> None:
+        """See :class:`EventLog`."""
+        self._ringer.ring()
+        for pipe in tuple(self._pipes):
+            pipe.ring()
+
+    def trim(self) -> int:
+        """Trim all channels now, as the background does by and by; returns how many events went.
+
+        :raises LogError: the file cannot be written now.
+        """
+        return self._trimmer.sweep()
+
+    def close(self) -> None:
+        """See :class:`EventLog`."""
+        self._trimmer.stop()
+        if self._has_appended:
+            # In the midst of a transaction of this thread's own it is left to others.
+            with suppress(LogError), self._writer.enter() as writer, translated(self.url):
+                self._file.leave_mark(writer)
+                self._file.sync_mark()
+        self._ringer.close()
+        self._writer.close()
+        self._reader.close()
+
+    def before_fork(self) -> None:
+        """See :class:`EventLog`."""
+        for gate in (self._writer, self._reader, self._trimmer.gate):
+            gate.before_fork()
+
+    def after_fork(self, in_child: bool) -> None:
+        """See :class:`EventLog`."""
+        for gate in (self._writer, self._reader, self._trimmer.gate):
+            gate.after_fork(in_child)
+        if in_child:
+            self._file.after_fork_in_child()
+            self._check.after_fork_in_child()
+            self._trimmer.after_fork_in_child()
+            self._ringer.after_fork_in_child()
+
+
+class _SQLiteSnapshot(Snapshot):
+    has_connection = True
+
+    def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
+        super().__init__(log.url)
+        self._log = log
+        self._connection = connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._connection
+
+    def last_event_id(self) -> str:
+        return self._log.event_id(last_sequence(self.connection))
+
+
+class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
+    appended = False
+    _first = 0  # the first event's number
+    _newest = (0, 0.0)  # the last event's number, and when it was made
+
+    def append(self, channel: str, data: object, event: str | None = None) -> str:
+        row = checked(channel, data, event)
+        if self.over:
+            raise TransactionOver(self._log.url)
+        self.require_kept()
+        if not self.connection.in_transaction:
+            # The caller has committed: this one would be there for good at once, whatever becomes of the block.
+            raise TransactionOver(self._log.url)
+        self.appended = True
+        created = time.time()
+        sequence = self._log._insert(self.connection, row, created)
+        self._first = self._first or sequence
+        # Now and not at the end of the block, as the caller may commit.
+        self._log._file.promise(sequence, self._first - 1)
+        self._newest = sequence, created
+        return self._log.event_id(sequence)
+
+    def require_kept(self) -> None:
+        """Refuse to go on where SQLite has rolled back by itself, which it does when the disk is full, and the
+        caller has caught the error: the ids that were told are no events.
+        """
+        if not self.appended or self.connection.in_transaction:
+            return
+        sequence, created = self._newest
+        row = plainly(self.connection, "SELECT created FROM sse_events WHERE sequence = ?", (sequence,)).fetchone()
+        # The caller has committed; what is gone although its number was given has been trimmed since.
+        if row == (created,) or (row is None and sequence <= last_sequence(self.connection)):
+            return
+        self.appended = False
+        undone = "nothing up to there happened"
+        raise LogUnavailable(self._log.url, f"the transaction was rolled back in its midst; {undone}")
+
+
+def _page(reader: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None) -> Page:
+    # A walk along the table, or along each channel's part of the index, merged: SQLite finds the rows one by
+    # one as they are asked for, so no more is read than the page takes.
+    if channels is None:
+        cursors = [reader.execute(f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence", (after,))]
+    else:
+        one = f"{_COLUMNS} WHERE channel = ? AND sequence > ? ORDER BY sequence"
+        cursors = [reader.execute(one, (channel, after)) for channel in dict.fromkeys(channels)]
+    try:
+        return page_of(map(Record._make, merge(*cursors)), upto)
+    finally:
+        # An open cursor would hold the write-ahead log back from being written home.
+        for cursor in cursors:
+            cursor.close()
+
+
+def _trimmed(reader: sqlite3.Connection, channels: Collection[str] | None) -> int:
+    """The highest number that has been trimmed from any of the channels."""
+    if channels is None:
+        return reader.execute("SELECT max(trimmed) FROM sse_channels").fetchone()[0] or 0
+    one = "SELECT trimmed FROM sse_channels WHERE channel = ?"
+    floor = reader.execute(one, (FOLDED,)).fetchone() or (0,)
+    return max(((reader.execute(one, (channel,)).fetchone() or floor)[0] for channel in channels), default=0)

@@ -1,0 +1,230 @@
+"""Trimming a SQLite log to its retention, on a thread of its own and a little at a time; it leaves the mark, too.
+
+An append only counts. When a channel has grown by an eighth of what it may keep the thread looks at that
+channel; every few seconds it looks at some others, for age's sake. So what an append causes does not grow with
+the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import takewhile
+
+from ...errors import LogError
+from ...throttled_log import ThrottledLog
+from ..interface import Retention
+from .connection import Gate
+from .file import SQLiteFile, translated
+
+_log = logging.getLogger(__name__)
+
+# Events that one transaction deletes: a millisecond or two in which writers wait.
+_BATCH = 250
+# Seconds between two rounds, and how many channels one takes in: the next goes on from there.
+_PERIOD = 5.0
+_CHANNELS_A_ROUND = 200
+# Channels whose growth is counted at one time.
+_COUNTED = 100 * _CHANNELS_A_ROUND
+# Channels without events of which is remembered up to where they were trimmed. Beyond so many the oldest are
+# folded into one row: whoever resumes from before it on a channel without a row of its own gets a reset.
+_REMEMBERED = 10_000
+# The name of that row; no channel's is empty.
+FOLDED = ""
+
+_NEXT_CHANNEL = "SELECT channel FROM sse_events WHERE channel > ? ORDER BY channel LIMIT 1"
+# Each by itself, as SQLite looks up a max or a min, but for both in one it walks along the whole channel.
+_SPAN = """SELECT (SELECT max(sequence) FROM sse_events WHERE channel = :channel)
+    - (SELECT min(sequence) FROM sse_events WHERE channel = :channel)"""
+_OVER_COUNT = "SELECT sequence FROM sse_events WHERE channel = ? ORDER BY sequence DESC LIMIT 1 OFFSET ?"
+_OLDEST = "SELECT sequence, created FROM sse_events WHERE channel = ? ORDER BY sequence LIMIT ?"
+_DELETE = "DELETE FROM sse_events WHERE channel = ? AND sequence <= ?"
+_REMEMBER = """INSERT INTO sse_channels (channel, trimmed) VALUES (?, ?)
+    ON CONFLICT (channel) DO UPDATE SET trimmed = max(trimmed, excluded.trimmed)"""
+_FOLDABLE = """SELECT channel, trimmed FROM sse_channels
+    WHERE channel != '' AND NOT EXISTS (SELECT 1 FROM sse_events WHERE sse_events.channel = sse_channels.channel)
+    ORDER BY trimmed LIMIT ?"""
+
+
+class Trimmer:
+    """The trimming of one process; its thread starts with the first doorbell or the first full channel.
+
+    :param file: the log's file.
+    :param retention: what is kept.
+    :ivar gate: its connection.
+    """
+
+    def __init__(self, file: SQLiteFile, retention: Retention) -> None:
+        self._retention = retention
+        self._file = file
+        self.gate = Gate(file)
+        self._keeps_all = retention.count is None and retention.age is None
+        self._slack = max(16, (retention.count or 0) // 8)
+        self._throttled = ThrottledLog(_log)
+        self._last_channel = ""  # where the next round goes on; the thread's alone
+        self._begin()
+
+    def _begin(self) -> None:
+        self._wake = threading.Event()
+        # Guards _grown, _thread and _stopped.
+        self._lock = threading.Lock()
+        self._grown: dict[str, int] = {}
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def appended(self, channel: str) -> None:
+        """Count one append to ``channel``; any thread."""
+        if self._retention.count is None:
+            return
+        with self._lock:
+            if len(self._grown) > _COUNTED:
+                self._grown.clear()  # counting must not grow without end; the rounds take them in
+            grown = self._grown[channel] = self._grown.get(channel, 0) + 1
+        if grown >= self._slack:
+            self._wake.set()
+            self.start()
+
+    def start(self) -> None:
+        """Start the thread unless it runs; any thread."""
+        with self._lock:
+            if self._thread is None and not self._stopped:
+                thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # the system gives no more threads; the event is in the log, the next one tries again
+                self._thread = thread
+
+    def stop(self) -> None:
+        """End the thread, and wait a second for it; any thread."""
+        with self._lock:
+            thread, self._thread, self._stopped = self._thread, None, True
+        self._wake.set()
+        if thread is not None:
+            thread.join(1.0)
+            with suppress(LogError):
+                self._leave_mark()
+        self.gate.close()
+
+    def after_fork_in_child(self) -> None:
+        """The thread stayed with the parent: begin anew."""
+        self._begin()
+
+    def sweep(self) -> int:
+        """Trim every channel now; returns how many events went. Any thread.
+
+        :raises LogError: the file cannot be written now.
+        """
+        channel, trimmed = "", 0
+        while channel := self._next_channel(channel):
+            trimmed += self._trim(channel)
+        self._fold()
+        return trimmed
+
+    def _run(self) -> None:
+        next_round = 0.0
+        while not self._stopped:
+            self._wake.wait(_PERIOD)
+            self._wake.clear()
+            try:
+                self._trim_grown()
+                if time.monotonic() >= next_round:
+                    next_round = time.monotonic() + _PERIOD
+                    self._round()
+            except LogError as error:
+                if not self._stopped:
+                    # The events stay for now; the next round tries again.
+                    self._throttled.warning(str(error), "could not trim: %s", error)
+
+    def _trim_grown(self) -> None:
+        with self._lock:
+            grown = [channel for channel, by in self._grown.items() if by >= self._slack]
+            for channel in grown:
+                del self._grown[channel]
+        for channel in grown:
+            self._trim(channel)
+
+    def _round(self) -> None:
+        if not self._keeps_all:
+            self._trim_some()
+            self._fold()
+        self._leave_mark()
+
+    def _leave_mark(self) -> None:
+        with self._entered() as connection:
+            self._file.leave_mark(connection)
+            self._file.sync_mark()
+
+    def _trim_some(self) -> None:
+        for _ in range(_CHANNELS_A_ROUND):
+            self._last_channel = self._next_channel(self._last_channel)
+            if not self._last_channel or self._stopped:
+                break
+            self._trim(self._last_channel)
+
+    @contextmanager
+    def _entered(self) -> Iterator[sqlite3.Connection]:
+        with self.gate.enter() as connection, translated(self._file.url):
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._entered() as connection:
+            self._file.take_lock(connection)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _next_channel(self, after: str) -> str:
+        with self._entered() as connection:
+            row = connection.execute(_NEXT_CHANNEL, (after,)).fetchone()
+        return row[0] if row else ""
+
+    def _trim(self, channel: str) -> int:
+        """Delete what ``channel`` need not keep, in small transactions; returns how many events went."""
+        trimmed = 0
+        with self._entered() as connection:
+            limit = self._count_limit(connection, channel)
+        while not self._stopped:
+            with self._entered() as connection, closing(connection.execute(_OLDEST, (channel, _BATCH))) as oldest:
+                gone = self._to_go(oldest, limit)
+            if gone:
+                with self._writing() as connection:
+                    trimmed += connection.execute(_DELETE, (channel, gone[-1])).rowcount
+                    connection.execute(_REMEMBER, (channel, gone[-1]))
+            if len(gone) < _BATCH:
+                break
+        return trimmed
+
+    def _to_go(self, oldest: Iterable[tuple[int, float]], limit: int) -> list[int]:
+        # SQLite reads each event when it is asked for: where all may stay, no more than the first.
+        cutoff = float("-inf") if self._retention.age is None else time.time() - self._retention.age
+        gone = takewhile(lambda event: event[0] <= limit or event[1] < cutoff, oldest)
+        return [sequence for sequence, _ in gone]
+
+    def _count_limit(self, connection: sqlite3.Connection, channel: str) -> int:
+        """The newest number that is over the count, 0 for none."""
+        count = self._retention.count
+        # Two looks at the index tell most channels apart before one walks along it.
+        if count is None or (connection.execute(_SPAN, {"channel": channel}).fetchone()[0] or 0) < count:
+            return 0
+        row = connection.execute(_OVER_COUNT, (channel, count)).fetchone()
+        return row[0] if row else 0
+
+    def _fold(self) -> None:
+        with self._entered() as connection:
+            (rows,) = connection.execute("SELECT count(*) FROM sse_channels").fetchone()
+        if rows <= _REMEMBERED:
+            return
+        with self._writing() as connection:
+            folded = connection.execute(_FOLDABLE, (min(_BATCH, rows - _REMEMBERED),)).fetchall()
+            if folded:
+                connection.execute(_REMEMBER, (FOLDED, folded[-1][1]))
+                connection.executemany("DELETE FROM sse_channels WHERE channel = ?", [row[:1] for row in folded])
