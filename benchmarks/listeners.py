@@ -75,9 +75,7 @@ class Point:
 def _listen(urls: str, pipe: Connection) -> None:
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "HTTP_ACCEPT": "text/event-stream"}
     with ExitStack() as stack:
-        hubs = [
-            stack.enter_context(Hub(url, heartbeat=None, lease=None, max_streams=10)) for url in urls.split()
-        ]
+        hubs = [stack.enter_context(Hub(url, heartbeat=None, lease=None, max_streams=10)) for url in urls.split()]
         bodies = [iter(hub.stream(environ, "own").response) for hub in hubs]
         pipe.send([len(next(body)) for body in bodies])
         while pipe.recv():

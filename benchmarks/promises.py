@@ -111,7 +111,7 @@ def changes(server: GunicornServer, command: list[str]) -> list[float]:
 
         def read() -> None:
             for line in lines:
-                if line.startswith(b"data: {\"type\""):  # and not what the stream says about itself
+                if line.startswith(b'data: {"type"'):  # and not what the stream says about itself
                     printed.append(time.perf_counter())
 
         reader = threading.Thread(target=read, daemon=True)

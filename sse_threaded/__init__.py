@@ -1,11 +1,11 @@
 """Server-Sent Events from synchronous WSGI apps: threads, no asyncio, nothing lost.
 
-    from pathlib import Path
-    from sse_threaded import Hub
+from pathlib import Path
+from sse_threaded import Hub
 
-    hub = Hub(Path(__file__).with_name("events.db"))
-    hub.publish("news", {"title": "Hello"})
-    response = hub.stream(request, "news")
+hub = Hub(Path(__file__).with_name("events.db"))
+hub.publish("news", {"title": "Hello"})
+response = hub.stream(request, "news")
 """
 
 from .errors import HistoryGone, HubClosed, InvalidEvent, LogError, LogUnavailable, LogUnusable, SSEError

@@ -1,7 +1,7 @@
 """The real Caddy with deploy/Caddyfile, in which only addresses, paths and the certificate are others.
 
-    with Caddy(directory, "127.0.0.1:3000") as caddy:
-        curl("--cacert", str(caddy.certificate), caddy.url + "/healthz")
+with Caddy(directory, "127.0.0.1:3000") as caddy:
+    curl("--cacert", str(caddy.certificate), caddy.url + "/healthz")
 """
 
 from __future__ import annotations

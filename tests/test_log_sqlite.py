@@ -403,7 +403,10 @@ class ForkTest(SQLiteTest):
             self.assertRaises(LogUnavailable, hub.publish, "a", "beside")
             leave.set()
             thread.join(30)
-            with self.assertLogs("sse_threaded.log.sqlite.connection", "WARNING"), hub.log.transaction() as transaction:
+            with (
+                self.assertLogs("sse_threaded.log.sqlite.connection", "WARNING"),
+                hub.log.transaction() as transaction,
+            ):
                 transaction.append("a", "second")
                 self.fork_and_end()
         self.assertEqual([record.data for record in hub.log.read(0)], ["in the transaction", "second"])

@@ -202,7 +202,10 @@ class PumpTest(unittest.TestCase):
                 raise MemoryError
 
         pump = self.make_pump()
-        with mock.patch("sse_threaded.fanout.registry._GRACE", 0.1), self.assertLogs("sse_threaded.fanout.pump", "ERROR"):
+        with (
+            mock.patch("sse_threaded.fanout.registry._GRACE", 0.1),
+            self.assertLogs("sse_threaded.fanout.pump", "ERROR"),
+        ):
             clients = [self.park(pump, b"head", kind) for kind in (BrokenSocket, *[socket.socket] * 5)]
             self.log.append("a", "x")
             for _, _, finished in clients:

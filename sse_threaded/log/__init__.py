@@ -33,8 +33,8 @@ def open_log(url: str | os.PathLike[str], retention: Retention | None = None) ->
 
     :param url: ``memory://``, ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or, with the extra
         ``redis``, ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis.log`). In a path of a URL
-        write ``%`` as ``%25``, ``?`` as ``%3F`` and ``#`` as ``%23``. A :class:`~pathlib.Path` is taken as it is, and
-        names a SQLite file. A relative path is relative to the working directory.
+        write ``%`` as ``%25``, ``?`` as ``%3F`` and ``#`` as ``%23``. A :class:`~pathlib.Path`
+        names a SQLite file, and is taken as it is. A relative path is relative to the working directory.
     :param retention: how much is kept, default :class:`Retention`.
     :raises LogUnusable: no such scheme, or the log needs a person's help.
     :raises LogUnavailable: the log cannot be opened now.

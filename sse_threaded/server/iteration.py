@@ -1,5 +1,4 @@
-"""Following the app's own iterable chunk by chunk, on threads that come and go where one of our streams is in it.
-"""
+"""How the worker iterates a response chunk by chunk; with a stream in it, on threads that come and go."""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ class SQLiteLog(EventLog):
     :param retention: how much is kept, default :class:`Retention`.
     :param must_open: refuse a file that cannot be opened now. Default ``False``: it is tried again at each use,
         which raises :class:`LogUnavailable` until then.
-    :raises LogUnusable: the URL is invalid, the file is corrupt or of a newer schema (see :mod:`sse_threaded.log.opening`).
+    :raises LogUnusable: the URL is invalid, the file is corrupt, or its schema is newer (see
+        :mod:`sse_threaded.log.opening`).
     """
 
     # What a process leaves that dies between its commit and the bell is found by this look.
