@@ -24,7 +24,7 @@ from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
 from .fanout.limits import Budget, Pace
 from .fanout.pump import Pump
-from .fanout.thread_subscriber import Queued
+from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log
 from .log.interface import check_channel
 from .longpoll import long_poll
@@ -291,7 +291,7 @@ class Hub:
 
     def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         web = Request(environ, populate_request=False)  # the environ's request stays the app's
-        subscriber = Queued(names, self._queue_size, connection(environ), beats=False)
+        subscriber = ThreadSubscriber(names, self._queue_size, connection(environ), beats=False)
         may_wait = not self._is_serial(environ)
         return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ), may_wait=may_wait)
 

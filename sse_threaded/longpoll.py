@@ -12,7 +12,7 @@ from .errors import HubClosed, LogError
 from .fanout.cursor import Cursor
 from .fanout.limits import Overloaded
 from .fanout.pump import Pump
-from .fanout.thread_subscriber import Queued
+from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Page, Record
 from .protocol.event import json_line
 from .protocol.problem import problem
@@ -31,7 +31,7 @@ def long_poll(
     pump: Pump,
     log: EventLog,
     request: Request,
-    subscriber: Queued,
+    subscriber: ThreadSubscriber,
     last_event_id: str | None,
     *,
     may_wait: bool = True,
@@ -87,7 +87,7 @@ def _wait(request: Request) -> float:
     return float(wait)
 
 
-def _await(pump: Pump, subscriber: Queued, cursor: Cursor, deadline: float) -> Page:
+def _await(pump: Pump, subscriber: ThreadSubscriber, cursor: Cursor, deadline: float) -> Page:
     upto = pump.attach(subscriber, cursor.after)
     page = cursor.read(upto)
     # The queue only says that something came; what it is, the log says.

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 from .errors import HubClosed, LogError, SSEError
 from .fanout.cursor import Cursor
-from .fanout.handover import Space
+from .fanout.handover import Handover
 from .fanout.limits import Overloaded, Pace
 from .fanout.pump import Pump
-from .fanout.socket_subscriber import Parked
-from .fanout.thread_subscriber import Queued
-from .fanout.wrapped_subscriber import Wrapped
-from .protocol.batch import Frame
+from .fanout.socket_subscriber import SocketSubscriber
+from .fanout.thread_subscriber import ThreadSubscriber
+from .fanout.wrapped_subscriber import WrappedSubscriber
+from .protocol.batch import Batch
 from .protocol.event import comment
 from .throttled_log import ThrottledLog
 
@@ -59,7 +59,7 @@ class EventStream:
     # goes as soon as nobody holds it.
     __slots__ = ("_chunks", "_delivery")
 
-    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Space | None = None) -> None:
+    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Handover | None = None) -> None:
         if space is not None:
             space.has_stream = True
         self._delivery: _Delivery | None = _Delivery(pump, pace, seat, cursor, space)
@@ -76,7 +76,7 @@ class EventStream:
             self._delivery.joins = joins
 
     @property
-    def subscriber(self) -> Queued | None:
+    def subscriber(self) -> ThreadSubscriber | None:
         """Its subscriber, once it is admitted."""
         return self._delivery.subscriber if self._delivery else None
 
@@ -116,7 +116,7 @@ class EventStream:
 
     def park(
         self, connection: socket.socket, chunked: bool, finished: Callable[[], None]
-    ) -> tuple[Parked, Callable[[bytes], None]]:
+    ) -> tuple[SocketSubscriber, Callable[[bytes], None]]:
         """Make of it a parked stream, after its first bytes and instead of any further ones.
 
         Returns it, and what gives it to the pump: a function that takes the bytes that are to be sent before
@@ -124,7 +124,7 @@ class EventStream:
 
         :param connection: the client's socket, to be left alone until ``finished`` is called.
         :param chunked: whether the body is sent in chunks.
-        :param finished: see :class:`Parked`.
+        :param finished: see :class:`SocketSubscriber`.
         :raises RuntimeError: it has given more than its first bytes, or none.
         """
         delivery = self._delivery
@@ -168,14 +168,14 @@ class _Delivery:
 
     __slots__ = ("_cursor", "_is_over", "_pace", "_place", "_pump", "_seat", "_space", "joins", "subscriber")
 
-    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Space | None) -> None:
+    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Handover | None) -> None:
         self._pump = pump
         self._pace = pace
         self._seat = seat
         self._cursor = cursor
         self._space = space
         self.joins = False
-        self.subscriber: Queued | None = None
+        self.subscriber: ThreadSubscriber | None = None
         self._place: object = None  # as a parking place is named
         self._is_over = False
 
@@ -212,10 +212,10 @@ class _Delivery:
         if self.subscriber is not None and self.subscriber.ended == "shutdown":
             self.subscriber.hear_no_more()
 
-    def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> Parked:
+    def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> SocketSubscriber:
         """See :meth:`EventStream.park`."""
         self._place = None  # it is the parked one's now
-        return Parked(
+        return SocketSubscriber(
             self._seat.channels,
             self._seat.size,
             connection,
@@ -224,7 +224,7 @@ class _Delivery:
             finished=finished,
         )
 
-    def hand_over(self, parked: Parked, head: bytes) -> None:
+    def hand_over(self, parked: SocketSubscriber, head: bytes) -> None:
         """Give the pump what :meth:`park` made.
 
         :param head: what is to be sent before anything else.
@@ -260,31 +260,31 @@ class _Delivery:
         if subscriber.ended != "gone":
             yield subscriber.farewell
 
-    def _admitted(self) -> Queued:
+    def _admitted(self) -> ThreadSubscriber:
         space, seat = self._space, self._seat
         server = space.server if space is not None and self._may_leave(space) else None
-        subscriber: Queued
+        subscriber: ThreadSubscriber
         if space is not None and server is not None and seat.connection is not None:
             # The server goes on with another thread whenever there is something.
-            subscriber = Wrapped(seat.channels, seat.size, seat.connection, server, self._pump)
+            subscriber = WrappedSubscriber(seat.channels, seat.size, seat.connection, server, self._pump)
             self._place = None  # it is the subscriber's now
             self._pump.admit(subscriber, is_reserved=True)
             space.wrapped = subscriber
         else:
             self._release()
-            subscriber = Queued(*seat)
+            subscriber = ThreadSubscriber(*seat)
             self._pump.admit(subscriber, of_few=space is not None)
         self.subscriber = subscriber
         if self._is_over:  # let go of by another thread meanwhile, which may not have seen the subscriber
             self._pump.leave(subscriber)
         return subscriber
 
-    def _may_leave(self, space: Space) -> bool:
+    def _may_leave(self, space: Handover) -> bool:
         # Not for a second stream in one response, nor where a thread of the app iterates it: what the server hears
         # is not what such a stream says.
         return self.is_reserved and space.wrapped is None and space.thread == threading.get_ident()
 
-    def _replay(self, subscriber: Queued) -> Iterator[list[bytes]]:
+    def _replay(self, subscriber: ThreadSubscriber) -> Iterator[list[bytes]]:
         # Read on until nothing is left, then attach, then read what came in between: up to the position at
         # which the queue took over. So the queue cannot fill up during a long replay.
         cursor = self._cursor
@@ -300,8 +300,8 @@ class _Delivery:
                 if upto <= cursor.after:
                     return
 
-    def _live(self, subscriber: Queued) -> Iterator[bytes]:
-        if isinstance(subscriber, Wrapped):
+    def _live(self, subscriber: ThreadSubscriber) -> Iterator[bytes]:
+        if isinstance(subscriber, WrappedSubscriber):
             yield from self._live_wrapped(subscriber)
         while frames := subscriber.take():
             if self.joins:
@@ -309,7 +309,7 @@ class _Delivery:
             else:
                 yield from self._parts(frames)
 
-    def _live_wrapped(self, subscriber: Wrapped) -> Iterator[bytes]:
+    def _live_wrapped(self, subscriber: WrappedSubscriber) -> Iterator[bytes]:
         while True:
             if frames := subscriber.take_now():
                 subscriber.go_on()
@@ -324,6 +324,6 @@ class _Delivery:
                 return
 
     @staticmethod
-    def _parts(frames: Sequence[Frame]) -> Iterator[bytes]:
+    def _parts(frames: Sequence[Batch]) -> Iterator[bytes]:
         for frame in frames:
             yield from frame.parts

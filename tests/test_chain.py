@@ -11,7 +11,7 @@ from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub
 from sse_threaded.fanout import serial_wakeup as chain
-from sse_threaded.fanout.serial_wakeup import PATIENCE, Chain, Link
+from sse_threaded.fanout.serial_wakeup import PATIENCE, Link, SerialWakeup
 from tests.support import FAREWELL, wait_until
 
 
@@ -70,7 +70,7 @@ class ChainTest(unittest.TestCase):
         patch = mock.patch.object(chain.random, "randrange", lambda number: 0)
         patch.start()
         self.addCleanup(patch.stop)
-        self.chain = Chain()
+        self.chain = SerialWakeup()
         self.turns = []
 
     def sleepers(self, number):

@@ -61,7 +61,7 @@ def health():
 
 PATCHED = """
 from sse_threaded import Hub
-from sse_threaded.fanout.thread_subscriber import Queued
+from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
 from sse_threaded.protocol.request import connection
 import gevent.monkey
 gevent.monkey.patch_all()
@@ -302,7 +302,7 @@ class LateTest(GeventCase):
         self.run_patched("""
             near, far = socket.socketpair()
             environ = {"SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": near}
-            subscriber = Queued(["news"], 10, connection(environ))
+            subscriber = ThreadSubscriber(["news"], 10, connection(environ))
             with gevent.Timeout(20):
                 hub._pump._heard_from(subscriber)
                 assert not subscriber.heard

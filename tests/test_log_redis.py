@@ -18,8 +18,8 @@ from redis.exceptions import ResponseError
 
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.fanout.cursor import Cursor
-from sse_threaded.fanout.recent_events import Recent
-from sse_threaded.fanout.socket_subscriber import Parked
+from sse_threaded.fanout.recent_events import RecentEvents
+from sse_threaded.fanout.socket_subscriber import SocketSubscriber
 from sse_threaded.log.interface import AS_OTHERS_KEEP
 from sse_threaded.log.redis import client as redis_client
 from sse_threaded.log.redis import log as redis_log
@@ -165,7 +165,7 @@ class LossTest(RedisCase):
         server, client = socket.socketpair()
         self.addCleanup(server.close)
         self.addCleanup(client.close)
-        begin = Parked.begin
+        begin = SocketSubscriber.begin
 
         def begin_late(parked, head, frame):
             begin(parked, head, frame)
@@ -175,9 +175,9 @@ class LossTest(RedisCase):
             wait_until(lambda: hub._pump.position == 1, message="the pump is in the new log")
 
         cursor = Cursor(hub.log, ("a",), last)
-        with mock.patch.object(Parked, "begin", begin_late):
+        with mock.patch.object(SocketSubscriber, "begin", begin_late):
             hub._pump.reserve()
-            parked = Parked(("a",), 10, server, chunked=False, cursor=cursor, finished=server.close)
+            parked = SocketSubscriber(("a",), 10, server, chunked=False, cursor=cursor, finished=server.close)
             hub._pump.adopt(parked, b"retry: 1\n\n")
         client.settimeout(20)
         told = b""
@@ -541,7 +541,7 @@ class RestartTest(unittest.TestCase):
         self.redis.start()
         for number in range(100):
             log.append("a", str(number))
-        recent = Recent(log, 0)
+        recent = RecentEvents(log, 0)
         recent.fill(log.last_sequence())
         self.assertGreater(recent.frame(("a",), recent.floor)[0].count, 50)
 

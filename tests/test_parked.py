@@ -7,13 +7,13 @@ import threading
 import unittest
 from unittest import mock
 
-from sse_threaded.fanout.audience import Fanout
+from sse_threaded.fanout.audience import Audiences
 from sse_threaded.fanout.cursor import Cursor
 from sse_threaded.fanout.limits import Budget, Pace
 from sse_threaded.fanout.pump import Pump, _rest
-from sse_threaded.fanout.socket_subscriber import Parked, Volley
+from sse_threaded.fanout.socket_subscriber import Broadcast, SocketSubscriber
 from sse_threaded.log import MemoryLog, Record
-from sse_threaded.protocol.batch import Frame
+from sse_threaded.protocol.batch import Batch
 from tests.support import wait_until
 
 
@@ -21,7 +21,7 @@ class VolleyTest(unittest.TestCase):
     def setUp(self):
         self.log = MemoryLog()
         self.addCleanup(self.log.close)
-        self.fanout = Fanout(self.log)
+        self.fanout = Audiences(self.log)
         self.position = 0
 
     def client(self, *, chunked=True, send_buffer=None):
@@ -32,7 +32,7 @@ class VolleyTest(unittest.TestCase):
         theirs.settimeout(10)
         if send_buffer:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        parked = Parked(["a"], 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
+        parked = SocketSubscriber(["a"], 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
         self.fanout.add(parked, self.position)
         return parked, theirs
 
@@ -69,7 +69,7 @@ class VolleyTest(unittest.TestCase):
         self.assertTrue(slow.blocked)
         self.assertEqual(slow.sent, before)
         self.assertEqual(self.publish("after"), [slow])
-        slow.put_heartbeat(Frame(b":\n\n", 0))
+        slow.put_heartbeat(Batch(b":\n\n", 0))
         received = b""
         while slow.blocked:
             received += theirs.recv(65536)
@@ -101,7 +101,7 @@ class VolleyTest(unittest.TestCase):
     def test_a_heartbeat_that_must_wait_keeps_its_place(self):
         (parked, theirs), _ = self.client(send_buffer=4096), self.client()
         self.publish("one")  # now both are in a volley
-        while not parked.put(Frame(b":" * 4000 + b"\n\n", 0)):
+        while not parked.put(Batch(b":" * 4000 + b"\n\n", 0)):
             pass
         self.assertEqual(self.publish("two"), [parked])
         received = b""
@@ -169,7 +169,7 @@ class VolleyTest(unittest.TestCase):
             self.assertEqual(_rest(took), rest, took)
 
     def test_nobody(self):
-        self.assertEqual(Volley().send(Frame(b"x")), [])
+        self.assertEqual(Broadcast().send(Batch(b"x")), [])
 
 
 class PumpTest(unittest.TestCase):
@@ -190,7 +190,7 @@ class PumpTest(unittest.TestCase):
         finished = threading.Event()
         pump.reserve()
         cursor = Cursor(self.log, ["a"], None)
-        parked = Parked(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
+        parked = SocketSubscriber(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
         pump.adopt(parked, head)
         return parked, theirs, finished
 

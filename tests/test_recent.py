@@ -8,7 +8,7 @@ from unittest import mock
 
 from sse_threaded import Hub, Retention, ServerSentEvent, open_log
 from sse_threaded.fanout import recent_events as recent
-from sse_threaded.fanout.recent_events import Recent
+from sse_threaded.fanout.recent_events import RecentEvents
 from tests.support import temporary_directory
 
 
@@ -29,7 +29,7 @@ class RecentTest(unittest.TestCase):
         return b"".join(event.encode() for event in events)
 
     def filled(self):
-        found = Recent(self.log, 0)
+        found = RecentEvents(self.log, 0)
         found.fill(self.log.last_sequence())
         return found
 
@@ -115,7 +115,7 @@ class RecentTest(unittest.TestCase):
         for _ in range(100):
             log.append("a", "x")
         log.trim()
-        found = Recent(log, 0)
+        found = RecentEvents(log, 0)
         found.fill(100)
         self.assertTrue(70 <= found.floor < 100, found.floor)
         self.assertEqual(found.frame(("a",), found.floor)[0].count, 100 - found.floor)

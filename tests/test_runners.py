@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 from sse_threaded.server import lazy_pool as runners_module
-from sse_threaded.server.lazy_pool import Runners
+from sse_threaded.server.lazy_pool import LazyPool
 from tests.support import wait_until
 
 
@@ -17,7 +17,7 @@ class RunnersTest(unittest.TestCase):
         self.pool = ThreadPoolExecutor(4)
         self.addCleanup(self.pool.shutdown)
         self.idle = threading.Semaphore(0)
-        self.runners = Runners(self.pool, 4, self.idle.release)
+        self.runners = LazyPool(self.pool, 4, self.idle.release)
 
     def put(self, *tasks):
         for task in tasks:
@@ -90,7 +90,7 @@ class RunnersTest(unittest.TestCase):
 
     def test_where_threads_compute_no_more_are_woken_unless_it_takes_long(self):
         pool = mock.Mock()
-        runners = Runners(pool, 4, self.idle.release)
+        runners = LazyPool(pool, 4, self.idle.release)
         now = used = 1000.0
         with (
             mock.patch.object(runners_module.time, "monotonic", lambda: now),

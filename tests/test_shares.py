@@ -7,12 +7,12 @@ import unittest
 from unittest import mock
 
 from sse_threaded.server import worker_load as shares
-from sse_threaded.server.worker_load import Shares
+from sse_threaded.server.worker_load import WorkerLoad
 
 
 class SharesTest(unittest.TestCase):
     def setUp(self):
-        self.shares = Shares()
+        self.shares = WorkerLoad()
         self.now = 1000.0
         clock = mock.patch.object(shares.time, "monotonic", lambda: self.now)
         clock.start()

@@ -19,10 +19,10 @@ from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention
 from sse_threaded.fanout import cursor as replay
-from sse_threaded.fanout.handover import ENVIRON_KEY, Space
+from sse_threaded.fanout.handover import ENVIRON_KEY, Handover
 from sse_threaded.fanout.lifecycle import hubs
-from sse_threaded.fanout.registry import Members
-from sse_threaded.fanout.thread_subscriber import Queued
+from sse_threaded.fanout.registry import Registry
+from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
 from sse_threaded.protocol.decoder import EventStreamDecoder
 from sse_threaded.testing import EventStreamClient, LiveServer, ResumingClient, StreamEnded, request
 from sse_threaded.throttled_log import ThrottledLog
@@ -421,7 +421,7 @@ class EndTest(StreamTest):
 
     def test_leases_and_first_heartbeats_are_drawn_at_random(self):
         begun = time.monotonic()
-        with Hub(lease=1000, heartbeat=100) as hub, mock.patch.object(Members, "set_timer") as set_timer:
+        with Hub(lease=1000, heartbeat=100) as hub, mock.patch.object(Registry, "set_timer") as set_timer:
             bodies = [hub.stream(make_environ("/"), "a").response for _ in range(50)]
             for body in bodies:
                 next(body)
@@ -683,7 +683,7 @@ class BrokenLogTest(StreamTest):
         full = OSError(errno.EMFILE, "Too many open files")
         no_descriptor = mock.patch.object(hub.log, "open_doorbell", side_effect=full)
         for lack, words in ((no_thread, b"no more threads"), (no_descriptor, b"Too many open files")):
-            for environ in (make_environ("/a"), {**make_environ("/a"), ENVIRON_KEY: Space()}):
+            for environ in (make_environ("/a"), {**make_environ("/a"), ENVIRON_KEY: Handover()}):
                 with self.subTest(words=words, parked=ENVIRON_KEY in environ):
                     body = hub.stream(environ, "a").response
                     with lack:
@@ -895,7 +895,7 @@ class HubTest(unittest.TestCase):
         self.assertIn(b"come back", next(body))
         self.assertRaises(StopIteration, next, body)
         body.close()
-        self.assertRaises(HubClosed, hub._pump.admit, Queued(["a"], 1))
+        self.assertRaises(HubClosed, hub._pump.admit, ThreadSubscriber(["a"], 1))
         self.assertRaises(HubClosed, hub.publish, "a", "x")
 
     def test_a_hub_that_nobody_holds_is_there_for_as_long_as_its_streams(self):

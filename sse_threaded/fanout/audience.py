@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..log import EventLog, Record
-from ..protocol.batch import Frame
+from ..protocol.batch import Batch
 from .cursor import encode
-from .socket_subscriber import Parked, Volley
+from .socket_subscriber import Broadcast, SocketSubscriber
 from .subscriber import Subscriber
 
 
@@ -22,7 +22,7 @@ class Audience:
     def __init__(self, channels: tuple[str, ...]) -> None:
         self.channels = channels
         self.subscribers: set[Subscriber] = set()
-        self._volley = Volley()
+        self._volley = Broadcast()
         self._others: set[Subscriber] = set()  # who is not in the volley
 
     def add(self, subscriber: Subscriber) -> None:
@@ -34,23 +34,23 @@ class Audience:
         """One less, if it was one; a parked one on the pump's thread only."""
         self.subscribers.discard(subscriber)
         self._others.discard(subscriber)
-        if isinstance(subscriber, Parked):
+        if isinstance(subscriber, SocketSubscriber):
             self._volley.late.discard(subscriber)
             if subscriber.volley is self._volley:
                 self._volley.remove(subscriber)
 
-    def ranks(self) -> tuple[Volley, tuple[Subscriber, ...]]:
+    def ranks(self) -> tuple[Broadcast, tuple[Subscriber, ...]]:
         """All who are in it: those who are sent to in one go, and the others. The pump's thread."""
         self._others |= self._volley.late
         self._volley.late.clear()
-        ready = [each for each in self._others if isinstance(each, Parked) and each.in_step]
+        ready = [each for each in self._others if isinstance(each, SocketSubscriber) and each.in_step]
         for parked in ready:
             self._volley.add(parked)
         self._others.difference_update(ready)
         return self._volley, tuple(self._others)
 
 
-class Fanout:
+class Audiences:
     """All audiences of a process.
 
     :param log: knows the ids.
@@ -89,7 +89,7 @@ class Fanout:
                 if not self._by_channel[channel]:
                     del self._by_channel[channel]
 
-    def deliveries(self, page: Sequence[Record]) -> list[tuple[Frame, Volley | None, Sequence[Subscriber]]]:
+    def deliveries(self, page: Sequence[Record]) -> list[tuple[Batch, Broadcast | None, Sequence[Subscriber]]]:
         """What the page's events mean: frames, each with those who get it. Every event is encoded once. The pump's
         thread.
         """
@@ -101,8 +101,8 @@ class Fanout:
                 if wire is None:
                     wire = encoded[record.sequence] = encode(self._log, record)
                 wires.setdefault(audience, []).append(wire)
-        found: list[tuple[Frame, Volley | None, Sequence[Subscriber]]] = [
-            (Frame(b"".join(parts), len(parts), parts), *audience.ranks()) for audience, parts in wires.items()
+        found: list[tuple[Batch, Broadcast | None, Sequence[Subscriber]]] = [
+            (Batch(b"".join(parts), len(parts), parts), *audience.ranks()) for audience, parts in wires.items()
         ]
         for subscriber in self._ahead:
             parts = [
@@ -111,7 +111,7 @@ class Fanout:
                 if record.sequence > subscriber.after and record.channel in subscriber.channels
             ]
             if parts:
-                found.append((Frame(b"".join(parts), len(parts), parts), None, (subscriber,)))
+                found.append((Batch(b"".join(parts), len(parts), parts), None, (subscriber,)))
         # Last, as an event that cannot be encoded must leave everything as it was.
         position = page[-1].sequence
         for subscriber in [each for each in self._ahead if each.after <= position]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .wrapped_subscriber import Server, Wrapped
+from .wrapped_subscriber import Server, WrappedSubscriber
 
-# The key of the WSGI environ under which such a server puts a Space.
+# The key of the WSGI environ under which such a server puts a Handover.
 ENVIRON_KEY = "sse_threaded.fanout.parked_streams"
 
 
-class Space:
+class Handover:
     """One request's; an object and not a key for each attribute, as a middleware may have copied the environ.
 
     :ivar has_stream: whether a stream was made for the request.
@@ -23,4 +23,4 @@ class Space:
         self.has_stream = False
         self.server: Server | None = None
         self.thread = 0
-        self.wrapped: Wrapped | None = None
+        self.wrapped: WrappedSubscriber | None = None

@@ -11,12 +11,12 @@ import time
 from collections import deque
 
 from ..errors import LogError
-from ..protocol.batch import Frame
+from ..protocol.batch import Batch
 from ..throttled_log import ThrottledLog
 from .limits import Budget
-from .recent_events import Recent
-from .registry import Members
-from .socket_subscriber import Parked
+from .recent_events import RecentEvents
+from .registry import Registry
+from .socket_subscriber import SocketSubscriber
 from .subscriber import Subscriber
 
 _throttled = ThrottledLog(logging.getLogger(__name__))
@@ -28,7 +28,7 @@ TICK = 1.0
 _REPLAYS_A_ROUND = 32
 
 
-class Parking:
+class ParkedStreams:
     """The parked streams of one process.
 
     :param members: among which they are.
@@ -36,14 +36,14 @@ class Parking:
     :param budget: how many there may be.
     """
 
-    def __init__(self, members: Members, recent: Recent, budget: Budget) -> None:
+    def __init__(self, members: Registry, recent: RecentEvents, budget: Budget) -> None:
         self._members = members
         self._recent = recent
         self.budget = budget
         self._shut = False  # guarded by the members' lock
-        self._replaying: deque[Parked] = deque()  # each has a turn a round; appended to by any thread
+        self._replaying: deque[SocketSubscriber] = deque()  # each has a turn a round; appended to by any thread
 
-    def arrive(self, parked: Parked, head: bytes) -> bool:
+    def arrive(self, parked: SocketSubscriber, head: bytes) -> bool:
         """Take over a stream, and send it ``head`` and what it missed; any thread.
 
         Returns whether the pump has to be woken: for more than can be done here.
@@ -68,7 +68,7 @@ class Parking:
             self.done_with(parked)
         return not shut
 
-    def _remembered(self, parked: Parked) -> Frame | None:
+    def _remembered(self, parked: SocketSubscriber) -> Batch | None:
         """The next events it missed, ``None`` if they must be read from the log; with the members' lock held."""
         cursor = parked.cursor
         if cursor is None or cursor.reset is not None or cursor.is_stale or cursor.epoch != self._recent.epoch:
@@ -81,7 +81,7 @@ class Parking:
             return None  # who reads the log says so
         return frame
 
-    def _attach(self, parked: Parked) -> bool:
+    def _attach(self, parked: SocketSubscriber) -> bool:
         """Let it have events as they come, if it has all there were; with the members' lock held."""
         cursor = parked.cursor
         if cursor is None or cursor.is_stale or cursor.after < self._members.position:
@@ -112,7 +112,7 @@ class Parking:
                 with self._members.lock:
                     frame = self._remembered(parked)
                 if frame is None:
-                    frame = Frame(cursor.read_wire())
+                    frame = Batch(cursor.read_wire())
                     if not frame.wire:
                         # All there is; and nothing can come in between: it is this thread that hands events out.
                         cursor.after = max(cursor.after, self._members.position)
@@ -143,14 +143,14 @@ class Parking:
             if subscriber.lost and subscriber.ended is None:
                 with self._members.lock:
                     self._members.end(subscriber, "gone")
-            if isinstance(subscriber, Parked):
+            if isinstance(subscriber, SocketSubscriber):
                 self._tend_parked(subscriber)
             elif subscriber.blocked != subscriber.waits:
                 self.listen(subscriber)
                 with self._members.lock:
                     self._members.limit_wait(subscriber)
 
-    def _tend_parked(self, parked: Parked) -> None:
+    def _tend_parked(self, parked: SocketSubscriber) -> None:
         if parked.over:
             with self._members.lock:
                 self._members.let_go(parked)
@@ -169,7 +169,7 @@ class Parking:
         self._members.unwatch(subscriber)
         self._members.watch(subscriber, events)
 
-    def done_with(self, parked: Parked) -> None:
+    def done_with(self, parked: SocketSubscriber) -> None:
         """Give its socket back."""
         self.budget.give_back()
         parked.complete = not parked.lost

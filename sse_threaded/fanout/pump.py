@@ -21,23 +21,23 @@ from collections.abc import Callable
 from ..errors import HistoryGone, HubClosed, LogError
 from ..log import EventLog, Page
 from ..log.doorbell import Doorbell
-from ..protocol.batch import Frame
+from ..protocol.batch import Batch
 from ..protocol.event import comment
 from .lifecycle import process_budget
 from .limits import Budget, Overloaded, Pace
-from .parked_streams import TICK, Parking
-from .recent_events import Recent
-from .registry import Members
-from .serial_wakeup import Chain, Link
-from .socket_subscriber import Parked
+from .parked_streams import TICK, ParkedStreams
+from .recent_events import RecentEvents
+from .registry import Registry
+from .serial_wakeup import Link, SerialWakeup
+from .socket_subscriber import SocketSubscriber
 from .subscriber import Subscriber
-from .thread_subscriber import Queued
+from .thread_subscriber import ThreadSubscriber
 from .timers import NEVER
-from .wrapped_subscriber import Wrapped
+from .wrapped_subscriber import WrappedSubscriber
 
 _log = logging.getLogger(__name__)
 
-HEARTBEAT = Frame(comment("heartbeat"), 0)
+HEARTBEAT = Batch(comment("heartbeat"), 0)
 
 # After events have gone out, the next may wait for this part of the time that took, and for so many seconds at
 # most: where they come faster than they go out, more leave together, and who publishes has the interpreter
@@ -83,10 +83,10 @@ class Pump:
         self._begin()
 
     def _begin(self) -> None:
-        self._members = Members(self._eventlog, self._pace)
-        self._recent = Recent(self._eventlog, 0)
-        self._parking = Parking(self._members, self._recent, self._parking_budget)
-        self._chain = Chain()
+        self._members = Registry(self._eventlog, self._pace)
+        self._recent = RecentEvents(self._eventlog, 0)
+        self._parking = ParkedStreams(self._members, self._recent, self._parking_budget)
+        self._chain = SerialWakeup()
         self._wake = Doorbell()
         self._closing = False  # set once, by any thread or a signal handler
         self._thread: threading.Thread | None = None  # set once, with the members' lock held
@@ -111,7 +111,7 @@ class Pump:
         if self._closing:
             raise HubClosed("the hub is closed")
 
-    def admit(self, subscriber: Queued, *, is_reserved: bool = False, of_few: bool = False) -> None:
+    def admit(self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, of_few: bool = False) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
         :param is_reserved: whether it takes the place that :meth:`reserve` took; default ``False``, as it holds
@@ -138,7 +138,7 @@ class Pump:
         self._wake.ring()  # a nearer timer
 
     @staticmethod
-    def _take_thread(subscriber: Queued) -> None:
+    def _take_thread(subscriber: ThreadSubscriber) -> None:
         # Beside the hub's own limit, which is on open pages.
         if subscriber.budget is not process_budget:
             process_budget.take()
@@ -153,7 +153,7 @@ class Pump:
         with self._members.lock:
             return self._members.attach(subscriber, after)
 
-    def leave(self, subscriber: Queued) -> None:
+    def leave(self, subscriber: ThreadSubscriber) -> None:
         """Let ``subscriber`` go; called by its thread before the server closes its socket; idempotent."""
         with self._members.lock:
             if subscriber not in self._members.all:
@@ -175,7 +175,7 @@ class Pump:
         self._dropped.append(let_go)
         self._wake.ring()
 
-    def keep_thread(self, subscriber: Wrapped) -> None:
+    def keep_thread(self, subscriber: WrappedSubscriber) -> None:
         """Let the thread of ``subscriber`` stay, if there may be one more; else its stream ends."""
         try:
             self._take_thread(subscriber)
@@ -211,7 +211,7 @@ class Pump:
         if place is self._members:  # else it is the parent's, and this a fork's child
             self._parking_budget.give_back()
 
-    def adopt(self, parked: Parked, head: bytes) -> None:
+    def adopt(self, parked: SocketSubscriber, head: bytes) -> None:
         """Take over a stream and its socket; the pump calls ``parked.finished`` when it is done with both.
 
         :param head: what is to be sent before anything else.
@@ -427,11 +427,11 @@ class Pump:
         now = time.monotonic()
         members = self._members
         stuck: list[Subscriber] = []
-        left: list[Queued] = []
+        left: list[ThreadSubscriber] = []
         in_doubt = False
         with members.lock:
             for subscriber in members.timers.due(now):
-                if isinstance(subscriber, Queued):
+                if isinstance(subscriber, ThreadSubscriber):
                     looks = subscriber.idle_looks()
                     in_doubt = in_doubt or looks >= _DOUBTFUL_LOOKS
                     if subscriber.is_left or looks >= (_LAST_LOOKS_AT_END if subscriber.ended else _LAST_LOOKS):

@@ -1,7 +1,7 @@
 """The newest events in memory, so that a client that was away for a moment is replayed without the log.
 
-The pump has read them all, of every channel and without a gap; so here is everything between :attr:`Recent.floor`
-and the pump's position. The members' lock guards it.
+The pump has read them all, of every channel and without a gap. So this holds everything between
+:attr:`RecentEvents.floor` and the pump's position. The registry's lock guards it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import HistoryGone
 from ..log import EventLog, Record
-from ..protocol.batch import Frame
+from ..protocol.batch import Batch
 from .cursor import encode
 from .subscriber import WRITE_BYTES
 
@@ -30,7 +30,7 @@ _FRAMES_COUNT = 1024
 _LARGEST_FRAME = _FRAMES_SIZE // 8
 
 
-class Recent:
+class RecentEvents:
     """The newest events of a log.
 
     :param log: knows the ids.
@@ -95,7 +95,7 @@ class Recent:
             if not channel:
                 del self._by_channel[record.channel]
 
-    def frame(self, channels: tuple[str, ...], after: int) -> tuple[Frame, int]:
+    def frame(self, channels: tuple[str, ...], after: int) -> tuple[Batch, int]:
         """The next events of the channels after ``after`` as one frame, empty when there are none; and the number
         up to which that is all.
 
@@ -119,10 +119,10 @@ class Recent:
         return made
 
     def _forget_frames(self) -> None:
-        self._frames: dict[tuple[tuple[str, ...], int], tuple[Frame, int]] = {}
+        self._frames: dict[tuple[tuple[str, ...], int], tuple[Batch, int]] = {}
         self._frames_size = 0
 
-    def _make(self, channels: Sequence[str], after: int) -> tuple[Frame, int]:
+    def _make(self, channels: Sequence[str], after: int) -> tuple[Batch, int]:
         missed: list[Record] = []
         for channel in channels:
             for record in reversed(self._by_channel.get(channel, ())):
@@ -136,10 +136,10 @@ class Recent:
             wires.append(encode(self._log, record, self.epoch))
             length += len(wires[-1])
             if length >= WRITE_BYTES:
-                return Frame(b"".join(wires), len(wires)), record.sequence
-        return Frame(b"".join(wires), len(wires)), max(after, self._newest)
+                return Batch(b"".join(wires), len(wires)), record.sequence
+        return Batch(b"".join(wires), len(wires)), max(after, self._newest)
 
 
-def _size(channels: tuple[str, ...], frame: Frame) -> int:
+def _size(channels: tuple[str, ...], frame: Batch) -> int:
     """What a frame that is kept takes, with its key, in bytes."""
     return 512 + sys.getsizeof(channels) + sum(map(sys.getsizeof, channels)) + 2 * len(frame.wire)

@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from ..log import EventLog
-from .audience import Fanout
+from .audience import Audiences
 from .limits import Pace
 from .subscriber import Subscriber
 from .timers import NEVER, Timers
@@ -29,7 +29,7 @@ _GRAIN = 0.25
 _BEATS_APART = 50
 
 
-class Members:
+class Registry:
     """The subscribers of one process.
 
     :param log: knows the ids.
@@ -47,7 +47,7 @@ class Members:
         # and kqueue do), and touched, a deque that many may append to.
         self.lock = threading.Lock()
         self.all: set[Subscriber] = set()
-        self.fanout = Fanout(log)
+        self.fanout = Audiences(log)
         self.timers = Timers()
         self.position = 0
         self.selector = selectors.DefaultSelector()

@@ -34,7 +34,7 @@ _FEW = 4
 _AWAY, _RESTING, _CALLED = range(3)
 
 
-class Chain:
+class SerialWakeup:
     """The resting threads of one pump."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Link:
 
     __slots__ = ("_bell", "_calmed", "_chain", "state")
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: SerialWakeup) -> None:
         self._chain = chain
         self._bell = threading.Lock()  # released to wake the thread, which acquires it to rest
         self._bell.acquire()

@@ -1,7 +1,7 @@
 """Clients whose sockets the pump writes to itself, so that no thread is held by them.
 
 Everything here is called on the pump's thread, but what comes before the pump has a client: the constructor,
-:meth:`Parked.begin`, and a farewell where the hub is closed.
+:meth:`SocketSubscriber.begin`, and a farewell where the hub is closed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import repeat
 
-from ..protocol.batch import LAST_CHUNK, Frame
+from ..protocol.batch import LAST_CHUNK, Batch
 from .cursor import Cursor
 from .subscriber import WRITE_BYTES, Subscriber
 
@@ -21,7 +21,7 @@ _GONE = -1
 _send = socket.socket.send
 
 
-class Parked(Subscriber):
+class SocketSubscriber(Subscriber):
     """A subscriber without a thread: what the socket takes at once is sent at once, the rest waits here.
 
     :param channels: what it wants.
@@ -63,18 +63,18 @@ class Parked(Subscriber):
     ) -> None:
         super().__init__(channels, size, connection)
         self._chunked = chunked
-        self.volley: Volley | None = None
+        self.volley: Broadcast | None = None
         self.place = 0
         # What the socket would not take: views of the rest, and what each is worth when it is gone. Most take all,
         # so there is a deque, of 600 bytes, only while something is in it.
-        self._pending: deque[tuple[memoryview, Frame]] | None = None
+        self._pending: deque[tuple[memoryview, Batch]] | None = None
         self.cursor: Cursor | None = cursor
         self.finished = finished
         self.sent = 0
         self.complete = False
         self.lost = False
 
-    def begin(self, head: bytes, frame: Frame | None) -> None:
+    def begin(self, head: bytes, frame: Batch | None) -> None:
         """Send the response's head and first bytes, which are not counted, and some events in one packet with
         them; before the pump has it.
         """
@@ -84,7 +84,7 @@ class Parked(Subscriber):
             data += frame.chunk if self._chunked else frame.wire
             self._count(frame)
         else:
-            frame = Frame(b"", 0)
+            frame = Batch(b"", 0)
         self._pending = deque([(memoryview(data), frame)])
         self.flush()
 
@@ -99,7 +99,7 @@ class Parked(Subscriber):
         """Whether the socket must be writable before more can be sent."""
         return bool(self._pending)
 
-    def put(self, frame: Frame) -> bool:
+    def put(self, frame: Batch) -> bool:
         """Send some events, or keep what the socket does not take. See :class:`Subscriber`."""
         data = frame.chunk if self._chunked else frame.wire
         if not self._pending:
@@ -119,7 +119,7 @@ class Parked(Subscriber):
             self._pending.append((memoryview(data), frame))
         return True
 
-    def keep(self, frame: Frame, taken: int) -> None:
+    def keep(self, frame: Batch, taken: int) -> None:
         """Keep the rest of a frame, of which its socket took so many bytes, or ``-1`` if it is gone."""
         if self.volley is not None:
             self.volley.drop(self)
@@ -129,7 +129,7 @@ class Parked(Subscriber):
             self._count(frame)
             self._pending = deque([(memoryview(frame.chunk if self._chunked else frame.wire)[taken:], frame)])
 
-    def put_heartbeat(self, frame: Frame) -> bool:
+    def put_heartbeat(self, frame: Batch) -> bool:
         """Send a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
         return not self._pending and self.put(frame)
 
@@ -148,7 +148,7 @@ class Parked(Subscriber):
         if self.lost:
             self._pending = None
             return
-        self.put(Frame(farewell, 0))
+        self.put(Batch(farewell, 0))
         if self._chunked and not self.lost:
             self.put(LAST_CHUNK)
 
@@ -205,7 +205,7 @@ class Parked(Subscriber):
         return self.lost or (self.ended is not None and not self._pending)
 
 
-class Volley:
+class Broadcast:
     """Parked clients, answered in chunks, for which nothing waits: a frame goes out to all in one go.
 
     A loop around each client's own send would look at objects that have left the processor's cache since the last
@@ -217,20 +217,20 @@ class Volley:
     __slots__ = ("_clients", "_connections", "_sent", "late")
 
     def __init__(self) -> None:
-        self._clients: list[Parked] = []
+        self._clients: list[SocketSubscriber] = []
         self._connections: list[socket.socket] = []
         self._sent = 0  # bytes of the body since it was made; what a client's own count lacks or has too much
-        self.late: set[Parked] = set()
+        self.late: set[SocketSubscriber] = set()
 
-    def add(self, client: Parked) -> None:
-        """Take in one that is :attr:`Parked.in_step`."""
+    def add(self, client: SocketSubscriber) -> None:
+        """Take in one that is :attr:`SocketSubscriber.in_step`."""
         client.volley = self
         client.place = len(self._clients)
         client.sent -= self._sent
         self._clients.append(client)
         self._connections.append(client.connection)
 
-    def remove(self, client: Parked) -> None:
+    def remove(self, client: SocketSubscriber) -> None:
         """Let one of them go."""
         # The last takes its place.
         last = self._clients[-1]
@@ -242,12 +242,12 @@ class Volley:
         client.volley = None
         client.sent += self._sent
 
-    def drop(self, client: Parked) -> None:
+    def drop(self, client: SocketSubscriber) -> None:
         """Let one go that is out of step."""
         self.remove(client)
         self.late.add(client)
 
-    def send(self, frame: Frame) -> list[Parked]:
+    def send(self, frame: Batch) -> list[SocketSubscriber]:
         """Send some events to all; returns those whose sockets did not take everything."""
         whole = len(frame.chunk)
         taken: list[int] = []

@@ -1,7 +1,7 @@
 """What the hub knows of one client, however its bytes get to it.
 
-Two kinds follow: :class:`.thread_subscriber.Queued`, whose thread takes frames from a queue and writes them, and
-:class:`.socket_subscriber.Parked`, whose socket the pump writes to.
+There are two kinds. The thread of a :class:`.thread_subscriber.ThreadSubscriber` takes batches from a queue and
+writes them. The pump writes to the socket of a :class:`.socket_subscriber.SocketSubscriber`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from _socket import socket as SystemSocket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
-from ..protocol.batch import Frame
+from ..protocol.batch import Batch
 from .cursor import Cursor
 
 # Frames that wait are joined into one write of at most about this many bytes: one system call and one chunk
@@ -84,7 +84,7 @@ class Subscriber(ABC):
         """Events that wait to be written."""
         return self._put - self._taken
 
-    def _count(self, frame: Frame) -> None:
+    def _count(self, frame: Batch) -> None:
         # A client for which nothing waits is not too slow, however many these are. A heartbeat makes none so.
         waiting = self._put - self._taken
         if frame.count:
@@ -96,14 +96,14 @@ class Subscriber(ABC):
         self._put_bytes += len(frame.wire)
 
     @abstractmethod
-    def put(self, frame: Frame) -> bool:
+    def put(self, frame: Batch) -> bool:
         """Give it some events; returns whether the pump has to look after it. The pump's thread.
 
         :raises queue.Full: it is too slow.
         """
 
     @abstractmethod
-    def put_heartbeat(self, frame: Frame) -> bool:
+    def put_heartbeat(self, frame: Batch) -> bool:
         """Give it a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
 
     @abstractmethod

@@ -9,15 +9,15 @@ import queue
 import socket
 from collections.abc import Iterable
 
-from ..protocol.batch import Frame
+from ..protocol.batch import Batch
 from .limits import Budget
 from .serial_wakeup import Link
 from .subscriber import WRITE_BYTES, Subscriber
 
-_END = Frame(b"", 0)  # no other frame is empty
+_END = Batch(b"", 0)  # no other frame is empty
 
 
-class Queued(Subscriber):
+class ThreadSubscriber(Subscriber):
     """A subscriber whose frames a thread takes and writes.
 
     :param channels: what it wants.
@@ -50,7 +50,7 @@ class Queued(Subscriber):
         self.thread_budget: Budget | None = None
         # Each frame holds an event at least, so there are never more frames than events. One more place for
         # the end and for a heartbeat.
-        self._queue: queue.Queue[Frame] = queue.Queue(size + 2)
+        self._queue: queue.Queue[Batch] = queue.Queue(size + 2)
         # Bytes taken, when the pump last looked whether its thread comes; and how often it has looked in vain.
         self._looked, self._looks = -1, 0
 
@@ -60,14 +60,14 @@ class Queued(Subscriber):
         if self.thread_budget is not None:
             self.thread_budget.give_back()
 
-    def put(self, frame: Frame) -> bool:
+    def put(self, frame: Batch) -> bool:
         """See :class:`Subscriber`."""
         self._count(frame)
         self._queue.put_nowait(frame)
         self._call()
         return False
 
-    def put_heartbeat(self, frame: Frame) -> bool:
+    def put_heartbeat(self, frame: Batch) -> bool:
         """See :class:`Subscriber`."""
         return self._beats and self._queue.empty() and self.put(frame)
 
@@ -108,7 +108,7 @@ class Queued(Subscriber):
         """Have its thread look into the queue. The pump's thread."""
         self.link.call()
 
-    def take(self, deadline: float | None = None) -> list[Frame]:
+    def take(self, deadline: float | None = None) -> list[Batch]:
         """Wait for frames and take those that are there; none at the end or at the deadline.
 
         :param deadline: by the monotonic clock; ``None``, the default, for none.
@@ -117,9 +117,9 @@ class Queued(Subscriber):
             self.link.rest(self._queue.queue, deadline)
         return self.take_now()
 
-    def take_now(self) -> list[Frame]:
+    def take_now(self) -> list[Batch]:
         """Take the frames that are there, without waiting."""
-        frames: list[Frame] = []
+        frames: list[Batch] = []
         if self.ended == "slow":  # what waits is a part of what it missed; replay will bring it all
             return frames
         size = count = 0

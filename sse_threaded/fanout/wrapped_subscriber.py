@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable
 from typing import Protocol
 
-from .thread_subscriber import Queued
+from .thread_subscriber import ThreadSubscriber
 
 # How often a stream gives b"" before it is taken for swallowed: a wrapper may join some chunks into one.
 _LONGEST_REST = 4
@@ -35,14 +35,14 @@ class Server(Protocol):
 class Keeper(Protocol):
     """What the pump does for a subscriber."""
 
-    def look_after(self, subscriber: Wrapped) -> None:
+    def look_after(self, subscriber: WrappedSubscriber) -> None:
         """See soon whether it waits for its socket."""
 
-    def leave(self, subscriber: Wrapped) -> None:
+    def leave(self, subscriber: WrappedSubscriber) -> None:
         """Let it go."""
 
 
-class Wrapped(Queued):
+class WrappedSubscriber(ThreadSubscriber):
     """A subscriber whose thread comes and goes.
 
     :param channels: what it wants.
@@ -141,7 +141,7 @@ class Wrapped(Queued):
 
     @property
     def is_left(self) -> bool:
-        """See :class:`Queued`; of this one the server says so."""
+        """See :class:`ThreadSubscriber`; of this one the server says so."""
         return False
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-class Frame:
+class Batch:
     """Some events' bytes, shared by all clients that get them; never changed.
 
     :param wire: the bytes of the body.
@@ -25,4 +25,4 @@ class Frame:
 
 
 # The chunk that ends a body is the empty one.
-LAST_CHUNK = Frame(b"", 0)
+LAST_CHUNK = Batch(b"", 0)

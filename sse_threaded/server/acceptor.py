@@ -30,8 +30,8 @@ from typing import Any, ClassVar
 from . import reserves
 from .connection import Connection
 from .connection_worker import ConnectionWorker
-from .lazy_pool import PATIENCE, Runners
-from .worker_load import Shares
+from .lazy_pool import PATIENCE, LazyPool
+from .worker_load import WorkerLoad
 
 # Connections accepted before the main thread looks at anything else.
 _ACCEPTS_A_ROUND = 64
@@ -54,25 +54,25 @@ _NOTIFY_SECONDS = 0.25
 class AcceptingWorker(ConnectionWorker):
     """gunicorn's ThreadWorker; its settings mean what gunicorn's manual says."""
 
-    _shares: ClassVar[Shares | None] = None
+    _shares: ClassVar[WorkerLoad | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # In the master, before the fork: the workers that follow share it.
         if AcceptingWorker._shares is None:
-            AcceptingWorker._shares = Shares()
+            AcceptingWorker._shares = WorkerLoad()
         self.shares = AcceptingWorker._shares
         self._gave_way = False
         self._accepts_again = 0.0  # not before (monotonic)
         self._notified = 0.0  # when the arbiter was last told that all is well (monotonic)
         self._crowded = False  # connections come faster than they are served
         self._dispatch_asked = False  # the main thread was woken for a task
-        self._runners: Runners
+        self._runners: LazyPool
 
     def get_thread_pool(self) -> Any:
         """gunicorn's pool, and the runners who use it."""
         pool = super().get_thread_pool()
-        self._runners = Runners(pool, self.cfg.threads, self._on_idle)
+        self._runners = LazyPool(pool, self.cfg.threads, self._on_idle)
         return pool
 
     def load_wsgi(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from gunicorn import http
 
-from ..fanout.handover import Space
-from ..fanout.socket_subscriber import Parked
+from ..fanout.handover import Handover
+from ..fanout.socket_subscriber import SocketSubscriber
 from .connection import Connection, Outcome
 
 
@@ -52,9 +52,9 @@ class Exchange:
         self.resp: Any = None
         self.respiter: Any = None
         self.chunks: Iterator[bytes] = iter(())
-        self.space = Space()
+        self.space = Handover()
         self.again = False
-        self._parked: Parked | None = None
+        self._parked: SocketSubscriber | None = None
 
     def announce_end(self) -> None:
         """Say in the response's head that the connection will be closed, where a stream's request has a body."""
@@ -67,7 +67,7 @@ class Exchange:
         self.announce_end()
         self.again = not self.resp.should_close()
 
-    def park(self, parked: Parked) -> None:
+    def park(self, parked: SocketSubscriber) -> None:
         """Keep, for as long as the stream is parked, no more than its end will ask for."""
         self._parked = parked
         if not self.conn.parser.unreader.buf.getvalue():

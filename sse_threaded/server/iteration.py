@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..fanout.lifecycle import process_budget
-from ..fanout.wrapped_subscriber import Wrapped
+from ..fanout.wrapped_subscriber import WrappedSubscriber
 from .exchange import Exchange
 from .turns import Turn, Turns
 
@@ -104,7 +104,7 @@ class Iteration:
         is_sent = wrapped is None or wrapped.keeps_thread or wrapped.flush()
         return Progress.ENDED if is_sent else Progress.RESTS
 
-    def _begin_wrapped(self, wrapped: Wrapped) -> None:
+    def _begin_wrapped(self, wrapped: WrappedSubscriber) -> None:
         resp, conn = self._exchange.resp, self._exchange.conn
         self._exchange.lend_connection()
         if not wrapped.keeps_thread:

@@ -26,7 +26,7 @@ _COMPUTING = 0.5
 _LONG = 0.01
 
 
-class Runners:
+class LazyPool:
     """The threads at work.
 
     :param pool: whose threads they are.

@@ -20,7 +20,7 @@ _STALE = 3
 _ARRIVALS = _SLOTS * 2
 
 
-class Shares:
+class WorkerLoad:
     """The numbers; made by the master, before the first worker is forked."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import unittest
 from unittest import mock
 
 from sse_threaded import Hub
-from sse_threaded.fanout.handover import ENVIRON_KEY, Space
+from sse_threaded.fanout.handover import ENVIRON_KEY, Handover
 from sse_threaded.fanout.pump import Pump
 from tests.support import wait_until
 
@@ -107,7 +107,7 @@ class IteratingTest(unittest.TestCase):
     def test_dropped_it_is_let_go_of_whatever_thread_finds_that_out_and_whatever_that_holds(self):
         for reserved in (False, True):
             with self.subTest(reserved=reserved):
-                stream = self.stream(**({ENVIRON_KEY: Space()} if reserved else {}))
+                stream = self.stream(**({ENVIRON_KEY: Handover()} if reserved else {}))
                 next(stream)
                 circle = [stream]
                 circle.append(circle)
@@ -175,7 +175,7 @@ class IteratingTest(unittest.TestCase):
         self.assertEqual(policies, [os.SCHED_OTHER])
 
     def test_a_fork_leaves_the_parents_streams_alone_and_the_child_has_all_its_places(self):
-        reserved = self.stream(**{ENVIRON_KEY: Space()})
+        reserved = self.stream(**{ENVIRON_KEY: Handover()})
         next(reserved)
         stream = self.stream()
         next(stream)
