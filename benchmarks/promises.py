@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sse_threaded import Retention, open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from tests.nginx_server import Nginx
+from tests.harness.nginx_server import Nginx
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"

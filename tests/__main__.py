@@ -1,4 +1,4 @@
-"""Runs the tests: ``python -m tests [-v] [-f] [name ...]``, a name being ``tests.test_decoder`` or below.
+"""Runs the tests: ``python -m tests [-v] [-f] [name ...]``, a name being ``tests.unit.test_decoder`` or below.
 
 It exits with 1 when a test fails, when none ran, and, in CI or with SSE_TESTS_NO_SKIP=1, when one was
 skipped. The last line it prints is ``N passed, N failed, N skipped``.

@@ -7,7 +7,7 @@ connections are accepted many at a time, wait in the poller until their request 
 (:mod:`.reception`) and after the last response (:mod:`.lingering`), and are served by one thread
 after the other; and each worker leaves connections to one that has fewer.
 
-What is overridden of gunicorn's (tests/test_worker_points.py knows what it looks like):
+What is overridden of gunicorn's (tests/unit/test_worker_points.py knows what it looks like):
 
 - what :mod:`.connection_worker` has.
 - ``accept``: as many connections as there are, not one.

@@ -1,6 +1,6 @@
 """The worker as far as it is about one connection at a time: its requests, its deadlines, its end.
 
-What is overridden of gunicorn's (tests/test_worker_points.py knows what it looks like):
+What is overridden of gunicorn's (tests/unit/test_worker_points.py knows what it looks like):
 
 - ``on_client_socket_readable``, ``on_pending_socket_readable``: the main thread reads requests.
 - ``murder_pending``: the deadlines of requests that are arriving, and of connections that are closing.

@@ -8,7 +8,7 @@ wrapped the stream, a thread goes on with the app's iterable whenever there is s
 When the stream has ended, a thread writes the access line, calls ``post_request`` and gives the connection back to
 gunicorn.
 
-What is overridden of gunicorn's, beside what :mod:`.acceptor` has (tests/test_worker_points.py knows what it
+What is overridden of gunicorn's, beside what :mod:`.acceptor` has (tests/unit/test_worker_points.py knows what it
 looks like):
 
 - ``handle_request``, which is where a response is iterated.

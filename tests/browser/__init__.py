@@ -1,0 +1,1 @@
+"""Tests that need Chromium, Firefox or packages from npm."""

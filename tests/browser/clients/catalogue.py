@@ -1,0 +1,173 @@
+"""Which client libraries there are, what each needs, and the table of docs/clients.md.
+
+``python -m tests.browser.clients.catalogue`` prints the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from tests.support import CHECKOUT, ROOT, missing
+
+HERE = Path(__file__).parent
+
+# Where tests/run installs what package.json and wheels.txt name.
+PACKAGES = CHECKOUT / ".test-npm"
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """A client library.
+
+    :ivar name: of its program or page, and in the request log.
+    :ivar title: its name for readers of the table.
+    :ivar package: of npm (its folder; or two folders) or of PyPI; empty for browsers.
+    :ivar needs: the code that the app must have; a part of the program or page. Empty: nothing.
+    :ivar without: what happens without that code.
+    :ivar channel: which form of the events it takes: ``json``, or HTML that its library understands.
+    :ivar program: the command, for clients that are processes.
+    :ivar hasty: it takes an id at the end of its line already, and not at the event's end (against 9.2.6).
+    """
+
+    name: str
+    title: str
+    package: str = ""
+    needs: str = ""
+    without: str = ""
+    channel: str = "json"
+    program: tuple[str, ...] = ()
+    hasty: bool = False
+
+    @property
+    def source(self) -> Path:
+        """Its program or page."""
+        name = self.name.removesuffix("-firefox")
+        (path,) = (path for kind in ("js", "py", "pages") for path in (HERE / kind).glob(f"{name}.*"))
+        return path
+
+    @property
+    def version(self) -> str:
+        """What is installed here."""
+        if self.name == "datastar":  # the script in a wheel says it
+            script = (PACKAGES / "wheels/starhtml/static/js/datastar-core.js").read_text(encoding="utf-8")
+            return re.findall(r"Datastar v([0-9.]+)", script)[0]
+        if self.program and self.program[0] == sys.executable:
+            return metadata.version(self.package)
+        if not self.package:
+            return "any"
+        files = [PACKAGES / "node_modules" / folder / "package.json" for folder in self.package.split()]
+        return ", ".join(json.loads(file.read_text(encoding="utf-8"))["version"] for file in files)
+
+
+def _node(name: str, package: str = "", **facts: str) -> Client:
+    source = (HERE / "js" / f"{name}.mjs").read_text(encoding="utf-8")
+    # Given as text, it imports from the working directory, which has the packages.
+    program = ("node", "--input-type=module", "-e", source)
+    return Client(name, f"npm {(package or name).partition('-4')[0]}", package or name, program=program, **facts)
+
+
+def _python(name: str, **facts: str) -> Client:
+    return Client(name, f"PyPI {name}", name, program=(sys.executable, str(HERE / "py" / f"{name}.py")), **facts)
+
+
+CHROMIUM = (
+    Client("native", "EventSource of Chromium"),
+    Client("event-source-polyfill", "npm event-source-polyfill", "event-source-polyfill"),
+    Client(
+        "fetch-event-source",
+        "npm @microsoft/fetch-event-source",
+        "@microsoft/fetch-event-source",
+        needs='onclose() { throw new Error("come back"); }',
+        without="stops at the first end of a stream",
+        hasty=True,
+    ),
+    Client("htmx-2", "htmx 2, htmx-ext-sse", "htmx-2 htmx-ext-sse", channel="named"),
+    Client("htmx-4", "htmx 4, hx-sse", "htmx.org", channel="html"),
+    Client("turbo", "Turbo, `<turbo-stream-source>`", "@hotwired/turbo", channel="turbo"),
+    Client(
+        "datastar",
+        "Datastar",
+        "starhtml",
+        needs='{retry: "always", retryMaxCount: Infinity}',
+        without="stops at the first end of a stream, and after ten connections that are refused",
+        channel="datastar",
+        hasty=True,
+    ),
+)
+
+FIREFOX = (Client("native-firefox", "EventSource of Firefox"),)
+
+NODE = (
+    _node("eventsource-4"),
+    _node(
+        "eventsource-5",
+        "eventsource",
+        needs="setInterval(() => {}, 1e9);",
+        without="node ends with the first stream, if nothing else keeps it running, such as a server",
+    ),
+    _node("eventsource-client"),
+    _node(
+        "launchdarkly-eventsource",
+        needs="source.onerror = () => {};",
+        without="the first connection that is refused throws an error that ends node",
+    ),
+)
+
+PYTHON = (
+    _python(
+        "sseclient-py",
+        needs="last_event_id = event.id or last_event_id",
+        without="it reads one response; the app's loop asks again and sends `Last-Event-ID`",
+    ),
+    _python(
+        "httpx-sse",
+        needs="last_event_id = event.id or last_event_id",
+        without="likewise; and `timeout=httpx.Timeout(5, read=60)`, as 5 seconds are less than a heartbeat",
+    ),
+    _python(
+        "requests-sse",
+        needs="max_connect_retry=100",
+        without="gives up after five connections that are refused",
+    ),
+    _python(
+        "aiohttp-sse-client2",
+        needs='headers["Last-Event-Id"] = event.last_event_id',
+        without="raises an error when the stream breaks; the app must create a new client and send "
+        "`Last-Event-Id`, with this spelling; and a session with `ClientTimeout(total=None)`, as each request "
+        "ends after five minutes otherwise",
+    ),
+)
+
+_HEAD = ("Client", "Version", "Killed", "SIGTERM", "No room", "Lease", "Cut off", "What it needs", "Why")
+
+
+def require_packages() -> None:
+    """End the test where the client libraries are not installed."""
+    if not (PACKAGES / "wheels.txt").is_file():
+        missing(f"the client libraries in {PACKAGES} (bash tests/run installs them)")
+
+
+def table() -> str:
+    """The table of docs/clients.md, whose cells the scenarios of ``harness.py`` hold to."""
+    require_packages()
+    rows = [_HEAD, ("---",) * len(_HEAD)]
+    for client in (*CHROMIUM[:1], *FIREFOX, *CHROMIUM[1:], *NODE, *PYTHON):
+        cut = "whole, but for one place" if client.hasty else "whole"
+        needs = f"`{client.needs}`" if client.needs else "nothing"
+        rows.append((client.title, client.version, *["whole"] * 4, cut, needs, client.without))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def shown_table() -> str:
+    """The table that docs/clients.md has now."""
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    return page[page.index(f"| {_HEAD[0]} ") :].partition("\n\n")[0] + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

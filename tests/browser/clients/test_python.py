@@ -1,0 +1,22 @@
+"""Clients for Python, each a process of its own."""
+
+from __future__ import annotations
+
+import unittest
+
+from tests.browser.clients.catalogue import PYTHON
+from tests.browser.clients.harness import Family, Programs, Scenarios
+from tests.support import once
+
+load_tests = once
+
+
+class PythonTest(Scenarios, unittest.TestCase):
+    clients = PYTHON
+
+    def start(self, url: str) -> Family:
+        return Programs(self.clients, url)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,89 @@
+"""Two pages of a real browser on one board, and a server that is killed under them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import unittest
+
+from sse_threaded.testing import GunicornServer, request
+from tests.browser.test_board_page import STATE, Page
+from tests.harness.chromium import chromium
+from tests.support import ROOT, sqlite_url, temporary_directory
+
+# Every message the page's own EventSource dispatches, as it dispatches it.
+RECORD = """
+window.received = [];
+const Native = window.EventSource;
+window.EventSource = class extends Native {
+    constructor(...args) {
+        super(...args);
+        this.addEventListener('message', event => window.received.push(event.lastEventId));
+        this.addEventListener('reset', () => window.received.push('reset'));
+    }
+};
+"""
+
+
+class RestartTest(unittest.TestCase):
+    args: tuple[str, ...] = ()
+
+    def setUp(self):
+        self.directory = temporary_directory(self)
+        self.log_url = sqlite_url(self.directory)
+
+    def append_task(self, title):
+        """Another process makes a task while no server runs."""
+        code = """
+import sys
+from sse_threaded.board import create_app
+create_app(sys.argv[1])._store.create_task("board-1", sys.argv[2])
+"""
+        subprocess.run([sys.executable, "-c", code, self.log_url, title], check=True, timeout=60)
+
+    def test_the_server_is_killed_and_the_pages_come_back_by_themselves(self):
+        env = {"SSE_THREADED_URL": self.log_url, "SSE_THREADED_RETRY": "500"}
+        config = ROOT / "deploy" / "gunicorn.conf.py"
+        gunicorn = GunicornServer(config=config, args=self.args, env=env, cwd=self.directory)
+        with gunicorn as server, chromium() as browser:
+            url = server.url + "/boards/board-1"
+            pages = []
+            for _ in range(2):
+                page = Page(browser, "about:blank")
+                page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": RECORD})
+                page.browser.get(url)
+                page.wait_state("live")
+                pages.append(page)
+            first, second = pages
+            first.add("list-doing", "From the first page")
+            for page in pages:
+                page.wait("document.body.textContent.includes('From the first page')")
+            expected = 1
+            for turn in range(3):
+                server.kill()
+                for page in pages:
+                    page.wait(f"['reconnecting', 'polling'].includes({STATE})")
+                self.append_task(f"Made while it was down {turn}")
+                server.restart()
+                request("POST", server.url + "/boards/board-1/tasks", json={"title": f"Made after {turn}"})
+                expected += 2
+                for page in pages:
+                    page.wait("document.body.textContent.includes(arguments[0])", f"Made after {turn}")
+                    page.wait_state("live")
+            health = json.loads(request("GET", server.url + "/healthz").body)
+            epoch = health["log"]["lastEventId"].partition("-")[0]
+            ids = [f"{epoch}-{number}" for number in range(1, expected + 1)]
+            board = json.loads(request("GET", url, headers={"Accept": "application/json"}).body)
+            for page in pages:
+                self.assertEqual(page.script("window.received"), ids)
+                shown = page.shown()
+                for column in board["lists"]:
+                    titles = [task["title"] for task in board["tasks"] if task["listId"] == column["id"]]
+                    self.assertEqual(shown[column["id"]], titles)
+            second.add("list-todo", "Still works")
+            first.wait("document.body.textContent.includes('Still works')")
+
+
+class ThreadsRestartTest(RestartTest):
+    args = ("-k", "gthread", "--threads", "64")

@@ -1,0 +1,1 @@
+"""What starts real programs for tests and benchmarks: browsers, redis-server, nginx, Caddy."""

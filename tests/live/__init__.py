@@ -1,0 +1,1 @@
+"""Tests with real servers in processes of their own: gunicorn, waitress, Werkzeug's and others."""

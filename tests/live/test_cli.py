@@ -1,0 +1,218 @@
+"""The command line as a user runs it: in processes of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import unittest
+
+from sse_threaded import Retention, __version__, open_log
+from sse_threaded.testing import EventStreamClient, request
+from tests.harness.redis_server import RedisServer
+from tests.support import free_port, sqlite_url, temporary_directory, wait_until
+
+COMMAND = [sys.executable, "-m", "sse_threaded.cli"]
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = temporary_directory(self)
+        self.log_url = sqlite_url(self.directory)
+        self.env = {**os.environ, "SSE_THREADED_URL": self.log_url, "PYTHONUNBUFFERED": "1"}
+
+    def run_command(self, *arguments, **options):
+        options = {"env": self.env, "cwd": self.directory, **options}
+        return subprocess.run(
+            [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+        )
+
+    def start(self, *arguments, command=COMMAND):
+        child = subprocess.Popen(
+            [*command, *arguments],
+            env=self.env,
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(child.communicate)
+        self.addCleanup(child.kill)
+        return child
+
+    def make_log(self):
+        log = open_log(self.log_url)
+        self.addCleanup(log.close)
+        return log
+
+    def test_help_says_what_each_command_does(self):
+        text = self.run_command("--help").stdout
+        for word in ("serve", "publish", "listen", "event log"):
+            self.assertIn(word, text)
+        for command, words in (
+            ("serve", ("http://localhost:3000", "gunicorn", "--url")),
+            ("publish", ("CHANNEL", "DATA", "print its id", "Example:")),
+            ("listen", ("--since", "Ctrl-C", "Example:")),
+            ("bench", ("URL", "--post", "{stamp}", "examples:")),
+        ):
+            with self.subTest(command):
+                done = self.run_command(command, "--help")
+                self.assertEqual(done.returncode, 0)
+                for word in words:
+                    self.assertIn(word, " ".join(done.stdout.split()))
+
+    def test_help_does_not_show_a_password(self):
+        self.env["SSE_THREADED_URL"] = "redis://user:hidden@redis.internal:6379/0"
+        for command in ("serve", "publish", "listen"):
+            text = self.run_command(command, "--help").stdout
+            self.assertIn("redis://redis.internal:6379/0", "".join(text.split()))
+            self.assertNotIn("hidden", text)
+
+    def test_publish_takes_nothing_from_an_apps_log(self):
+        redis = RedisServer()
+        self.addCleanup(redis.close)
+        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
+        log = open_log(self.log_url, Retention(count=None, age=None))
+        self.addCleanup(log.close)
+        log.append("news", "first")
+        self.assertEqual(self.run_command("publish", "news", "second").returncode, 0)
+        self.assertEqual([record.data for record in log.read(0)], ["first", "second"])
+        with redis.client() as client:
+            self.assertEqual([client.pttl(key) for key in client.keys("*:channel:news")], [-1])
+
+    def test_listen_waits_for_a_redis_that_restarts(self):
+        redis = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        self.addCleanup(redis.close)
+        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
+        log = self.make_log()
+        child = self.start("listen", "news", "--since", log.append("news", "first"))
+        log.append("news", "second")
+        self.assertEqual(child.stdout.readline(), "data: second\n")
+        redis.kill()
+        self.assertIn("waiting", child.stderr.readline())
+        redis.start()
+        log.append("news", "third")
+        lines = []
+        while "data: third\n" not in lines:
+            lines.append(child.stdout.readline())
+        self.assertEqual(lines[:2], [f"id: {log.epoch}-2\n", "\n"])
+
+    def test_listen_says_so_where_the_log_in_redis_was_made_anew(self):
+        redis = RedisServer()
+        self.addCleanup(redis.close)
+        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
+        log = self.make_log()
+        child = self.start("listen", "news", "--since", log.append("news", "first"))
+        log.append("news", "second")
+        self.assertEqual(child.stdout.readline(), "data: second\n")
+        with redis.client() as client:
+            client.flushall()
+        while child.stdout.readline() != "event: reset\n":
+            pass
+        log.append("news", "third")
+        while child.stdout.readline() != "data: third\n":
+            pass
+
+    def test_version(self):
+        self.assertEqual(self.run_command("--version").stdout, f"sse-threaded {__version__}\n")
+
+    def test_publish_appends_and_prints_the_id(self):
+        log = self.make_log()
+        done = self.run_command("publish", "news", '{"n":1}', "--event", "named")
+        self.assertEqual((done.returncode, done.stdout), (0, f"{log.epoch}-1\n"), done.stderr)
+        done = self.run_command("publish", "news", "-", input="from\nstandard input")
+        self.assertEqual(done.stdout, f"{log.epoch}-2\n")
+        expected = [(1, "news", "named", '{"n":1}'), (2, "news", None, "from\nstandard input")]
+        self.assertEqual(log.read(0), expected)
+
+    def test_listen_prints_events_as_they_come(self):
+        log = self.make_log()
+        first = log.append("news", "before")
+        child = self.start("listen", "news", "sports", "--since", first)
+        log.append("other", "not this")
+        log.append("news", "a\nb")
+        log.append("sports", "c", "named")
+        expected = f"data: a\ndata: b\nid: {log.epoch}-3\n\nevent: named\ndata: c\nid: {log.epoch}-4\n\n"
+        lines = [child.stdout.readline() for _ in range(8)]
+        self.assertEqual("".join(lines), expected)
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(30), 130)
+        self.assertEqual(child.stderr.read(), "")
+
+    def test_listen_deletes_nothing_that_the_app_keeps_for_longer(self):
+        log = open_log(self.log_url, Retention(count=None, age=None))
+        self.addCleanup(log.close)
+        log.append("other", "old")
+        with log.transaction() as transaction:
+            transaction.connection.execute("UPDATE sse_events SET created = created - 1e6")
+        main = (
+            "from sse_threaded.log.sqlite import trimmer; trimmer._PERIOD = 0.001\n"  # rounds one after the other
+            "from sse_threaded.cli import main; main()"
+        )
+        child = self.start("listen", "news", "--since", f"{log.epoch}-0", command=[sys.executable, "-c", main])
+        for number in range(100):
+            log.append("news", str(number))
+            while child.stdout.readline() != f"data: {number}\n":
+                pass
+        self.assertEqual(log.read(0, channels=["other"])[0].data, "old")
+
+    def test_listen_ends_quietly_when_its_reader_does(self):
+        log = self.make_log()
+        child = self.start("listen", "news", "--since", f"{log.epoch}-0")
+        log.append("news", "x")
+        child.stdout.readline()
+        child.stdout.close()
+        wait_until(lambda: log.append("news", "x") and child.poll() is not None, timeout=30)
+        self.assertEqual((child.returncode, child.stderr.read()), (0, ""))
+
+    def test_what_cannot_be_done_is_said_in_one_sentence(self):
+        self.make_log()
+        for arguments, words in (
+            (["listen", "news", "--since", "rubbish"], "'rubbish': that is no event's id"),
+            (["listen", "news", "--since", "aaaaaa-1"], "another log"),
+            (["publish", "news", "x", "--url", "sqlite:///nowhere.db"], "start the server first"),
+            (["listen", "news", "--url", "memory://"], "lives inside one process"),
+            (["publish", "news", "x", "--url", "postgres://me:secret@host/db"], "sqlite:///"),
+            (["publish", "", "x"], "channel"),
+            (["listen", "news", ""], "channel"),
+            (["publish", "news", "x", "--event", "a\nb"], "event"),
+        ):
+            with self.subTest(arguments=arguments):
+                done = self.run_command(*arguments)
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertRegex(done.stderr, rf"\Asse-threaded: .*{words}.*\n\Z")
+                self.assertNotIn("secret", done.stderr)
+        self.assertFalse((self.directory / "nowhere.db").exists())
+        self.assertEqual(self.run_command("publish", "news").returncode, 2)
+        done = self.run_command("serve", "8000")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("'8000' is no flag", done.stderr)
+
+    def test_the_log_may_be_named_before_the_command(self):
+        with contextlib.closing(open_log(sqlite_url(self.directory, "other.db"))) as other:
+            for before, behind in ((["--url", other.url], []), ([], ["--url", other.url])):
+                done = self.run_command(*before, "publish", "a", "x", *behind)
+                self.assertEqual((done.stdout.strip(), done.stderr), (other.last_event_id(), ""))
+
+    def test_serve_runs_the_board_with_gunicorns_flags(self):
+        port = free_port()
+        child = self.start("serve", "-b", f"127.0.0.1:{port}", "-w", "1")
+        url = f"http://127.0.0.1:{port}"
+
+        def answers():
+            self.assertIsNone(child.poll(), "the server ended")
+            try:
+                return request("GET", url + "/healthz").status == 200
+            except OSError:
+                return False
+
+        wait_until(answers, timeout=30)
+        # As many as open files allow: more than gunicorn's own worker would have with its threads.
+        self.assertGreater(json.loads(request("GET", url + "/healthz").body)["maxStreams"], 500)
+        with EventStreamClient(url + "/boards/board-1/events") as client:
+            client.wait_for(lambda: b"id: " in client.raw)
+            done = self.run_command("publish", "board-1", '{"type":"note"}')
+            self.assertEqual(client.next_event().last_event_id, done.stdout.strip())
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(30), 0)

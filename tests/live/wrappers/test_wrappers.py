@@ -1,0 +1,48 @@
+"""Wrapped streams on every server: what the wrapper says is done, and nothing is held for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+from sse_threaded import open_log
+from tests.live.wrappers.exercise import WRAPPERS, Exercise
+from tests.live.wrappers.servers import SERVERS, serve
+from tests.support import temporary_directory
+
+
+class ServerCase(unittest.TestCase):
+    """What a table of wrappers and servers needs."""
+
+    def exercise(self, server, wrappers, **options):
+        """Try all wrappers at the same time; returns what became of each, and what the server has printed."""
+        directory = temporary_directory(self)
+        outcome = {}
+        with contextlib.ExitStack() as stack:
+            running = stack.enter_context(serve(server, directory, **options))
+            log = open_log(f"sqlite:///{directory}/{server}.db")
+            stack.callback(log.close)
+            for scenario in (Exercise.obeyed, Exercise.ended, Exercise.let_go):
+                with ThreadPoolExecutor(len(wrappers)) as pool:
+                    for wrapper in wrappers:
+                        run = pool.submit(scenario, Exercise(running, log, wrapper))
+                        outcome[scenario.__name__, wrapper.name] = run
+            return outcome, running.printed()
+
+    def check(self, outcome, **where):
+        for (scenario, wrapper), run in outcome.items():
+            with self.subTest(scenario=scenario, wrapper=wrapper, **where):
+                run.result()
+
+
+class WrappersTest(ServerCase):
+    def test_every_wrapper_is_obeyed_on_every_server_and_lets_go(self):
+        for server in SERVERS:
+            outcome, printed = self.exercise(server, WRAPPERS)
+            self.check(outcome, server=server)
+            self.assertNotIn("Exception ignored", printed)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,1 @@
+"""Linters and type checks, which say the same under every Python."""

@@ -1,0 +1,1 @@
+"""Tests that need redis-server, and one that needs valkey-server."""

@@ -1,0 +1,90 @@
+"""The board under gunicorn with its log, and its rows, in Redis: what is promised of SQLite, and several hosts."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import unittest
+
+from sse_threaded.testing import request
+from tests.harness.redis_server import RedisServer
+from tests.live import test_gunicorn
+from tests.live.test_worker import WORKER
+from tests.support import once, wait_until
+
+load_tests = once
+
+
+class OnRedis(test_gunicorn.GunicornTest):
+    """Gives each test a log of its own in one server."""
+
+    args = WORKER
+
+    @classmethod
+    def setUpClass(cls):
+        cls.redis = RedisServer("--appendonly", "yes")
+        cls.addClassCleanup(cls.redis.close)
+
+    def setUp(self):
+        super().setUp()
+        self.log_url = self.redis.url()
+
+
+class ProtocolTest(OnRedis, test_gunicorn.ProtocolTest):
+    # These are of a log in memory, and of the budget: the worker's tests have them.
+    test_more_workers_on_a_log_in_memory_are_refused_with_a_reason = None
+    test_what_could_not_work_is_refused_in_one_line = None
+    test_one_worker_on_a_log_in_memory_works = None
+    test_with_the_pool_full_of_streams_ordinary_requests_are_answered = None
+    test_without_threads_to_spare_it_says_so_and_serves_the_rest = None
+
+
+class EndTest(OnRedis, test_gunicorn.EndTest):
+    test_a_worker_that_holds_streams_is_not_killed_by_timeout = None  # as with any log
+
+
+class FaultTest(OnRedis, test_gunicorn.FaultTest):
+    def publish_and_die(self):
+        """Another process appends an event and is dead before it has the answer."""
+        code = """
+import os, sys
+from sse_threaded import open_log
+log = open_log(sys.argv[1])
+run = log._server._run
+log._server._run = lambda script, args: (run(script, args), os.kill(os.getpid(), 9))
+log.append("board-1", {"type": "note"})
+"""
+        done = subprocess.run([sys.executable, "-c", code, self.log_url], timeout=60, check=False)
+        self.assertEqual(done.returncode, -signal.SIGKILL)
+
+    def test_redis_is_away_for_a_while(self):
+        server = self.serve(SSE_THREADED_HEARTBEAT="1")
+        clients = [self.follow(server) for _ in range(10)]
+        for client in clients:
+            client.wait_for_connections()
+        self.post(server)
+        self.redis.kill()
+        wait_until(lambda: request("GET", server.url + "/healthz").status == 503, timeout=30)
+        self.assertEqual(request("POST", server.url + "/boards/board-1/tasks", json={"title": "x"}).status, 503)
+        self.redis.start()
+        wait_until(lambda: request("GET", server.url + "/healthz").status == 200, timeout=30)
+        self.post(server)
+        ids = self.log_ids()
+        self.assertEqual(len(ids), 2)
+        for client in clients:
+            client.wait_for_events(2)
+            self.assertEqual((client.ids, client.resets, client.connections), (ids, [], 1))
+
+    def test_three_hosts_are_one_board(self):
+        servers = [self.serve() for _ in range(3)]
+        clients = [self.connect(server) for server in servers]
+        for server in servers:
+            self.post(server)
+        found = [[client.next_event().last_event_id for _ in servers] for client in clients]
+        self.assertEqual(found, [self.log_ids()] * 3)
+        self.assertEqual(request("GET", servers[0].url + "/boards/board-1").status, 200)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,225 @@
+"""Several hosts and one Redis: their clients lose nothing when something fails; and a loss would be noticed.
+
+The faults are some of those of ``python -m benchmarks.faults``, only shorter. Each host is a network namespace;
+without root, or where the kernel refuses, an address of the loopback interface.
+"""
+
+from __future__ import annotations
+
+import shutil
+import unittest
+
+from benchmarks.disasters import DISASTERS, Result, run
+from benchmarks.networks import Loopback, Network, open_network
+from benchmarks.roaming import Got
+from benchmarks.services import redis_client
+from benchmarks.stage import Stage
+from benchmarks.verdict import Verdict, longest_silence
+from sse_threaded import EventLog, HistoryGone, open_log
+from sse_threaded.testing import EventStreamClient, request
+from tests.harness.redis_server import RedisServer
+from tests.support import enter, missing, network_held, once, wait_until
+
+load_tests = once
+
+NAMED = {disaster.name: disaster for disaster in DISASTERS}
+GAP = 10_000_000_000
+
+
+def setUpModule() -> None:
+    if shutil.which("redis-server") is None:
+        missing("redis-server (apt-get install redis-server)")
+    network = network_held(to_change_it=True)
+    network.__enter__()
+    unittest.addModuleCleanup(network.__exit__, None, None, None)
+
+
+def strike(test: unittest.TestCase, name: str, seconds: float, network: Network | None = None) -> Result:
+    """Let one of the faults happen, for so many seconds, to 18 clients."""
+    with network or open_network() as hosts:
+        result = run(NAMED[name], hosts, clients=18, rate=30.0, seconds=seconds, settle=1.5)
+    test.assertTrue(result.is_clean, f"{result.row()}\n{result.failures} {result.verdict.details}")
+    test.assertGreater(result.sent, 30)
+    return result
+
+
+class FaultsTest(unittest.TestCase):
+    def assert_nothing_lost(self, result: Result) -> None:
+        self.assertEqual((result.verdict.lost_by_redis, result.verdict.reset), (0, 0))
+
+    def test_a_host_that_is_cut_off_from_redis_goes_on_where_it_was(self):
+        result = strike(self, "cut", 4)
+        self.assert_nothing_lost(result)
+        self.assertEqual(result.moves, 0)  # its streams stay open and wait
+
+    def test_redis_is_killed_and_comes_back_with_all_it_acknowledged(self):
+        self.assert_nothing_lost(strike(self, "kill-always", 1))
+
+    def test_redis_hangs_for_longer_than_an_answer_may_take(self):
+        self.assert_nothing_lost(strike(self, "pause", 4))
+
+    def test_a_replica_that_is_in_step_takes_over(self):
+        # Redis answers before its replica has it: what was under way may be lost, and then clients are told.
+        strike(self, "failover", 0)
+
+    def test_a_replica_that_lacks_events_takes_over_and_every_client_is_told(self):
+        result = strike(self, "failover-behind", 2)
+        self.assertGreater(result.verdict.lost_by_redis, 0)
+        self.assertEqual(result.verdict.reset, result.clients)
+
+    def test_an_app_host_is_killed(self):
+        result = strike(self, "kill-app", 1)
+        self.assert_nothing_lost(result)
+        self.assertGreater(result.moves, 0)
+
+    def test_app_hosts_are_reloaded(self):
+        result = strike(self, "reload", 1)
+        self.assert_nothing_lost(result)
+        self.assertGreater(result.moves, 0)
+
+    def test_redis_is_flushed_and_every_client_is_told(self):
+        self.assertEqual(strike(self, "flush", 0).verdict.reset, 18)
+
+
+class LoopbackTest(unittest.TestCase):
+    """The network for where there are no namespaces."""
+
+    def test_a_host_is_cut_off_from_redis(self):
+        self.assertEqual(strike(self, "cut", 3, Loopback()).verdict.reset, 0)
+
+
+class HostsTest(unittest.TestCase):
+    def test_an_event_posted_on_one_host_reaches_all_and_each_process_listens_once(self):
+        network = enter(self, open_network())
+        stage = enter(self, Stage(network))
+        clients = [
+            enter(self, EventStreamClient(f"{base}/boards/board-1/events", timeout=20))
+            for base in stage.bases
+            for _ in range(20)
+        ]
+        for client in clients:
+            client.wait_for_retry()
+        made = request("POST", f"{stage.bases[0]}/boards/board-1/tasks", json={"title": "For all"})
+        for client in clients:
+            self.assertEqual(client.next_event().last_event_id, made.headers["Last-Event-ID"])
+
+        def listeners() -> int:
+            with redis_client(stage.store, stage.port) as looking:
+                return sum(each["name"] == "sse_threaded-listener" for each in looking.client_list())
+
+        # Two processes a host; the kernel may have given all streams of a host to one.
+        wait_until(lambda: len(stage.bases) <= listeners() <= 2 * len(stage.bases), message="one a process")
+
+    def test_the_first_board_is_there_also_just_after_a_flush(self):
+        network = enter(self, open_network())
+        stage = enter(self, Stage(network))
+        for base in stage.bases:
+            for path, made in (("/boards/board-1/tasks", "task-5"), ("/boards", "board-2")):
+                enter(self, EventStreamClient(f"{base}/boards/board-1/events")).wait_for_retry()
+                with redis_client(stage.store, stage.port) as looking:
+                    looking.flushall()
+                with self.subTest(base=base, path=path):
+                    answers = []
+
+                    def answered(url=base + path, answers=answers) -> bool:
+                        # It may also say that the log is away just now; but not that the board is.
+                        answers.append(request("POST", url, json={"title": "The first"}))
+                        return answers[-1].status != 503
+
+                    wait_until(answered, timeout=30, message="an answer")
+                    self.assertEqual(answers[-1].status, 201, answers[-1].body)
+                    self.assertEqual(answers[-1].headers["Location"].rpartition("/")[2], made)
+
+
+class DivergedTest(unittest.TestCase):
+    def test_servers_that_went_on_apart_give_no_number_twice(self):
+        master = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+        self.addCleanup(master.close)
+        replica = RedisServer("--replicaof", f"127.0.0.1 {master.port}")
+        self.addCleanup(replica.close)
+        before = self.open(master)
+        for number in range(3):
+            before.append("a", str(number))
+        with replica.client() as client:
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", message="it is in step")
+            client.replicaof("NO", "ONE")  # as good as cut off
+        lost = [before.append("a", "lost") for _ in range(2)]
+        master.kill()
+        master.start()
+        lost += [before.append("a", "lost") for _ in range(5)]
+        master.kill()
+        after = self.open(replica)
+        new = [after.append("a", "new") for _ in range(20)]
+        self.assertEqual(before.epoch, after.epoch)
+        self.assertEqual(set(lost) & set(new), set())
+        for each in lost:
+            with self.subTest(each), self.assertRaises(HistoryGone):
+                after.read(after.position(each), channels=["a"])
+        self.assertEqual(len(after.read(3, channels=["a"])), 20)
+
+    def open(self, server: RedisServer) -> EventLog:
+        log = open_log(server.url(prefix="diverged"))
+        self.addCleanup(log.close)
+        return log
+
+
+class VerdictTest(unittest.TestCase):
+    """That a loss would be seen."""
+
+    def judge(self, start: str, got: list[str], kept: list[str], acknowledged: list[str] | None = None) -> Verdict:
+        """``got`` has a reset as ``!id``."""
+        verdict = Verdict()
+        taken = [Got(each.lstrip("!"), each[0] == "!", 0.0) for each in got]
+        verdict.add(start, taken, kept, kept if acknowledged is None else acknowledged)
+        return verdict
+
+    def test_what_is_lost_doubled_or_strange(self):
+        one, two, three = "aaaaaa-1", "aaaaaa-2", "aaaaaa-3"
+        kept = [one, two, three]
+        after_gap = f"aaaaaa-{GAP + 3}"
+        # What it is, start, what came, what the log has, what was acknowledged: lost, doubled, strange, reset.
+        table = [
+            ("all", "aaaaaa-0", kept, kept, kept, (0, 0, 0, 0)),
+            ("all since its start", one, [two, three], kept, kept, (0, 0, 0, 0)),
+            ("one is missing", "aaaaaa-0", [one, three], kept, kept, (1, 0, 0, 0)),
+            ("the end is missing", "aaaaaa-0", [one], kept, kept, (2, 0, 0, 0)),
+            ("nothing came", "aaaaaa-0", [], kept, kept, (3, 0, 0, 0)),
+            ("one came twice", "aaaaaa-0", [one, two, two, three], kept, kept, (0, 1, 0, 0)),
+            ("one came thrice", "aaaaaa-0", [one, one, one, two, three], kept, kept, (0, 2, 0, 0)),
+            ("the wrong order", "aaaaaa-0", [two, one, three], kept, kept, (0, 0, 1, 0)),
+            ("lost by Redis and not told", "aaaaaa-0", kept, [one, two], kept, (0, 0, 1, 0)),
+            ("lost by Redis and told", "aaaaaa-0", [*kept, f"!{two}"], [one, two], kept, (0, 0, 0, 1)),
+            ("told, then one missing", "aaaaaa-0", [one, f"!{two}"], kept, kept, (1, 0, 0, 1)),
+            ("one missing, then told", "aaaaaa-0", [two, f"!{three}"], kept, kept, (1, 0, 0, 1)),
+            ("a gap", one, [after_gap], [one, after_gap], [one, two], (0, 0, 0, 0)),
+            ("another log, told", "aaaaaa-0", [one, "!bbbbbb-0", "bbbbbb-1"], ["bbbbbb-1"], [one], (0, 0, 0, 1)),
+            ("one missing before", "aaaaaa-0", [two, "!bbbbbb-1"], ["bbbbbb-1"], [one, two], (1, 0, 0, 1)),
+            ("one of another log", "aaaaaa-0", ["bbbbbb-1", two, three], kept, kept, (1, 0, 1, 0)),
+            ("another log and not told", "aaaaaa-0", [one], ["bbbbbb-1"], [one], (1, 0, 0, 0)),
+        ]
+        for what, start, got, in_log, told, expected in table:
+            with self.subTest(what):
+                verdict = self.judge(start, got, in_log, told)
+                found = (verdict.lost, verdict.doubled, verdict.strange, verdict.reset)
+                self.assertEqual(found, expected, verdict.details)
+                self.assertEqual(verdict.is_clean, expected[:3] == (0, 0, 0))
+
+    def test_a_reset_is_allowed_only_where_redis_loses_events(self):
+        for verdict, without, with_loss in (
+            (Verdict(), True, True),
+            (Verdict(reset=1), False, True),
+            (Verdict(lost_by_redis=1, reset=1), False, True),
+            (Verdict(lost=1, reset=1), False, False),
+        ):
+            with self.subTest(verdict):
+                self.assertEqual(NAMED["kill-app"].allows(verdict), without)
+                self.assertEqual(NAMED["failover-behind"].allows(verdict), with_loss)
+
+    def test_the_longest_silence_counts_from_the_first_event_to_the_last(self):
+        got = [Got("aaaaaa-1", False, at) for at in (0.5, 2.0, 5.0, 6.0, 20.0)]
+        self.assertEqual(longest_silence(got, 1.0, 8.0), 3.0)
+        self.assertEqual(longest_silence([], 1.0, 8.0), 7.0)
+
+
+if __name__ == "__main__":
+    unittest.main()

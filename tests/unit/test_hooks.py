@@ -1,0 +1,110 @@
+"""The server hooks, on a worker that is none: what its main thread is told, and what it passes on."""
+
+import os
+import signal
+import sys
+import types
+import unittest
+from unittest import mock
+
+from sse_threaded import Hub, HubClosed
+from sse_threaded.fanout.lifecycle import close_all_when, parking_budget, process_budget
+from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
+from sse_threaded.server.reserves import stream_limit
+from tests.support import FAREWELL, wait_until
+from tests.unit.test_stream import make_environ
+
+ENDS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+
+
+class HooksTest(unittest.TestCase):
+    def setUp(self):
+        for signum in ENDS:
+            self.addCleanup(signal.signal, signum, signal.getsignal(signum))
+        for budget in (parking_budget, process_budget):
+            self.addCleanup(setattr, budget, "limit", budget.limit)
+        self.addCleanup(close_all_when, lambda: False)
+
+    def make_worker(self):
+        cfg = types.SimpleNamespace(threads=64, workers=1)
+        # It never says that it ends: what ends streams is the signal.
+        return types.SimpleNamespace(
+            alive=True,
+            cfg=cfg,
+            log=mock.Mock(),
+            max_requests=sys.maxsize,
+            pid=os.getpid(),
+            ppid=os.getppid(),
+            worker_connections=1000,
+            wsgi=mock.Mock(),
+        )
+
+    def test_each_signal_ends_all_streams_and_reaches_gunicorn_too(self):
+        for signum in ENDS:
+            with self.subTest(signum), Hub() as hub:
+                before = mock.Mock()
+                signal.signal(signum, before)
+                post_worker_init(self.make_worker())
+                body = hub.stream(make_environ("/"), "a").response
+                next(body)
+                os.kill(os.getpid(), signum)
+                wait_until(lambda handler=before: handler.called, message="gunicorn's own handler")
+                self.assertRegex(next(body), rb"\A" + FAREWELL + rb"\Z")
+                body.close()
+                before.assert_called_once()
+
+    def test_a_worker_that_is_gone_leaves_the_masters_hubs_open(self):
+        # gunicorn's master calls the hook, too, where it finds that a worker is no more.
+        worker = self.make_worker()
+        with Hub() as hub:
+            worker.pid = os.getpid() + 1
+            worker_exit(mock.Mock(), worker)
+            hub.publish("a", "b")
+            worker.pid = os.getpid()
+            worker_exit(mock.Mock(), worker)
+            with self.assertRaises(HubClosed):
+                hub.publish("a", "b")
+
+    def test_where_restarts_would_never_end_it_says_so(self):
+        for most, warned in ((20, True), (500, True), (600, False), (sys.maxsize, False)):
+            with self.subTest(most):
+                worker = self.make_worker()
+                worker.max_requests = most
+                post_worker_init(worker)
+                said = [call.args for call in worker.log.warning.call_args_list if "max_requests" in call.args[0]]
+                self.assertEqual([args[1:] for args in said], [(most, 56, 560)] if warned else [])
+                worker.log.reset_mock()
+                worker.sse_threaded_ready = False
+                post_worker_init(worker, parks=True)
+                self.assertNotIn("max_requests", str(worker.log.warning.call_args_list))
+
+    def test_of_few_connections_some_are_kept_too_and_it_says_how_many(self):
+        for connections, threads, parked, threaded in (
+            (10_000, 8, 9992, 6),
+            (1000, 999, 750, 750),
+            (1000, 64, 936, 56),
+            (50, 8, 42, 6),
+            (10, 64, 8, 8),
+            (4, 4, 2, 2),
+            (3, 8, 2, 2),
+            (2, 8, 1, 1),
+            (1, 8, 0, 0),
+        ):
+            for parks, streams in ((True, parked), (False, threaded)):
+                with self.subTest(connections=connections, threads=threads, parks=parks):
+                    worker = self.make_worker()
+                    worker.worker_connections, worker.cfg.threads = connections, threads
+                    post_worker_init(worker, parks=parks)
+                    self.assertEqual((parking_budget if parks else process_budget).limit, streams)
+                    calls = worker.log.info.call_args_list + worker.log.warning.call_args_list
+                    self.assertRegex(
+                        "\n".join(call.args[0] % call.args[1:] for call in calls),
+                        rf"Up to {streams} streams: \d+ of \d+ {'connections' if parks else 'threads'} are kept"
+                        if streams
+                        else "No streams",
+                    )
+
+    def test_an_eighth_of_the_threads_and_two_at_least_are_kept(self):
+        for threads, streams in ((1, 0), (2, 0), (3, 1), (8, 6), (16, 14), (64, 56), (128, 112)):
+            with self.subTest(threads=threads):
+                self.assertEqual(stream_limit(threads), streams)

@@ -1,0 +1,225 @@
+"""The house (docs/design.md): which module may import which. Imports only go down.
+
+The imports are read from the sources of the package with ``ast``; those under ``TYPE_CHECKING`` count too,
+as a module that names a type of a higher room knows that room.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import sse_threaded
+
+PACKAGE = "sse_threaded"
+
+# The rooms from the ground up, each a line of patterns of module names below the package. A module may
+# import modules of lower rooms; within a room only those of its own subpackage, and never in a circle.
+# "." is the package itself. A new module goes into the lowest room above all that it imports.
+ROOMS = (
+    "errors throttled_log",
+    "protocol protocol.*",
+    "log.interface log.doorbell log.opening",
+    "log.memory log.sqlite log.sqlite.* log.redis log.redis.*",
+    "log",
+    "fanout fanout.*",
+    "stream longpoll",
+    "hub",
+    "server server.*",
+    "worker gunicorn_hooks",
+    "testing testing.*",
+    "bench bench.*",
+    ".",
+    "board board.*",
+    "cli",
+)
+
+# Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
+# others inside a function only.
+DRIVERS = {"redis"}
+OPTIONAL = {"log.redis.log", "log.redis.listener", "log.redis.client", "board.redis_store"}
+
+# What these modules may not import, themselves or through a module of the package.
+PURE = {
+    "protocol.event": {"threading", "queue", "time", "werkzeug", "gunicorn"},
+    "protocol.decoder": {"threading", "queue", "time", "werkzeug", "gunicorn"},
+}
+
+ASYNCHRONOUS = {"asyncio", "anyio", "trio", "gevent", "eventlet"}
+
+
+class Import(NamedTuple):
+    """One imported module, by its full name, and where."""
+
+    name: str
+    place: str
+    in_function: bool
+
+
+def sources() -> dict[str, Path]:
+    """Every module of the package, by its name below it, ``"."`` being the package itself."""
+    root = Path(sse_threaded.__file__).parent
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = list(path.relative_to(root).with_suffix("").parts)
+        if parts[-1] == "__init__":
+            parts.pop()
+        found[".".join(parts) or "."] = path
+    return found
+
+
+SOURCES = sources()
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+
+
+def full_name(module: str) -> str:
+    return PACKAGE if module == "." else f"{PACKAGE}.{module}"
+
+
+def below(name: str) -> str | None:
+    """The name below the package of a full name that is one of its modules, else ``None``."""
+    if name == PACKAGE:
+        return "."
+    module = name.removeprefix(f"{PACKAGE}.")
+    return module if module != name and module in SOURCES else None
+
+
+def imports_of(module: str) -> Iterator[Import]:
+    """What a module imports: modules, and of ``from x import y`` also ``x.y`` when that is a module."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    inside = {
+        id(node)
+        for function in ast.walk(TREES[module])
+        if isinstance(function, functions)
+        for node in ast.walk(function)
+    }
+    package = full_name(module) if SOURCES[module].name == "__init__.py" else full_name(module).rpartition(".")[0]
+    for node in ast.walk(TREES[module]):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                # from ..log import base: the module is what is imported, not the package's own names.
+                names.append(inner if below(inner) else base)
+        for name in dict.fromkeys(names):
+            yield Import(name, f"{SOURCES[module]}:{node.lineno}", id(node) in inside)  # type: ignore[attr-defined]
+
+
+def room_of(module: str) -> int | None:
+    """The room's number from the ground up; a name given in full wins over a pattern."""
+    for number, room in enumerate(ROOMS):
+        if module in room.split():
+            return number
+    for number, room in enumerate(ROOMS):
+        if any(fnmatch.fnmatchcase(module, pattern) for pattern in room.split()):
+            return number
+    return None
+
+
+def inner_imports(module: str) -> Iterator[tuple[str, Import]]:
+    for imported in imports_of(module):
+        target = below(imported.name)
+        if target is not None and target != module:
+            yield target, imported
+
+
+class RoomsTest(unittest.TestCase):
+    def test_every_module_has_a_room(self) -> None:
+        for module in SOURCES:
+            self.assertIsNotNone(
+                room_of(module),
+                f"{full_name(module)} is in no room: place it in ROOMS of tests/unit/test_layers.py, in the "
+                "lowest room above all that it imports, and in docs/design.md",
+            )
+
+    def test_imports_only_go_down(self) -> None:
+        for module in SOURCES:
+            here = room_of(module)
+            for target, imported in inner_imports(module):
+                there = room_of(target)
+                if here is None or there is None:
+                    continue  # the other test says so
+                same_package = module.partition(".")[0] == target.partition(".")[0]
+                with self.subTest(module=module, imports=target):
+                    if here == there:
+                        self.assertTrue(
+                            same_package,
+                            f"{imported.place}: {module}, {target} are in one room and may not import each other",
+                        )
+                    self.assertLessEqual(
+                        there, here, f"{imported.place}: {module} imports {target}, which is in a room above it"
+                    )
+
+    def test_no_circle(self) -> None:
+        targets = {module: {target for target, _ in inner_imports(module)} for module in SOURCES}
+        left = dict(targets)
+        while left:
+            free = [module for module, uses in left.items() if not uses & left.keys()]
+            self.assertTrue(free, f"among these is a circle of imports: {sorted(left)}")
+            for module in free:
+                del left[module]
+
+    def test_no_room_is_empty(self) -> None:
+        for pattern in " ".join(ROOMS).split():
+            self.assertTrue(fnmatch.filter(SOURCES, pattern), f"no module fits {pattern}: take it out of ROOMS")
+
+
+class ImportsTest(unittest.TestCase):
+    def test_no_import_inside_a_function(self) -> None:
+        for module in SOURCES:
+            for imported in imports_of(module):
+                if imported.in_function and below(imported.name) not in OPTIONAL:
+                    with self.subTest(module=module, imports=imported.name):
+                        self.fail(f"{imported.place}: import {imported.name} at the top of the file")
+
+    def test_what_may_be_missing_is_not_needed(self) -> None:
+        for module in SOURCES.keys() - OPTIONAL:
+            for imported in imports_of(module):
+                missing = imported.name.partition(".")[0] in DRIVERS or below(imported.name) in OPTIONAL
+                typing = f"if TYPE_CHECKING:\n    from .{imported.name.rpartition('.')[2]} "
+                if missing and not imported.in_function and typing not in SOURCES[module].read_text():
+                    with self.subTest(module=module, imports=imported.name):
+                        self.fail(f"{imported.place}: import {imported.name} inside a function")
+
+    def test_imports_stand_before_other_code(self) -> None:
+        for module, tree in TREES.items():
+            code = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.For, ast.While, ast.With)
+            first = min((node.lineno for node in tree.body if isinstance(node, code)), default=None)
+            for node in tree.body:
+                if isinstance(node, (ast.Import, ast.ImportFrom)) and first is not None:
+                    with self.subTest(module=module):
+                        self.assertLess(node.lineno, first, f"{SOURCES[module]}:{node.lineno}: move it to the top")
+
+    def test_nothing_asynchronous(self) -> None:
+        for module, tree in TREES.items():
+            with self.subTest(module=module):
+                names = {imported.name.partition(".")[0] for imported in imports_of(module)}
+                self.assertEqual(names & ASYNCHRONOUS, set())
+                awaiting = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+                self.assertEqual([node.lineno for node in ast.walk(tree) if isinstance(node, awaiting)], [])
+
+    def test_pure_modules_stay_pure(self) -> None:
+        for module, forbidden in PURE.items():
+            seen: set[str] = set()
+            to_read = {module}
+            while to_read:
+                current = to_read.pop()
+                seen.add(current)
+                names = {imported.name.partition(".")[0] for imported in imports_of(current)}
+                with self.subTest(module=module, through=current):
+                    self.assertEqual(names & forbidden, set())
+                to_read |= {target for target, _ in inner_imports(current)} - seen
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,421 @@
+"""What every engine does, in one table of engines."""
+
+import re
+import select
+import threading
+import time
+import unittest
+from unittest import mock
+
+from sse_threaded import HistoryGone, InvalidEvent, LogUnusable, Retention, open_log
+from sse_threaded.log.interface import (
+    MAX_DATA_CHARACTERS,
+    PAGE_CHARACTERS,
+    PAGE_EVENTS,
+    NestedTransaction,
+    TransactionOver,
+)
+from tests.harness.redis_server import RedisServer
+from tests.support import sqlite_url, temporary_directory
+
+
+class LogContract:
+    """Mixed into a TestCase per engine; ``make_log`` makes an empty log."""
+
+    has_connection = False
+    has_lua = False
+
+    def read_all(self, log, after=0, **options):
+        found = []
+        while page := log.read(after, **options):
+            self.assertLessEqual(len(page), PAGE_EVENTS)
+            found += page
+            after = page[-1].sequence
+        return found
+
+    def test_ids_are_the_epoch_and_a_number_that_grows(self):
+        log = self.make_log()
+        self.assertRegex(log.epoch, r"\A[a-z]{6}\Z")
+        self.assertEqual(log.last_event_id(), f"{log.epoch}-0")
+        self.assertEqual([log.append("a", "x") for _ in range(3)], [f"{log.epoch}-{n}" for n in (1, 2, 3)])
+        self.assertEqual(log.last_event_id(), f"{log.epoch}-3")
+
+    def test_two_logs_have_two_epochs(self):
+        self.assertNotEqual(self.make_log().epoch, self.make_log().epoch)
+
+    def test_what_was_appended_is_read_back(self):
+        log = self.make_log()
+        log.append("a", {"n": 1})
+        log.append("b", "text\nof two lines", "named")
+        log.append("a", "ü🎉\0")
+        expected = [(1, "a", None, '{"n":1}'), (2, "b", "named", "text\nof two lines"), (3, "a", None, "ü🎉\0")]
+        self.assertEqual(log.read(0), expected)
+        self.assertEqual(log.read(1), expected[1:])
+        self.assertEqual(log.read(3), [])
+        self.assertEqual(log.read(99), [])
+
+    def test_channels_are_merged_in_the_one_order(self):
+        log = self.make_log()
+        for number in range(12):
+            log.append("abc"[number % 3], str(number))
+        expected = [str(number) for number in range(12) if number % 3 != 1]
+        for channels in (["a", "c"], ["c", "a"], ("a", "c", "a", "nobody"), {"a": 1, "c": 2}):
+            with self.subTest(channels=channels):
+                self.assertEqual([record.data for record in log.read(0, channels=channels)], expected)
+        self.assertEqual([r.data for r in log.read(3, channels=["a", "c"], upto=7)], ["3", "5", "6"])
+        self.assertEqual(log.read(0, channels=["nobody"]), [])
+
+    def test_pages_are_bounded_and_join_without_gap_or_double(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            for number in range(2 * PAGE_EVENTS + 10):
+                transaction.append("ab"[number % 2], str(number))
+        for channels in (None, ["a", "b"]):
+            with self.subTest(channels=channels):
+                self.assertEqual(len(log.read(0, channels=channels)), PAGE_EVENTS)
+                self.assertTrue(log.read(0, channels=channels).full)
+                self.assertFalse(log.read(PAGE_EVENTS + 10, channels=channels).full)
+                self.assertFalse(log.read(2 * PAGE_EVENTS + 10, channels=channels).full)
+                self.assertFalse(log.read(0, channels=channels, upto=20).full)
+                found = self.read_all(log, channels=channels)
+                self.assertEqual([int(r.data) for r in found], list(range(2 * PAGE_EVENTS + 10)))
+
+    def test_a_page_is_bounded_in_size_but_holds_one_event_at_least(self):
+        log = self.make_log()
+        for size in (10, PAGE_CHARACTERS - 5, 10, PAGE_CHARACTERS * 2, 10):
+            log.append("a", "x" * size)
+        for channels in (None, ["a"]):
+            with self.subTest(channels=channels):
+                after, pages = 0, []
+                while page := log.read(after, channels=channels):
+                    pages.append(len(page))
+                    after = page[-1].sequence
+                self.assertEqual(pages, [1, 1 if pages[1] == 1 else 2, *pages[2:]])
+                self.assertEqual(sum(pages), 5)
+                self.assertGreaterEqual(len(pages), 3)
+
+    def test_bad_input_is_refused_and_nothing_is_appended(self):
+        log = self.make_log()
+        cases = [
+            ("channel", ("", "x")),
+            ("channel", ("c" * 256, "x")),
+            ("channel", (None, "x")),
+            ("channel", ("\ud800", "x")),
+            ("data", ("a", object())),
+            ("data", ("a", "\ud800")),
+            ("data", ("a", "x" * (MAX_DATA_CHARACTERS + 1))),
+            ("event", ("a", "x", "e" * 256)),
+            ("event", ("a", "x", "two\nlines")),
+            ("event", ("a", "x", "")),
+            ("event", ("a", "x", "reset")),
+            ("event", ("a", "x", "stream-start")),
+            ("event", ("a", "x", "stream-anything")),
+        ]
+        for field, arguments in cases:
+            with self.subTest(field=field, arguments=str(arguments)[:40]):
+                with self.assertRaises(InvalidEvent) as caught:
+                    log.append(*arguments)
+                self.assertEqual(caught.exception.field, field)
+        self.assertEqual(log.last_sequence(), 0)
+
+    def test_none_is_json_null(self):
+        log = self.make_log()
+        log.append("a", None)
+        self.assertEqual(log.read(0)[0].data, "null")
+
+    def test_a_last_event_id_that_cannot_be_resumed_says_why(self):
+        log = self.make_log()
+        log.append("a", "x")
+        self.assertEqual(log.position(f"{log.epoch}-0"), 0)
+        self.assertEqual(log.position(f"{log.epoch}-1"), 1)
+        malformed = ["", "1", "-1", f"{log.epoch}-", f"{log.epoch}-01", f"{log.epoch}-1 ", f"{log.epoch}--1"]
+        malformed += [f"{log.epoch}-1\n", f"{log.epoch.upper()}-1", f"{log.epoch}-" + "9" * 40]
+        malformed += ["\xff\0", "éééééé-1"]
+        for reason, ids in (
+            ("malformed", malformed),
+            ("epoch", ["aaaaaa-1" if log.epoch != "aaaaaa" else "bbbbbb-1"]),
+            ("beyond", [f"{log.epoch}-2", f"{log.epoch}-" + "9" * 18]),
+        ):
+            for event_id in ids:
+                with self.subTest(event_id=event_id):
+                    with self.assertRaises(HistoryGone) as caught:
+                        log.position(event_id)
+                    self.assertEqual(caught.exception.reason, reason)
+
+    def test_a_transaction_takes_effect_as_a_whole(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            first = transaction.append("a", "one")
+            second = transaction.append("b", "two")
+            self.assertEqual(transaction.last_event_id(), second)
+        self.assertEqual([first, second], [f"{log.epoch}-1", f"{log.epoch}-2"])
+        self.assertEqual([record.data for record in log.read(0)], ["one", "two"])
+
+    def test_a_transaction_that_fails_leaves_nothing(self):
+        log = self.make_log()
+        with self.assertRaisesRegex(RuntimeError, "mine"), log.transaction() as transaction:
+            transaction.append("a", "never")
+            raise RuntimeError("mine")
+        self.assertEqual(log.read(0), [])
+        self.assertEqual(log.append("a", "next"), f"{log.epoch}-1")
+
+    def test_appending_beside_ones_own_transaction_is_refused_at_once(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.append("a", "one")
+            self.assertRaises(NestedTransaction, log.append, "a", "beside")
+            with self.assertRaises(NestedTransaction), log.transaction():
+                self.fail("entered")
+        self.assertEqual([record.data for record in log.read(0)], ["one"])
+
+    def test_appending_to_a_transaction_that_is_over_is_refused(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.append("a", "one")
+        self.assertRaises(TransactionOver, transaction.append, "a", "late")
+        with self.assertRaises(ZeroDivisionError), log.transaction() as transaction:
+            raise ZeroDivisionError
+        self.assertRaises(TransactionOver, transaction.append, "a", "late")
+        self.assertEqual([record.data for record in log.read(0)], ["one"])
+
+    def test_a_snapshot_knows_its_id(self):
+        log = self.make_log()
+        log.append("a", "x")
+        with log.snapshot() as snapshot:
+            self.assertEqual(snapshot.last_event_id(), f"{log.epoch}-1")
+
+    def test_what_the_engine_lacks_is_refused_with_what_has_it(self):
+        # Typed alike for all engines, so that an app needs no cast.
+        log = self.make_log()
+        refused = self.assertRaisesRegex
+        if not self.has_connection:
+            refused(LogUnusable, "needs a log in SQLite", log.append, "a", "x", connection=object())
+        if not self.has_lua:
+            for method in (log.run, log.look):
+                refused(LogUnusable, "needs a log in Redis", method, "return 1")
+        for lend in (log.snapshot, log.transaction):
+            with self.subTest(lend=lend), lend() as lent:
+                self.assertEqual(lent.has_connection, self.has_connection)
+                if self.has_connection:
+                    self.assertEqual(lent.connection.execute("SELECT 1").fetchone(), (1,))
+                else:
+                    with refused(LogUnusable, f"^{re.escape(log.url)}: .*needs a log in SQLite"):
+                        lent.connection  # noqa: B018
+        self.assertEqual(log.last_sequence(), 0)
+
+    def test_a_snapshot_changes_nothing(self):
+        log = self.make_log()
+        with log.snapshot() as snapshot:
+            self.assertFalse(hasattr(snapshot, "append"))
+
+    def test_channels_that_are_long_gone_do_not_add_up_and_are_still_no_silence(self):
+        log = self.make_log(Retention(count=None, age=1.0))
+        with self.remembering(3):
+            for number in range(20):
+                log.append(f"channel-{number}", "x")
+            self.make_older(log)
+            log.append("young", "x")
+            self.trim(log)
+            self.assertLess(self.remembered(log), 10)
+            for number in range(20):
+                self.assertRaises(HistoryGone, log.read, number, channels=[f"channel-{number}"])
+            log.append("channel-0", "again")
+            self.assertRaises(HistoryGone, log.read, 0, channels=["channel-0"])
+            self.assertEqual([record.data for record in log.read(21, channels=["channel-0"])], ["again"])
+            self.assertEqual(log.read(21, channels=["never heard of"]), [])
+
+    def test_many_threads_append_in_one_order(self):
+        log = self.make_log()
+        barrier = threading.Barrier(4)
+        ids = [[] for _ in range(4)]
+
+        def run(mine):
+            barrier.wait(10)
+            for _ in range(25):
+                mine.append(log.append("a", "x"))
+
+        threads = [threading.Thread(target=run, args=(mine,)) for mine in ids]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        for mine in ids:
+            self.assertEqual(mine, sorted(mine, key=log.position))
+        self.assertEqual({log.position(i) for mine in ids for i in mine}, set(range(1, 101)))
+
+    def test_every_append_rings_the_doorbell(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        for append in (
+            lambda: log.append("a", "x"),
+            lambda: self.append_in_transaction(log),
+            log.ring,
+        ):
+            doorbell.clear()
+            self.assertFalse(is_readable(doorbell, 0))
+            append()
+            self.assertTrue(is_readable(doorbell, 10))
+
+    def append_in_transaction(self, log):
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+
+    def test_retention_by_count_is_per_channel(self):
+        log = self.make_log(Retention(count=10, age=None))
+        log.append("quiet", "kept")
+        for number in range(50):
+            log.append("busy", str(number))
+        self.trim(log)
+        self.assertEqual([int(r.data) for r in log.read(41, channels=["busy"])], list(range(40, 50)))
+        self.assertEqual([r.data for r in log.read(0, channels=["quiet"])], ["kept"])
+
+    def test_what_is_trimmed_is_never_passed_over_in_silence(self):
+        log = self.make_log(Retention(count=10, age=None))
+        log.append("quiet", "kept")
+        for _ in range(50):
+            log.append("busy", "x")
+        self.trim(log)
+        self.assertEqual(len(log.read(41, channels=["busy"])), 10)
+        for channels in (["busy"], ["quiet", "busy"]):
+            with self.subTest(channels=channels), self.assertRaises(HistoryGone) as caught:
+                log.read(40, channels=channels)
+            self.assertEqual(caught.exception.reason, "expired")
+        self.assertEqual(log.read(1, channels=["quiet"]), [])
+
+    def test_retention_by_age(self):
+        log = self.make_log(Retention(count=None, age=3600.0))
+        log.append("a", "old")
+        log.append("b", "old")
+        self.make_older(log)
+        for number in range(3):
+            log.append("c", str(number))
+        self.trim(log)
+        for channel in ("a", "b"):
+            self.assertRaises(HistoryGone, log.read, 0, channels=[channel])
+        self.assertEqual(len(log.read(2, channels=["a", "b", "c"])), 3)
+
+    def test_numbers_go_on_when_everything_is_trimmed(self):
+        log = self.make_log(Retention(count=None, age=3600.0))
+        log.append("a", "old")
+        self.make_older(log)
+        self.trim(log)
+        self.assertEqual(log.append("a", "new"), f"{log.epoch}-2")
+        self.assertRaises(HistoryGone, log.read, 0, channels=["a"])
+
+    def test_close_is_idempotent(self):
+        log = self.make_log()
+        log.append("a", "x")
+        log.close()
+        log.close()
+
+
+def is_readable(doorbell, timeout):
+    return bool(select.select([doorbell], [], [], timeout)[0])
+
+
+class MemoryLogTest(LogContract, unittest.TestCase):
+    def make_log(self, retention=None):
+        log = open_log("memory://", retention)
+        self.addCleanup(log.close)
+        return log
+
+    def make_older(self, log):
+        for channel in log._channels.values():
+            channel.times = [moment - 7200 for moment in channel.times]
+
+    def trim(self, log):
+        for name in tuple(log._channels):
+            log._sweep_one(name, time.monotonic())
+
+    def remembering(self, count):
+        return mock.patch("sse_threaded.log.memory._REMEMBERED", count)
+
+    def remembered(self, log):
+        return len(log._channels)
+
+    def test_a_reader_far_behind_the_feed_still_gets_all(self):
+        log = self.make_log()
+        for number in range(2500):
+            log.append(f"channel-{number % 7}", str(number))
+        self.assertEqual([int(r.data) for r in self.read_all(log)], list(range(2500)))
+
+    def test_trimmed_events_are_let_go(self):
+        log = self.make_log(Retention(count=5, age=None))
+        for _ in range(10_000):
+            log.append("a", "x")
+        self.assertLess(len(log._channels["a"].records), 20)
+
+
+class SQLiteLogTest(LogContract, unittest.TestCase):
+    has_connection = True
+
+    def make_log(self, retention=None):
+        log = open_log(sqlite_url(temporary_directory(self)), retention)
+        self.addCleanup(log.close)
+        return log
+
+    def make_older(self, log):
+        with log.transaction() as transaction:
+            transaction.connection.execute("UPDATE sse_events SET created = created - 7200")
+
+    def trim(self, log):
+        log.trim()
+
+    def remembering(self, count):
+        return mock.patch("sse_threaded.log.sqlite.trimmer._REMEMBERED", count)
+
+    def remembered(self, log):
+        with log.snapshot() as snapshot:
+            return snapshot.connection.execute("SELECT count(*) FROM sse_channels").fetchone()[0]
+
+
+class RedisLogTest(LogContract, unittest.TestCase):
+    has_lua = True
+
+    @classmethod
+    def setUpClass(cls):
+        cls.redis = RedisServer()
+        cls.addClassCleanup(cls.redis.close)
+
+    def make_log(self, retention=None):
+        log = open_log(self.redis.url(), retention)
+        self.addCleanup(log.close)
+        return log
+
+    def make_older(self, log):
+        # All are older than they are kept: their streams have expired.
+        client = log._server.client()
+        for key in client.scan_iter(f"{log._server.meta.removesuffix('meta')}{log.epoch}:channel:*"):
+            client.delete(key)
+
+    def trim(self, log):
+        log.trim()
+
+    def remembering(self, count):
+        return mock.patch("sse_threaded.log.redis.scripts.REMEMBERED", count)
+
+    def remembered(self, log):
+        return log._server.client().zcard(f"{log._server.meta.removesuffix('meta')}{log.epoch}:last")
+
+
+class OpenLogTest(unittest.TestCase):
+    def test_a_url_that_names_no_log_is_refused_with_the_forms_there_are(self):
+        for url in ("", "sqlite", "sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db?mode=fast"):
+            with self.subTest(url=url):
+                self.assertRaisesRegex(LogUnusable, "sqlite:///|synchronous", open_log, url)
+        for url in ("postgres://host/db", "memory://x", "/var/log.db"):
+            with self.subTest(url=url):
+                self.assertRaisesRegex(LogUnusable, "memory://, sqlite:///", open_log, url)
+
+    def test_a_password_is_not_repeated(self):
+        with self.assertRaises(LogUnusable) as caught:
+            open_log("postgres://user:secret@host/db")
+        self.assertNotIn("secret", str(caught.exception))
+
+    def test_retention_bounds_are_checked(self):
+        wrong = ({"count": 0}, {"count": -1}, {"count": 2.5}, {"age": 0}, {"age": 1e16})
+        no_numbers = ({"count": True}, {"count": "10"}, {"age": True}, {"age": "1d"})
+        for bounds in (*wrong, *no_numbers, {"age": float("inf")}, {"age": float("nan")}):
+            with self.subTest(bounds=bounds):
+                self.assertRaises(ValueError, Retention, **bounds)

@@ -1,0 +1,1003 @@
+"""What only the SQLite log does: other processes, the caller's own rows, a file that is not as it should be."""
+
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import unittest
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
+from sse_threaded.log.interface import NestedTransaction, TransactionOver
+from sse_threaded.log.sqlite.file import SQLiteFile
+from tests.support import sqlite_url, temporary_directory, wait_until
+from tests.unit.test_log import is_readable
+
+NOBODY = 65534
+
+APPEND = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'x'))"
+
+
+def number_in(mark):
+    """The number up to which a log's mark says that it has come."""
+    return int(mark.read_text().split()[1])
+
+
+def run_python(code, *arguments, **options):
+    """Run a program in another process of this Python and return what it printed."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    done = subprocess.run(command, **pipes, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise AssertionError(f"exit status {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class SQLiteTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = temporary_directory(self)
+        self.path = self.directory / "log.db"
+        self.url = sqlite_url(self.directory)
+
+    def make_log(self, url=None, retention=None):
+        log = open_log(url or self.url, retention)
+        self.addCleanup(log.close)
+        return log
+
+
+class OwnRowsTest(SQLiteTest):
+    def test_rows_and_event_commit_together(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.connection.execute("CREATE TABLE notes (text)")
+            transaction.connection.execute("INSERT INTO notes VALUES ('a')")
+            transaction.append("notes", "a")
+        with self.assertRaises(ZeroDivisionError), log.transaction() as transaction:
+            transaction.connection.execute("INSERT INTO notes VALUES ('b')")
+            transaction.append("notes", "b")
+            raise ZeroDivisionError
+        with log.snapshot() as snapshot:
+            self.assertEqual(snapshot.connection.execute("SELECT text FROM notes").fetchall(), [("a",)])
+            self.assertEqual(snapshot.last_event_id(), f"{log.epoch}-1")
+
+    def test_an_error_of_the_callers_own_statement_passes_as_it_is(self):
+        log = self.make_log()
+        with self.assertRaises(sqlite3.IntegrityError), log.transaction() as transaction:
+            transaction.connection.execute("CREATE TABLE one (id INTEGER PRIMARY KEY)")
+            transaction.append("a", "x")
+            transaction.connection.execute("INSERT INTO one VALUES (1), (1)")
+        self.assertEqual(log.last_sequence(), 0)
+
+    def test_a_commit_of_the_callers_own_is_no_error(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+            transaction.connection.execute("COMMIT")
+        self.assertTrue(is_readable(doorbell, 0))
+        self.assertEqual(log.last_sequence(), 1)
+
+    def test_nothing_is_appended_behind_it(self):
+        log = self.make_log()
+        with self.assertRaises(TransactionOver), log.transaction() as transaction:
+            transaction.append("a", "x")
+            transaction.connection.commit()
+            transaction.append("a", "y")
+        self.assertEqual([record.data for record in log.read(0)], ["x"])
+
+    def test_it_is_not_mistaken_for_an_error_of_the_file(self):
+        log = self.make_log()
+        with self.assertRaisesRegex(sqlite3.OperationalError, "malformed JSON"), log.transaction() as transaction:
+            transaction.connection.execute("SELECT json_extract('{bad', '$.a')")
+
+    def test_a_snapshot_lets_nothing_be_written(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.connection.execute("CREATE TABLE notes (text)")
+        with self.assertRaisesRegex(LogUnavailable, "a snapshot, or read-only"), log.snapshot() as snapshot:
+            snapshot.connection.execute("INSERT INTO notes VALUES ('a')")
+        self.assertEqual(log.append("a", "x"), f"{log.epoch}-1")
+
+    def test_reading_the_log_inside_ones_own_snapshot_is_refused_at_once(self):
+        log = self.make_log()
+        with log.snapshot():
+            self.assertRaises(NestedTransaction, log.read, 0)
+        self.assertEqual(log.read(0), [])
+
+    def test_the_callers_own_connection_can_carry_the_event(self):
+        log = self.make_log()
+        with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            mine.execute("CREATE TABLE notes (text)")
+            mine.execute("INSERT INTO notes VALUES ('rolled back')")
+            log.append("notes", "rolled back", connection=mine)
+            mine.rollback()
+            self.assertEqual(log.read(0), [])
+            mine.execute("INSERT INTO notes VALUES ('kept')")
+            event_id = log.append("notes", "kept", connection=mine)
+            self.assertEqual(log.read(0), [], "not before the commit")
+            mine.commit()
+        self.assertEqual(event_id, log.last_event_id())
+        self.assertEqual([record.data for record in log.read(0)], ["kept"])
+
+    def test_it_lives_in_an_applications_own_file(self):
+        with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            mine.execute("PRAGMA user_version = 42")
+            mine.execute("CREATE TABLE events (mine)")
+            mine.commit()
+        self.make_log().append("a", "x")
+        with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            self.assertEqual(mine.execute("PRAGMA user_version").fetchone(), (42,))
+            tables = {name for (name,) in mine.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self.assertEqual(
+            {name for name in tables if not name.startswith(("sse_", "sqlite_"))},
+            {"events"},
+        )
+
+
+class OtherProcessesTest(SQLiteTest):
+    def test_all_processes_share_one_epoch_and_one_order(self):
+        log = self.make_log()
+        log.append("a", "mine")
+        self.assertEqual(run_python(APPEND, self.url).strip(), f"{log.epoch}-2")
+        self.assertEqual([record.data for record in log.read(0)], ["mine", "x"])
+
+    def test_an_append_in_another_process_rings_here(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        run_python(APPEND, self.url)
+        self.assertTrue(is_readable(doorbell, 0))
+
+    def test_many_processes_may_make_the_log_at_the_same_moment(self):
+        command = [sys.executable, "-c", APPEND, self.url]
+        children = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
+        ]
+        results = [child.communicate(timeout=60) for child in children]
+        (told,) = [error for _, error in results if error]
+        self.assertRegex(told, r"\A.* made a new log in .*\n\Z")
+        log = self.make_log()
+        self.assertEqual({out.strip() for out, _ in results}, {f"{log.epoch}-{n}" for n in range(1, 7)})
+
+    def test_the_doorbell_of_a_process_that_was_killed_is_swept_away(self):
+        log = self.make_log()
+        bells = self.directory / "log.db-bells"
+        run_python(
+            """
+            import os, signal, sys
+            from sse_threaded import open_log
+            bell = open_log(sys.argv[1]).open_doorbell()
+            pid = os.fork()
+            if not pid:
+                os._exit(0)   # neither may a child's end take the parent's bell away
+            os.waitpid(pid, 0)
+            assert len([name for name in os.listdir(sys.argv[2]) if name[0] != "."]) == 1
+            os._exit(0)
+            """,
+            self.url,
+            bells,
+        )
+        self.assertEqual(len(list(bells.glob("[!.]*"))), 1)
+        log.append("a", "x")
+        self.assertEqual([path.name for path in bells.iterdir()], [".mark"])
+
+    def test_what_is_no_doorbell_is_left_alone(self):
+        log = self.make_log()
+        bells = self.directory / "log.db-bells"
+        precious = self.directory / "precious"
+        precious.write_text("precious")
+        (bells / "link").symlink_to(precious)
+        (bells / "file").write_text("a file")
+        (bells / "folder").mkdir()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(bells / "socket"))
+            listener.listen()
+            for _ in range(3):
+                log.append("a", "x")
+        self.assertEqual(precious.read_text(), "precious")
+        self.assertEqual((bells / "file").read_text(), "a file")
+        self.assertEqual({path.name for path in bells.iterdir()}, {"link", "file", "folder", "socket", ".mark"})
+
+    def test_a_doorbell_that_is_full_holds_nobody_up(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        for _ in range(70_000):
+            log.ring()
+        doorbell.clear()
+        log.append("a", "x")
+        self.assertTrue(is_readable(doorbell, 0))
+
+    def test_without_a_place_for_doorbells_it_says_so_and_goes_on(self):
+        log = self.make_log()
+        shutil.rmtree(self.directory / "log.db-bells")
+        (self.directory / "log.db-bells").write_text("in the way")
+        with self.assertLogs("sse_threaded.log.sqlite.log", "WARNING") as logs:
+            doorbell = log.open_doorbell()
+        self.assertIn("looking every", logs.output[0])
+        log.append("a", "x")
+        self.assertTrue(is_readable(doorbell, 0), "this process is woken all the same")
+
+    def test_who_may_write_the_file_may_ring(self):
+        log = self.make_log()
+        self.path.chmod(0o660)
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        bells = self.directory / "log.db-bells"
+        (bell,) = bells.glob("[!.]*")
+        self.assertEqual(stat.S_IMODE(bell.stat().st_mode), 0o660)
+        self.assertEqual(stat.S_IMODE(bells.stat().st_mode), 0o770)
+
+    def test_by_a_link_it_is_the_same_log(self):
+        folder = self.directory / "elsewhere"
+        folder.mkdir()
+        (folder / "link.db").symlink_to(self.path)
+        log, linked = self.make_log(), self.make_log(f"sqlite:///{folder}/link.db")
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        linked.append("a", "x")
+        self.assertTrue(is_readable(doorbell, 5))
+        self.assertEqual([path.name for path in folder.iterdir()], ["link.db"])
+
+
+class ForkTest(SQLiteTest):
+    def test_a_child_goes_on_with_connections_of_its_own(self):
+        printed = run_python(
+            """
+            import os, sys
+            from sse_threaded import Hub
+            hub = Hub(sys.argv[1])
+            hub.publish("a", "before")
+            for name in ("first", "second"):
+                pid = os.fork()
+                if not pid:
+                    print(hub.publish("a", name), flush=True)
+                    os._exit(0)
+                assert os.waitpid(pid, 0)[1] == 0
+            print(hub.publish("a", "after"))
+            """,
+            self.url,
+        )
+        log = self.make_log()
+        self.assertEqual(printed.split(), [f"{log.epoch}-{n}" for n in (2, 3, 4)])
+        self.assertEqual([record.data for record in log.read(0)], ["before", "first", "second", "after"])
+
+    def test_a_fork_in_the_midst_of_appends_harms_neither_side(self):
+        printed = run_python(
+            """
+            import os, sys, threading
+            from sse_threaded import Hub, Retention
+            hub = Hub(sys.argv[1], retention=Retention(count=None))    # a fast disk would fill the default's
+            stop = threading.Event()
+            published = []
+            def publish():
+                while not stop.is_set():
+                    published.append(hub.publish("a", "parent"))
+            threads = [threading.Thread(target=publish) for _ in range(3)]
+            for thread in threads: thread.start()
+            for _ in range(10):
+                pid = os.fork()
+                if not pid:
+                    hub.publish("a", "child")
+                    os._exit(0)
+                assert os.waitpid(pid, 0)[1] == 0
+            stop.set()
+            for thread in threads: thread.join()
+            print(len(set(published)))
+            """,
+            self.url,
+        )
+        log = self.make_log()
+        with log.snapshot() as snapshot:
+            count = "SELECT count(*) FROM sse_events WHERE data = ?"
+            self.assertEqual(snapshot.connection.execute(count, ["child"]).fetchone(), (10,))
+            self.assertEqual(snapshot.connection.execute(count, ["parent"]).fetchone(), (int(printed),))
+            self.assertEqual(snapshot.connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+
+    def test_threads_that_fork_at_the_same_moment_wait_for_each_other(self):
+        # In a process of its own: some modules of the standard library let one thread fork at a time, too.
+        printed = run_python(
+            """
+            import os, sys, threading, time
+            from sse_threaded import Hub
+            from sse_threaded.fanout import lifecycle as module
+            hub = Hub(sys.argv[1])
+            lock = hub._pump._members.lock
+            def fork():
+                pid = os.fork()
+                if not pid:
+                    print(hub.publish("a", "child"), flush=True)
+                    os._exit(hub._pump._members.lock.locked())
+                ends.append(os.waitpid(pid, 0)[1])
+            ends = []
+            threads = [threading.Thread(target=fork) for _ in range(2)]
+            with lock:    # so that both are in the midst of it
+                for thread in threads: thread.start()
+                while not module._resting: time.sleep(0.01)
+                threads[1].join(0.2)
+            for thread in threads: thread.join()
+            assert ends == [0, 0], ends
+            assert lock.acquire(timeout=5), "nobody can subscribe any more"
+            print(hub.publish("a", "parent"))
+            """,
+            self.url,
+        )
+        epoch = self.make_log().epoch
+        self.assertEqual(printed.split(), [f"{epoch}-{n}" for n in (1, 2, 3)])
+
+    def test_an_interrupt_while_a_fork_waits_leaves_no_lock_behind(self):
+        # Python goes on with a fork whose preparation raised; the child is a risk then, the parent must not be.
+        printed = run_python(
+            """
+            import os, sys, threading
+            from unittest import mock
+            from sse_threaded import Hub
+            first, second = Hub(sys.argv[1]), Hub(sys.argv[1] + "2")
+            def fork():
+                pid = os.fork()
+                if not pid:
+                    os._exit(0)
+                os.waitpid(pid, 0)
+            for part in (first.log._writer, second._pump):
+                with mock.patch.object(part, "before_fork", side_effect=KeyboardInterrupt):
+                    fork()
+                for _ in range(2):
+                    thread = threading.Thread(target=fork)    # would hang
+                    thread.start()
+                    thread.join()
+                    print(first.publish("a", "x"), second.publish("a", "x"))
+            """,
+            self.url,
+            stderr=subprocess.DEVNULL,
+        )
+        self.assertEqual([line.count("-") for line in printed.splitlines()], [2] * 4, printed)
+
+    def test_a_child_outlives_its_parent(self):
+        # A child that inherited the parent's connection would write into a log the parent's end takes away.
+        printed = run_python(
+            """
+            import os, sys, time
+            from sse_threaded import Hub
+            hub = Hub(sys.argv[1])
+            hub.publish("a", "parent")
+            hub.log.read(0)
+            parent = os.getpid()
+            if os.fork():
+                sys.exit()    # an orderly end: connections are closed
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            print(hub.publish("a", "child"), len(hub.log.read(0)))
+            """,
+            self.url,
+        )
+        log = self.make_log()
+        self.assertEqual(printed.split(), [f"{log.epoch}-2", "2"])
+        self.assertEqual([record.data for record in log.read(0)], ["parent", "child"])
+
+    def test_a_fork_during_a_transaction_leaves_the_parents_as_it_is(self):
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.1):
+            hub = Hub(self.url)
+            self.addCleanup(hub.close)
+            entered, leave = threading.Event(), threading.Event()
+
+            def keep():
+                with hub.log.transaction() as transaction:
+                    transaction.append("a", "in the transaction")
+                    entered.set()
+                    leave.wait(30)
+
+            thread = threading.Thread(target=keep)
+            thread.start()
+            self.assertTrue(entered.wait(30))
+            with self.assertLogs("sse_threaded.log.sqlite.connection", "WARNING"):
+                self.fork_and_end()
+            self.assertRaises(LogUnavailable, hub.publish, "a", "beside")
+            leave.set()
+            thread.join(30)
+            with (
+                self.assertLogs("sse_threaded.log.sqlite.connection", "WARNING"),
+                hub.log.transaction() as transaction,
+            ):
+                transaction.append("a", "second")
+                self.fork_and_end()
+        self.assertEqual([record.data for record in hub.log.read(0)], ["in the transaction", "second"])
+
+    @staticmethod
+    def fork_and_end():
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+
+class LendingTest(SQLiteTest):
+    """What the app does to a connection that it is lent is over with the block."""
+
+    def test_a_cursor_that_is_not_read_to_its_end(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+            transaction.append("a", "y")
+        for lend in (log.snapshot, log.transaction):
+            with lend() as lent:
+                rows = lent.connection.execute("SELECT * FROM sse_events")
+                next(rows)
+            with contextlib.closing(sqlite3.connect(self.path)) as other, other:
+                other.execute("INSERT INTO sse_events (channel, data, created) VALUES ('a', 'z', 0)")
+            log.append("a", "new")
+            self.assertEqual([record.data for record in log.read(2)][-2:], ["z", "new"])
+            self.assertRaises(sqlite3.ProgrammingError, next, rows)
+
+    def test_rows_of_another_kind(self):
+        log = self.make_log()
+        log.append("b", "x")
+
+        def as_dict(cursor, row):
+            return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+        for factory in (sqlite3.Row, as_dict):
+            for lend in (log.snapshot, log.transaction):
+                with self.subTest(factory=factory, lend=lend), lend() as lent:
+                    lent.connection.row_factory = factory
+                    lent.connection.text_factory = bytes
+                    row = lent.connection.execute("SELECT data FROM sse_events").fetchone()
+                    self.assertEqual(row["data"], b"x")
+                    lent.last_event_id()
+                    if lend == log.transaction:
+                        self.assertEqual(lent.append("a", "y"), lent.last_event_id())
+        self.assertEqual([record.data for record in log.read(0, channels=["a", "b"])], ["x", "y", "y"])
+
+    def test_errors_of_the_apps_own_tables_are_its_own(self):
+        log = self.make_log()
+        for statement in ("INSERT INTO door VALUES (NULL)", "SELECT unlocked FROM door", "SELECT * FROM readonly"):
+            with self.subTest(statement), self.assertRaises(sqlite3.Error), log.transaction() as transaction:
+                transaction.connection.execute("CREATE TABLE door (locked INTEGER NOT NULL)")
+                transaction.connection.execute(statement)
+
+
+class BadFileTest(SQLiteTest):
+    def assert_publish_fails(self, log, kind, words):
+        """Publishing raises, and what it was about is not in the log."""
+        with self.assertRaisesRegex(kind, words) as caught:
+            log.append("a", "must not be there")
+        self.assertEqual(caught.exception.url, log.url)
+
+    def data(self):
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return [data for (data,) in connection.execute("SELECT data FROM sse_events")]
+
+    def test_a_locked_file(self):
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.05):
+            log = self.make_log()
+            log.append("a", "x")
+            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                self.assert_publish_fails(log, LogUnavailable, "locked by another writer")
+                with self.assertRaises(LogUnavailable), log.transaction():
+                    self.fail("entered")
+                self.assertEqual(len(log.read(0)), 1, "reading goes on")
+                other.execute("COMMIT")
+        self.assertEqual(log.append("a", "y"), f"{log.epoch}-2")
+        self.assertEqual(self.data(), ["x", "y"])
+
+    def test_who_waits_for_the_lock_looks_again_and_again(self):
+        # SQLite's own waiting, inside of one statement, looks ten times a second.
+        log = self.make_log(retention=Retention(count=1))
+
+        def transaction():
+            with log.transaction() as transaction:
+                transaction.append("a", "y")
+
+        log.append("a", "x")
+        log.trim()
+        looks = []
+        for gate, write in (
+            (log._writer, lambda: log.append("a", "y")),
+            (log._writer, transaction),
+            (log._trimmer.gate, log.trim),
+        ):
+            looks.clear()
+            gate._connection.set_trace_callback(looks.append)
+            with self.subTest(write=write), contextlib.closing(self.locked()) as other:
+                writer = threading.Thread(target=write)
+                writer.start()
+                wait_until(lambda: len(looks) >= 30, message="30 looks at the lock")
+                other.execute("COMMIT")
+                writer.join()
+            gate._connection.set_trace_callback(None)
+        self.assertEqual(self.data(), ["y"])
+
+    def test_what_an_interrupt_leaves_does_no_harm(self):
+        log = self.make_log()
+        log.append("a", "x")
+        log.read(0)
+
+        def begin(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            raise KeyboardInterrupt
+
+        interrupted = self.assertRaises(KeyboardInterrupt)
+        with mock.patch.object(log._file, "take_lock", begin), interrupted, log.transaction():
+            self.fail("entered")
+        self.assertEqual(self.data(), ["x"])
+        for gate in (log._writer, log._reader):
+            gate._connection.execute("BEGIN")
+            gate._connection.execute("SELECT count(*) FROM sse_events").fetchone()
+            gate._lock.acquire()
+        log.append("a", "y")
+        self.assertEqual(self.data(), ["x", "y"])
+        self.assertEqual([record.data for record in log.read(0)], ["x", "y"])
+        found = []
+        thread = threading.Thread(target=lambda: found.append((log.append("a", "z"), len(log.read(0)))))
+        thread.start()
+        thread.join()
+        self.assertEqual(found, [(f"{log.epoch}-3", 3)])
+
+    def test_a_file_that_goes_while_somebody_waits_for_its_lock_has_no_event(self):
+        for what in ("", "-wal", "-shm"):
+            for write in (self.append_one, self.append_in_transaction):
+                with self.subTest(what=what, write=write.__name__):
+                    self.url = sqlite_url(directory := temporary_directory(self))
+                    self.path = directory / "log.db"
+                    log = self.make_log()
+                    log.append("a", "x")
+                    looks, found = [], []
+                    log._writer._connection.set_trace_callback(looks.append)
+                    with contextlib.closing(self.locked()) as other:
+                        writer = threading.Thread(target=write, args=(log, found))
+                        writer.start()
+                        self.wait_for_a_look(looks)
+                        os.unlink(f"{self.path}{what}")
+                        other.execute("ROLLBACK")
+                        writer.join()
+                    self.assertEqual([type(each) for each in found], [LogUnusable], found)
+
+    @staticmethod
+    def append_one(log, found):
+        try:
+            found.append(log.append("a", "y"))
+        except LogUnusable as error:
+            found.append(error)
+
+    @staticmethod
+    def append_in_transaction(log, found):
+        try:
+            with log.transaction() as transaction:
+                transaction.append("a", "y")
+            found.append("committed")
+        except LogUnusable as error:
+            found.append(error)
+
+    def wait_for_a_look(self, looks):
+        wait_until(lambda: looks, message="a look at the lock")
+
+    def locked(self):
+        """Somebody else's connection that has the write lock."""
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    def test_a_process_that_begins_meanwhile_reads(self):
+        self.make_log().append("a", "x")
+        other = sqlite3.connect(self.path, isolation_level=None)
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.05), contextlib.closing(other):
+            other.execute("BEGIN IMMEDIATE")
+            log = self.make_log()
+            self.assertEqual([record.data for record in log.read(0)], ["x"])
+            self.assert_publish_fails(log, LogUnavailable, "locked by another writer")
+            normal = self.make_log(f"{self.url}?synchronous=normal")  # which notes the boot
+            self.assertRaises(LogUnavailable, normal.read, 0)
+        self.assertEqual(log.append("a", "y"), f"{log.epoch}-2")
+
+    def test_a_log_that_lacks_something_is_completed(self):
+        self.make_log().close()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("DROP INDEX sse_channels_trimmed")
+        self.make_log()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+        self.assertIn("sse_channels_trimmed", names)
+
+    def test_a_transaction_that_another_thread_keeps_open(self):
+        with mock.patch.object(SQLiteFile, "busy_timeout", 0.05):
+            log = self.make_log()
+            entered, leave = threading.Event(), threading.Event()
+
+            def keep():
+                with log.transaction():
+                    entered.set()
+                    leave.wait(10)
+
+            thread = threading.Thread(target=keep)
+            thread.start()
+            self.addCleanup(thread.join)
+            self.addCleanup(leave.set)
+            self.assertTrue(entered.wait(10))
+            self.assert_publish_fails(log, LogUnavailable, "kept by another thread")
+
+    def test_a_full_disk(self):
+        log = self.make_log()
+        log.append("a", "x")
+        with log.transaction() as transaction:
+            (pages,) = transaction.connection.execute("PRAGMA page_count").fetchone()
+            transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
+        with self.assertRaisesRegex(LogUnavailable, "disk is full"):
+            for _ in range(100):
+                log.append("a", "y" * 1000)
+        full = self.data()
+        with self.assertRaisesRegex(LogUnavailable, "disk is full"), log.transaction() as transaction:
+            for _ in range(100):
+                transaction.append("a", "z" * 1000)
+        self.assertEqual(self.data(), full)
+        with log.transaction() as transaction:
+            transaction.connection.execute("PRAGMA max_page_count = 1000000")
+        log.append("a", "room again")
+        self.assertEqual(self.data(), [*full, "room again"])
+
+    def test_a_full_disk_of_which_the_caller_will_not_know(self):
+        for again in (False, True):
+            log = self.make_log(sqlite_url(self.directory, f"{again}.db"))
+            log.append("a", "x")
+            with log.transaction() as transaction:
+                transaction.connection.execute("CREATE TABLE notes (text)")
+                (pages,) = transaction.connection.execute("PRAGMA page_count").fetchone()
+                transaction.connection.execute(f"PRAGMA max_page_count = {pages + 3}")
+            with self.assertRaisesRegex(LogUnavailable, "rolled back"), log.transaction() as transaction:
+                transaction.append("a", "must not be there")
+                with contextlib.suppress(sqlite3.Error):
+                    transaction.connection.execute("INSERT INTO notes VALUES (zeroblob(1000000))")
+                if again:
+                    transaction.append("a", "nor this")
+            self.assertEqual([record.data for record in log.read(0)], ["x"])
+
+    def test_a_read_only_file(self):
+        log = self.make_log()
+        log.append("a", "x")
+        log.close()
+        for path in self.directory.iterdir():
+            if path.is_file():
+                path.chmod(0o444)
+        self.addCleanup(self.directory.chmod, 0o755)
+        for mode, opened in ((0o555, "read-only|cannot be opened"), (0o777, "read-only")):
+            with self.subTest(mode=oct(mode)):
+                self.directory.chmod(mode)
+                # Root may write everything, so the process steps down; an ordinary user stays who it is.
+                printed = run_python(
+                    f"""
+                    import os, sys
+                    from sse_threaded import LogUnavailable, open_log
+                    if os.getuid() == 0:
+                        os.setuid({NOBODY})
+                    try:
+                        open_log(sys.argv[1]).read(0)
+                    except LogUnavailable as error:
+                        print(error.reason)
+                    else:
+                        print("was opened")
+                    """,
+                    self.url,
+                )
+                self.assertRegex(printed, opened)
+        self.directory.chmod(0o755)
+        self.assertEqual(self.data(), ["x"])
+
+    def test_a_corrupt_file(self):
+        log = self.make_log()
+        for _ in range(50):
+            log.append("a", "x" * 1000)
+        log.close()
+        with open(self.path, "r+b") as file:
+            file.seek(4096)
+            file.write(os.urandom(self.path.stat().st_size - 4096))
+        with self.assertRaisesRegex(LogUnusable, "corrupt"):
+            log = self.make_log()
+            log.append("a", "y")
+
+    def test_a_file_that_is_no_database(self):
+        self.path.write_text("These are my notes and no database at all.\n" * 50)
+        self.assertRaisesRegex(LogUnusable, "not a SQLite database", open_log, self.url)
+        self.assertTrue(self.path.read_text().startswith("These are my notes"))
+
+    def test_a_file_of_a_newer_schema_is_left_alone(self):
+        log = self.make_log()
+        log.append("a", "x")
+        log.close()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE sse_meta SET value = '99' WHERE name = 'schema'")
+            connection.commit()
+        with self.assertRaisesRegex(LogUnusable, "schema 99.*upgrade"):
+            open_log(self.url)
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            meta = dict(connection.execute("SELECT name, value FROM sse_meta"))
+        self.assertEqual(meta["schema"], "99")
+
+    def test_a_file_with_another_programs_tables_of_these_names(self):
+        for number, (statement, words) in enumerate(
+            (
+                ("CREATE TABLE sse_events (id INTEGER)", "no such column"),
+                ("CREATE TABLE sse_meta AS SELECT 'schema' AS name, 'v1' AS value", "another program's"),
+            )
+        ):
+            path = self.directory / f"{number}.db"
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                connection.execute(statement)
+                before = list(connection.execute("SELECT * FROM sqlite_master"))
+            with self.subTest(statement), contextlib.closing(sqlite3.connect(path)) as connection:
+                self.assertRaisesRegex(LogUnusable, words, open_log, f"sqlite:///{path}")
+                self.assertEqual(list(connection.execute("SELECT * FROM sqlite_master")), before)
+
+    def test_a_missing_folder_and_a_folder_in_its_place(self):
+        url = sqlite_url(self.directory / "nowhere")
+        with self.assertLogs("sse_threaded", "WARNING"):
+            log = self.make_log(url)
+        for use in (log.last_event_id, partial(log.append, "a", "x"), log.open_doorbell):
+            self.assertRaisesRegex(LogUnavailable, "its folder must be there", use)
+        self.assertRaisesRegex(LogUnusable, "is a directory", open_log, f"sqlite:///{self.directory}")
+
+    def test_a_file_that_was_removed_or_replaced_in_use(self):
+        log = self.make_log()
+        log.append("a", "x")
+        self.path.rename(self.directory / "moved.db")
+        self.assert_publish_fails(log, LogUnusable, "removed or replaced")
+        self.assertRaises(LogUnusable, log.read, 0)
+        with contextlib.closing(open_log(self.url)) as other:
+            other.append("a", "in the new file")
+            self.assertNotEqual(other.epoch, log.epoch)
+        self.assert_publish_fails(log, LogUnusable, "removed or replaced")
+
+    def test_a_backup_that_is_put_into_a_file_in_use(self):
+        log = self.make_log()
+        log.append("a", "x")
+        with contextlib.closing(sqlite3.connect(self.directory / "backup.db")) as backup:
+            with log.snapshot() as snapshot:
+                snapshot.connection.backup(backup)
+            log.append("a", "y")
+            mark = self.directory / "log.db-bells" / ".mark"
+            with mock.patch("sse_threaded.log.sqlite.trimmer._PERIOD", 0.01):
+                self.addCleanup(log.open_doorbell().close)
+                wait_until(lambda: number_in(mark) == 2, message="the mark")
+                with contextlib.closing(sqlite3.connect(self.path)) as mine:
+                    backup.backup(mine)
+                wait_until(lambda: log._file._was_set_back, message="the file to be seen as set back")
+        self.assert_publish_fails(log, LogUnusable, "a backup was put into the file")
+        self.assertRaises(LogUnusable, log.read, 0)
+        with self.assertLogs("sse_threaded", "WARNING"):
+            self.assertNotEqual(self.make_log().epoch, log.epoch, "the next process begins anew")
+
+    def test_a_file_of_sqlites_own_that_was_removed_in_use(self):
+        link = self.directory / "link.db"
+        link.symlink_to(self.path)
+        for end, url in (("-wal", self.url), ("-shm", self.url), ("-wal", f"sqlite:///{link}")):
+            with self.subTest(end=end, url=url):
+                log = self.make_log(url)
+                last = log.append("a", "x")
+                self.assertEqual(log.last_event_id(), last)
+                beside = self.directory / f"{self.path.name}{end}"
+                beside.rename(self.directory / "moved")
+                self.assert_publish_fails(log, LogUnusable, "removed or replaced")
+                self.assertRaises(LogUnusable, log.read, 0)
+                (self.directory / "moved").rename(beside)
+                self.assertEqual(log.last_event_id(), last)
+                log.close()
+
+    def test_a_closed_log(self):
+        log = self.make_log()
+        log.close()
+        self.assert_publish_fails(log, LogUnusable, "was closed")
+
+
+class EpochTest(SQLiteTest):
+    def test_the_epoch_outlives_the_process(self):
+        first = open_log(self.url)
+        first.append("a", "x")
+        first.close()
+        self.assertEqual(self.make_log().last_event_id(), f"{first.epoch}-1")
+
+    def test_a_log_made_anew_has_another(self):
+        first = open_log(self.url)
+        first.close()
+        self.path.unlink()
+        self.assertNotEqual(self.make_log().epoch, first.epoch)
+
+    def test_with_synchronous_normal_each_boot_begins_one(self):
+        url = self.url + "?synchronous=normal"
+        first = open_log(url)
+        first.append("a", "x")
+        first.close()
+        again = open_log(url)
+        self.assertEqual(again.epoch, first.epoch)
+        again.close()
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE sse_meta SET value = 'an earlier boot' WHERE name = 'boot'")
+            connection.commit()
+        after = self.make_log(self.url)
+        self.assertNotEqual(after.epoch, first.epoch)
+        self.assertEqual(after.last_sequence(), 1)
+
+    def make_backup(self):
+        """A log of five events that was listened to, and its file as it was after two."""
+        log = open_log(self.url)
+        with contextlib.closing(log), contextlib.closing(log.open_doorbell()):
+            log.append("a", 1)
+            log.append("a", 2)
+            copied = self.directory / "backup.db"
+            with contextlib.closing(sqlite3.connect(copied)) as backup, log.snapshot() as snapshot:
+                snapshot.connection.backup(backup)
+            for number in (3, 4, 5):
+                log.append("a", number)
+        return copied, log.epoch
+
+    def test_a_backup_that_was_put_back_begins_one(self):
+        copied, epoch = self.make_backup()
+        shutil.copyfile(copied, self.path)
+        bells = self.directory / "log.db-bells"
+        with self.assertLogs("sse_threaded", "WARNING") as logged:
+            log = self.make_log()
+        self.assertIn("a new epoch", logged.output[0])
+        for _ in range(5):
+            log.append("a", "in the new order")
+        with self.assertRaises(HistoryGone) as raised:
+            log.position(f"{epoch}-5")
+        self.assertEqual(raised.exception.reason, "epoch")
+        self.assertEqual(self.make_log().epoch, log.epoch, "for the next process too")
+        self.assertEqual([path.name for path in bells.iterdir()], [".mark"], "nothing is left over")
+
+    def test_a_mark_of_a_log_that_was_removed_is_no_hindrance(self):
+        _, epoch = self.make_backup()
+        self.path.unlink()
+        with self.assertLogs("sse_threaded", "WARNING") as logs:
+            log = self.make_log()
+            with contextlib.closing(log.open_doorbell()):
+                log.append("a", "x")
+                log.close()
+        self.assertEqual(len(logs.output), 1, logs.output)
+        self.assertIn("made a new log", logs.output[0])  # and nothing of a copy
+        self.assertNotEqual(log.epoch, epoch)
+        self.assertEqual(self.make_log().last_event_id(), f"{log.epoch}-1")
+
+    def test_so_does_a_copy_on_another_machine(self):
+        _, epoch = self.make_backup()
+        with self.assertLogs("sse_threaded", "WARNING"):
+            other = self.make_log(sqlite_url(self.directory, "backup.db"))
+        self.assertNotEqual(other.epoch, epoch)
+        self.assertEqual(self.make_log(other.url).epoch, other.epoch, "but once")
+        self.assertEqual(self.make_log().epoch, epoch, "nor the original")
+
+    def test_where_the_mark_cannot_be_written_the_next_process_agrees_all_the_same(self):
+        copied, epoch = self.make_backup()
+        shutil.copyfile(copied, self.path)
+        with mock.patch.object(os, "replace", side_effect=PermissionError):
+            epochs = {self.make_log().epoch, self.make_log().epoch}
+        self.assertEqual(epochs, {epoch})
+
+    def test_a_mark_that_says_nothing_any_more_begins_one(self):
+        # Nobody knows how far the log had come.
+        _, epoch = self.make_backup()
+        mark = self.directory / "log.db-bells" / ".mark"
+        whole = mark.read_text()
+        epochs = {epoch}
+        texts = ("", "rubbish", f"{epoch}-", f"{epoch}-five", "\u00e9", whole[:20], whole.replace("5", "6", 1))
+        for text in texts:
+            with self.subTest(text=text):
+                mark.write_text(text, encoding="utf-8")
+                with self.assertLogs("sse_threaded", "WARNING"):
+                    log = self.make_log()
+                self.assertNotIn(log.epoch, epochs)
+                epochs.add(log.epoch)
+                self.assertEqual(self.make_log().epoch, log.epoch, "but once")
+
+    def test_an_earlier_releases_mark_is_understood(self):
+        # It was written now and then, and its file had no note of it.
+        for last, goes_on in ((5, True), (3, True), (9, False)):
+            with self.subTest(last=last):
+                self.url = sqlite_url(temporary_directory(self))
+                self.path = Path(self.url.removeprefix("sqlite:///"))
+                first = self.make_log(self.url)
+                for number in range(5):
+                    first.append("a", number)
+                first.close()
+                with contextlib.closing(sqlite3.connect(self.path)) as mine, mine:
+                    mine.execute("DELETE FROM sse_meta WHERE name = 'mark'")
+                mark = Path(f"{self.path}-bells") / ".mark"
+                mark.write_text(f"{first.epoch}-{last}")
+                with self.make_log(self.url).transaction() as transaction:
+                    event_id = transaction.append("a", "x")
+                self.assertEqual(event_id.startswith(first.epoch), goes_on)
+                mark.write_text(f"{event_id}")  # while in use, as a process of that release does
+                again = self.make_log(self.url).append("a", "y")
+                self.assertEqual(again.partition("-")[0], event_id.partition("-")[0])
+                self.assertEqual(number_in(mark), 6)
+
+    def test_synchronous_is_full_unless_asked(self):
+        for url, level in ((self.url, 2), (self.url + "?synchronous=normal", 1)):
+            with self.make_log(url).transaction() as transaction:
+                self.assertEqual(transaction.connection.execute("PRAGMA synchronous").fetchone(), (level,))
+
+
+class TrimmerTest(SQLiteTest):
+    def test_appending_alone_keeps_a_channel_near_its_bound(self):
+        log = self.make_log(self.url + "?synchronous=normal", Retention(count=160, age=None))
+        for _ in range(2000):
+            log.append("a", "x")
+        count = "SELECT count(*) FROM sse_events"
+
+        def kept():
+            with log.snapshot() as snapshot:
+                return snapshot.connection.execute(count).fetchone()[0]
+
+        wait_until(lambda: 160 <= kept() <= 200, message="the channel to be trimmed in the background")
+
+    def test_without_a_thread_for_it_appends_succeed_and_a_later_one_starts_it(self):
+        log = self.make_log(retention=Retention(count=16, age=None))
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            for _ in range(50):
+                log.append("a", "x")
+        self.assertEqual(self._count(log), 50)
+        log.append("a", "x")
+        wait_until(lambda: self._count(log) < 40, message="the channel to be trimmed")
+
+    def test_a_listener_trims_by_age_what_others_left(self):
+        log = self.make_log(retention=Retention(age=1.0))
+        for number in range(5):
+            log.append(f"channel-{number}", "x")
+        with log.transaction() as transaction:
+            transaction.connection.execute("UPDATE sse_events SET created = created - 10")
+        with mock.patch("sse_threaded.log.sqlite.trimmer._PERIOD", 0.01):
+            self.addCleanup(log.open_doorbell().close)
+            wait_until(lambda: not self._count(log), message="old events to go")
+
+    @staticmethod
+    def _count(log):
+        with log.snapshot() as snapshot:
+            return snapshot.connection.execute("SELECT count(*) FROM sse_events").fetchone()[0]
+
+    def test_a_look_is_bounded_by_its_batches_and_not_by_the_log(self):
+        log = self.make_log(retention=Retention(count=10, age=None))
+        with log.transaction() as transaction:
+            for _ in range(3000):
+                transaction.append("a", "x")
+        self.assertEqual(log.trim(), 2990)
+        self.assertEqual(log.trim(), 0)
+
+    def test_a_channel_within_its_bound_is_not_walked_along(self):
+        log = self.make_log(retention=Retention(count=50_000, age=None))
+        with log.transaction() as transaction:
+            for _ in range(20_000):
+                transaction.append("a", "x")
+        steps = []
+        with log._trimmer._entered() as connection:
+            connection.set_progress_handler(lambda: steps.append(1), 1)
+            self.assertEqual(log._trimmer._count_limit(connection, "a"), 0)
+            connection.set_progress_handler(None, 1)
+        self.assertLess(len(steps), 1000)
+
+    def test_counting_does_not_grow_with_the_channels(self):
+        log = self.make_log(retention=Retention(count=100, age=None))
+        with log.transaction() as transaction:
+            for number in range(30_000):
+                log._trimmer.appended(f"channel-{number}")
+            transaction.append("a", "x")
+        self.assertLess(len(log._trimmer._grown), 25_000)
+        self.assertIsNone(log._trimmer._thread, "nobody else could have made it smaller")
+
+    def test_what_an_append_causes_does_not_grow_with_the_channels(self):
+        log = self.make_log(retention=Retention(count=100, age=None))
+        with log.transaction() as transaction:
+            for number in range(2000):
+                transaction.append(f"channel-{number}", "x")
+        trimmer = log._trimmer
+        # Without its thread, whose rounds are not an append's doing.
+        with mock.patch.object(trimmer, "start"), mock.patch.object(trimmer, "_trim", wraps=trimmer._trim) as trim:
+            for _ in range(trimmer._slack):
+                log.append("busy", "x")
+            trimmer._trim_grown()
+        self.assertLessEqual({call.args for call in trim.call_args_list}, {("busy",)})
