@@ -1,0 +1,328 @@
+"""Counts the package's functions on its three ways: publish to client, accept to parked, SIGTERM to farewell.
+
+    python -m tests.harness.three_ways              counts and lists
+    python -m tests.harness.three_ways --markdown   the lists for docs/design.md
+    python -m tests.harness.three_ways --package /path/to/another/checkout
+
+A real gunicorn serves one hub on SQLite, and has had one stream and one event before. A list has each function once,
+at its first call. Threads race, so the list is in groups: first the thread in which the way begins, then the next
+one that it comes to. Of each thread a way has these calls:
+
+- publish: all calls of ``publish``; of the pump, those since it last waited, up to the first send.
+- open: of the main thread, those since its wait before ``accept`` until its next wait; of the pool's thread, those
+  until it is free again. The connection and its request come together.
+- end: those of the signal handler; of the pump, those since it last waited, up to the first send.
+
+A thread that waits is already inside a function when the way comes to it. That function is the group's first.
+Properties and lambdas count, comprehensions do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import sse_threaded
+from sse_threaded.testing import GunicornServer
+from tests.harness.called_functions import Event, Function, names
+from tests.support import wait_until
+
+PACKAGE = Path(sse_threaded.__file__).parent
+
+_HARNESS = Path(__file__).parent
+_SECONDS = 20.0
+
+# Seconds in which a thread of the pool comes to rest after it has parked a stream.
+_REST_SECONDS = 0.1
+
+# Recordings until two agree.
+_TRIES = 6
+
+# The threads' names, and what the lists call them.
+_MAIN, _PUBLISHER, _PUMP = "MainThread", "publisher", "sse_threaded pump"
+_CALLED = {_MAIN: "main thread", _PUBLISHER: "publisher", _PUMP: "pump"}
+_POOL = "pool thread"
+
+# A step of a way: the thread and the function.
+Step = tuple[str, Function]
+
+
+class _Incomplete(Exception):
+    """A recording has no whole way: a signal or a timer came in an unusual moment."""
+
+
+# Cutting the ways out of a recording.
+
+
+def _since_wait(events: list[Event], end: int) -> list[Event]:
+    """The events of one thread since it last waited, up to an index."""
+    for begin in range(end - 1, -1, -1):
+        if events[begin].kind in ("wake", "wait"):
+            return events[begin:end]
+    raise _Incomplete("a thread has not waited")
+
+
+def _up_to_send(events: list[Event]) -> list[Event]:
+    kinds = [event.kind for event in events]
+    if "send" not in kinds:
+        raise _Incomplete("the pump has sent nothing")
+    return _since_wait(events, kinds.index("send"))
+
+
+def _publish(threads: dict[str, list[Event]]) -> Iterable[tuple[str, list[Event]]]:
+    yield _PUBLISHER, threads[_PUBLISHER]
+    yield _PUMP, _up_to_send(threads[_PUMP])
+
+
+def _open(threads: dict[str, list[Event]]) -> Iterable[tuple[str, list[Event]]]:
+    main = threads[_MAIN]
+    kinds = [event.kind for event in main]
+    accepted = kinds.index("accept")
+    yield _MAIN, _since_wait(main, accepted) + main[accepted : kinds.index("wait", accepted)]
+    sent = False
+    for thread, events in threads.items():
+        if thread not in _CALLED:
+            sent = sent or any(event.kind == "send" for event in events)
+            yield thread, events
+    if not sent:
+        yield _PUMP, _up_to_send(threads[_PUMP])
+
+
+def _end(threads: dict[str, list[Event]]) -> Iterable[tuple[str, list[Event]]]:
+    # The signal comes while the main thread waits, so the handler's calls are between "wait" and "wake". The
+    # recording begins in that wait.
+    main = threads[_MAIN]
+    kinds = [event.kind for event in main]
+    handler = main[: kinds.index("wake")]
+    if not handler or handler[0].kind != "call":
+        raise _Incomplete("the signal came while the main thread did not wait")
+    yield _MAIN, handler
+    yield _PUMP, _up_to_send(threads[_PUMP])
+
+
+WAYS: dict[str, tuple[str, Callable[[dict[str, list[Event]]], Iterable[tuple[str, list[Event]]]]]] = {
+    "publish": ("From publish to a client", _publish),
+    "open": ("From accept to a parked stream", _open),
+    "end": ("From SIGTERM to the farewell", _end),
+}
+
+
+def _steps(package: Path, way: str, recording: list[list[object]]) -> list[Step]:
+    threads: dict[str, list[Event]] = {}
+    for fields in recording:
+        event = Event(*fields)  # type: ignore[arg-type]
+        threads.setdefault(event.thread, []).append(event)
+    found: dict[tuple[str, int], str] = {}
+    try:
+        for thread, events in WAYS[way][1](threads):
+            for event in events:
+                if event.file and event.kind in ("call", "wake"):
+                    found.setdefault((event.file, event.line), _CALLED.get(thread, _POOL))
+    except (KeyError, ValueError) as error:
+        raise _Incomplete(f"no such thread or event: {error}") from error
+    functions = names(package, {file for file, _ in found})
+    return [(thread, functions[place]) for place, thread in found.items()]
+
+
+# Recording them.
+
+
+class _Client:
+    """A client of the stream.
+
+    :param port: the server's.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), _SECONDS)
+        self._socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+
+    def read_until(self, text: bytes) -> None:
+        """Read until some bytes have come."""
+        read = b""
+        while text not in read:
+            piece = self._socket.recv(65536)
+            if not piece:
+                raise AssertionError(f"the stream ended after {read!r}")
+            read += piece
+
+    def close(self) -> None:
+        """Leave."""
+        self._socket.close()
+
+
+class _Server:
+    """The server and its commands; see :mod:`.three_ways_app`.
+
+    :param gunicorn: the server.
+    :param folder: its folder.
+    """
+
+    def __init__(self, gunicorn: GunicornServer, folder: Path) -> None:
+        self._gunicorn = gunicorn
+        self._folder = folder
+        self._commands = socket.socket(socket.AF_UNIX)
+        self._commands.settimeout(_SECONDS)
+        self._commands.connect(str(folder / "commands"))
+
+    def ask(self, command: str) -> int:
+        """Have a command done; returns its number."""
+        self._commands.sendall(f"{command}\n".encode())
+        return int(self._commands.recv(100))
+
+    def recording(self) -> list[list[object]]:
+        """The last recording."""
+        recording: list[list[object]] = json.loads((self._folder / "recording.json").read_text())
+        return recording
+
+    def open(self) -> _Client:
+        """Open a stream."""
+        client = _Client(self._gunicorn.port)
+        client.read_until(b"event: stream-start")
+        return client
+
+    def open_at_once(self) -> _Client:
+        """Open a stream whose request is there when the worker accepts its connection."""
+        (worker,) = self._gunicorn.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            wait_until(lambda: Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+            client = _Client(self._gunicorn.port)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        client.read_until(b"event: stream-start")
+        return client
+
+    def end(self) -> None:
+        """Send SIGTERM to the master."""
+        self._gunicorn.terminate()
+
+    def wait(self) -> None:
+        """Wait until the server has ended."""
+        self._gunicorn.wait()
+
+
+@contextmanager
+def _running(package: Path) -> Iterator[_Server]:
+    with ExitStack() as resources:
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-")))
+        environment = {
+            "PYTHONPATH": os.pathsep.join([str(package.parent), str(_HARNESS)]),
+            "THREE_WAYS_FOLDER": str(folder),
+        }
+        gunicorn = GunicornServer(
+            "three_ways_app:make_app()", config="python:three_ways_app", env=environment, cwd=folder
+        )
+        yield _Server(resources.enter_context(gunicorn), folder)
+
+
+def record(package: Path = PACKAGE) -> dict[str, list[Step]]:
+    """The functions of each way, in order, from one recording; a way is left out if not all of it was seen.
+
+    :param package: the folder of the package; default: the one that this Python imports.
+    """
+    recordings = {}
+    with _running(package) as server:
+        client = server.open()
+        server.ask("publish")
+        client.read_until(b"data: hello")
+
+        server.ask("start")
+        server.ask("publish")
+        client.read_until(b"data: hello")
+        server.ask("save")
+        recordings["publish"] = server.recording()
+
+        server.ask("start")
+        other = server.open_at_once()
+        wait_until(lambda: server.ask("streams") == 2)
+        time.sleep(_REST_SECONDS)
+        server.ask("save")
+        recordings["open"] = server.recording()
+        other.close()
+        wait_until(lambda: server.ask("streams") == 1)
+        time.sleep(_REST_SECONDS)
+
+        server.ask("start")
+        server.end()
+        client.read_until(b"event: stream-end")
+        client.close()
+        server.wait()
+        recordings["end"] = server.recording()
+    steps = {}
+    for way, recording in recordings.items():
+        with suppress(_Incomplete):
+            steps[way] = _steps(package, way, recording)
+    return steps
+
+
+def measure(package: Path = PACKAGE, *, tries: int = _TRIES) -> dict[str, list[Step]]:
+    """The functions of each way, in order, as soon as two recordings agree.
+
+    A timer that ends during a recording may add functions to it.
+
+    :param package: the folder of the package; default: the one that this Python imports.
+    :param tries: how many recordings to make at most.
+    :raises AssertionError: no two agree.
+    """
+    seen: dict[str, list[list[Step]]] = {way: [] for way in WAYS}
+    agreed: dict[str, list[Step]] = {}
+    for _ in range(tries):
+        for way, steps in record(package).items():
+            if steps in seen[way]:
+                agreed.setdefault(way, steps)
+            seen[way].append(steps)
+        if agreed.keys() == WAYS.keys():
+            return {way: agreed[way] for way in WAYS}
+    raise AssertionError(f"{tries} recordings differ; is the machine very busy?")
+
+
+# The command.
+
+
+def as_text(steps: list[Step]) -> str:
+    """The list of a way, one line a function."""
+    width = max(len(thread) for thread, _ in steps)
+    lines = (
+        f"{number:4}  {thread:{width}}  {function.name}" for number, (thread, function) in enumerate(steps, 1)
+    )
+    return "\n".join(lines)
+
+
+def as_markdown(steps: list[Step]) -> str:
+    """The list of a way for docs/design.md."""
+    lines, before = [], ""
+    for number, (thread, function) in enumerate(steps, 1):
+        where = f"The {thread}. " if thread != before else ""
+        lines.append(f"{number}. {where}`{function.name}`: {function.purpose}".rstrip(": "))
+        before = thread
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.harness.three_ways", description=__doc__.split("\n")[0])
+    parser.add_argument("--package", type=Path, help="a checkout to count instead of this one")
+    parser.add_argument("--markdown", action="store_true", help="print the lists for docs/design.md")
+    arguments = parser.parse_args()
+    package = arguments.package / "sse_threaded" if arguments.package else PACKAGE
+    for way, steps in measure(package.resolve()).items():
+        title = WAYS[way][0]
+        if arguments.markdown:
+            sys.stdout.write(f"### {title}\n\n{as_markdown(steps)}\n\n")
+        else:
+            files = {function.name.split()[0] for _, function in steps}
+            sys.stdout.write(f"{title}: {len(steps)} functions in {len(files)} files\n\n{as_text(steps)}\n\n")
+
+
+if __name__ == "__main__":
+    main()
