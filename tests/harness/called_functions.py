@@ -1,7 +1,7 @@
 """Records which of the package's functions run in a process, in which thread and in which order.
 
-It sees the thread that calls :meth:`Recorder.install` and all threads that start later. A recording has these events,
-each with the thread's name:
+It sees the thread that calls :meth:`Recorder.install` and all threads that start later. A recording has these
+events, each with the thread's name:
 
 - ``call`` and ``return`` of a function of the package. A generator that goes on is a call, too.
 - ``wait`` when a selector begins to wait, and ``wake`` when it has waited. ``wake`` names the function of the

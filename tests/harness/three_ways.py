@@ -4,9 +4,9 @@
     python -m tests.harness.three_ways --markdown   the lists for docs/design.md
     python -m tests.harness.three_ways --package /path/to/another/checkout
 
-A real gunicorn serves one hub on SQLite, and has had one stream and one event before. A list has each function once,
-at its first call. Threads race, so the list is in groups: first the thread in which the way begins, then the next
-one that it comes to. Of each thread a way has these calls:
+A real gunicorn serves one hub on SQLite, and has had one stream and one event before. A list has each function
+once, at its first call. Threads race, so the list is in groups: first the thread in which the way begins, then the
+next one that it comes to. Of each thread a way has these calls:
 
 - publish: all calls of ``publish``; of the pump, those since it last waited, up to the first send.
 - open: of the main thread, those since its wait before ``accept`` until its next wait; of the pool's thread, those
