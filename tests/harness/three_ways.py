@@ -1,7 +1,8 @@
 """Counts the package's functions on its three ways: publish to client, accept to parked, SIGTERM to farewell.
 
     python -m tests.harness.three_ways              counts and lists
-    python -m tests.harness.three_ways --markdown   the lists for docs/design.md
+    python -m tests.harness.three_ways --write      and renews the lists in docs/design.md; words stay
+    python -m tests.harness.three_ways --markdown   prints such lists, with the docstrings' words
     python -m tests.harness.three_ways --package /path/to/another/checkout
 
 A real gunicorn serves one hub on SQLite, and has had one stream and one event before. A list has each function
@@ -22,21 +23,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import sse_threaded
 from sse_threaded.testing import GunicornServer
 from tests.harness.called_functions import Event, Function, names
-from tests.support import wait_until
+from tests.support import ROOT, wait_until
 
 PACKAGE = Path(sse_threaded.__file__).parent
+
+DESIGN = ROOT / "docs" / "design.md"
 
 _HARNESS = Path(__file__).parent
 _SECONDS = 20.0
@@ -51,6 +55,12 @@ _TRIES = 6
 _MAIN, _PUBLISHER, _PUMP = "MainThread", "publisher", "sse_threaded pump"
 _CALLED = {_MAIN: "main thread", _PUBLISHER: "publisher", _PUMP: "pump"}
 _POOL = "pool thread"
+_WHERE = {
+    "main thread": "the main thread",
+    "publisher": "the thread that calls `publish`",
+    "pump": "the pump's thread",
+    _POOL: "a thread of the pool",
+}
 
 # A step of a way: the thread and the function.
 Step = tuple[str, Function]
@@ -184,6 +194,12 @@ class _Server:
         recording: list[list[object]] = json.loads((self._folder / "recording.json").read_text())
         return recording
 
+    def probe(self) -> None:
+        """Have the worker answer something else than a stream."""
+        with socket.create_connection(("127.0.0.1", self._gunicorn.port), _SECONDS) as connection:
+            connection.sendall(b"?\r\n\r\n")
+            connection.recv(65536)
+
     def open(self) -> _Client:
         """Open a stream."""
         client = _Client(self._gunicorn.port)
@@ -201,6 +217,10 @@ class _Server:
             os.kill(worker, signal.SIGCONT)
         client.read_until(b"event: stream-start")
         return client
+
+    def close(self) -> None:
+        """Give no more commands."""
+        self._commands.close()
 
     def end(self) -> None:
         """Send SIGTERM to the master."""
@@ -222,7 +242,9 @@ def _running(package: Path) -> Iterator[_Server]:
         gunicorn = GunicornServer(
             "three_ways_app:make_app()", config="python:three_ways_app", env=environment, cwd=folder
         )
-        yield _Server(resources.enter_context(gunicorn), folder)
+        server = _Server(resources.enter_context(gunicorn), folder)
+        resources.callback(server.close)
+        yield server
 
 
 def record(package: Path = PACKAGE) -> dict[str, list[Step]]:
@@ -235,6 +257,10 @@ def record(package: Path = PACKAGE) -> dict[str, list[Step]]:
         client = server.open()
         server.ask("publish")
         client.read_until(b"data: hello")
+        # What a round does only now and then it does now, and never again while no time passes.
+        server.ask("stop the clock")
+        server.probe()
+        time.sleep(_REST_SECONDS)
 
         server.ask("start")
         server.ask("publish")
@@ -248,6 +274,7 @@ def record(package: Path = PACKAGE) -> dict[str, list[Step]]:
         time.sleep(_REST_SECONDS)
         server.ask("save")
         recordings["open"] = server.recording()
+        server.ask("go on")
         other.close()
         wait_until(lambda: server.ask("streams") == 1)
         time.sleep(_REST_SECONDS)
@@ -286,6 +313,68 @@ def measure(package: Path = PACKAGE, *, tries: int = _TRIES) -> dict[str, list[S
     raise AssertionError(f"{tries} recordings differ; is the machine very busy?")
 
 
+# The lists in docs/design.md.
+
+_STEP = re.compile(r"^\d+\. (?P<names>`[\w/]+\.py \S+`(?:, `[\w/]+\.py \S+`)*)(?P<words>.*)$", re.MULTILINE)
+
+
+def section(text: str, way: str) -> str:
+    """The part of docs/design.md about a way, below its heading.
+
+    :raises AssertionError: there is none.
+    """
+    found = re.search(rf"^### {WAYS[way][0]}\n(.*?)(?=^##)", text + "\n##", re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise AssertionError(f"docs/design.md has no heading ### {WAYS[way][0]}")
+    return found[1]
+
+
+def written_names(text: str) -> list[str]:
+    """The functions that a list names, in order."""
+    return [name for step in _STEP.finditer(text) for name in _names_of(step)]
+
+
+def _names_of(step: re.Match[str]) -> tuple[str, ...]:
+    return tuple(name.strip("`") for name in step["names"].split(", "))
+
+
+def summary(found: Collection[str]) -> str:
+    """How many functions and files these are."""
+    return f"{len(found)} functions in {len({name.split()[0] for name in found})} files"
+
+
+def as_markdown(steps: list[Step], written: str = "") -> str:
+    """The list of a way for docs/design.md: a step a function, in the words of its docstring or comment.
+
+    :param written: the list so far; a step stays as it is, if its functions still follow each other.
+    """
+    kept = {_names_of(step): step["words"] for step in _STEP.finditer(written)}
+    found = [function.name for _, function in steps]
+    lines = ["", f"{summary(found)}."]
+    number = at = 0
+    while at < len(steps):
+        thread, function = steps[at]
+        if not at or thread != steps[at - 1][0]:
+            lines += ["", f"In {_WHERE[thread]}:", ""]
+        group: tuple[str, ...] = (function.name,)
+        for names_kept in kept:
+            if tuple(found[at : at + len(names_kept)]) == names_kept:
+                group = names_kept
+        words = kept.get(group, f": {function.purpose}.")
+        number += 1
+        lines.append(f"{number}. {', '.join(f'`{name}`' for name in group)}{words}")
+        at += len(group)
+    return "\n".join([*lines, "", ""])
+
+
+def renewed(text: str, ways: dict[str, list[Step]]) -> str:
+    """The text of docs/design.md with lists that say what runs now."""
+    for way, steps in ways.items():
+        old = section(text, way)
+        text = text.replace(old, as_markdown(steps, old))
+    return text
+
+
 # The command.
 
 
@@ -298,30 +387,24 @@ def as_text(steps: list[Step]) -> str:
     return "\n".join(lines)
 
 
-def as_markdown(steps: list[Step]) -> str:
-    """The list of a way for docs/design.md."""
-    lines, before = [], ""
-    for number, (thread, function) in enumerate(steps, 1):
-        where = f"The {thread}. " if thread != before else ""
-        lines.append(f"{number}. {where}`{function.name}`: {function.purpose}".rstrip(": "))
-        before = thread
-    return "\n".join(lines)
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.harness.three_ways", description=__doc__.split("\n")[0])
     parser.add_argument("--package", type=Path, help="a checkout to count instead of this one")
     parser.add_argument("--markdown", action="store_true", help="print the lists for docs/design.md")
+    parser.add_argument("--write", action="store_true", help="renew the lists in docs/design.md, but not words")
     arguments = parser.parse_args()
     package = arguments.package / "sse_threaded" if arguments.package else PACKAGE
-    for way, steps in measure(package.resolve()).items():
+    ways = measure(package.resolve())
+    if arguments.write:
+        DESIGN.write_text(renewed(DESIGN.read_text(encoding="utf-8"), ways), encoding="utf-8")
+    for way, steps in ways.items():
         title = WAYS[way][0]
         if arguments.markdown:
-            sys.stdout.write(f"### {title}\n\n{as_markdown(steps)}\n\n")
+            sys.stdout.write(f"### {title}\n{as_markdown(steps)}")
         else:
-            files = {function.name.split()[0] for _, function in steps}
-            sys.stdout.write(f"{title}: {len(steps)} functions in {len(files)} files\n\n{as_text(steps)}\n\n")
+            found = summary([function.name for _, function in steps])
+            sys.stdout.write(f"{title}: {found}\n\n{as_text(steps)}\n\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from called_functions import Recorder  # this folder is on the path
 FOLDER = "THREE_WAYS_FOLDER"
 
 _folder = Path(os.environ[FOLDER])
+
+_monotonic = time.monotonic
 
 _spec = importlib.util.find_spec("sse_threaded")
 assert _spec is not None and _spec.origin is not None
@@ -78,6 +82,10 @@ def _take_commands(listener: socket.socket, hub: Any) -> None:
             thread = threading.Thread(target=hub.publish, args=("news", "hello"), name="publisher")
             thread.start()
             thread.join()
+        elif command == "stop the clock":
+            time.monotonic = partial(float, _monotonic())  # the same at each call
+        elif command == "go on":
+            time.monotonic = _monotonic
         elif command == "streams":
             reply = hub.streams
         connection.sendall(f"{reply}\n".encode())
