@@ -1,7 +1,6 @@
 """The house (docs/design.md): which module may import which. Imports only go down.
 
-The imports are read from the sources of the package with ``ast``; those under ``TYPE_CHECKING`` count too,
-as a module that names a type of a higher room knows that room.
+:mod:`tests.harness.imports` reads the imports from the sources.
 """
 
 from __future__ import annotations
@@ -9,13 +8,8 @@ from __future__ import annotations
 import ast
 import fnmatch
 import unittest
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
-import sse_threaded
-
-PACKAGE = "sse_threaded"
+from tests.harness.imports import SOURCES, TREES, below, full_name, imports_of, inner_imports
 
 # The rooms from the ground up, each a line of patterns of module names below the package. A module may
 # import modules of lower rooms; within a room only those of its own subpackage, and never in a circle.
@@ -52,69 +46,6 @@ PURE = {
 ASYNCHRONOUS = {"asyncio", "anyio", "trio", "gevent", "eventlet"}
 
 
-class Import(NamedTuple):
-    """One imported module, by its full name, and where."""
-
-    name: str
-    place: str
-    in_function: bool
-
-
-def sources() -> dict[str, Path]:
-    """Every module of the package, by its name below it, ``"."`` being the package itself."""
-    root = Path(sse_threaded.__file__).parent
-    found = {}
-    for path in sorted(root.rglob("*.py")):
-        parts = list(path.relative_to(root).with_suffix("").parts)
-        if parts[-1] == "__init__":
-            parts.pop()
-        found[".".join(parts) or "."] = path
-    return found
-
-
-SOURCES = sources()
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
-
-
-def full_name(module: str) -> str:
-    return PACKAGE if module == "." else f"{PACKAGE}.{module}"
-
-
-def below(name: str) -> str | None:
-    """The name below the package of a full name that is one of its modules, else ``None``."""
-    if name == PACKAGE:
-        return "."
-    module = name.removeprefix(f"{PACKAGE}.")
-    return module if module != name and module in SOURCES else None
-
-
-def imports_of(module: str) -> Iterator[Import]:
-    """What a module imports: modules, and of ``from x import y`` also ``x.y`` when that is a module."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-    inside = {
-        id(node)
-        for function in ast.walk(TREES[module])
-        if isinstance(function, functions)
-        for node in ast.walk(function)
-    }
-    package = full_name(module) if SOURCES[module].name == "__init__.py" else full_name(module).rpartition(".")[0]
-    for node in ast.walk(TREES[module]):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")
-                base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
-            for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                # from ..log import base: the module is what is imported, not the package's own names.
-                names.append(inner if below(inner) else base)
-        for name in dict.fromkeys(names):
-            yield Import(name, f"{SOURCES[module]}:{node.lineno}", id(node) in inside)  # type: ignore[attr-defined]
-
-
 def room_of(module: str) -> int | None:
     """The room's number from the ground up; a name given in full wins over a pattern."""
     for number, room in enumerate(ROOMS):
@@ -124,13 +55,6 @@ def room_of(module: str) -> int | None:
         if any(fnmatch.fnmatchcase(module, pattern) for pattern in room.split()):
             return number
     return None
-
-
-def inner_imports(module: str) -> Iterator[tuple[str, Import]]:
-    for imported in imports_of(module):
-        target = below(imported.name)
-        if target is not None and target != module:
-            yield target, imported
 
 
 class RoomsTest(unittest.TestCase):
