@@ -235,8 +235,9 @@ class _Server:
 def _running(package: Path) -> Iterator[_Server]:
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-")))
+        path = [str(package.parent), str(_HARNESS), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
-            "PYTHONPATH": os.pathsep.join([str(package.parent), str(_HARNESS)]),
+            "PYTHONPATH": os.pathsep.join(path),
             "THREE_WAYS_FOLDER": str(folder),
         }
         gunicorn = GunicornServer(
@@ -257,8 +258,9 @@ def record(package: Path = PACKAGE) -> dict[str, list[Step]]:
         client = server.open()
         server.ask("publish")
         client.read_until(b"data: hello")
-        # What a round does only now and then it does now, and never again while no time passes.
-        server.ask("stop the clock")
+        # What a round does only now and then it does now, and not again while the clock is slow.
+        time.sleep(_REST_SECONDS)
+        server.ask("slow the clock")
         server.probe()
         time.sleep(_REST_SECONDS)
 
@@ -274,7 +276,7 @@ def record(package: Path = PACKAGE) -> dict[str, list[Step]]:
         time.sleep(_REST_SECONDS)
         server.ask("save")
         recordings["open"] = server.recording()
-        server.ask("go on")
+        server.ask("right the clock")
         other.close()
         wait_until(lambda: server.ask("streams") == 1)
         time.sleep(_REST_SECONDS)
