@@ -1,4 +1,4 @@
-"""A real Django project, made of what docs/django.md and README.md show, under Django's own test runner."""
+"""A real Django project, made of what docs/django.md and docs/usage.md show, under Django's own test runner."""
 
 import os
 import re
@@ -254,8 +254,8 @@ class AfterCommitTest(ProjectCase):
         self.assertIn("robust=True", AFTER_COMMIT)
         self.exercise(AFTER_COMMIT, "self.assertLogs('django.db.backends.base', 'ERROR')", 201)
 
-    def test_as_readme_shows_it_too(self):
-        text = (ROOT / "README.md").read_text(encoding="utf-8")
+    def test_as_the_usage_page_shows_it_too(self):
+        text = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
         blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         (line,) = [block for block in blocks if block.startswith("transaction.on_commit(")]
         block = f"with transaction.atomic():\n    Order.objects.create(item=item)\n    {line}"

@@ -1,4 +1,4 @@
-"""What the README shows, run."""
+"""What the README and the pages of its subjects show, run."""
 
 import json
 import os
@@ -46,11 +46,16 @@ try:
 except ImportError:
     flask = None
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "docs" / "usage.md", ROOT / "docs" / "configuration.md"]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def without_code(page):
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 # What an app has around the lines of README: a model, its table, a hub.
@@ -85,7 +90,7 @@ class ReadmeTest(unittest.TestCase):
         if flask is None:
             missing("flask (pip install flask)")
         directory = temporary_directory(self)
-        app, *configs = blocks("python")[:3]
+        app, _, *configs = blocks("python")[:4]
         (directory / "shop.py").write_text(app)
         for config in configs:
             with self.subTest(config=config):
@@ -108,7 +113,7 @@ class ReadmeTest(unittest.TestCase):
         if django is None or bottle is None:
             missing("django and bottle (pip install django bottle)")
         django_is_configured()
-        _, over_django, over_bottle = blocks("python")[3].splitlines()
+        _, over_django, over_bottle = blocks("python")[4].splitlines()
         with Hub() as hub:
             for line, names in (
                 (over_django, {"StreamingHttpResponse": django.http.StreamingHttpResponse}),
@@ -123,7 +128,7 @@ class ReadmeTest(unittest.TestCase):
                     names["r"].response.close()
 
     def test_a_wrapper_drops_events_and_keeps_the_status(self):
-        over_stream, over_response = blocks("python")[4].splitlines()
+        over_stream, over_response = blocks("python")[5].splitlines()
         with Hub() as hub:
             first = hub.publish("orders", "for:admin")
             hub.publish("orders", "for all")
@@ -175,7 +180,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_rows_and_event_and_the_snapshot(self):
         directory = temporary_directory(self)
-        write, _, _, read = blocks("python")[5:9]
+        write, read = blocks("python")[1], blocks("python")[8]
         with closing(sqlite3.connect(directory / "log.db")) as mine:
             mine.execute("CREATE TABLE orders (item)")
         with Hub(sqlite_url(directory)) as hub:
@@ -227,13 +232,18 @@ class ReadmeTest(unittest.TestCase):
         self.assertEqual(eval(documented["retention"], vars(sse_threaded).copy()), sse_threaded.Retention())
 
     def test_links_lead_somewhere(self):
-        for link in re.findall(r"\]\(([^)h][^)]*)\)", TEXT):
-            with self.subTest(link):
-                if link.startswith("#"):
-                    headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
-                    self.assertIn(link[1:], [heading.lower().replace(" ", "-") for heading in headings])
-                else:
-                    self.assertTrue((ROOT / link).exists())
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+            for link in re.findall(r"\]\(([^)]+)\)", without_code(page)):
+                if link.startswith("http"):
+                    continue
+                with self.subTest(page=page.name, link=link):
+                    name, _, heading = link.partition("#")
+                    target = (page.parent / name).resolve() if name else page
+                    self.assertTrue(target.exists())
+                    if heading:
+                        headings = re.findall(r"^#+ (.*)$", without_code(target), re.MULTILINE)
+                        slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings]
+                        self.assertIn(heading, slugs)
 
     def test_the_supported_versions_are_those_of_the_metadata(self):
         (least,) = re.findall(r"with Python ([0-9.]+) or newer", TEXT)
