@@ -108,7 +108,7 @@ NODE = (
         "eventsource-5",
         "eventsource",
         needs="setInterval(() => {}, 1e9);",
-        without="node ends with the first stream, if nothing else keeps it running, such as a server",
+        without="node ends with the first stream if no other task, such as a server, keeps it running",
     ),
     _node("eventsource-client"),
     _node(
@@ -122,12 +122,12 @@ PYTHON = (
     _python(
         "sseclient-py",
         needs="last_event_id = event.id or last_event_id",
-        without="it reads one response; the app's loop asks again and sends `Last-Event-ID`",
+        without="It reads one response. The app's loop asks again and sends `Last-Event-ID`.",
     ),
     _python(
         "httpx-sse",
         needs="last_event_id = event.id or last_event_id",
-        without="likewise; and `timeout=httpx.Timeout(5, read=60)`, as 5 seconds are less than a heartbeat",
+        without="The same. It also needs `timeout=httpx.Timeout(5, read=60)`, because heartbeats come more than 5 seconds apart.",
     ),
     _python(
         "requests-sse",
@@ -137,13 +137,13 @@ PYTHON = (
     _python(
         "aiohttp-sse-client2",
         needs='headers["Last-Event-Id"] = event.last_event_id',
-        without="raises an error when the stream breaks; the app must create a new client and send "
-        "`Last-Event-Id`, with this spelling; and a session with `ClientTimeout(total=None)`, as each request "
-        "ends after five minutes otherwise",
+        without="It raises an error when the stream breaks. The app must create a new client and send "
+        "`Last-Event-Id`, with this spelling. It also needs a session with `ClientTimeout(total=None)`, because "
+        "each request ends after five minutes otherwise.",
     ),
 )
 
-_HEAD = ("Client", "Version", "Killed", "SIGTERM", "No room", "Lease", "Cut off", "What it needs", "Why")
+_HEAD = ("Client", "Version", "Killed", "SIGTERM", "No room", "Lease", "Cut off", "Needed code", "Without it")
 
 
 def require_packages() -> None:
@@ -157,7 +157,7 @@ def table() -> str:
     require_packages()
     rows = [_HEAD, ("---",) * len(_HEAD)]
     for client in (*CHROMIUM[:1], *FIREFOX, *CHROMIUM[1:], *NODE, *PYTHON):
-        cut = "whole, but for one place" if client.hasty else "whole"
+        cut = "whole, except in one place" if client.hasty else "whole"
         needs = f"`{client.needs}`" if client.needs else "nothing"
         rows.append((client.title, client.version, *["whole"] * 4, cut, needs, client.without))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
