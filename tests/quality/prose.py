@@ -38,6 +38,9 @@ GENERATED = {
     "docs/scale.md",
 }
 
+# Spaces by which a block of code is indented, at least.
+_BLOCK_INDENT = 4
+
 # In place of code in a sentence: it counts as one word, and no rule looks into it.
 _CODE = "CODE"
 
@@ -137,12 +140,16 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[list[Line]]:
     """Split at empty lines, list items and fields; leave out code and doctests."""
     current: list[Line] = []
     code_indent: int | None = None  # of the text before a block of code
+    text_indent = 0
     for line in lines:
         text = line.text
         indent = len(text) - len(text.lstrip())
         if code_indent is not None and (not text.strip() or indent > code_indent):
             continue
         code_indent = None
+        if not current and text.strip() and indent >= text_indent + _BLOCK_INDENT and not _ITEM.match(text):
+            code_indent = text_indent  # an indented block after an empty line
+            continue
         if not text.strip() or text.lstrip().startswith((">>> ", "... ")):
             if current:
                 yield current
@@ -160,6 +167,8 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[list[Line]]:
         if text.rstrip().endswith("::"):
             code_indent = indent
         if text.strip():
+            if not current and not field and not item:
+                text_indent = indent
             current.append(Line(line.number, text))
     if current:
         yield current

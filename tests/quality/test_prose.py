@@ -32,6 +32,10 @@ Second, for whoever reads::
 
     as far as code goes
 
+Third:
+
+    as far as a table goes
+
 :param x: as far as it goes.
 """
 
@@ -70,7 +74,7 @@ class RulesTest(unittest.TestCase):
 
     def test_docstrings_and_comments_are_read(self) -> None:
         found = sorted((finding.line, finding.found) for finding in self.findings("module.py", PYTHON))
-        self.assertEqual(found, [(3, "whoever"), (7, "as far as"), (10, "whoever"), (11, "names nothing")])
+        self.assertEqual(found, [(3, "whoever"), (11, "as far as"), (14, "whoever"), (15, "names nothing")])
 
     def test_comments_of_configuration_files_are_read(self) -> None:
         found = self.findings("app.conf", "# First line,\n# as far as it goes.\n#name=as far as\nname=1\n")

@@ -127,7 +127,8 @@ PYTHON = (
     _python(
         "httpx-sse",
         needs="last_event_id = event.id or last_event_id",
-        without="The same. It also needs `timeout=httpx.Timeout(5, read=60)`, because heartbeats come more than 5 seconds apart.",
+        without="The same. It also needs `timeout=httpx.Timeout(5, read=60)`, because heartbeats come more than "
+        "5 seconds apart.",
     ),
     _python(
         "requests-sse",
