@@ -94,7 +94,7 @@ CHROMIUM = (
         "Datastar",
         "starhtml",
         needs='{retry: "always", retryMaxCount: Infinity}',
-        without="stops at the first end of a stream, and after ten connections that are refused",
+        without="stops at the first end of a stream, and after ten refused connections",
         channel="datastar",
         hasty=True,
     ),
@@ -114,7 +114,7 @@ NODE = (
     _node(
         "launchdarkly-eventsource",
         needs="source.onerror = () => {};",
-        without="the first connection that is refused throws an error that ends node",
+        without="the first refused connection throws an error that ends node",
     ),
 )
 
@@ -133,7 +133,7 @@ PYTHON = (
     _python(
         "requests-sse",
         needs="max_connect_retry=100",
-        without="gives up after five connections that are refused",
+        without="gives up after five refused connections",
     ),
     _python(
         "aiohttp-sse-client2",
