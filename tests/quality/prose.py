@@ -1,8 +1,9 @@
 """A linter for plain English: ``python -m tests.quality.prose [--long] [--lower] [PATH ...]``.
 
-It reads Markdown pages, docstrings and comments of Python modules, and ``#`` comments of configuration files. It
-finds the phrases of ``prose_rules.txt`` and sentences of more than 25 words, and prints where they are and what to
-write instead. ``prose_counts.json`` says how many there may be in places that are not rewritten yet.
+It reads Markdown pages, docstrings, comments and messages of Python modules, and comments of JavaScript, Lua and
+configuration files. It finds the phrases of ``prose_rules.txt`` and sentences of more than 25 words. It prints where
+they are and what to write instead. ``prose_counts.json`` says how many there may be in places that are not rewritten
+yet.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ GENERATED = {
     "docs/reload.md",
     "docs/scale.md",
 }
+
+# What a comment begins with, by the end of the file's name.
+_MARKS = {".js": "//", ".lua": "--"}
+
+# Spaces in a string that is a message, at least.
+_MESSAGE_SPACES = 3
 
 # Spaces by which a block of code is indented, at least.
 _BLOCK_INDENT = 4
@@ -205,6 +212,29 @@ def _docstrings(tree: ast.Module) -> Iterator[list[Line]]:
                 yield from _paragraphs(Line(first + offset, line) for offset, line in enumerate(text.split("\n")))
 
 
+def _messages(tree: ast.Module) -> Iterator[list[Line]]:
+    """Texts of errors, log lines and help: strings of several words."""
+    seen = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                seen.add(id(first.value))  # a docstring
+        if isinstance(node, ast.JoinedStr):
+            seen.update(id(part) for part in ast.walk(node) if part is not node)
+            text = "".join(
+                str(part.value) if isinstance(part, ast.Constant) else _CODE
+                for part in node.values
+                if isinstance(part, (ast.Constant, ast.FormattedValue))
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        if id(node) not in seen and text.count(" ") >= _MESSAGE_SPACES:
+            yield [Line(node.lineno, " ".join(text.split()))]
+
+
 def _comments(found: Iterable[Line]) -> Iterator[list[Line]]:
     """Join comments of neighbouring lines."""
     block: list[Line] = []
@@ -217,7 +247,9 @@ def _comments(found: Iterable[Line]) -> Iterator[list[Line]]:
 
 
 def _python(text: str) -> Iterator[list[Line]]:
-    yield from _docstrings(ast.parse(text))
+    tree = ast.parse(text)
+    yield from _docstrings(tree)
+    yield from _messages(tree)
     comments: list[Line] = []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
@@ -232,10 +264,18 @@ def _python(text: str) -> Iterator[list[Line]]:
     yield from _comments(comments)
 
 
-def _configuration(text: str) -> Iterator[list[Line]]:
+def _marked(text: str, mark: str) -> Iterator[list[Line]]:
     # A line such as "#NAME=value" is a setting that is switched off.
-    lines = enumerate(text.splitlines(), 1)
-    yield from _comments(Line(n, line.lstrip()[2:]) for n, line in lines if re.match(r"\s*# ", line))
+    alone: list[Line] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        before, found, said = line.partition(f"{mark} ")
+        if not found:
+            continue
+        if not before.strip():
+            alone.append(Line(number, said))
+        elif mark != "#" and before.endswith(" "):  # behind code
+            yield from _comments([Line(number, said)])
+    yield from _comments(alone)
 
 
 def sentences(path: Path) -> Iterator[Sentence]:
@@ -246,7 +286,7 @@ def sentences(path: Path) -> Iterator[Sentence]:
     elif path.suffix == ".py":
         paragraphs = _python(text)
     else:
-        paragraphs = _configuration(text)
+        paragraphs = _marked(text, _MARKS.get(path.suffix, "#"))
     for paragraph in paragraphs:
         yield from _sentences(paragraph)
 
@@ -275,13 +315,13 @@ def pages(root: Path) -> list[Path]:
 
 def modules(root: Path) -> list[Path]:
     """The modules of the package."""
-    return sorted((root / "sse_threaded").rglob("*.py"))
+    return sorted(path for path in (root / "sse_threaded").rglob("*") if path.suffix in (".py", *_MARKS))
 
 
 def place(finding: Finding) -> str:
-    """What a finding is counted under: a page, or the folder of a module."""
-    name = finding.path
-    return name if name.endswith(".md") or name.startswith("deploy/") else name.rpartition("/")[0]
+    """The page, or the room of the module, under which a finding counts."""
+    parts = finding.path.split("/")
+    return "/".join(parts[: min(2, len(parts) - 1)]) if parts[0] == "sse_threaded" else finding.path
 
 
 def limited(root: Path) -> Iterator[Finding]:
@@ -321,7 +361,7 @@ def main() -> int:
     found = 0
     for path in [path.resolve() for path in options.paths] or [*pages(root), *modules(root)]:
         for finding in findings(path, root):
-            if options.long or not finding.is_long or path.suffix != ".py":
+            if options.long or not finding.is_long or path.suffix == ".md":
                 sys.stdout.write(f"{finding}\n")
                 found += 1
     return 1 if found else 0

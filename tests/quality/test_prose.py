@@ -76,6 +76,17 @@ class RulesTest(unittest.TestCase):
         found = sorted((finding.line, finding.found) for finding in self.findings("module.py", PYTHON))
         self.assertEqual(found, [(3, "whoever"), (11, "as far as"), (14, "whoever"), (15, "names nothing")])
 
+    def test_messages_are_read(self) -> None:
+        text = 'raise ValueError("the name is none of ours")\nprint(f"{x} is none of {y}")\nshort = "is none"\n'
+        found = self.findings("module.py", text)
+        self.assertEqual([(finding.line, finding.found) for finding in found], [(1, "is none"), (2, "is none")])
+
+    def test_comments_of_other_languages_are_read(self) -> None:
+        for name, mark in (("page.js", "//"), ("script.lua", "--")):
+            with self.subTest(name):
+                found = self.findings(name, f"{mark} For\n{mark} whoever.\ncode()  {mark} as far as\n")
+                self.assertEqual({finding.found for finding in found}, {"whoever", "as far as"})
+
     def test_comments_of_configuration_files_are_read(self) -> None:
         found = self.findings("app.conf", "# First line,\n# as far as it goes.\n#name=as far as\nname=1\n")
         self.assertEqual([(finding.line, finding.found) for finding in found], [(1, "as far as")])
