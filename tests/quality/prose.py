@@ -1,9 +1,9 @@
 """A linter for plain English: ``python -m tests.quality.prose [--long] [--lower] [PATH ...]``.
 
-It reads Markdown pages, docstrings, comments and messages of Python modules, and comments of JavaScript, Lua and
-configuration files. It finds the phrases of ``prose_rules.txt`` and sentences of more than 25 words. It prints where
-they are and what to write instead. ``prose_counts.json`` says how many there may be in places that are not rewritten
-yet.
+It reads Markdown pages, docstrings, comments and messages of Python modules, and comments of JavaScript, Lua
+and configuration files. It finds the phrases of ``prose_rules.txt`` and sentences of more than 25 words. It
+prints where they are and what to write instead. ``prose_counts.json`` says how many there may be in places that
+are not rewritten yet.
 """
 
 from __future__ import annotations
