@@ -103,6 +103,10 @@ class PagesTest(unittest.TestCase):
         found = [str(finding) for path in paths for finding in prose.findings(path, CHECKOUT)]
         self.assertEqual(found, [], "\n".join(["", *found]))
 
+    def test_readme_is_short(self) -> None:
+        lines = (CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()
+        self.assertLessEqual(len(lines), 150, "move the longest subject to a page of docs/")
+
     def test_the_rest_gets_better(self) -> None:
         found = list(prose.limited(CHECKOUT))
         counts = Counter(prose.place(finding) for finding in found)
