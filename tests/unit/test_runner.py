@@ -1,0 +1,328 @@
+"""The command that runs the tests, on small packages of tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from tests.runner.selection import UnknownName, find_modules, select
+from tests.support import ROOT, temporary_directory, wait_until
+
+PASSING = """
+import unittest
+
+class First(unittest.TestCase):
+    def test_one(self): pass
+    def test_two(self): pass
+
+class Second(unittest.TestCase):
+    def test_three(self): pass
+"""
+
+_SECONDS = 60
+
+
+class RunnerCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.root = temporary_directory(self) / "sample"
+        self.root.mkdir()
+
+    def write(self, **modules: str) -> None:
+        self.write_files({name.replace("__", "/"): text for name, text in modules.items()})
+
+    def write_files(self, modules: dict[str, str]) -> None:
+        for name, text in modules.items():
+            path = self.root / f"{name}.py"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_text(text)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "tests", "--root", str(self.root), *arguments]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        kept = {
+            name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("SSE_TESTS")
+        }
+        return {**kept, **changes}
+
+    def run_it(self, *arguments: str, code: int = 0, **environment: str) -> list[str]:
+        """The lines that the command prints; it must exit with ``code``."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=ROOT,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        self.assertEqual(done.returncode, code, done.stdout)
+        return done.stdout.splitlines()
+
+
+class CountTest(RunnerCase):
+    def test_counts_all_modules_and_says_which_have_finished(self) -> None:
+        self.write(test_a=PASSING, unit__test_b=PASSING)
+        lines = self.run_it("-j", "2")
+        self.assertEqual(lines[-1], "6 passed, 0 failed, 0 skipped")
+        for number, name in enumerate(sorted(line.split()[2] for line in lines[:2])):
+            self.assertEqual(name, ("sample.test_a:", "sample.unit.test_b:")[number])
+        self.assertIn("[2/2]", lines[1])
+
+    def test_shows_a_failure_with_what_was_printed_in_the_test(self) -> None:
+        self.write(
+            test_a="""
+import os, unittest
+
+class Case(unittest.TestCase):
+    def test_1_passes(self):
+        os.write(1, b"not of interest")
+    def test_2_fails(self):
+        os.write(2, b"a server's line")
+        self.assertEqual(1, 2, "the numbers differ")
+    def test_3_has_bad_subtests(self):
+        for number in range(3):
+            with self.subTest(number=number):
+                self.assertEqual(number, 0)
+"""
+        )
+        lines = self.run_it(code=1)
+        text = "\n".join(lines)
+        self.assertEqual(lines[-1], "1 passed, 2 failed, 0 skipped")
+        for shown in ("the numbers differ", "a server's line", "(number=1)", "(number=2)"):
+            self.assertIn(shown, text)
+        for hidden in ("not of interest", "(number=0)"):
+            self.assertNotIn(hidden, text)
+
+    def test_a_skipped_test_is_a_failure_where_nothing_may_be_skipped(self) -> None:
+        self.write(test_a=PASSING.replace("    def test_one", "    @unittest.skip('too hot')\n    def test_one"))
+        lines = self.run_it()
+        self.assertEqual(lines[-1], "2 passed, 0 failed, 1 skipped")
+        for name in ("CI", "SSE_TESTS_NO_SKIP"):
+            lines = self.run_it(code=1, **{name: "1"})
+            self.assertEqual(lines[-1], "2 passed, 0 failed, 1 skipped")
+            self.assertIn("too hot", "\n".join(lines))
+
+    def test_a_run_of_no_test_has_failed(self) -> None:
+        self.write(test_a="")
+        lines = self.run_it(code=1)
+        self.assertEqual(lines[-2:], ["Failed: no test ran.", "0 passed, 0 failed, 0 skipped"])
+
+    def test_a_module_that_cannot_be_imported_is_one_failed_test(self) -> None:
+        self.write(test_a="import no_such_module", test_b=PASSING)
+        lines = self.run_it(code=1)
+        self.assertEqual(lines[-1], "3 passed, 1 failed, 0 skipped")
+        self.assertIn("No module named 'no_such_module'", "\n".join(lines))
+
+    def test_what_fails_outside_of_a_test_is_counted_once(self) -> None:
+        self.write(
+            test_a=PASSING.replace(
+                "    def test_one",
+                "    @classmethod\n    def setUpClass(cls): raise OSError('no such server')\n    def test_one",
+            )
+        )
+        lines = self.run_it(code=1)
+        self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
+        self.assertIn("no such server", "\n".join(lines))
+
+    def test_an_expected_failure_passes_and_an_unexpected_success_fails(self) -> None:
+        self.write(
+            test_a="""
+import unittest
+
+class Case(unittest.TestCase):
+    @unittest.expectedFailure
+    def test_fails(self): self.fail()
+    @unittest.expectedFailure
+    def test_passes(self): pass
+"""
+        )
+        self.assertEqual(self.run_it(code=1)[-1], "1 passed, 1 failed, 0 skipped")
+
+    def test_shows_a_warning_once(self) -> None:
+        self.write(test_a="import warnings\nwarnings.warn('old news', DeprecationWarning)\n" + PASSING)
+        lines = self.run_it("-j", "4")
+        self.assertEqual(sum("old news" in line and "warn(" not in line for line in lines), 1, lines)
+
+
+class ProcessTest(RunnerCase):
+    def test_a_process_that_dies_is_a_failure_and_the_other_classes_run(self) -> None:
+        for end, said in (("os._exit(0)", "exit code 0"), ("os.kill(os.getpid(), 9)", "signal 9")):
+            self.write(test_a="import os\n" + PASSING.replace("test_one(self): pass", f"test_one(self): {end}"))
+            lines = self.run_it(code=1)
+            self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
+            text = "\n".join(lines)
+            self.assertIn(said, text)
+            self.assertIn("sample.test_a.First.test_one", text)
+
+    def test_a_process_that_dies_at_its_import_is_a_failure_that_names_the_module(self) -> None:
+        self.write(test_a="import os\nos._exit(3)", test_b=PASSING)
+        lines = self.run_it(code=1)
+        self.assertEqual(lines[-1], "3 passed, 1 failed, 0 skipped")
+        self.assertIn("FAILED: sample.test_a", lines)
+
+    def test_a_process_left_behind_is_ended(self) -> None:
+        self.write(
+            test_a="""
+import subprocess, unittest
+from pathlib import Path
+
+class Case(unittest.TestCase):
+    def test_leaves_one(self):
+        Path(__file__).with_name("pid").write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
+"""
+        )
+        self.run_it()
+        stat = Path("/proc", (self.root / "pid").read_text(), "stat")
+        wait_until(lambda: not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+    def test_the_classes_of_a_module_run_beside_each_other(self) -> None:
+        self.write(
+            test_a="""
+import time, unittest
+from pathlib import Path
+
+class Meeting:
+    def test_meets_the_other(self):
+        Path(__file__).with_name(type(self).__name__).touch()
+        deadline = time.monotonic() + 30
+        while not all(Path(__file__).with_name(name).exists() for name in ("First", "Second")):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+class First(Meeting, unittest.TestCase): pass
+class Second(Meeting, unittest.TestCase): pass
+"""
+        )
+        self.assertEqual(self.run_it("-j", "2")[-1], "2 passed, 0 failed, 0 skipped")
+
+    def test_nothing_runs_beside_what_is_alone(self) -> None:
+        running = """
+import time, unittest
+from pathlib import Path
+
+class Case(unittest.TestCase):
+    def test_looks_around(self):
+        mine = Path(__file__).with_suffix(".running")
+        mine.touch()
+        time.sleep(0.1)
+        running = [path.name for path in mine.parent.glob("*.running")]
+        mine.unlink()
+        if __name__.endswith("alone"):
+            self.assertEqual(running, [mine.name])
+"""
+        self.write(test_a=running, test_alone="ALONE = True\n" + running, test_b=running, test_c=running)
+        self.assertEqual(self.run_it("-j", "4")[-1], "4 passed, 0 failed, 0 skipped")
+
+    def test_stops_at_the_first_failure_if_asked_to(self) -> None:
+        self.write(
+            test_a=PASSING.replace("test_one(self): pass", "test_one(self): self.fail()"),
+            test_b="import time\n" + PASSING.replace("pass", "time.sleep(100)"),
+        )
+        self.assertIn("1 failed", self.run_it("-f", "-j", "2", code=1)[-1])
+
+    def test_an_interrupt_ends_the_tests_with_their_cleanups(self) -> None:
+        self.write(
+            test_a="""
+import time, unittest
+from pathlib import Path
+
+class Case(unittest.TestCase):
+    def test_waits(self):
+        self.addCleanup(Path(__file__).with_name("cleaned").touch)
+        Path(__file__).with_name("began").touch()
+        time.sleep(100)
+"""
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for name in ("began", "cleaned"):
+                (self.root / name).unlink(missing_ok=True)
+            with tempfile.TemporaryFile("w+") as output:
+                process = subprocess.Popen(
+                    self.command(), cwd=ROOT, env=self.environment(), stdout=output, stderr=subprocess.STDOUT
+                )
+                try:
+                    wait_until((self.root / "began").exists, timeout=_SECONDS)
+                    process.send_signal(number)
+                    self.assertEqual(process.wait(_SECONDS), 1)
+                finally:
+                    process.kill()
+                    process.wait()
+                output.seek(0)
+                lines = output.read().splitlines()
+            self.assertTrue((self.root / "cleaned").exists(), lines)
+            self.assertEqual(lines[-2:], ["Broken off.", "0 passed, 0 failed, 0 skipped"])
+
+
+class NameTest(RunnerCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.write(test_flat=PASSING, unit__test_a=PASSING, unit__test_b=PASSING, live__more__test_c=PASSING)
+        self.modules = find_modules(self.root)
+
+    def test_a_name_is_a_folder_a_module_or_below(self) -> None:
+        for names, chosen in {
+            (): ["live.more.test_c", "test_flat", "unit.test_a", "unit.test_b"],
+            ("unit",): ["unit.test_a", "unit.test_b"],
+            ("sample/unit/",): ["unit.test_a", "unit.test_b"],
+            ("sample.unit", "unit.test_a"): ["unit.test_a", "unit.test_b"],
+            ("live",): ["live.more.test_c", "test_flat"],
+            ("more",): None,
+            ("live/more",): ["live.more.test_c"],
+            ("sample/unit/test_a.py",): ["unit.test_a"],
+            ("unit.test_a",): ["unit.test_a"],
+            ("test_a",): ["unit.test_a"],
+            ("test_a.First",): ["unit.test_a:First"],
+            ("sample.unit.test_a.First.test_one",): ["unit.test_a:First.test_one"],
+            ("test_a.First", "test_a"): ["unit.test_a"],
+            ("test_a", "test_a.First"): ["unit.test_a"],
+            ("test_a.First", "test_a.Second"): ["unit.test_a:First,Second"],
+            ("sample",): ["live.more.test_c", "test_flat", "unit.test_a", "unit.test_b"],
+            ("nowhere",): None,
+            ("unit.test_c",): None,
+        }.items():
+            with self.subTest(names=names):
+                if chosen is None:
+                    with self.assertRaises(UnknownName):
+                        select(self.modules, names, "sample")
+                    continue
+                found = [
+                    one.module.name.removeprefix("sample.")
+                    + ":".join(["", ",".join(one.names)] if one.names else "")
+                    for one in select(self.modules, names, "sample")
+                ]
+                self.assertEqual(found, chosen)
+
+    def test_a_run_can_be_narrowed_to_one_test(self) -> None:
+        self.assertEqual(self.run_it("unit/test_a.First.test_two")[-1], "1 passed, 0 failed, 0 skipped")
+
+    def test_a_name_that_is_unknown_ends_the_command(self) -> None:
+        self.assertIn("nowhere", self.run_it("nowhere", code=2)[-1])
+        self.assertEqual(self.run_it("test_a.Third", code=1)[-1], "0 passed, 1 failed, 0 skipped")
+
+    def test_a_folder_speaks_for_all_below_it(self) -> None:
+        self.write_files(
+            {
+                "live/__init__": "ALONE = True\nAPT = ['nginx=nginx']\n",
+                "live/more/__init__": "ONCE = True\nNPM = True\n",
+                "live/more/test_c": "ALONE = False\n" + PASSING,
+            }
+        )
+        modules = {module.path.stem: module for module in find_modules(self.root)}
+        module = modules["test_c"]
+        told = (module.is_alone, module.is_once, module.needs_npm, module.apt)
+        self.assertEqual(told, (False, True, True, ["nginx=nginx"]))
+        self.assertFalse(modules["test_flat"].is_once)
+        counts = [self.run_it(SSE_TESTS_ONCE=once)[-1] for once in ("todo", "done")]
+        self.assertEqual(counts, [f"{number} passed, 0 failed, 0 skipped" for number in (12, 9)])
+
+
+if __name__ == "__main__":
+    unittest.main()
