@@ -85,6 +85,8 @@ def main() -> int:
     except KeyboardInterrupt:
         broken_off = "Broken off."
     durations.save()
+    if path := os.environ.get("SSE_TESTS_COUNTS"):
+        Path(path).write_text(f"{report.counts}\n")
     good = report.close(nothing_may_be_skipped=nothing_may_be_skipped(), broken_off=broken_off)
     return 0 if good else 1
 

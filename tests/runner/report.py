@@ -57,6 +57,10 @@ class Report:
         return len(self._skipped)
 
     @property
+    def counts(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+    @property
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
@@ -131,7 +135,7 @@ class Report:
             lines.append("Failed: no test ran.")
         if broken_off:
             lines.append(broken_off)
-        lines.append(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped")
+        lines.append(self.counts)
         self.say("\n".join(lines))
         return good
 

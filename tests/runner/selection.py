@@ -4,8 +4,9 @@ A module, or the ``__init__.py`` of a folder for all below it, may say at its to
 
 - ``ALONE = True``: nothing else may run beside it;
 - ``ONCE = True``: it says the same under every Python, so that the first of several Pythons runs it;
-- ``APT = ["command=package", ...]``: commands that it calls, and the Debian package of each;
 - ``NPM = True``: it needs the packages that tests/clients/package.json names.
+
+The commands that a folder needs, and the Debian package of each, are in its ``apt.txt``, for tests/run.
 """
 
 from __future__ import annotations
@@ -52,11 +53,6 @@ class Module:
     @property
     def needs_npm(self) -> bool:
         return bool(self._constants.get("NPM"))
-
-    @property
-    def apt(self) -> list[str]:
-        told = self._constants.get("APT")
-        return [str(one) for one in told] if isinstance(told, (list, tuple)) else []
 
     @cached_property
     def lines(self) -> int:

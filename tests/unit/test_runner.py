@@ -310,15 +310,15 @@ class NameTest(RunnerCase):
     def test_a_folder_speaks_for_all_below_it(self) -> None:
         self.write_files(
             {
-                "live/__init__": "ALONE = True\nAPT = ['nginx=nginx']\n",
+                "live/__init__": "ALONE = True\n",
                 "live/more/__init__": "ONCE = True\nNPM = True\n",
                 "live/more/test_c": "ALONE = False\n" + PASSING,
             }
         )
         modules = {module.path.stem: module for module in find_modules(self.root)}
         module = modules["test_c"]
-        told = (module.is_alone, module.is_once, module.needs_npm, module.apt)
-        self.assertEqual(told, (False, True, True, ["nginx=nginx"]))
+        told = (module.is_alone, module.is_once, module.needs_npm)
+        self.assertEqual(told, (False, True, True))
         self.assertFalse(modules["test_flat"].is_once)
         counts = [self.run_it(SSE_TESTS_ONCE=once)[-1] for once in ("todo", "done")]
         self.assertEqual(counts, [f"{number} passed, 0 failed, 0 skipped" for number in (12, 9)])

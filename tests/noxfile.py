@@ -1,0 +1,126 @@
+"""Environments to test in: ``nox -f tests/noxfile.py``, or ``bash tests/run``, which installs nox and more before.
+
+Each Python that is found has a session, ``tests-3.14`` and so on. Without arguments the newest one runs. ``-t rest``
+names all others, ``-t all`` all of them. What follows ``--`` goes to ``python -m tests``: names, ``-v``, ``-f``.
+The package is installed as a user would install it. The tests run in a copy of the checkout without sse_threaded/,
+so that the installed package is what they import, also in servers that they start from there.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from tests.runner.pythons import SUPPORTED, find_pythons  # noqa: E402 (needs the path above)
+from tests.runner.selection import UnknownName, find_modules, select  # noqa: E402
+
+PLACE = CHECKOUT / ".nox"
+COUNTS = PLACE / "counts"  # a file for each session that ran: "N passed, N failed, N skipped"
+NPM = CHECKOUT / ".test-npm"
+
+_NOT_COPIED = (
+    ".git",
+    ".nox",
+    ".venv*",
+    ".test-*",
+    "build",
+    "dist",
+    "*.egg-info",
+    ".*_cache",
+    "__pycache__",
+    "*.db*",
+)
+
+# What would make a Python look for modules elsewhere, or pip install to elsewhere.
+for _name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONSAFEPATH", "PYTHONUSERBASE", "VIRTUAL_ENV"):
+    os.environ.pop(_name, None)
+for _name in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX"):
+    os.environ.pop(_name, None)
+os.environ.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PIP_ROOT_USER_ACTION="ignore")
+
+nox.needs_version = ">=2024.10.9"
+nox.options.envdir = str(PLACE)
+nox.options.tags = ["newest"]
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = True
+
+_once = os.environ.get("SSE_TESTS_ONCE", "todo")
+
+
+def _install(session: nox.Session, *extras: str) -> Path:
+    """Install the package with the extra ``test`` and return the tree to run the tests in."""
+    tree = Path(session.create_tmp(), "tree")
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(CHECKOUT, tree, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+    # One setuptools for all runs, instead of a fresh one for each build; from 70.1 on it makes wheels itself.
+    session.install("setuptools>=70.1", *extras)
+    session.install("--no-build-isolation", f"{tree}[test]")
+    for path in (tree / "sse_threaded", tree / "build", *tree.glob("*.egg-info")):
+        shutil.rmtree(path, ignore_errors=True)
+    session.chdir(tree)
+    check = "import sse_threaded, sys; sys.exit('site-packages' not in sse_threaded.__file__ and sse_threaded.__file__)"
+    session.run("python", "-c", check, silent=True)
+    return tree
+
+
+def _fetch_npm(session: nox.Session) -> None:
+    """Bring what tests/clients/package.json names into .test-npm, if a test needs it and it has changed."""
+    try:
+        tests = CHECKOUT / "tests"
+        selected = select(find_modules(tests), _names(session.posargs), tests.name)
+    except UnknownName:
+        return  # the command that runs the tests says it
+    if not any(one.module.needs_npm for one in selected):
+        return
+    lists = [CHECKOUT / "tests" / "clients" / name for name in ("package.json", "wheels.txt")]
+    if all((NPM / one.name).exists() and filecmp.cmp(one, NPM / one.name, shallow=False) for one in lists):
+        return
+    session.log("Fetching what tests/clients/package.json names")
+    shutil.rmtree(NPM, ignore_errors=True)
+    NPM.mkdir()
+    shutil.copy(lists[0], NPM)
+    # No scripts of the packages run, and no lock file is written.
+    options = ("--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund")
+    session.run("npm", "install", "--prefix", str(NPM), *options, external=True, silent=True)
+    # One wheel is wanted for the script in it alone, so neither its Python nor what it needs counts.
+    options = ("--no-deps", "--ignore-requires-python", "--target", str(NPM / "wheels"))
+    session.run("python", "-m", "pip", "install", *options, "-r", str(lists[1]), silent=True)
+    shutil.copy(lists[1], NPM)  # last: where it is, all is there
+
+
+def _names(arguments: list[str]) -> list[str]:
+    return [one for one in arguments if not one.startswith("-") and not one.isdigit()]
+
+
+def _run(session: nox.Session) -> None:
+    global _once
+    COUNTS.mkdir(parents=True, exist_ok=True)
+    counts = COUNTS / session.name
+    counts.write_text("0 passed, 1 failed, 0 skipped\n")  # unless the tests get to their end
+    _install(session)
+    if _once == "todo":
+        _fetch_npm(session)
+    environment = {
+        "SSE_TESTS_NO_SKIP": "1",
+        "SSE_TESTS_CHECKOUT": str(CHECKOUT),
+        "SSE_TESTS_ONCE": _once,
+        "SSE_TESTS_COUNTS": str(counts),
+    }
+    _once = "done"  # what says the same under every Python has run then
+    session.run("python", "-m", "tests", *session.posargs, env=environment)
+
+
+_pythons = find_pythons()
+_newest = next((version for version in _pythons if version in SUPPORTED), None)
+for _version, _path in _pythons.items():
+    _tags = ["all", "newest" if _version == _newest else "rest"]
+    nox.session(_run, python=_path, name=f"tests-{_version}", tags=_tags)
