@@ -1,7 +1,9 @@
-"""Environments to test in: ``nox -f tests/noxfile.py``, or ``bash tests/run``, which installs nox and more before.
+"""Environments to test in: ``nox -f tests/noxfile.py``, or ``bash tests/run``, which installs nox before.
 
-Each Python that is found has a session, ``tests-3.14`` and so on. Without arguments the newest one runs. ``-t rest``
-names all others, ``-t all`` all of them. What follows ``--`` goes to ``python -m tests``: names, ``-v``, ``-f``.
+Each Python that is found has a session, ``tests-3.14`` and so on. Without arguments the newest one runs, with
+``-t rest`` all others, with ``-t all`` all. ``-s coverage`` measures which lines and branches of the package run,
+also in servers. What follows ``--`` goes to ``python -m tests``: names, ``-v``, ``-f``.
+
 The package is installed as a user would install it. The tests run in a copy of the checkout without sse_threaded/,
 so that the installed package is what they import, also in servers that they start from there.
 """
@@ -11,7 +13,6 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.runner.selection import UnknownName, find_modules, select  # noqa: E4
 
 PLACE = CHECKOUT / ".nox"
 COUNTS = PLACE / "counts"  # a file for each session that ran: "N passed, N failed, N skipped"
+CLIENTS = CHECKOUT / "tests" / "browser" / "clients"
 NPM = CHECKOUT / ".test-npm"
 
 _NOT_COPIED = (
@@ -51,40 +53,41 @@ nox.needs_version = ">=2024.10.9"
 nox.options.envdir = str(PLACE)
 nox.options.tags = ["newest"]
 nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv takes seconds where pip takes a minute
 nox.options.error_on_missing_interpreters = True
 
 _once = os.environ.get("SSE_TESTS_ONCE", "todo")
 
 
-def _install(session: nox.Session, *extras: str) -> Path:
-    """Install the package with the extra ``test`` and return the tree to run the tests in."""
+def _install(session: nox.Session, *others: str) -> None:
+    """Install the package with its extra ``test``, and go to the tree to run the tests in."""
     tree = Path(session.create_tmp(), "tree")
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(CHECKOUT, tree, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
     # One setuptools for all runs, instead of a fresh one for each build; from 70.1 on it makes wheels itself.
-    session.install("setuptools>=70.1", *extras)
+    session.install("setuptools>=70.1", *others)
     session.install("--no-build-isolation", f"{tree}[test]")
     for path in (tree / "sse_threaded", tree / "build", *tree.glob("*.egg-info")):
         shutil.rmtree(path, ignore_errors=True)
     session.chdir(tree)
-    check = "import sse_threaded, sys; sys.exit('site-packages' not in sse_threaded.__file__ and sse_threaded.__file__)"
-    session.run("python", "-c", check, silent=True)
-    return tree
+    where = str(session.run("python", "-c", "import sse_threaded; print(sse_threaded.__file__)", silent=True))
+    if "site-packages" not in where:
+        session.error(f"the tests would import {where.strip()} and not the installed package")
 
 
 def _fetch_npm(session: nox.Session) -> None:
-    """Bring what tests/clients/package.json names into .test-npm, if a test needs it and it has changed."""
+    """Bring what package.json of the clients names into .test-npm, if a test needs it and it has changed."""
     try:
-        tests = CHECKOUT / "tests"
-        selected = select(find_modules(tests), _names(session.posargs), tests.name)
+        folder = CHECKOUT / "tests"
+        selected = select(find_modules(folder), _names(session.posargs), folder.name)
     except UnknownName:
         return  # the command that runs the tests says it
     if not any(one.module.needs_npm for one in selected):
         return
-    lists = [CHECKOUT / "tests" / "clients" / name for name in ("package.json", "wheels.txt")]
+    lists = [CLIENTS / name for name in ("package.json", "wheels.txt")]
     if all((NPM / one.name).exists() and filecmp.cmp(one, NPM / one.name, shallow=False) for one in lists):
         return
-    session.log("Fetching what tests/clients/package.json names")
+    session.log("Fetching what tests/browser/clients/package.json names")
     shutil.rmtree(NPM, ignore_errors=True)
     NPM.mkdir()
     shutil.copy(lists[0], NPM)
@@ -93,7 +96,7 @@ def _fetch_npm(session: nox.Session) -> None:
     session.run("npm", "install", "--prefix", str(NPM), *options, external=True, silent=True)
     # One wheel is wanted for the script in it alone, so neither its Python nor what it needs counts.
     options = ("--no-deps", "--ignore-requires-python", "--target", str(NPM / "wheels"))
-    session.run("python", "-m", "pip", "install", *options, "-r", str(lists[1]), silent=True)
+    session.run(sys.executable, "-m", "pip", "install", *options, "-r", str(lists[1]), external=True, silent=True)
     shutil.copy(lists[1], NPM)  # last: where it is, all is there
 
 
@@ -101,12 +104,12 @@ def _names(arguments: list[str]) -> list[str]:
     return [one for one in arguments if not one.startswith("-") and not one.isdigit()]
 
 
-def _run(session: nox.Session) -> None:
+def _test(session: nox.Session, *command: str) -> None:
+    """Run the tests by ``command``, which ends before their names."""
     global _once
     COUNTS.mkdir(parents=True, exist_ok=True)
     counts = COUNTS / session.name
     counts.write_text("0 passed, 1 failed, 0 skipped\n")  # unless the tests get to their end
-    _install(session)
     if _once == "todo":
         _fetch_npm(session)
     environment = {
@@ -116,11 +119,33 @@ def _run(session: nox.Session) -> None:
         "SSE_TESTS_COUNTS": str(counts),
     }
     _once = "done"  # what says the same under every Python has run then
-    session.run("python", "-m", "tests", *session.posargs, env=environment)
+    session.run(*command, *session.posargs, env=environment)
+
+
+def tests(session: nox.Session) -> None:
+    """Run the tests under one Python."""
+    _install(session)
+    _test(session, "python", "-m", "tests")
+
+
+def coverage(session: nox.Session) -> None:
+    """Measure which lines and branches the tests run; below the threshold in setup.cfg it fails."""
+    _install(session, "coverage>=7.10")
+    data = Path(session.create_tmp(), "data")
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir()
+    session.env["COVERAGE_FILE"] = str(data / "coverage")
+    try:
+        _test(session, "coverage", "run", "-m", "tests")
+    finally:
+        session.run("coverage", "combine", "--quiet")
+        session.run("coverage", "report")
 
 
 _pythons = find_pythons()
 _newest = next((version for version in _pythons if version in SUPPORTED), None)
 for _version, _path in _pythons.items():
     _tags = ["all", "newest" if _version == _newest else "rest"]
-    nox.session(_run, python=_path, name=f"tests-{_version}", tags=_tags)
+    nox.session(tests, python=_path, name=f"tests-{_version}", tags=_tags)
+if _newest:
+    nox.session(coverage, python=_pythons[_newest])

@@ -1,1 +1,3 @@
 """Tests that need Chromium, Firefox or packages from npm."""
+
+NPM = True

@@ -4,7 +4,7 @@ A module, or the ``__init__.py`` of a folder for all below it, may say at its to
 
 - ``ALONE = True``: nothing else may run beside it;
 - ``ONCE = True``: it says the same under every Python, so that the first of several Pythons runs it;
-- ``NPM = True``: it needs the packages that tests/clients/package.json names.
+- ``NPM = True``: it needs the packages that tests/browser/clients/package.json names.
 
 The commands that a folder needs, and the Debian package of each, are in its ``apt.txt``, for tests/run.
 """
@@ -16,9 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
-# Modules beside the folders, as long as there are any, count as these.
-_TOP_LEVEL_FOLDER = "live"
 
 
 class UnknownName(LookupError):
@@ -125,7 +122,7 @@ def _matches(modules: list[Module], name: str, package: str) -> list[tuple[Modul
     matches = []
     for module in modules:
         own = module.name.split(".")[1:]
-        if own[: len(parts)] == parts or (len(own) == 1 and parts == [_TOP_LEVEL_FOLDER]):
+        if own[: len(parts)] == parts:
             matches.append((module, ""))  # a folder, or the module itself
         elif parts[: len(own)] == own:
             matches.append((module, ".".join(parts[len(own) :])))

@@ -273,7 +273,7 @@ class NameTest(RunnerCase):
             ("unit",): ["unit.test_a", "unit.test_b"],
             ("sample/unit/",): ["unit.test_a", "unit.test_b"],
             ("sample.unit", "unit.test_a"): ["unit.test_a", "unit.test_b"],
-            ("live",): ["live.more.test_c", "test_flat"],
+            ("live",): ["live.more.test_c"],
             ("more",): None,
             ("live/more",): ["live.more.test_c"],
             ("sample/unit/test_a.py",): ["unit.test_a"],
