@@ -138,6 +138,7 @@ def coverage(session: nox.Session) -> None:
     try:
         _test(session, "coverage", "run", "-m", "tests")
     finally:
+        session.chdir(CHECKOUT)  # where the sources are
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -103,8 +104,9 @@ class Report:
         self._skipped.append(f"  {title}: {why}")
 
     def warn(self, module: Module, text: str) -> None:
-        if text not in self._warnings:  # several processes may import what warns
-            self._warnings.add(text)
+        subject = re.sub(r"0x[0-9a-f]+|\d+", "N", text)  # the same but for its line, address or process
+        if subject not in self._warnings:
+            self._warnings.add(subject)
             self.say(f"{module.name}: {text.rstrip()}")
 
     def tick(self, running: list[str]) -> None:
