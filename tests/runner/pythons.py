@@ -30,13 +30,13 @@ print(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 def find_pythons() -> dict[str, str]:
     """The path of a CPython of each version that is found, the newest supported one first."""
-    folders = list(dict.fromkeys(_folders()))
-    found = {version: _find(version, folders) for version in (*reversed(SUPPORTED), *TRIED)}
+    found = {version: find_python(version) for version in (*reversed(SUPPORTED), *TRIED)}
     return {version: path for version, path in found.items() if path}
 
 
-def _find(version: str, folders: list[Path]) -> str:
-    for folder in folders:
+def find_python(version: str) -> str | None:
+    """The path of a CPython of this version, such as "3.12"."""
+    for folder in dict.fromkeys(_folders()):
         program = folder / f"python{version}"
         if os.access(program, os.X_OK):
             try:
@@ -53,7 +53,7 @@ def _find(version: str, folders: list[Path]) -> str:
             except (OSError, subprocess.SubprocessError):
                 continue
             return done.stdout.strip()
-    return ""
+    return None
 
 
 def _folders() -> Iterator[Path]:

@@ -9,7 +9,9 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
+from tests.runner import pythons
 from tests.runner.selection import UnknownName, find_modules, select
 from tests.support import ROOT, temporary_directory, wait_until
 
@@ -30,7 +32,6 @@ _SECONDS = 60
 class RunnerCase(unittest.TestCase):
     def setUp(self) -> None:
         self.root = temporary_directory(self) / "sample"
-        self.root.mkdir()
 
     def write(self, **modules: str) -> None:
         self.write_files({name.replace("__", "/"): text for name, text in modules.items()})
@@ -68,17 +69,17 @@ class RunnerCase(unittest.TestCase):
 
 
 class CountTest(RunnerCase):
-    def test_counts_all_modules_and_says_which_have_finished(self) -> None:
-        self.write(test_a=PASSING, unit__test_b=PASSING)
-        lines = self.run_it("-j", "2")
-        self.assertEqual(lines[-1], "6 passed, 0 failed, 0 skipped")
-        for number, name in enumerate(sorted(line.split()[2] for line in lines[:2])):
-            self.assertEqual(name, ("sample.test_a:", "sample.unit.test_b:")[number])
-        self.assertIn("[2/2]", lines[1])
+    """One run of modules of all kinds."""
 
-    def test_shows_a_failure_with_what_was_printed_in_the_test(self) -> None:
-        self.write(
-            test_a="""
+    lines: list[str]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        one = "    def test_one"
+        modules = {
+            "passing": PASSING,
+            "more/test_below": PASSING,
+            "failing": """
 import os, unittest
 
 class Case(unittest.TestCase):
@@ -91,22 +92,67 @@ class Case(unittest.TestCase):
         for number in range(3):
             with self.subTest(number=number):
                 self.assertEqual(number, 0)
-"""
-        )
-        lines = self.run_it(code=1)
-        text = "\n".join(lines)
-        self.assertEqual(lines[-1], "1 passed, 2 failed, 0 skipped")
+    @unittest.expectedFailure
+    def test_4_fails_as_expected(self): self.fail()
+    @unittest.expectedFailure
+    def test_5_passes_unexpectedly(self): pass
+""",
+            "importing": "import no_such_module",
+            "setting_up": PASSING.replace(one, f"    @classmethod\n    def setUpClass(cls): raise OSError\n{one}"),
+            "warning": "import warnings\nwarnings.warn('old news', DeprecationWarning)\n" + PASSING,
+            "exiting": "import os\n" + PASSING.replace("one(self): pass", "one(self): os._exit(0)"),
+            "killed": "import os\n" + PASSING.replace("one(self): pass", "one(self): os.kill(os.getpid(), 9)"),
+            "dying_early": "import os\nos._exit(3)",
+        }
+        with tempfile.TemporaryDirectory() as directory:
+            case = cls("write")
+            case.root = Path(directory, "sample")
+            case.write_files({name if "/" in name else f"test_{name}": text for name, text in modules.items()})
+            cls.lines = case.run_it("-j", "4", code=1)
+
+    def assert_module(self, name: str, counts: str) -> None:
+        (line,) = (line for line in self.lines if f"/9] sample.{name}: " in line)
+        self.assertIn(f": {counts} in ", line)
+
+    def test_counts_all_modules_and_says_which_have_finished(self) -> None:
+        self.assert_module("test_passing", "3 passed")
+        self.assert_module("more.test_below", "3 passed")
+        self.assertEqual([sum(f"[{number}/9]" in line for line in self.lines) for number in range(1, 10)], [1] * 9)
+        self.assertEqual(self.lines[-1], "14 passed, 8 failed, 0 skipped")
+
+    def test_shows_a_failure_with_what_was_printed_in_the_test(self) -> None:
+        self.assert_module("test_failing", "2 passed, 3 failed")
+        text = "\n".join(self.lines)
         for shown in ("the numbers differ", "a server's line", "(number=1)", "(number=2)"):
             self.assertIn(shown, text)
         for hidden in ("not of interest", "(number=0)"):
             self.assertNotIn(hidden, text)
 
+    def test_a_module_that_cannot_be_imported_is_one_failed_test(self) -> None:
+        self.assert_module("test_importing", "0 passed, 1 failed")
+        self.assertIn("No module named 'no_such_module'", "\n".join(self.lines))
+
+    def test_what_fails_outside_of_a_test_is_counted_once(self) -> None:
+        self.assert_module("test_setting_up", "1 passed, 1 failed")
+
+    def test_shows_a_warning_once(self) -> None:
+        self.assertEqual(sum("old news" in line and "warn(" not in line for line in self.lines), 1, self.lines)
+
+    def test_a_process_that_dies_is_a_failure_and_the_other_classes_run(self) -> None:
+        for name, end in (("exiting", "with exit code 0"), ("killed", "by signal 9")):
+            self.assert_module(f"test_{name}", "1 passed, 1 failed")
+            self.assertIn(f"Its process ended {end}, in sample.test_{name}.First.test_one.", self.lines)
+
+    def test_a_process_that_dies_at_its_import_is_a_failure_that_names_the_module(self) -> None:
+        self.assert_module("test_dying_early", "0 passed, 1 failed")
+        self.assertIn("FAILED: sample.test_dying_early", self.lines)
+
+
+class SmallTest(RunnerCase):
     def test_a_skipped_test_is_a_failure_where_nothing_may_be_skipped(self) -> None:
         self.write(test_a=PASSING.replace("    def test_one", "    @unittest.skip('too hot')\n    def test_one"))
-        lines = self.run_it()
-        self.assertEqual(lines[-1], "2 passed, 0 failed, 1 skipped")
-        for name in ("CI", "SSE_TESTS_NO_SKIP"):
-            lines = self.run_it(code=1, **{name: "1"})
+        for code, environment in ((0, {}), (1, {"CI": "1"}), (1, {"SSE_TESTS_NO_SKIP": "1"})):
+            lines = self.run_it(code=code, **environment)
             self.assertEqual(lines[-1], "2 passed, 0 failed, 1 skipped")
             self.assertIn("too hot", "\n".join(lines))
 
@@ -115,59 +161,8 @@ class Case(unittest.TestCase):
         lines = self.run_it(code=1)
         self.assertEqual(lines[-2:], ["Failed: no test ran.", "0 passed, 0 failed, 0 skipped"])
 
-    def test_a_module_that_cannot_be_imported_is_one_failed_test(self) -> None:
-        self.write(test_a="import no_such_module", test_b=PASSING)
-        lines = self.run_it(code=1)
-        self.assertEqual(lines[-1], "3 passed, 1 failed, 0 skipped")
-        self.assertIn("No module named 'no_such_module'", "\n".join(lines))
-
-    def test_what_fails_outside_of_a_test_is_counted_once(self) -> None:
-        self.write(
-            test_a=PASSING.replace(
-                "    def test_one",
-                "    @classmethod\n    def setUpClass(cls): raise OSError('no such server')\n    def test_one",
-            )
-        )
-        lines = self.run_it(code=1)
-        self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
-        self.assertIn("no such server", "\n".join(lines))
-
-    def test_an_expected_failure_passes_and_an_unexpected_success_fails(self) -> None:
-        self.write(
-            test_a="""
-import unittest
-
-class Case(unittest.TestCase):
-    @unittest.expectedFailure
-    def test_fails(self): self.fail()
-    @unittest.expectedFailure
-    def test_passes(self): pass
-"""
-        )
-        self.assertEqual(self.run_it(code=1)[-1], "1 passed, 1 failed, 0 skipped")
-
-    def test_shows_a_warning_once(self) -> None:
-        self.write(test_a="import warnings\nwarnings.warn('old news', DeprecationWarning)\n" + PASSING)
-        lines = self.run_it("-j", "4")
-        self.assertEqual(sum("old news" in line and "warn(" not in line for line in lines), 1, lines)
-
 
 class ProcessTest(RunnerCase):
-    def test_a_process_that_dies_is_a_failure_and_the_other_classes_run(self) -> None:
-        for end, said in (("os._exit(0)", "exit code 0"), ("os.kill(os.getpid(), 9)", "signal 9")):
-            self.write(test_a="import os\n" + PASSING.replace("test_one(self): pass", f"test_one(self): {end}"))
-            lines = self.run_it(code=1)
-            self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
-            text = "\n".join(lines)
-            self.assertIn(said, text)
-            self.assertIn("sample.test_a.First.test_one", text)
-
-    def test_a_process_that_dies_at_its_import_is_a_failure_that_names_the_module(self) -> None:
-        self.write(test_a="import os\nos._exit(3)", test_b=PASSING)
-        lines = self.run_it(code=1)
-        self.assertEqual(lines[-1], "3 passed, 1 failed, 0 skipped")
-        self.assertIn("FAILED: sample.test_a", lines)
-
     def test_a_process_left_behind_is_ended(self) -> None:
         self.write(
             test_a="""
@@ -322,6 +317,39 @@ class NameTest(RunnerCase):
         self.assertFalse(modules["test_flat"].is_once)
         counts = [self.run_it(SSE_TESTS_ONCE=once)[-1] for once in ("todo", "done")]
         self.assertEqual(counts, [f"{number} passed, 0 failed, 0 skipped" for number in (12, 9)])
+
+
+class PythonsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.directory = temporary_directory(self)
+
+    def program(self, path: str, script: str) -> Path:
+        program = self.directory / path
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return program
+
+    def find(self, **environment: str) -> str | None:
+        with mock.patch.dict(os.environ, {"HOME": "/nowhere", "PATH": "/nowhere", **environment}):
+            os.environ.pop("PYENV_ROOT", None)
+            return pythons.find_python("3.10")
+
+    def test_the_first_complete_one_on_path_is_taken(self) -> None:
+        self.program("first/python3.10", "exit 1")
+        for name in ("second", "third"):
+            self.program(f"{name}/python3.10", f"echo {name}")
+        path = os.pathsep.join(str(self.directory / name) for name in ("empty", "first", "second", "third"))
+        self.assertEqual(self.find(PATH=path), "second")
+
+    def test_versions_of_pyenv_are_found_that_are_not_on_path(self) -> None:
+        self.program("home/.pyenv/versions/3.10.1/bin/python3.10", "echo of-home")
+        self.assertEqual(self.find(HOME=str(self.directory / "home")), "of-home")
+
+    def test_a_shim_on_path_says_where_pyenv_is(self) -> None:
+        self.program("root/versions/3.10.1/bin/python3.10", "echo of-shim")
+        self.program("bin/python3", f'export PYENV_ROOT="{self.directory}/root"')
+        self.assertEqual(self.find(PATH=str(self.directory / "bin")), "of-shim")
 
 
 if __name__ == "__main__":
