@@ -61,7 +61,7 @@ _once = os.environ.get("SSE_TESTS_ONCE", "todo")
 
 def _install(session: nox.Session, *others: str) -> None:
     """Install the package with its extra ``test``, and go to the tree to run the tests in."""
-    tree = Path(session.create_tmp(), "tree")
+    tree = Path(session.virtualenv.location, "tree")
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(CHECKOUT, tree, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
     # One setuptools for all runs, instead of a fresh one for each build; from 70.1 on it makes wheels itself.
@@ -131,7 +131,7 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Measure which lines and branches the tests run; below the threshold in setup.cfg it fails."""
     _install(session, "coverage>=7.10")
-    data = Path(session.create_tmp(), "data")
+    data = Path(session.virtualenv.location, "data")
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir()
     session.env["COVERAGE_FILE"] = str(data / "coverage")
