@@ -253,7 +253,17 @@ class ReadmeTest(unittest.TestCase):
         directory = temporary_directory(self)
         clone, home = directory / "clone", directory / "home"
         home.mkdir()
-        leave_out = (".venv*", ".git", "*.db*", "build", "*.egg-info", "__pycache__", ".*_cache")
+        leave_out = (
+            ".venv*",
+            ".nox",
+            ".test-*",
+            ".git",
+            "*.db*",
+            "build",
+            "*.egg-info",
+            "__pycache__",
+            ".*_cache",
+        )
         shutil.copytree(CHECKOUT, clone, ignore=shutil.ignore_patterns(*leave_out))
         line = next(line for line in blocks("sh")[0].splitlines() if "gunicorn -c deploy/gunicorn.conf.py" in line)
         # This test's own Python, and a port that is free; the rest as it is written.
