@@ -26,6 +26,7 @@ _LOOK_SECONDS = 0.2  # between looks at processes that may have ended without a 
 _INTERRUPTED_SECONDS = 15.0  # for the cleanups of tests after Ctrl-C
 # A process whose own watch did not end it, as it is stopped, or its watch was set back: beyond the longest watch.
 _SILENT_SECONDS = worker.HANGS_SECONDS + 60
+_SHARED_SECONDS = 1.0  # less is not worth a second process, which imports the module again
 _SHOWN_BYTES = 20_000  # of what a failed test printed: the last ones
 
 
@@ -44,7 +45,7 @@ class _Task:
     def seconds_left(self) -> float:
         """An estimate, of what nobody runs yet."""
         known = [self.durations.of_class(self.module, name) for name in self.classes or ()]
-        return sum(1.0 if seconds is None else seconds for seconds in known)
+        return sum(_SHARED_SECONDS if seconds is None else seconds for seconds in known)
 
     def take_class(self) -> str | None:
         """The longest one that is left."""
@@ -185,8 +186,9 @@ class Pool:
             return None
         if self._waiting and not (self._waiting[0].module.is_alone and self._running):
             return self._waiting.pop(0)
-        shared = {id(process.task): process.task for process in self._running if process.task.classes}
-        return max(shared.values(), key=lambda task: task.seconds_left, default=None)
+        shared = {id(process.task): process.task for process in self._running}
+        task = max(shared.values(), key=lambda task: task.seconds_left, default=None)
+        return task if task is not None and task.seconds_left >= _SHARED_SECONDS else None
 
     def _look(self) -> None:
         for key, _ in self._selector.select(_LOOK_SECONDS):
