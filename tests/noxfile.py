@@ -47,7 +47,7 @@ for _name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONSAFEPATH", "PY
     os.environ.pop(_name, None)
 for _name in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX"):
     os.environ.pop(_name, None)
-# Without compiled files each of the many processes of a run compiles all that it imports: a second for each server.
+# Without compiled files each process of a run compiles all that it imports, which takes a second for each server.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PIP_ROOT_USER_ACTION="ignore")
 
