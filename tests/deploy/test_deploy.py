@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.board_service import ACTIVATE
+from benchmarks.reload.board_server import ACTIVATE
 from sse_threaded import Hub
 from sse_threaded.board import settings
 from sse_threaded.testing import GunicornServer, request

@@ -11,9 +11,9 @@ import time
 import unittest
 from pathlib import Path
 
-from benchmarks.goals import GOALS, judged, median, ratios
-from benchmarks.measure import Cell
-from benchmarks.report import markdown
+from benchmarks.compare.goals import GOALS, judged, median, ratios
+from benchmarks.compare.measure import Cell
+from benchmarks.compare.report import markdown
 from sse_threaded.bench.faults import CannotBench
 from sse_threaded.bench.load import Load, Post
 from sse_threaded.bench.reader import Reader

@@ -3,9 +3,9 @@
 import socket
 import unittest
 
-from benchmarks.board_service import Publisher
-from benchmarks.followers import Followers, Return, take_apart
-from benchmarks.reloading import KINDS, judged, reloaded, table
+from benchmarks.reload.board_server import Publisher
+from benchmarks.reload.clients import Followers, Return, take_apart
+from benchmarks.reload.experiment import KINDS, judged, reloaded, table
 from sse_threaded.testing import LiveServer
 from tests.support import enter, once, sqlite_url, temporary_directory, wait_until
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import shutil
 import unittest
 
-from benchmarks.disasters import DISASTERS, Result, run
-from benchmarks.networks import Loopback, Network, open_network
-from benchmarks.roaming import Got
-from benchmarks.services import redis_client
-from benchmarks.stage import Stage
-from benchmarks.verdict import Verdict, longest_silence
+from benchmarks.faults.cases import DISASTERS, Result, run
+from benchmarks.faults.clients import Got
+from benchmarks.faults.delivery_check import Verdict, longest_silence
+from benchmarks.faults.deployment import Stage
+from benchmarks.faults.namespaces import Loopback, Network, open_network
+from benchmarks.faults.programs import redis_client
 from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.harness.redis_server import RedisServer

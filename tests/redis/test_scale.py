@@ -5,8 +5,10 @@ import shutil
 import unittest
 from unittest import mock
 
-from benchmarks import fan_in, listeners, scale
-from benchmarks.redis_child import redis_server
+from benchmarks.common import scale
+from benchmarks.common.redis_child import redis_server
+from benchmarks.fan_in import experiment as listeners
+from benchmarks.fan_in import report as fan_in
 from tests.support import missing, once, temporary_directory
 
 load_tests = once

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from .roaming import Got
+from .clients import Got
 
 _ID = re.compile("([a-z]{6})-([0-9]+)")
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from .plot import begin_svg
-from .redis_child import redis_server
-from .reloading import BAR, KINDS, Found, reloaded, table
-from .servers import ROOT
+from ..common.redis_child import redis_server
+from ..compare.plot import begin_svg
+from ..compare.servers import ROOT
+from .experiment import BAR, KINDS, Found, reloaded, table
 
 DOCUMENT, PICTURE = ROOT / "docs" / "reload.md", ROOT / "docs" / "reload.svg"
 

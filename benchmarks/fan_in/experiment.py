@@ -21,7 +21,7 @@ import redis
 from sse_threaded import Hub, open_log
 from sse_threaded.bench.usage import Tree, processor_ns
 
-from .redis_child import RedisChild
+from ..common.redis_child import RedisChild
 
 # Events a second, each an append of its own; and how long.
 RATES = (50, 200)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from sse_threaded.testing import request
 
-from .networks import Network
-from .roaming import Publisher, Roamer
-from .services import GO_ON, PAUSE, RELOAD, redis_client
-from .stage import Stage, wait_until
-from .verdict import Verdict, longest_silence
+from .clients import Publisher, Roamer
+from .delivery_check import Verdict, longest_silence
+from .deployment import Stage, wait_until
+from .namespaces import Network
+from .programs import GO_ON, PAUSE, RELOAD, redis_client
 
 _CATCH_UP_SECONDS = 60.0
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from sse_threaded import open_log
 from sse_threaded.testing.processes import POLL_SECONDS
 
-from .board_service import Publisher, Service
-from .followers import Followers
-from .verdict import number_of
+from ..faults.delivery_check import number_of
+from .board_server import Publisher, Service
+from .clients import Followers
 
 EVENTS = "/boards/board-1/events"
 

@@ -19,7 +19,7 @@ from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
 
 from .peers import APPS, Peers
 
-ROOT = APPS.parent.parent
+ROOT = APPS.parents[2]
 THREADS = (100, 1000)
 _START_SECONDS = 30.0
 _CONNECTIONS = 20_000

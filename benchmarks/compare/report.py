@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from .goals import FLOOR, Results, judged, median, ratios, rounds_of, values
-from .told import scenarios_text
+from .scenario_report import scenarios_text
 
 # The client's share of a core from which on it may be what was measured.
 _BUSY = 0.8

@@ -12,9 +12,9 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from .fan_in import FIGURES
-from .goals import median, rounds_of
-from .servers import ROOT
+from ..compare.goals import median, rounds_of
+from ..compare.servers import ROOT
+from ..fan_in.report import FIGURES
 
 BENCHMARKS, DOCUMENT = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "scale.md"
 

@@ -19,9 +19,9 @@ from sse_threaded.testing import request
 from sse_threaded.testing.faults import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
 
-from .networks import Host, Network
+from .namespaces import Host, Network
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 PAUSE, GO_ON, RELOAD = signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
 _START_SECONDS = 30.0

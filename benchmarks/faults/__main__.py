@@ -15,11 +15,11 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from . import distance
-from .disasters import DISASTERS, run
-from .networks import open_network
-from .services import ROOT
-from .stage import HOSTS, Stage
+from . import host_latency as distance
+from .cases import DISASTERS, run
+from .deployment import HOSTS, Stage
+from .namespaces import open_network
+from .programs import ROOT
 
 DOCUMENT = ROOT / "docs" / "faults.md"
 CLIENTS = 60

@@ -13,7 +13,7 @@ from pathlib import Path
 from sse_threaded.testing.faults import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
 
-from .peers import Peers
+from ..compare.peers import Peers
 
 _START_SECONDS = 20.0
 

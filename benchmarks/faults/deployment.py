@@ -14,8 +14,8 @@ from sse_threaded import open_log
 from sse_threaded.errors import LogError
 from sse_threaded.testing.processes import POLL_SECONDS
 
-from .networks import Host, Network
-from .services import Service, app_on, redis_client, redis_on, sentinel_on
+from .namespaces import Host, Network
+from .programs import Service, app_on, redis_client, redis_on, sentinel_on
 
 HOSTS = 3
 _WAIT_SECONDS = 30.0

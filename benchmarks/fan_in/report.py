@@ -20,9 +20,9 @@ from typing import Any
 
 import redis
 
-from .listeners import BULK, FLOOD, RATES, Bench, Point, kernel_kb
-from .redis_child import redis_server
-from .servers import ROOT
+from ..common.redis_child import redis_server
+from ..compare.servers import ROOT
+from .experiment import BULK, FLOOD, RATES, Bench, Point, kernel_kb
 
 FIGURES, DOCUMENT = ROOT / "docs" / "fan_in.json", ROOT / "docs" / "fan_in.md"
 
@@ -203,7 +203,3 @@ def main() -> None:
     if wanted.write:
         FIGURES.write_text(json.dumps(found, indent=1) + "\n")
         DOCUMENT.write_text(report(found))
-
-
-if __name__ == "__main__":
-    main()

@@ -23,7 +23,7 @@ from sse_threaded import Retention, open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.harness.nginx_server import Nginx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 DOCUMENT = ROOT / "docs" / "measured.md"
 EVENTS = "/boards/board-1/events"

@@ -19,9 +19,9 @@ from typing import Any
 
 from sse_threaded.bench.load import Load
 
-from .measure import post, settle, stream_target, warm
-from .peers import Peers
-from .servers import SERVERS, Server, Start, running
+from ..compare.measure import post, settle, stream_target, warm
+from ..compare.peers import Peers
+from ..compare.servers import SERVERS, Server, Start, running
 
 _PARKED = next(server for server in SERVERS if server.key == "parked")
 _RATE = 10.0

@@ -18,7 +18,7 @@ from sse_threaded.testing import request
 from sse_threaded.testing.faults import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess, process_table
 
-from .servers import ROOT
+from ..compare.servers import ROOT
 
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 TASKS = "/boards/board-1/tasks"

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from .roaming import Publisher, Roamer
-from .services import redis_client
-from .stage import Stage, wait_until
-from .verdict import number_of
+from .clients import Publisher, Roamer
+from .delivery_check import number_of
+from .deployment import Stage, wait_until
+from .programs import redis_client
 
 RATE = 500.0  # events a second
 _SECONDS = 8.0

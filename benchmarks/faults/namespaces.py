@@ -28,7 +28,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
-from .wire import Wire
+from .tcp_proxy import Wire
 
 _counter = itertools.count()
 
