@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sse_threaded.testing.faults import ServerFailed
+from sse_threaded.testing.errors import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
 
 from ..compare.peers import Peers

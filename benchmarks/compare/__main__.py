@@ -23,7 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sse_threaded.errors import SSEError
-from sse_threaded.testing.faults import ServerFailed
+from sse_threaded.testing.errors import ServerFailed
 
 from .goals import judged
 from .measure import Cell, measure

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sse_threaded.bench.faults import CannotBench
+from sse_threaded.bench.endpoint import STAMP, Target
+from sse_threaded.bench.errors import CannotBench
 from sse_threaded.bench.load import Load, Post
-from sse_threaded.bench.outcome import Heard, Opened
-from sse_threaded.bench.target import STAMP, Target
-from sse_threaded.bench.usage import Tree, processor_ns
+from sse_threaded.bench.process_tree import Tree, processor_ns
+from sse_threaded.bench.results import Heard, Opened
 
 from .peers import Peers
 from .servers import Running, Server, running

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sse_threaded.bench.endpoint import STAMP, Target
 from sse_threaded.bench.load import Load
-from sse_threaded.bench.target import STAMP, Target
-from sse_threaded.bench.usage import Tree
+from sse_threaded.bench.process_tree import Tree
 
 from .measure import post, settle, sockets_of, stream_target, warm
 from .peers import Peers

@@ -19,7 +19,7 @@ from typing import Any
 import redis
 
 from sse_threaded import Hub, open_log
-from sse_threaded.bench.usage import Tree, processor_ns
+from sse_threaded.bench.process_tree import Tree, processor_ns
 
 from ..common.redis_child import RedisChild
 

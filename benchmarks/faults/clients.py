@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from sse_threaded.testing import EventStreamClient
-from sse_threaded.testing.faults import Fault, StreamTimeout
+from sse_threaded.testing.errors import Fault, StreamTimeout
 
 # A host from which the publisher got no good answer is left alone for so many seconds.
 _LEAVE_ALONE = 2.0

@@ -16,7 +16,7 @@ from typing import IO
 import redis
 
 from sse_threaded.testing import request
-from sse_threaded.testing.faults import ServerFailed
+from sse_threaded.testing.errors import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
 
 from .namespaces import Host, Network

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sse_threaded.testing import request
-from sse_threaded.testing.faults import ServerFailed
+from sse_threaded.testing.errors import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess, process_table
 
 from ..compare.servers import ROOT

@@ -7,12 +7,12 @@ import json
 import sys
 from typing import Any
 
-from .faults import CannotBench
+from .endpoint import CHANNEL, STAMP, Target
+from .errors import CannotBench
 from .load import Load, Post
-from .outcome import Heard, Opened
-from .stamps import Latencies
-from .target import CHANNEL, STAMP, Target
-from .usage import Tree
+from .process_tree import Tree
+from .results import Heard, Opened
+from .timestamps import Latencies
 
 # Of a core a process: above it, the client may be what is measured.
 BUSY = 0.8

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from .faults import CannotBench
-from .opening import WINDOW
-from .outcome import Heard, Opened, busiest, merged
-from .pipes import Child
-from .stamps import new_mark
-from .target import STAMP, Target
+from .child_process import Child
+from .endpoint import STAMP, Target
+from .errors import CannotBench
+from .results import Heard, Opened, busiest, merged
+from .stream_opener import WINDOW
+from .timestamps import new_mark
 
 # Deliveries are over when none has come for so many seconds: a stream that was lost will bring no more.
 _QUIET_SECONDS = 3.0

@@ -12,10 +12,10 @@ import sys
 import time
 from typing import Any
 
-from .faults import CannotBench
-from .pipes import say
-from .stamps import stamp
-from .target import CHANNEL, STAMP
+from .child_process import say
+from .endpoint import CHANNEL, STAMP
+from .errors import CannotBench
+from .timestamps import stamp
 
 _ANSWER_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.1

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..protocol.event import NOTICE_PREFIX
-from .faults import CannotBench
-from .opening import Opening
-from .pipes import raise_file_limit, say
-from .stamps import LENGTH, Latencies, pattern
+from .child_process import raise_file_limit, say
+from .errors import CannotBench
+from .stream_opener import Opening
+from .timestamps import LENGTH, Latencies, pattern
 
 _READ = 1 << 16
 

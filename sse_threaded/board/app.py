@@ -26,12 +26,12 @@ from ..protocol.event import CONTENT_TYPE, json_line
 from ..protocol.problem import problem
 from ..protocol.request import best_kind
 from ..throttled_log import ThrottledLog
+from .allowed_hosts import Hosts
 from .assets import Assets
-from .checks import BoardRequest, checked_title, read_object
-from .hosts import Hosts
+from .request_body import BoardRequest, checked_title, read_object
 from .settings import hub_settings, log_url, proxy_count, trusted_hosts
-from .store import open_store
-from .tables import Unknown, number_of
+from .sqlite_store import open_store
+from .sqlite_tables import Unknown, number_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -80,7 +80,7 @@ class BoardApp:
     :param hub: publishes and streams; its log also keeps the boards.
     :param proxies: how many proxies are in front of it, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` say
         who the client is; default 0, these fields are not believed.
-    :param hosts: names that it answers to, beside localhost; see :class:`~sse_threaded.board.hosts.Hosts`.
+    :param hosts: names that it answers to, beside localhost; see :class:`~sse_threaded.board.allowed_hosts.Hosts`.
     :ivar hub: the same, to be closed by whoever runs the app.
     """
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ..log import EventLog
 from ..log.interface import checked
 from ..log.redis.log import RedisLog
-from .tables import (
+from .sqlite_tables import (
     BOARDS_A_PAGE,
     FIRST_BOARD,
     FIRST_TASKS,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..errors import SSEError
-from .hosts import HOSTS, checked_names
+from .allowed_hosts import HOSTS, checked_names
 
 URL = "SSE_THREADED_URL"
 PROXIES = "SSE_THREADED_PROXIES"
@@ -122,7 +122,7 @@ def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
     """The names by which browsers reach the board: ``SSE_THREADED_HOSTS``, separated by commas.
 
     :param environ: the environment, usually ``os.environ``. What an empty list means, and what ``*`` and a dot
-        at the beginning of a name mean, is told at :class:`~sse_threaded.board.hosts.Hosts`.
+        at the beginning of a name mean, is told at :class:`~sse_threaded.board.allowed_hosts.Hosts`.
     :raises SettingError: a name is invalid.
     """
     text = environ.get(HOSTS, "").strip()

@@ -18,12 +18,12 @@ Everything here waits with a deadline, and every server is on a free port of the
 """
 
 from ..protocol.decoder import DecodedEvent, EventStreamDecoder
-from .faults import BadResponse, Fault, ServerFailed, StreamEnded, StreamTimeout
+from .errors import BadResponse, Fault, ServerFailed, StreamEnded, StreamTimeout
 from .gunicorn_server import GunicornServer
 from .live_server import LiveServer
+from .response_reader import Reply, request
 from .resuming_client import ResumingClient
 from .stream_client import EventStreamClient
-from .wire import Reply, request
 
 __all__ = [
     "BadResponse",

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO
 
-from .faults import ServerFailed
+from .errors import ServerFailed
 from .processes import POLL_SECONDS, ChildProcess, process_table
 
 _HOST = "127.0.0.1"

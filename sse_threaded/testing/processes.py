@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from .faults import ServerFailed
+from .errors import ServerFailed
 
 # How often a condition that no descriptor announces is looked at.
 POLL_SECONDS = 0.02

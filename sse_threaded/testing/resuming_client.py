@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..protocol.decoder import DecodedEvent
-from .faults import BadResponse, Fault, StreamEnded, StreamTimeout
+from .errors import BadResponse, Fault, StreamEnded, StreamTimeout
 from .stream_client import EventStreamClient
 
 # The reconnection time until the stream names one; the standard leaves it to the browser (9.2.2).

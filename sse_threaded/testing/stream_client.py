@@ -15,8 +15,8 @@ from werkzeug.datastructures import Headers
 
 from ..protocol.decoder import DecodedEvent, EventStreamDecoder
 from ..protocol.event import NOTICES
-from .faults import StreamEnded, StreamTimeout
-from .wire import ResponseReader, split_url
+from .errors import StreamEnded, StreamTimeout
+from .response_reader import ResponseReader, split_url
 
 _RECEIVE_BYTES = 64 * 1024
 

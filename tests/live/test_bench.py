@@ -14,12 +14,12 @@ from pathlib import Path
 from benchmarks.compare.goals import GOALS, judged, median, ratios
 from benchmarks.compare.measure import Cell
 from benchmarks.compare.report import markdown
-from sse_threaded.bench.faults import CannotBench
+from sse_threaded.bench.endpoint import Target
+from sse_threaded.bench.errors import CannotBench
 from sse_threaded.bench.load import Load, Post
+from sse_threaded.bench.process_tree import Tree
 from sse_threaded.bench.reader import Reader
-from sse_threaded.bench.stamps import Latencies, new_mark, pattern, stamp
-from sse_threaded.bench.target import Target
-from sse_threaded.bench.usage import Tree
+from sse_threaded.bench.timestamps import Latencies, new_mark, pattern, stamp
 from sse_threaded.protocol.event import END, START, notice
 from sse_threaded.testing import GunicornServer, request
 from tests.support import ROOT, enter, free_port, sqlite_url, wait_until

@@ -39,7 +39,7 @@ from sse_threaded.testing import (
     request,
 )
 from sse_threaded.testing.processes import process_table
-from sse_threaded.testing.wire import ResponseReader
+from sse_threaded.testing.response_reader import ResponseReader
 from tests.support import ROOT, enter, missing, temporary_directory, wait_until
 
 # Longer than any of this takes on a slow machine; only a failing test waits so long.

@@ -16,8 +16,8 @@ from werkzeug.wrappers import Response
 
 from sse_threaded import Hub, LogUnavailable, LogUnusable
 from sse_threaded.board import create_app
+from sse_threaded.board.allowed_hosts import checked_names
 from sse_threaded.board.app import BoardApp
-from sse_threaded.board.hosts import checked_names
 from sse_threaded.board.settings import SettingError, hub_settings, log_url, trusted_hosts
 from sse_threaded.log.interface import NestedTransaction
 from sse_threaded.testing import LiveServer

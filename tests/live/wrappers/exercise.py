@@ -10,7 +10,7 @@ from typing import Any
 
 from sse_threaded.log import EventLog
 from sse_threaded.testing import StreamEnded
-from sse_threaded.testing.wire import ResponseReader
+from sse_threaded.testing.response_reader import ResponseReader
 from tests.live.wrappers.servers import Client, Running
 from tests.support import wait_until
 

@@ -22,7 +22,7 @@ import waitress
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sse_threaded.testing import EventStreamClient
-from sse_threaded.testing.wire import ResponseReader
+from sse_threaded.testing.response_reader import ResponseReader
 from tests.support import ROOT, free_port, wait_until
 
 WORKER = "sse_threaded.worker.ThreadWorker"

@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Any, Protocol
 
-from .faults import CannotBench
+from .errors import CannotBench
 
 # Connections that may wait for their first bytes at once. More would overflow what servers listen with (node and
 # nginx: 511), and a refused SYN comes back after a second: the kernel's timers would be measured.

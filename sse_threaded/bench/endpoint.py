@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from .faults import CannotBench
+from .errors import CannotBench
 
 # In a URL: the number of a channel, from 0. In a body: the time stamp.
 CHANNEL = "{channel}"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .faults import CannotBench
+from .errors import CannotBench
 
 # What a child may take beyond the time that its order names, seconds.
 _GRACE = 60.0

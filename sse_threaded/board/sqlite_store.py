@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..log import EventLog, Snapshot, Transaction
-from . import tables
-from .tables import BOARDS_A_PAGE, Board, BoardItem, Task, number_of
+from . import sqlite_tables as tables
+from .sqlite_tables import BOARDS_A_PAGE, Board, BoardItem, Task, number_of
 
 if TYPE_CHECKING:
     from .redis_store import RedisBoardStore

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from werkzeug.datastructures import Headers
 
-from .faults import BadResponse
+from .errors import BadResponse
 
 # Werkzeug, gunicorn and waitress send heads of a few hundred bytes; past this the server is not sending one.
 _MAX_HEAD_BYTES = 64 * 1024

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ..testing.processes import process_table
-from .faults import CannotBench
+from .errors import CannotBench
 
 
 class Tree:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .stamps import Latencies
+from .timestamps import Latencies
 
 
 @dataclass(frozen=True)
