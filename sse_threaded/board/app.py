@@ -30,8 +30,8 @@ from .allowed_hosts import Hosts
 from .assets import Assets
 from .request_body import BoardRequest, checked_title, read_object
 from .settings import hub_settings, log_url, proxy_count, trusted_hosts
-from .sqlite_store import open_store
 from .sqlite_tables import Unknown, number_of
+from .store import open_store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

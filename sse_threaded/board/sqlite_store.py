@@ -14,23 +14,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from ..log import EventLog, Snapshot, Transaction
 from . import sqlite_tables as tables
 from .sqlite_tables import BOARDS_A_PAGE, Board, BoardItem, Task, number_of
-
-if TYPE_CHECKING:
-    from .redis_store import RedisBoardStore
-
-
-def open_store(log: EventLog) -> BoardStore | RedisBoardStore:
-    """The boards that belong to a log, in its own engine."""
-    if log.url.startswith("redis"):
-        from .redis_store import RedisBoardStore  # noqa: PLC0415  # its driver may not be installed
-
-        return RedisBoardStore(log)
-    return BoardStore(log)
 
 
 class BoardStore:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sse_threaded import EventLog, InvalidEvent, LogUnavailable, open_log
-from sse_threaded.board.sqlite_store import open_store
 from sse_threaded.board.sqlite_tables import Unknown
+from sse_threaded.board.store import open_store
 from tests.harness.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory
 
@@ -22,7 +22,7 @@ SECONDS = 60
 OPEN_AND_ADD = """
 import sys
 from sse_threaded import open_log
-from sse_threaded.board.sqlite_store import open_store
+from sse_threaded.board.store import open_store
 sys.stdin.readline()
 log = open_log(sys.argv[1])
 open_store(log).create_task("board-1", "from a process")
