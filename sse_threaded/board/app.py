@@ -28,9 +28,9 @@ from ..protocol.request import best_kind
 from ..throttled_log import ThrottledLog
 from .allowed_hosts import Hosts
 from .assets import Assets
+from .model import Unknown, number_of
 from .request_body import BoardRequest, checked_title, read_object
 from .settings import hub_settings, log_url, proxy_count, trusted_hosts
-from .sqlite_tables import Unknown, number_of
 from .store import open_store
 
 if TYPE_CHECKING:

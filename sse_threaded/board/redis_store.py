@@ -1,22 +1,24 @@
-"""The boards in Redis, beside a Redis log: each change is one script with its event, each look another.
+"""The boards in Redis, beside a Redis log: each change is one script with its event, each read another script.
 
-The same methods as :class:`~sse_threaded.board.store.BoardStore` has. Keys, after the log's prefix:
+It has the same methods as :class:`~sse_threaded.board.sqlite_store.SQLiteBoardStore`. The scripts are the files in
+``lua``. The keys, after the log's prefix:
 
-    boards                    hash: the newest board's and task's numbers
-    board:N                   hash: title, and the newest place
-    board:N:order             sorted set: tasks by their place
-    board:N:titles            hash: tasks' titles
-    board:N:lists             hash: the list that each task is in
+    boards                    hash: the numbers of the newest board and the newest task
+    board:N                   hash: the title, and the newest place
+    board:N:order             sorted set: the tasks by their place
+    board:N:titles            hash: the titles of the tasks
+    board:N:lists             hash: the list of each task
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any, NoReturn
 
 from ..log import EventLog
 from ..log.interface import checked
 from ..log.redis.log import RedisLog
-from .sqlite_tables import (
+from .model import (
     BOARDS_A_PAGE,
     FIRST_BOARD,
     FIRST_TASKS,
@@ -30,162 +32,30 @@ from .sqlite_tables import (
     require_list,
 )
 
-_TOLD_CREATED = '{"type":"task_created","task":{"id":"task-'
 
-_KEYS = """
-local counters = base .. 'boards'
-local function board_key(number) return base .. 'board:' .. number end
-local function has_board(number) return redis.call('EXISTS', board_key(number)) == 1 end
-"""
+def _script(*names: str) -> str:
+    folder = files(__package__) / "lua"
+    return "".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
 
-_PLACING = (
-    _KEYS
-    + """
-local function place(board, task, list)
-    local key = board_key(board)
-    redis.call('ZADD', key .. ':order', redis.call('HINCRBY', key, 'place', 1), task)
-    redis.call('HSET', key .. ':lists', task, list)
-end
-local function new_board(title)
-    local number = redis.call('HINCRBY', counters, 'board', 1)
-    redis.call('HSET', board_key(number), 'title', title)
-    return number
-end
-local function new_task(board, list, title)
-    local number = redis.call('HINCRBY', counters, 'task', 1)
-    place(board, number, list)
-    redis.call('HSET', board_key(board) .. ':titles', number, title)
-    return number
-end
-"""
-)
 
-# args: the first board's title, then list and title of each task.
-_PREPARE = (
-    _PLACING
-    + """
-if redis.call('EXISTS', counters) == 1 then return 0 end
-local board = new_board(args[1])
-for at = 2, #args, 2 do new_task(board, args[at], args[at + 1]) end
-return 1
-"""
-)
+_PREPARE = _script("keys", "inserts", "prepare")
+_CREATE_BOARD = _script("keys", "inserts", "create_board")
+_CREATE_TASK = _script("keys", "inserts", "create_task")
+_CHANGE_TASK = _script("keys", "inserts", "change_task")
+_DELETE_TASK = _script("keys", "delete_task")
+_READ_BOARD = _script("keys", "read_board")
+_READ_BOARDS = _script("keys", "read_boards")
+_HAS_BOARD = _script("keys", "has_board")
+_READ_TASK = _script("keys", "read_task")
 
-# args: title. Returns the board's number and the newest event's id.
-_CREATE_BOARD = (
-    _PLACING
-    + """
-if not has_board(1) then return {'board'} end
-return {'', new_board(args[1]), last_event_id()}
-"""
-)
-
-# args: board, channel, list, or '' if there is none such, title, the event's data before and after the number.
-_CREATE_TASK = (
-    _PLACING
-    + """
-if not has_board(args[1]) then return {'board'} end
-if args[3] == '' then return {'list'} end
-local number = new_task(args[1], args[3], args[4])
-return {'', number, append(args[2], args[5] .. number .. args[6])}
-"""
-)
-
-# args: board, task, channel; a list, '' for one there is not, '-' to leave it, its event's data; a title,
-# '' to leave it, its event's data. Returns the title, the list and the last event's id or ''.
-_CHANGE_TASK = (
-    _PLACING
-    + """
-if not has_board(args[1]) then return {'board'} end
-local titles, lists = board_key(args[1]) .. ':titles', board_key(args[1]) .. ':lists'
-local title, list = redis.call('HGET', titles, args[2]), redis.call('HGET', lists, args[2])
-if not title then return {'task'} end
-if args[4] == '' then return {'list'} end
-local id = ''
-if args[4] ~= '-' and args[4] ~= list then
-    list = args[4]
-    place(args[1], args[2], list)
-    id = append(args[3], args[5])
-end
-if args[6] ~= '' and args[6] ~= title then
-    title = args[6]
-    redis.call('HSET', titles, args[2], title)
-    id = append(args[3], args[7])
-end
-return {'', title, list, id}
-"""
-)
-
-# args: board, task, channel, the event's data.
-_DELETE_TASK = (
-    _KEYS
-    + """
-if not has_board(args[1]) then return {'board'} end
-local key = board_key(args[1])
-if redis.call('HDEL', key .. ':titles', args[2]) == 0 then return {'task'} end
-redis.call('HDEL', key .. ':lists', args[2])
-redis.call('ZREM', key .. ':order', args[2])
-return {'', append(args[3], args[4])}
-"""
-)
-
-# args: board. Returns title, tasks in order, their titles and lists, and the newest event's id.
-_SNAPSHOT = (
-    _KEYS
-    + """
-if not has_board(args[1]) then return {'board'} end
-local key = board_key(args[1])
-return {
-    '',
-    redis.call('HGET', key, 'title'),
-    redis.call('ZRANGE', key .. ':order', 0, -1),
-    redis.call('HGETALL', key .. ':titles'),
-    redis.call('HGETALL', key .. ':lists'),
-    last_event_id(),
-}
-"""
-)
-
-# args: the number below which to begin, or 0 for the newest; how many. Returns numbers and titles in turn. A
-# number without a board is passed over, and counts, so that the script's time is bounded.
-_BOARDS = (
-    _KEYS
-    + """
-local newest = tonumber(redis.call('HGET', counters, 'board') or 0)
-local below = tonumber(args[1])
-if below > 0 then newest = math.min(newest, below - 1) end
-local found = {''}
-for number = newest, math.max(1, newest - tonumber(args[2]) + 1), -1 do
-    local title = redis.call('HGET', board_key(number), 'title')
-    if title then
-        found[#found + 1] = number
-        found[#found + 1] = title
-    end
-end
-return found
-"""
-)
-
-# args: board.
-_HAS_BOARD = _KEYS + "return {has_board(args[1]) and '' or 'board'}"
-
-# args: board, task. Returns title and list.
-_TASK = (
-    _KEYS
-    + """
-if not has_board(args[1]) then return {'board'} end
-local key = board_key(args[1])
-local title = redis.call('HGET', key .. ':titles', args[2])
-if not title then return {'task'} end
-return {'', title, redis.call('HGET', key .. ':lists', args[2])}
-"""
-)
+# The data of the event "task_created" up to the task's number, which only the script knows.
+_CREATED_BEGIN = '{"type":"task_created","task":{"id":"task-'
 
 _LIST_IDS = tuple(list_id for list_id, _ in LISTS)
 
 
 class RedisBoardStore:
-    """The boards in the log's Redis.
+    """The boards in the Redis server of the log.
 
     :param log: the hub's log.
     """
@@ -193,25 +63,25 @@ class RedisBoardStore:
     def __init__(self, log: EventLog) -> None:
         assert isinstance(log, RedisLog)
         self._log = log
-        self._prepared = ""  # the epoch in which it was
+        self._prepared_epoch = ""
 
     def prepare(self) -> None:
-        """Make the first board if there is none; every other method does this first, also after a flush.
+        """Create the first board if there is none; every other method calls this first, also after a flush.
 
         :raises LogError: the log cannot be written.
         """
-        if self._prepared != self._log.epoch:
+        if self._prepared_epoch != self._log.epoch:
             epoch = self._log.epoch
-            self._make_first()
-            self._prepared = epoch
+            self._create_first()
+            self._prepared_epoch = epoch
 
-    def _make_first(self) -> None:
+    def _create_first(self) -> None:
         tasks = [text for title, list_id in FIRST_TASKS for text in (list_id, title)]
         self._log.run(_PREPARE, FIRST_BOARD, *tasks)
 
     def snapshot(self, board_id: str) -> Board:
-        """See :meth:`BoardStore.snapshot`."""
-        title, order, titles, lists, event_id = self._look(_SNAPSHOT, number_of("board", board_id))
+        """See :meth:`SQLiteBoardStore.snapshot`."""
+        title, order, titles, lists, event_id = self._read(_READ_BOARD, number_of("board", board_id))
         named, placed = _pairs(titles), _pairs(lists)
         return {
             "id": board_id,
@@ -225,25 +95,25 @@ class RedisBoardStore:
         }
 
     def boards(self, before: str | None = None) -> tuple[list[BoardItem], bool]:
-        """See :meth:`BoardStore.boards`."""
+        """See :meth:`SQLiteBoardStore.boards`."""
         number = number_of("board", before) if before is not None else 0
-        flat = self._look(_BOARDS, number, BOARDS_A_PAGE + 1)
+        flat = self._read(_READ_BOARDS, number, BOARDS_A_PAGE + 1)
         pairs = zip(flat[::2], flat[1::2], strict=True)
         found: list[BoardItem] = [{"id": f"board-{int(each)}", "title": title.decode()} for each, title in pairs]
         return found[:BOARDS_A_PAGE], len(found) > BOARDS_A_PAGE
 
     def require_board(self, board_id: str) -> None:
-        """See :meth:`BoardStore.require_board`."""
-        self._look(_HAS_BOARD, number_of("board", board_id))
+        """See :meth:`SQLiteBoardStore.require_board`."""
+        self._read(_HAS_BOARD, number_of("board", board_id))
 
     def task(self, board_id: str, task_id: str) -> Task:
-        """See :meth:`BoardStore.task`."""
+        """See :meth:`SQLiteBoardStore.task`."""
         board = number_of("board", board_id)
-        title, list_id = self._look(_TASK, board, self._task_number(board, task_id))
+        title, list_id = self._read(_READ_TASK, board, self._task_number(board, task_id))
         return _task(task_id, title, list_id)
 
     def create_board(self, title: str) -> Board:
-        """See :meth:`BoardStore.create_board`."""
+        """See :meth:`SQLiteBoardStore.create_board`."""
         number, event_id = self._change(_CREATE_BOARD, title)
         return {
             "id": f"board-{int(number)}",
@@ -254,49 +124,49 @@ class RedisBoardStore:
         }
 
     def create_task(self, board_id: str, title: str, list_id: str | None = None) -> tuple[Task, str]:
-        """See :meth:`BoardStore.create_task`."""
-        board = number_of("board", board_id)  # before the id is taken for a channel's name
-        told = {"id": "task-", "title": title} | ({"listId": list_id} if list_id is not None else {})
-        text = _told(board_id, {"type": "task_created", "task": told})
-        in_list = _known(list_id) if list_id is not None else _LIST_IDS[0]
-        number, position = self._change(
+        """See :meth:`SQLiteBoardStore.create_task`."""
+        board = number_of("board", board_id)  # checks the id, which is also the name of the channel
+        task = {"id": "task-", "title": title} | ({"listId": list_id} if list_id is not None else {})
+        text = _checked_data(board_id, {"type": "task_created", "task": task})
+        in_list = _existing_list(list_id) if list_id is not None else _LIST_IDS[0]
+        number, event_id = self._change(
             _CREATE_TASK,
             *(board, board_id, in_list, title),
-            *(_TOLD_CREATED, text[len(_TOLD_CREATED) :]),
+            *(_CREATED_BEGIN, text[len(_CREATED_BEGIN) :]),
         )
-        return _task(f"task-{int(number)}", title.encode(), in_list.encode()), position.decode()
+        return _task(f"task-{int(number)}", title.encode(), in_list.encode()), event_id.decode()
 
     def change_task(
         self, board_id: str, task_id: str, *, title: str | None = None, list_id: str | None = None
     ) -> tuple[Task, str | None]:
-        """See :meth:`BoardStore.change_task`."""
+        """See :meth:`SQLiteBoardStore.change_task`."""
         board = number_of("board", board_id)
         moved = {"type": "task_moved", "task": {"id": task_id, "listId": list_id}}
         renamed = {"type": "task_renamed", "task": {"id": task_id, "title": title}}
-        now_title, now_list, position = self._change(
+        new_title, new_list, event_id = self._change(
             _CHANGE_TASK,
             *(board, self._task_number(board, task_id), board_id),
-            *(_known(list_id) if list_id is not None else "-", _told(board_id, moved)),
-            *(title or "", _told(board_id, renamed)),
+            *(_existing_list(list_id) if list_id is not None else "-", _checked_data(board_id, moved)),
+            *(title or "", _checked_data(board_id, renamed)),
         )
-        return _task(task_id, now_title, now_list), position.decode() or None
+        return _task(task_id, new_title, new_list), event_id.decode() or None
 
     def delete_task(self, board_id: str, task_id: str) -> str:
-        """See :meth:`BoardStore.delete_task`."""
+        """See :meth:`SQLiteBoardStore.delete_task`."""
         board = number_of("board", board_id)
         number = self._task_number(board, task_id)
-        told = _told(board_id, {"type": "task_deleted", "taskId": task_id})
-        (position,) = self._change(_DELETE_TASK, board, number, board_id, told)
-        return str(position.decode())
+        data = _checked_data(board_id, {"type": "task_deleted", "taskId": task_id})
+        (event_id,) = self._change(_DELETE_TASK, board, number, board_id, data)
+        return str(event_id.decode())
 
     def _task_number(self, board: int, task_id: str) -> int:
         try:
             return number_of("task", task_id)
         except Unknown:
-            self._look(_HAS_BOARD, board)  # the board is what is missing first
+            self._read(_HAS_BOARD, board)  # if the board does not exist either, say that
             raise
 
-    def _look(self, body: str, *args: str | int) -> Any:
+    def _read(self, body: str, *args: str | int) -> Any:
         self.prepare()
         return _require(self._log.look(body, *args))
 
@@ -304,14 +174,14 @@ class RedisBoardStore:
         self.prepare()
         answer = self._log.run(body, *args)
         if answer[0] == b"board":
-            # The log may have been made anew meanwhile, so that nothing was there at all.
-            self._make_first()
+            # Redis may have been flushed meanwhile; then the first board does not exist either.
+            self._create_first()
             answer = self._log.run(body, *args)
         return _require(answer)
 
 
-def _told(board_id: str, value: object) -> str:
-    _, text, _ = checked(board_id, value, None)  # before anything is changed
+def _checked_data(board_id: str, value: object) -> str:
+    _, text, _ = checked(board_id, value, None)  # raises before anything is changed
     return text
 
 
@@ -332,7 +202,7 @@ def _lists() -> list[ListItem]:
     return [{"id": list_id, "title": title} for list_id, title in LISTS]
 
 
-def _known(list_id: str) -> str:
+def _existing_list(list_id: str) -> str:
     return list_id if list_id in _LIST_IDS else ""
 
 

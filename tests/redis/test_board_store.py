@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sse_threaded import EventLog, InvalidEvent, LogUnavailable, open_log
-from sse_threaded.board.sqlite_tables import Unknown
+from sse_threaded.board.model import Unknown
 from sse_threaded.board.store import open_store
 from tests.harness.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory

@@ -1,0 +1,2 @@
+-- args: board.
+return {has_board(args[1]) and '' or 'board'}
