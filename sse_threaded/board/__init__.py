@@ -2,8 +2,13 @@
 
     gunicorn "sse_threaded.board:create_app()" -k gthread --threads 64
 
-``app`` routes requests, ``store`` and ``tables`` keep boards and tasks beside the log, ``checks`` reads
-request bodies, ``hosts`` refuses foreign names, ``assets`` serves the page, ``settings`` reads the environment.
+The modules:
+
+- ``app``: the routes and their answers;
+- ``model``: what a board is; ``store`` chooses where boards are kept: ``sqlite_store`` (its statements are in
+  ``sqlite_tables``) or ``redis_store`` (its scripts are in ``lua``);
+- ``request_body``: reads and checks request bodies; ``allowed_hosts``: refuses requests for foreign host names;
+- ``assets``: the page and its files; ``settings``: reads the environment; ``gunicorn_conf``: gunicorn's settings.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The board as a WSGI app without a framework: Werkzeug's routes, one method a route.
+"""The board as a WSGI app without a framework: Werkzeug's routes, one method for each route.
 
-Any thread of the server may be in here; what they share is the hub, the store and the files, each of
-which is made for that. Every error is ``application/problem+json`` (RFC 9457), or, for a person in a browser,
-a page that says the same.
+Any thread of the server may call the app. The threads share the hub, the store and the files, which are all
+thread-safe. Every error is ``application/problem+json`` (RFC 9457), or a page that says the same, for a person in
+a browser.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..protocol.event import CONTENT_TYPE, json_line
 from ..protocol.problem import problem
 from ..protocol.request import best_kind
 from ..throttled_log import ThrottledLog
-from .allowed_hosts import Hosts
+from .allowed_hosts import AllowedHosts
 from .assets import Assets
 from .model import Unknown, number_of
 from .request_body import BoardRequest, checked_title, read_object
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Seconds after which a client may try again when the log is locked or cut off: about as long as that lasts.
+# Seconds after which a client may try again when the log is locked or unreachable: about as long as that lasts.
 _RETRY_AFTER = "2"
 
 _ROUTES = Map(
@@ -61,13 +61,13 @@ _ROUTES = Map(
 
 
 def create_app(url: str | None = None, **settings: Any) -> BoardApp:
-    """The live task board as a WSGI app, on a hub of its own.
+    """Create the live task board as a WSGI app, with its own hub.
 
-    :param url: the log, default ``SSE_THREADED_URL``, else ``sqlite:///sse_threaded.db``.
-    :param settings: further arguments of :class:`~sse_threaded.Hub`; they win over the environment's
+    :param url: the URL of the log; default: ``SSE_THREADED_URL``, else ``sqlite:///sse_threaded.db``.
+    :param settings: further arguments of :class:`~sse_threaded.Hub`; they override the environment
         (see :mod:`sse_threaded.board.settings`).
-    :raises SettingError: an environment variable is no good number.
-    :raises LogUnusable: the log needs a person's help.
+    :raises SettingError: the value of an environment variable is invalid.
+    :raises LogUnusable: the log cannot be used until a person repairs it.
     """
     proxies, hosts = proxy_count(os.environ), trusted_hosts(os.environ)
     hub = Hub(url or log_url(os.environ), **{**hub_settings(os.environ), **settings})
@@ -77,16 +77,17 @@ def create_app(url: str | None = None, **settings: Any) -> BoardApp:
 class BoardApp:
     """The WSGI app.
 
-    :param hub: publishes and streams; its log also keeps the boards.
-    :param proxies: how many proxies are in front of it, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` say
-        who the client is; default 0, these fields are not believed.
-    :param hosts: names that it answers to, beside localhost; see :class:`~sse_threaded.board.allowed_hosts.Hosts`.
-    :ivar hub: the same, to be closed by whoever runs the app.
+    :param hub: publishes and streams events; its log also keeps the boards.
+    :param proxies: how many proxies are in front of the app. Their ``X-Forwarded-For`` and ``X-Forwarded-Proto``
+        describe the client; default 0: these fields are ignored.
+    :param hosts: host names that it serves beside localhost; see
+        :class:`~sse_threaded.board.allowed_hosts.AllowedHosts`.
+    :ivar hub: the hub; the server that runs the app must close it.
     """
 
     def __init__(self, hub: Hub, *, proxies: int = 0, hosts: Iterable[str] = ()) -> None:
         self.hub = hub
-        self._hosts = Hosts(hosts)
+        self._allowed_hosts = AllowedHosts(hosts)
         self._wsgi: WSGIApplication = self._respond
         if proxies:
             self._wsgi = ProxyFix(self._respond, x_for=proxies, x_proto=proxies)
@@ -96,8 +97,8 @@ class BoardApp:
         try:
             self._store.prepare()
         except (LogError, sqlite3.Error) as error:
-            # Not raised, whatever it is: a worker that cannot begin would take the whole server down.
-            _log.warning("starting without the board's tables, which are tried again at each request: %s", error)
+            # Do not raise: if one worker cannot start, gunicorn stops the whole server.
+            _log.warning("starting without the board's tables; each request tries again to create them: %s", error)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -106,13 +107,13 @@ class BoardApp:
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = BoardRequest(environ)
         response = self._answer(request)
-        if response.mimetype != "text/event-stream":  # that answer is the library's, to the byte
+        if response.mimetype != "text/event-stream":  # the library alone decides every byte of a stream
             response.headers["X-Content-Type-Options"] = "nosniff"
             response.headers["Referrer-Policy"] = "same-origin"
         return response(environ, start_response)
 
     def _answer(self, request: BoardRequest) -> Response:
-        refusal = self._hosts.refusal(request.environ)
+        refusal = self._allowed_hosts.refusal(request.environ)
         if refusal is not None:
             return self._for_people(request, refusal)
         try:
@@ -128,16 +129,18 @@ class BoardApp:
         except HTTPException as error:
             response = problem(error.code or 500, error.description or "")
         except (LogError, HubClosed) as error:
-            # No more than a line a while, and no traceback: the log says what is wrong with it, to each request.
+            # One line now and then, without a traceback: every request fails in the same way meanwhile.
             self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
             response = _unavailable(error)
         except Exception:
             _log.exception("%s %r failed", request.method, request.path)
-            response = problem(500, "The server failed and has logged why; tell whoever runs it if it stays so.")
+            response = problem(
+                500, "The server failed and has logged why; if it happens again, tell its operator."
+            )
         return self._for_people(request, response)
 
     def _for_people(self, request: BoardRequest, response: Response) -> Response:
-        # A browser that was sent to an address asks for text/html by name; programs do not.
+        # A browser that opens an address asks for text/html by name; programs do not.
         wants_page = request.method in ("GET", "HEAD") and request.accept_mimetypes["text/html"] == 1
         is_problem = response.mimetype == "application/problem+json"
         if not is_problem or not wants_page or "text/html" not in request.headers["Accept"]:
@@ -186,8 +189,8 @@ class BoardApp:
         try:
             self._store.require_board(board)
         except LogError as error:
-            # Nobody knows whether there is such a board, and the channel may be another app's: no stream is
-            # attached to it. EventSource survives this answer; a 503 would end it for good (9.2.3).
+            # It is unknown whether the board exists, and its channel may belong to another app, so no stream is
+            # opened. EventSource comes back after this answer; a 503 would end it for good (WHATWG HTML 9.2.3).
             if best_kind(request.headers.get("Accept", "")) != CONTENT_TYPE:
                 raise
             self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
@@ -196,8 +199,8 @@ class BoardApp:
 
     def _on_create_task(self, request: BoardRequest, board: str) -> Response:
         body = read_object(request, required=["title"], optional=["listId"])
-        task, position = self._store.create_task(board, checked_title(body["title"]), body.get("listId"))
-        return _json(task, 201, position, location=f"/boards/{board}/tasks/{task['id']}")
+        task, event_id = self._store.create_task(board, checked_title(body["title"]), body.get("listId"))
+        return _json(task, 201, event_id, location=f"/boards/{board}/tasks/{task['id']}")
 
     def _on_task(self, request: BoardRequest, board: str, task: str) -> Response:
         return _json(self._store.task(board, task))
@@ -205,13 +208,13 @@ class BoardApp:
     def _on_change_task(self, request: BoardRequest, board: str, task: str) -> Response:
         body = read_object(request, optional=["title", "listId"])
         title = checked_title(body["title"]) if "title" in body else None
-        changed, position = self._store.change_task(board, task, title=title, list_id=body.get("listId"))
-        return _json(changed, 200, position)
+        changed, event_id = self._store.change_task(board, task, title=title, list_id=body.get("listId"))
+        return _json(changed, 200, event_id)
 
     def _on_delete_task(self, request: BoardRequest, board: str, task: str) -> Response:
         response = Response(status=204)
         del response.headers["Content-Type"]
-        return _at(response, self._store.delete_task(board, task))
+        return _with_event_id(response, self._store.delete_task(board, task))
 
 
 def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
@@ -220,24 +223,24 @@ def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
     except NotFound:
         raise NotFound("There is nothing at this address; the board is at /boards/board-1.") from None
     if "board" in values:
-        # Before the log is asked, which may be away: an id of another form is no board's, but may be the
-        # channel of another app.
+        # Check the id before the store is asked, as the log may be unreachable: a name of another form is no
+        # board, but it may be the channel of another app.
         number_of("board", values["board"])
     return endpoint, dict(values)
 
 
-def _json(value: object, status: int = 200, position: str | None = None, location: str | None = None) -> Response:
+def _json(value: object, status: int = 200, event_id: str | None = None, location: str | None = None) -> Response:
     response = Response(json_line(value) + "\n", status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     if location is not None:
         response.headers["Location"] = location
-    return _at(response, position)
+    return _with_event_id(response, event_id)
 
 
-def _at(response: Response, position: str | None) -> Response:
-    # The id of the change's event: a client whose stream has come this far has seen the change there.
-    if position is not None:
-        response.headers["Last-Event-ID"] = position
+def _with_event_id(response: Response, event_id: str | None) -> Response:
+    # The id of the event of the change: a client whose stream has reached this event has seen the change.
+    if event_id is not None:
+        response.headers["Last-Event-ID"] = event_id
     return response
 
 
@@ -249,12 +252,12 @@ def _unavailable(error: LogError | HubClosed) -> Response:
     if isinstance(error, LogUnavailable | HubClosed):
         again = {"Retry-After": _RETRY_AFTER}
         return problem(503, "The board's store cannot be reached now; try again soon.", again)
-    return problem(503, "The board's store cannot be used; tell whoever runs this server, whose log says why.")
+    return problem(503, "The board's store cannot be used; tell its operator. Its log says why.")
 
 
 def _unknown(error: Unknown) -> Response:
     if error.kind == "list":
-        return problem(422, f'"listId" names no list of this board; its lists are {", ".join(error.choices)}.')
+        return problem(422, f'"listId" is not a list of this board; its lists are {", ".join(error.choices)}.')
     if error.kind == "task":
         return problem(404, "There is no such task on this board; it may have been deleted.")
     return problem(404, "There is no such board; /boards/board-1 is always there.")

@@ -1,4 +1,4 @@
-"""The page and its files, read once at the start and answered with an ETag."""
+"""The page and its files: read once at the start, answered with an ETag."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# Nothing but our own files, and no inline script or style: a title that is markup stays text even if the
-# page should forget to treat it so.
+# The page may load its own files only, and no inline script or style. So a title that contains markup stays text,
+# even if the page has a bug there.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -30,7 +30,7 @@ _POLICY = "; ".join(
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",  # in browsers that know it, text cannot become HTML at all
+        "require-trusted-types-for 'script'",  # browsers that support it never turn text into HTML
     )
 )
 
@@ -55,7 +55,7 @@ _WAY_AGAIN = '<a href="">Try again</a>'
 
 
 class Assets:
-    """The package's own files by name: ``page.html`` and what is in ``static``."""
+    """The files that the board serves, by name; any thread may read them."""
 
     def __init__(self) -> None:
         here = files(__package__ or __name__)
@@ -63,30 +63,31 @@ class Assets:
         self._files = {item.name: item.read_bytes() for item in found if _suffix(item.name) in _TYPES}
 
     def for_people(self, problem: Response) -> None:
-        """Turn a problem's body into a page that says the same, for people in a browser.
+        """Replace the body of a problem by a page that says the same, for people in a browser.
 
-        :param problem: as :func:`sse_threaded.protocol.problem.problem` makes it; its status and headers stay.
+        :param problem: a response of :func:`sse_threaded.protocol.problem.problem`; its status and headers stay.
         """
-        told = json.loads(problem.get_data())
+        fields = json.loads(problem.get_data())
         way = _WAY_AGAIN if problem.status_code >= 500 else _WAY_ON
-        if problem.status_code == 421:  # no address at this host leads on
+        if problem.status_code == 421:  # every address at this host is refused
             way = ""
-        page = _PROBLEM.format(title=escape(told["title"]), detail=escape(told["detail"]), way=way)
+        page = _PROBLEM.format(title=escape(fields["title"]), detail=escape(fields["detail"]), way=way)
         problem.set_data(page)
         problem.content_type = _TYPES[".html"]
         problem.headers["Content-Security-Policy"] = _POLICY
 
     def answer(self, request: Request, name: str) -> Response:
-        """The file, or 304 when the client has it (RFC 9110, section 13).
+        """Answer with a file, or with 304 when the client has it already (RFC 9110, section 13).
 
         :param name: the file's name, without a folder.
-        :raises NotFound: there is none.
+        :raises NotFound: there is no such file.
         """
         data = self._files.get(name)
         if data is None:
             raise NotFound("There is no such file; the board is at /boards/board-1.")
         response = Response(data, content_type=_TYPES[_suffix(name)])
-        response.headers["Cache-Control"] = "no-cache"  # keep it, but ask: a new release shows at once
+        # the browser keeps it but asks each time, so a new release shows at once
+        response.headers["Cache-Control"] = "no-cache"
         response.headers["Content-Security-Policy"] = _POLICY
         response.set_etag(hashlib.sha256(data).hexdigest()[:16])
         return response.make_conditional(request)

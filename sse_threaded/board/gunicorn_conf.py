@@ -1,7 +1,7 @@
 """The board's gunicorn configuration: ``gunicorn -c python:sse_threaded.board.gunicorn_conf``.
 
-Every name is a setting of gunicorn's; gunicorn's own flags override them. Numbers come from the environment,
-see ``deploy/gunicorn.conf.py``, which is the same for a checkout.
+Each name in it is a setting of gunicorn; gunicorn's command-line flags override it. The numbers come from the
+environment. ``deploy/gunicorn.conf.py`` explains them; it is the same configuration for a checkout.
 """
 
 from __future__ import annotations
@@ -60,42 +60,42 @@ _url = os.environ.get(URL) or DEFAULT_URL
 wsgi_app = "sse_threaded.board:create_app()"
 bind = os.environ.get(BIND) or "127.0.0.1:3000"
 
-# Two, so that one is there while the other restarts. A log in memory is one process's.
+# Two, so that one serves while the other restarts. A log in memory belongs to one process.
 workers = _number(WORKERS, 1 if _url == "memory://" else 2)
 
-# An open page holds a connection. Threads are for requests at work, and for long polls: 14 of 16 may wait.
+# An open page occupies a connection. Threads are for requests in progress and for long polls: 14 of 16 may wait.
 worker_class = "sse_threaded.worker.ThreadWorker"
 threads = _number(THREADS, 16)
 worker_connections = _number(CONNECTIONS, 10_000)
 
-# A worker whose main thread says nothing for so many seconds is killed. Streams are not on that thread, so
-# they neither keep a hung worker alive nor get a healthy one killed.
+# gunicorn kills a worker whose main thread gives no sign of life for so many seconds. Streams do not run on that
+# thread: they neither keep a hung worker alive nor let a healthy one be killed.
 timeout = 30
 
-# Streams end within a second of SIGTERM; this is for ordinary requests in flight.
+# For ordinary requests in progress. Streams end within a second after SIGTERM.
 graceful_timeout = 10
 
-# By default gunicorn takes the application's path (SCRIPT_NAME) and the scheme from a request's fields if the
-# request comes from this machine or by a Unix socket. A stranger can write these fields, and Caddy passes them
-# on: with SCRIPT_NAME, a rule of the proxy for a path does not see the path. So gunicorn believes nothing, and
-# the board believes the proxies that SSE_THREADED_PROXIES counts.
+# By default gunicorn takes the application's path (SCRIPT_NAME) and the scheme from header fields, if the request
+# comes from this machine or through a Unix socket. Any client can send these fields, and Caddy passes them on.
+# With SCRIPT_NAME a client could hide the path from a rule of the proxy. So gunicorn trusts no fields, and the
+# board trusts as many proxies as SSE_THREADED_PROXIES says.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
-# gunicorn's management socket is one per user by default, and servers of one user would share it.
+# By default all gunicorn servers of a user share one control socket.
 control_socket_disable = True
 
 
 def on_starting(server: Arbiter) -> None:
-    """Refuse, in one line, what could not work, and what would lose events."""
+    """Refuse settings that cannot work or would lose events, in one line."""
     for name in unknown_names(os.environ):
-        server.log.warning("%s is no setting; deploy/gunicorn.conf.py names those there are", name)
+        server.log.warning("%s is not a setting; deploy/gunicorn.conf.py lists the settings", name)
     try:
         hub_settings(os.environ)
         proxy_count(os.environ)
         trusted_hosts(os.environ)
-        # A file that cannot be opened at the very first start is most likely a mistake, such as a missing folder.
-        # A Redis may come later than this server.
+        # A SQLite file that cannot be opened at the first start is most likely a mistake, such as a missing
+        # folder. A Redis server may start later than this server.
         (SQLiteLog(_url, must_open=True) if _url.startswith("sqlite:///") else open_log(_url)).close()
     except SSEError as error:
         raise SystemExit(f"Cannot start: {error}") from None

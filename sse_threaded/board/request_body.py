@@ -1,4 +1,4 @@
-"""Request bodies, checked: what is returned may be stored, anything else is an HTTP error with a reason."""
+"""Reads and checks request bodies. The result may be stored; an invalid body is an HTTP error with a reason."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from collections.abc import Collection
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
 from werkzeug.wrappers import Request
 
-# Sixty times the longest title in the longest escapes: no honest request comes near it.
+# Sixty times the longest title in the longest escapes. No honest request needs so much.
 MAX_BODY_BYTES = 64 * 1024
 
-# A card's title, not its description; eight lines on a phone.
+# Eight lines on a phone: enough for a title, too little for a description.
 MAX_TITLE_CHARACTERS = 200
 
-# Unicode's categories of what has no place in one line of text: control characters, lone surrogates, and
-# the separators of lines and paragraphs.
+# Unicode categories that one line of text must not contain: control characters, lone surrogates, and the
+# separators of lines and paragraphs.
 _REFUSED = ("Cc", "Cs", "Zl", "Zp")
 
 
 class BoardRequest(Request):
-    """A request whose body Werkzeug bounds while it is read, so that a chunked one is bounded too."""
+    """A request. Werkzeug limits its body while it reads it, so a chunked body is limited too."""
 
-    # One more than is allowed: of a body without a length Werkzeug reads this much and leaves the rest
-    # without a word, so only by the one byte too many does it show.
+    # One byte more than is allowed. Of a body without a length Werkzeug reads this many bytes and ignores the rest
+    # silently, so only the one byte too many shows that the body was too long.
     max_content_length = MAX_BODY_BYTES + 1
 
 
 def read_object(
     request: BoardRequest, required: Collection[str] = (), optional: Collection[str] = ()
 ) -> dict[str, str]:
-    """The body's JSON object, each of whose members is text.
+    """Read the JSON object in the body; the value of each member is a string.
 
-    :param required: members that must be there.
-    :param optional: members that may be there.
-    :raises UnsupportedMediaType: the body is not declared as JSON (which a form of another site cannot do).
-    :raises RequestEntityTooLarge: it is longer than 64 KiB.
-    :raises BadRequest: it is not JSON (RFC 8259), or not complete.
-    :raises UnprocessableEntity: it is not an object, or a member is missing, unknown or not text.
+    :param required: names of members that must be present.
+    :param optional: names of members that may be present.
+    :raises UnsupportedMediaType: the content type is not JSON. A form of another site cannot send JSON.
+    :raises RequestEntityTooLarge: the body is longer than 64 KiB.
+    :raises BadRequest: the body is not valid JSON (RFC 8259), or not complete.
+    :raises UnprocessableEntity: the JSON is not an object, or a member is missing, unknown or not a string.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as JSON, with the header Content-Type: application/json.")
@@ -68,7 +68,8 @@ def _read_json(request: BoardRequest) -> object:
     if len(data) > MAX_BODY_BYTES:
         raise too_large
     if len(data) < (request.content_length or 0):
-        # gunicorn hands out what came before the client was gone (RFC 9112, section 8: an error).
+        # The client has gone in the middle (RFC 9112, section 8: an error). gunicorn returns the bytes that it
+        # has.
         raise BadRequest("The body is shorter than its Content-Length; send all of it.")
     try:
         return json.loads(data.decode())
@@ -76,15 +77,15 @@ def _read_json(request: BoardRequest) -> object:
         raise BadRequest("The body is not UTF-8; encode it as UTF-8.") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise BadRequest(f"The body is not JSON ({error.msg}, {where}); mend it there.") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits; brackets nested as deep
+        raise BadRequest(f"The body is not JSON ({error.msg}, {where}); correct it there.") from None
+    except (ValueError, RecursionError):  # a number with thousands of digits, or brackets nested thousands deep
         raise BadRequest("The body's JSON is too deep or its numbers too long; send a plain object.") from None
 
 
 def checked_title(title: str) -> str:
-    """``title`` without the white space around it.
+    """Return ``title`` without the white space around it.
 
-    :raises UnprocessableEntity: it has no visible character, over 200 characters, or one that is no text.
+    :raises UnprocessableEntity: it has no visible character, more than 200 characters, or a control character.
     """
     title = title.strip()
     kinds = [unicodedata.category(character) for character in title]
@@ -106,7 +107,7 @@ def _wanted(required: Collection[str], optional: Collection[str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    # A stranger's text in our sentence: short, and in a form that can be sent.
+    # The text comes from the client: shorten it, and escape what a header or a log could not carry.
     return json.dumps(name if len(name) <= 40 else name[:40] + "…", ensure_ascii=True)
 
 

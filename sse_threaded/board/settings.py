@@ -1,4 +1,4 @@
-"""The board's settings, read from the environment.
+"""Reads the board's settings from the environment.
 
 >>> hub_settings({"SSE_THREADED_HEARTBEAT": "10", "SSE_THREADED_RETRY": "3000"})
 {'heartbeat': 10.0, 'retry': 3000}
@@ -22,11 +22,11 @@ DEFAULT_URL = "sqlite:///sse_threaded.db"
 
 
 class SettingError(SSEError):
-    """An environment variable is not what it must be; the app does not start.
+    """An environment variable has an invalid value; the app does not start.
 
-    :ivar name: the variable.
-    :ivar value: what it holds.
-    :ivar reason: what it must hold instead, one sentence.
+    :ivar name: the name of the variable.
+    :ivar value: its value.
+    :ivar reason: which values are valid, in one sentence.
     """
 
     def __init__(self, name: str, value: str, reason: str) -> None:
@@ -57,7 +57,7 @@ def _seconds(text: str) -> float:
     return number
 
 
-# Variable: the Hub's argument, how the text is read, what a good value is.
+# For each variable: the argument of Hub, the function that reads the text, and a description of valid values.
 _NUMBERS: dict[str, tuple[str, Callable[[str], int | float], str]] = {
     "SSE_THREADED_MAX_STREAMS": ("max_streams", _count, "a whole number of streams from 1, such as 56"),
     "SSE_THREADED_HEARTBEAT": ("heartbeat", _seconds, "a number of seconds above 0, such as 15"),
@@ -68,7 +68,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], int | float], str]] = {
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
-    """Variables that look like settings and are none, most likely mistyped.
+    """Return the variables that look like settings but do not exist; most likely they are mistyped.
 
     :param environ: the environment, usually ``os.environ``.
     """
@@ -77,7 +77,7 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def log_url(environ: Mapping[str, str]) -> str:
-    """The log's URL: ``SSE_THREADED_URL``, or a SQLite file in the working directory.
+    """Return the URL of the log: ``SSE_THREADED_URL``, or a SQLite file in the working directory.
 
     :param environ: the environment, usually ``os.environ``.
     """
@@ -85,13 +85,13 @@ def log_url(environ: Mapping[str, str]) -> str:
 
 
 def hub_settings(environ: Mapping[str, str]) -> dict[str, int | float]:
-    """The :class:`~sse_threaded.Hub`'s keyword arguments that the environment sets.
+    """Return the keyword arguments of :class:`~sse_threaded.Hub` that the environment sets.
 
     :param environ: the environment, usually ``os.environ``. ``SSE_THREADED_MAX_STREAMS`` and
-        ``SSE_THREADED_QUEUE_SIZE`` count, ``SSE_THREADED_HEARTBEAT`` and ``SSE_THREADED_LEASE`` are
-        seconds, ``SSE_THREADED_RETRY`` is milliseconds. A variable that is unset or empty leaves the
-        Hub's default.
-    :raises SettingError: a variable is not a number, or out of range.
+        ``SSE_THREADED_QUEUE_SIZE`` are counts, ``SSE_THREADED_HEARTBEAT`` and ``SSE_THREADED_LEASE`` are
+        seconds, ``SSE_THREADED_RETRY`` is milliseconds. For a variable that is unset or empty, the Hub uses
+        its default.
+    :raises SettingError: the value of a variable is not a number, or out of range.
     """
     settings: dict[str, int | float] = {}
     for variable, (argument, read, wanted) in _NUMBERS.items():
@@ -106,10 +106,10 @@ def hub_settings(environ: Mapping[str, str]) -> dict[str, int | float]:
 
 
 def proxy_count(environ: Mapping[str, str]) -> int:
-    """How many proxies in front of the board are believed: ``SSE_THREADED_PROXIES``, by default none.
+    """Return how many proxies in front of the board are trusted: ``SSE_THREADED_PROXIES``, by default 0.
 
     :param environ: the environment, usually ``os.environ``.
-    :raises SettingError: it is not a whole number from 0.
+    :raises SettingError: the value is not a whole number from 0.
     """
     text = environ.get(PROXIES, "").strip()
     try:
@@ -119,10 +119,12 @@ def proxy_count(environ: Mapping[str, str]) -> int:
 
 
 def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
-    """The names by which browsers reach the board: ``SSE_THREADED_HOSTS``, separated by commas.
+    """Return the names by which browsers reach the board: ``SSE_THREADED_HOSTS``, separated by commas.
 
-    :param environ: the environment, usually ``os.environ``. What an empty list means, and what ``*`` and a dot
-        at the beginning of a name mean, is told at :class:`~sse_threaded.board.allowed_hosts.Hosts`.
+    For ``*``, a dot at the beginning of a name, and an empty list see
+    :class:`~sse_threaded.board.allowed_hosts.AllowedHosts`.
+
+    :param environ: the environment, usually ``os.environ``.
     :raises SettingError: a name is invalid.
     """
     text = environ.get(HOSTS, "").strip()
@@ -134,12 +136,12 @@ def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
 
 
 def server_number(environ: Mapping[str, str], variable: str, default: int) -> int:
-    """A number of processes or threads.
+    """Return a number of processes, threads or connections.
 
     :param environ: the environment, usually ``os.environ``.
-    :param variable: its name.
-    :param default: what it is when the variable is unset or empty.
-    :raises SettingError: it is not a whole number from 1.
+    :param variable: the name of the variable.
+    :param default: the number when the variable is unset or empty.
+    :raises SettingError: the value is not a whole number from 1.
     """
     text = environ.get(variable, "").strip()
     try:

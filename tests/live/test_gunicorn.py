@@ -197,8 +197,8 @@ class ProtocolTest(GunicornTest):
 
     def test_a_mistyped_variable_is_warned_of(self):
         server = self.serve("-w", "1", SSE_THREADED_WORKER="4", SSE_THREADED_LEASE="60")
-        self.assertIn("SSE_THREADED_WORKER is no setting", server.output())
-        self.assertEqual(server.output().count("is no setting"), 1)
+        self.assertIn("SSE_THREADED_WORKER is not a setting", server.output())
+        self.assertEqual(server.output().count("is not a setting"), 1)
 
     def test_an_app_whose_log_is_in_the_memory_of_one_worker_of_two_is_warned(self):
         app = "from sse_threaded import Hub\nhub = Hub()\ndef app(*_): return []\n"

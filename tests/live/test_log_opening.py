@@ -260,7 +260,7 @@ class RunningServerTest(OpeningTest):
         for _ in range(40):
             reply = request("POST", url, json={"title": "New task"})
             self.assertEqual(reply.status, 503, reply.body)
-            self.assertIn("tell whoever runs this server", reply.json()["detail"])
+            self.assertIn("tell its operator", reply.json()["detail"])
         wait_until(lambda: all(is_ill() for _ in range(10)), message="both workers to say so")
         output = server.output()
         self.assertNotIn("Traceback", output)

@@ -425,8 +425,8 @@ class FailureTest(RoutesCase):
     def test_however_many_requests_fail_for_it_a_line_a_while_is_logged(self) -> None:
         for error, detail in (
             (LogUnavailable("sqlite:///secret", "locked; try again"), "try again soon"),
-            (LogUnusable("sqlite:///secret", "the file is corrupt; restore it"), "tell whoever runs this server"),
-            (NestedTransaction("sqlite:///secret"), "tell whoever runs this server"),
+            (LogUnusable("sqlite:///secret", "the file is corrupt; restore it"), "tell its operator"),
+            (NestedTransaction("sqlite:///secret"), "tell its operator"),
         ):
             with self.subTest(error=error), self.assertLogs("sse_threaded", "DEBUG") as logs:
                 client = self.make_client(error)
