@@ -1,17 +1,17 @@
 """For tests of apps that stream: live servers, and clients that do not hang on endless streams.
 
-Everything here waits with a deadline, and every server is on a free port of the loopback interface.
+Every wait has a deadline. Every server listens on a free port of the loopback interface.
 
 - :class:`LiveServer`: Werkzeug's threaded server in a thread of the test's process.
-- :class:`GunicornServer`: the real gunicorn as a child process, to be killed and started again.
+- :class:`GunicornServer`: the real gunicorn as a child process, which a test can kill and restart.
 - :class:`EventStreamClient`: one connection, its bytes and its events.
-- :class:`ResumingClient`: a thread that reconnects and resumes as a browser does.
+- :class:`ResumingClient`: a thread that reconnects and resumes like a browser.
 - :func:`request`: one ordinary request.
 
 ::
 
     class NewsTest(unittest.TestCase):
-        def test_what_is_published_is_streamed(self):
+        def test_a_published_event_reaches_the_stream(self):
             with LiveServer(app) as server, EventStreamClient(server.url + "/news") as client:
                 request("POST", server.url + "/news", json={"title": "hello"})
                 self.assertEqual(client.next_event(timeout=5).data, '{"title":"hello"}')
@@ -20,8 +20,8 @@ Everything here waits with a deadline, and every server is on a free port of the
 from ..protocol.decoder import DecodedEvent, EventStreamDecoder
 from .errors import BadResponse, Fault, ServerFailed, StreamEnded, StreamTimeout
 from .gunicorn_server import GunicornServer
+from .http_request import Reply, request
 from .live_server import LiveServer
-from .response_reader import Reply, request
 from .resuming_client import ResumingClient
 from .stream_client import EventStreamClient
 

@@ -1,8 +1,8 @@
-"""What a test is told when a server or a stream does not do what was awaited.
+"""The errors of ``sse_threaded.testing``.
 
-Each is an ``SSEError``, as everything this package raises on purpose, and an ``AssertionError`` too: who
-waits for an event in a test asserts that it comes, so unittest must count its absence as a failure of the
-tested thing, not as an error in the test.
+Each is an ``SSEError``, like every error of this package, and an ``AssertionError`` too. A test that waits for an
+event asserts that the event comes. So unittest must count a missing event as a failure, not as an error in the
+test.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from ..errors import SSEError
 
 
 class Fault(SSEError, AssertionError):
-    """Root of the errors of ``sse_threaded.testing``."""
+    """The base class of the errors of ``sse_threaded.testing``."""
 
 
 class StreamTimeout(Fault):
-    """The deadline passed and the stream had not brought what was awaited; it is still open."""
+    """The deadline passed before the awaited event or bytes came. The stream is still open."""
 
 
 class StreamEnded(Fault):
-    """The stream ended, or could never be one, before it brought what was awaited."""
+    """The stream ended before the awaited event or bytes came, or the response was not a stream at all."""
 
 
 class BadResponse(Fault):
-    """What came back is not HTTP/1.x (RFC 9112)."""
+    """The response is not HTTP/1.x (RFC 9112)."""
 
 
 class ServerFailed(Fault):
-    """The server did not start, ended by itself, or did not do in time what it was told."""
+    """The server did not start, ended by itself, or did not react in time."""

@@ -1,4 +1,4 @@
-"""The real gunicorn as a child process on a free port, that can be killed and started again."""
+"""The real gunicorn as a child process on a free port. A test can kill it and restart it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from .processes import POLL_SECONDS, ChildProcess, process_table
 
 _HOST = "127.0.0.1"
 
-# Leaving the ``with`` asks by SIGTERM first, so that the app's endings run, and does not wait longer than
-# this before SIGKILL: an app whose streams do not end on SIGTERM would take gunicorn's graceful_timeout.
+# Leaving the ``with`` first sends SIGTERM, so that the app can clean up, and after this time SIGKILL. An app whose
+# streams ignore SIGTERM would otherwise take gunicorn's graceful_timeout.
 _GOODBYE_SECONDS = 3.0
 
-# No request line: a worker that has loaded the app answers it with 400 by itself and does not call the app.
+# This is not a request line. A worker that has loaded the app answers it with 400 and does not call the app.
 _PROBE = b"?\r\n\r\n"
 _PROBE_SECONDS = 1.0
 
-# How much of the output's tail an error shows.
+# How many bytes from the end of the output an error shows.
 _SHOWN_BYTES = 20_000
 
-# Variables of this process that would change what the child listens on or loads.
+# Variables that would change on which address gunicorn listens, or what it loads.
 _NOT_INHERITED = {"GUNICORN_CMD_ARGS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID"}
 
 
 class GunicornServer:
     """gunicorn, run by this Python as a child process; a context manager. Needs Linux (``/proc``).
 
-    Entering returns when a worker answers. The port stays the same through ``kill`` and ``restart``; while
-    the server is down, connections are refused. When the ``with`` is left by an error, what gunicorn has
-    printed goes to standard error. No process is left behind, however the ``with`` or this process ends.
+    Entering returns when a worker answers. ``kill`` and ``restart`` keep the port; while the server is down,
+    connections are refused. When an error leaves the ``with``, the output of gunicorn is written to standard
+    error. No process is left behind, in whatever way the ``with`` or this process ends.
 
     ::
 
@@ -50,11 +50,10 @@ class GunicornServer:
     :param app: ``module:name`` or ``module:factory()``; default ``None``: the ``wsgi_app`` of ``config``.
     :param config: a configuration file; default ``None``: gunicorn's own default, ``gunicorn.conf.py`` in
         ``cwd`` if there is one.
-    :param args: further arguments; the address to bind is given last and wins.
-    :param env: environment variables beside this process's.
-    :param cwd: the working directory, from which modules are imported; default ``None``, this process's.
-    :param timeout: seconds that starting may take, and each wait that is given no time of its own;
-        default 30.
+    :param args: further arguments. The address comes after them and overrides theirs.
+    :param env: environment variables, in addition to those of this process.
+    :param cwd: the working directory, from which modules are imported; default ``None``: that of this process.
+    :param timeout: seconds that starting may take, and each wait without its own timeout; default 30.
     :ivar port: the port; known inside the ``with``.
     """
 
@@ -74,12 +73,12 @@ class GunicornServer:
         self._config = config
         self._args = list(args)
         self._env = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-        self._env["PYTHONUNBUFFERED"] = "1"  # what the app prints is in the output at once
+        self._env["PYTHONUNBUFFERED"] = "1"  # the output of the app appears at once
         self._env.update(env or {})
         self._cwd = cwd
         self._resources = contextlib.ExitStack()
         self._output: IO[bytes] | None = None
-        self._last_output = ""  # what it held when it was closed
+        self._last_output = ""  # the content of the output when it was closed
         self._child: ChildProcess | None = None
 
     @property
@@ -89,26 +88,26 @@ class GunicornServer:
 
     @property
     def pid(self) -> int:
-        """The process id of the master, of the one last started."""
+        """The process id of the master that was started last."""
         return self._running().pid
 
     def worker_pids(self) -> list[int]:
-        """The process ids of the master's children that live now, in ascending order."""
+        """Return the process ids of the running children of the master, in ascending order."""
         return sorted(process.pid for process in process_table() if process.parent == self.pid)
 
     def output(self) -> str:
-        """What the server has printed so far, through all its starts; also after the ``with``."""
+        """Return the output of the server so far, of all its starts; also after the ``with``."""
         if self._output is None:
             return self._last_output
-        # pread: the children write at the file's offset, which they share with this process.
+        # pread, because the children write at the offset of the file, which they share with this process.
         descriptor = self._output.fileno()
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
-        """Wait until a worker answers; entering and ``restart`` do it by themselves.
+        """Wait until a worker answers. Entering and ``restart`` call this.
 
-        :param timeout: seconds; default ``None``, the server's.
-        :raises ServerFailed: when none does in time, or the server ends.
+        :param timeout: seconds; default ``None``: the timeout of the server.
+        :raises ServerFailed: no worker answers in time, or the server ends.
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while not self._answers():
@@ -120,10 +119,10 @@ class GunicornServer:
             time.sleep(POLL_SECONDS)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until the server has ended, workers too; return the master's exit status.
+        """Wait until the server has ended, workers too; return the exit status of the master.
 
-        :param timeout: seconds; default ``None``, the server's.
-        :raises ServerFailed: when it has not ended in time.
+        :param timeout: seconds; default ``None``: the timeout of the server.
+        :raises ServerFailed: it has not ended in time.
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while (status := self._running().poll()) is None:
@@ -133,21 +132,21 @@ class GunicornServer:
         return status
 
     def terminate(self) -> None:
-        """Ask the master to end gracefully (SIGTERM); ``wait`` waits for it."""
+        """Send SIGTERM: the master ends gracefully. Call ``wait`` to wait for its end."""
         self._running().signal(signal.SIGTERM)
 
     def hup(self) -> None:
-        """Ask the master to load its configuration and the app anew in new workers (SIGHUP)."""
+        """Send SIGHUP: the master reloads its configuration and starts new workers with a new app."""
         self._running().signal(signal.SIGHUP)
 
     def kill(self) -> None:
-        """Kill master and workers (SIGKILL) and wait until they are gone."""
+        """Kill master and workers (SIGKILL); wait until they have ended."""
         self._running().kill()
 
     def restart(self) -> None:
-        """Start the server again on the same port, after SIGTERM if it still runs; wait until it answers.
+        """End the server (SIGTERM) if it runs, start it on the same port, and wait until it answers.
 
-        :raises ServerFailed: when it does not end or does not answer in time.
+        :raises ServerFailed: it does not end, or does not answer, in time.
         """
         self.terminate()
         self.wait()
@@ -157,9 +156,9 @@ class GunicornServer:
         with contextlib.ExitStack() as resources:
             self._output = resources.enter_context(tempfile.TemporaryFile())
             resources.callback(self._keep_output)
-            # The port is bound here and listened on by gunicorn alone: no other program can get it while
-            # the server is down, and connections are refused meanwhile, as after a real crash. A
-            # listening socket handed over (--bind fd://N) would let clients connect to a dead server.
+            # This process binds the port, and only gunicorn listens on it. So no other program can get the port
+            # while the server is down, and connections are refused meanwhile, as after a real crash. With an
+            # inherited listening socket (--bind fd://N) clients could connect to a dead server.
             reservation = resources.enter_context(socket.socket())
             reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reservation.bind((_HOST, 0))
@@ -176,7 +175,7 @@ class GunicornServer:
         trace: TracebackType | None,
     ) -> None:
         self._stop()
-        if error is not None and not isinstance(error, ServerFailed):  # whose text has it already
+        if error is not None and not isinstance(error, ServerFailed):  # its text has the output already
             sys.stderr.write(f"\n{self._shown_output()}\n")
         self._resources.close()
 
@@ -187,7 +186,7 @@ class GunicornServer:
         command = [sys.executable, "-m", "gunicorn"]
         if self._config is not None:
             command += ["--config", os.fspath(self._config)]
-        # The control socket's default path is one for all servers of a user.
+        # By default all servers of a user share the path of the control socket.
         command += [*self._args, "--no-control-socket", "--bind", f"{_HOST}:{self.port}"]
         if self._app is not None:
             command.append(self._app)
@@ -219,7 +218,7 @@ class GunicornServer:
 
     def _shown_output(self) -> str:
         tail = self.output()[-_SHOWN_BYTES:].rstrip()
-        return f"--- output of gunicorn on {self.url}\n{tail}\n--- end of it"
+        return f"--- output of gunicorn on {self.url}\n{tail}\n--- end of output"
 
     def _failed(self, what: str) -> ServerFailed:
         return ServerFailed(f"{what}\n{self._shown_output()}")

@@ -1,4 +1,4 @@
-"""Werkzeug's threaded server around an app, on a free port, in a thread of the test's process."""
+"""Werkzeug's threaded server with an app, on a free port, in a thread of the test's process."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-# How often the accepting thread looks whether it is to end, and so how long ending takes.
+# How often the accepting thread checks whether it must end; so ending takes up to this long.
 _POLL_SECONDS = 0.02
 
-# How long ending waits for requests whose connections were cut. A stream that waits for its next event
-# does not notice the cut before it writes, so ending cannot depend on it.
+# How long ending waits for requests whose connections were cut. A stream that waits for its next event notices
+# the cut only when it writes, so ending must not depend on it.
 _LINGER_SECONDS = 0.5
 
 
 class _Connections:
-    """The open connections, so that ending can cut them."""
+    """The open connections. The server cuts them when it ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards both attributes
@@ -54,7 +54,7 @@ class _Connections:
 
     @staticmethod
     def _shut_down(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # the peer may have left
+        with contextlib.suppress(OSError):  # the peer may have closed it already
             connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -67,13 +67,13 @@ def _handler_for(connections: _Connections) -> type[WSGIRequestHandler]:
         def finish(self) -> None:
             try:
                 super().finish()
-            except ConnectionError:  # flushing to a client that has left
+            except ConnectionError:  # flushing to a client that has closed its connection
                 pass
             finally:
                 connections.discard(self.request)
 
         def log_request(self, *args: Any, **kwargs: Any) -> None:
-            """No access lines in a test's output; errors of the app are still shown."""
+            """Print no access lines into the output of a test. Errors of the app are still printed."""
 
     return Handler
 
@@ -87,8 +87,8 @@ class LiveServer:
             hub.publish("news", "hello")
             assert client.next_event().data == "hello"
 
-    Leaving the ``with`` closes the port and cuts the open connections, streams too. It does not close
-    the app's hub: that is whoever's made it.
+    Leaving the ``with`` closes the port and cuts the open connections, streams too. It does not close the hub of
+    the app.
 
     :param app: the WSGI application.
     :param host: the address to listen on; default ``"127.0.0.1"``.
@@ -110,7 +110,7 @@ class LiveServer:
 
     @property
     def connections(self) -> int:
-        """How many requests are being answered now, open streams among them."""
+        """How many requests are in progress now, open streams included."""
         return len(self._connections)
 
     def __enter__(self) -> LiveServer:

@@ -1,4 +1,4 @@
-"""A child process with a group of its own, of which nothing is left behind."""
+"""The process table, and child processes that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import IO, NamedTuple
 
 from .errors import ServerFailed
 
-# How often a condition that no descriptor announces is looked at.
+# Seconds between two checks of a condition that no descriptor signals.
 POLL_SECONDS = 0.02
 
-# SIGKILL needs no consent; a process that is still there after this many seconds hangs in the kernel.
+# A process cannot refuse SIGKILL. One that still exists after this many seconds hangs in the kernel.
 _KILL_SECONDS = 10.0
 
-# Kills the group when this process is gone, however it went (kill -9, a fault, a test runner's time
-# limit): then the pipe that only this process holds open ends, and with it the read.
+# Kills the group when this process ends, in whatever way (kill -9, a crash, the time limit of a test runner). Only
+# this process holds the pipe open, so then the pipe closes and the read returns.
 _GUARD = 'read -r line; kill -s KILL -- "-$1"'
 
 
 class Process(NamedTuple):
-    """One line of the process table."""
+    """One process in the process table."""
 
     pid: int
     state: str
@@ -34,28 +34,28 @@ class Process(NamedTuple):
 
 
 def process_table() -> list[Process]:
-    """Every process of the machine, without those that have ended; needs ``/proc``, as Linux has it."""
+    """Return every running process of the machine; needs the ``/proc`` of Linux."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # it has ended meanwhile
             pid = int(path.parent.name)
-            # The name, in parentheses, may hold spaces and parentheses itself (proc(5)).
+            # The name, in parentheses, may contain spaces and parentheses (proc(5)).
             state, parent, group, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
-            # A killed process whose first thread is gone is shown as a zombie while others still hold
-            # its sockets open.
+            # A killed process whose first thread has ended is shown as a zombie, while its other threads still
+            # keep its sockets open.
             if state not in "ZX" or len(list((path.parent / "task").iterdir())) > 1:
                 found.append(Process(pid, state, int(parent), int(group)))
     return found
 
 
 class ChildProcess:
-    """A running command in a new session, its output in a file.
+    """A running command in a session and a process group of its own, with its output in a file.
 
-    :param command: the arguments, the program first.
-    :param output: the file its standard output and error go to.
+    :param command: the program and its arguments.
+    :param output: the file for its standard output and standard error.
     :param env: the whole environment.
     :param cwd: the working directory; ``None``: this process's.
-    :param pass_fds: descriptors that it inherits beside those three; default none.
+    :param pass_fds: descriptors that it inherits beside 0, 1 and 2; default: none.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class ChildProcess:
         cwd: str | os.PathLike[str] | None,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        # A new session: the group is its own (so that it can be killed as a whole), and Ctrl-C reaches
-        # the tests alone, which then end it.
+        # In a session of its own it has its own group, which can be killed as a whole. And Ctrl-C reaches only the
+        # tests, which then end it.
         self._popen = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -89,21 +89,21 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The process id, which is its group's too."""
+        """The process id, which is also the id of its group."""
         return self._popen.pid
 
     def poll(self) -> int | None:
-        """Its exit status (negative: the signal that ended it), or ``None`` while it runs.
+        """Return its exit status (negative: the signal that ended it), or ``None`` while it runs.
 
-        When it is found ended, what is left of its group is killed, once and never later: a group
-        without members gives its number back, and another process may get it.
+        When the process has ended, this kills the rest of its group: once and not later, because the number of an
+        empty group is free, and another process may get it.
         """
         if self._popen.returncode is None and self._popen.poll() is not None:
             self._kill_group()
         return self._popen.returncode
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process, not to its group; nothing happens when it has ended."""
+        """Send a signal to the process, not to its group; does nothing when it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -116,7 +116,7 @@ class ChildProcess:
     def _kill_group(self) -> None:
         self._guard.kill()
         self._guard.communicate()
-        with contextlib.suppress(ProcessLookupError):  # no member is left
+        with contextlib.suppress(ProcessLookupError):  # the group is empty
             os.killpg(self.pid, signal.SIGKILL)
         deadline = time.monotonic() + _KILL_SECONDS
         while any(process.group == self.pid for process in process_table()):

@@ -1,90 +1,28 @@
-"""HTTP/1.1 for the clients of this package: a reader without I/O, and one request at a time.
+"""Reads one HTTP/1.1 response that may never end, without I/O.
 
-``http.client`` is not enough for endless streams: its response cannot be read any more once a read has
-timed out, and it does not give the bytes of half a chunk.
+``http.client`` cannot do this: after a read has timed out it cannot read the response any more, and it does not
+return the bytes of an incomplete chunk.
 """
 
 from __future__ import annotations
 
-import http.client
-import json as json_module
 import re
-from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
 from werkzeug.datastructures import Headers
 
 from .errors import BadResponse
 
-# Werkzeug, gunicorn and waitress send heads of a few hundred bytes; past this the server is not sending one.
+# Werkzeug, gunicorn and waitress send heads of a few hundred bytes. Something longer is not a head.
 _MAX_HEAD_BYTES = 64 * 1024
 
 
-class Reply(NamedTuple):
-    """The answer to :func:`request`; unpacks as ``status, headers, body``."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-    def json(self) -> Any:
-        """Read the body as JSON; raises ``ValueError`` when it is none."""
-        return json_module.loads(self.body)
-
-
-def split_url(url: str) -> tuple[SplitResult, str]:
-    """Split an ``http://`` URL into its parts and the request target.
-
-    :raises ValueError: on another scheme, or without a host.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"{url!r} is not a URL like http://127.0.0.1:3000/path")
-    return parts, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def request(
-    method: str,
-    url: str,
-    *,
-    json: Any = None,
-    body: bytes | None = None,
-    headers: dict[str, str] | None = None,
-    timeout: float = 10.0,
-) -> Reply:
-    """Send one request on a connection of its own and read the whole answer; redirects are not followed.
-
-    :param method: such as ``"POST"``.
-    :param url: an ``http://`` URL.
-    :param json: what to send as JSON, with its content type; default ``None``, no JSON.
-    :param body: bytes to send instead, with the content type you give in ``headers``.
-    :param headers: further header fields; they win over those made here.
-    :param timeout: seconds that the connection may stay silent; default 10.
-    :raises OSError: when there is no connection (``TimeoutError`` when it stays silent).
-    """
-    parts, target = split_url(url)
-    fields = Headers({"Connection": "close"})
-    if json is not None:
-        body = json_module.dumps(json).encode()
-        fields["Content-Type"] = "application/json"
-    for name, value in (headers or {}).items():
-        fields[name] = value
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-    try:
-        connection.request(method, target, body, dict(fields))
-        response = connection.getresponse()
-        return Reply(response.status, Headers(response.getheaders()), response.read())
-    finally:
-        connection.close()
-
-
 class ResponseReader:
-    """One HTTP/1.x response without I/O (RFC 9112): feed it bytes, it gives the body's bytes back.
+    """One HTTP/1.x response (RFC 9112), without I/O: it takes bytes and returns the bytes of the body.
 
-    :ivar status: the status code; 0 until the head is there.
-    :ivar headers: the header fields; empty until the head is there.
-    :ivar ended: whether the body is over.
-    :ivar complete: whether it ended as its framing says, and not by a cut connection.
+    :ivar status: the status code; 0 until the head has come.
+    :ivar headers: the header fields; empty until the head has come.
+    :ivar ended: whether the body has ended.
+    :ivar complete: whether the body ended as HTTP requires, and not by a cut connection.
     """
 
     def __init__(self) -> None:
@@ -94,14 +32,14 @@ class ResponseReader:
         self.complete = False
         self._buffer = bytearray()
         self._chunked = False
-        self._left: int | None = None  # bytes left of the body or the chunk; None: not known
+        self._left: int | None = None  # bytes left of the body or the chunk; None: unknown
         self._after_chunk = False
         self._in_trailer = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes as they came from the socket; return what they hold of the body.
+        """Take bytes from the socket; return the bytes of the body that are in them.
 
-        :raises BadResponse: when they are not HTTP.
+        :raises BadResponse: they are not HTTP.
         """
         self._buffer += data
         if not self.status and not self._read_head():
@@ -109,10 +47,10 @@ class ResponseReader:
         return self._read_chunks() if self._chunked else self._read_plain()
 
     def feed_end(self) -> None:
-        """Take note that the peer has closed the connection."""
+        """The peer has closed the connection."""
         if not self.ended:
             self.ended = True
-            # Without a length and without chunks the close is the end (RFC 9112, section 6.3, rule 8).
+            # Without a length and without chunks, the close ends the body (RFC 9112, section 6.3, rule 8).
             self.complete = bool(self.status) and not self._chunked and self._left is None
 
     def _read_head(self) -> bool:
@@ -127,7 +65,7 @@ class ResponseReader:
             version, _, rest = first.partition(" ")
             if not version.startswith("HTTP/1.") or not rest[:3].isdecimal():
                 raise BadResponse(f"{first[:100]!r} is not the status line of HTTP/1.x")
-            if rest[0] != "1":  # else an interim response: the real one follows
+            if rest[0] != "1":  # otherwise it is an interim response, and the final one follows
                 break
         for line in lines:
             name, _, value = line.partition(":")

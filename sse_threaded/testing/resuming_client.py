@@ -1,4 +1,4 @@
-"""A client that behaves as the browser's ``EventSource`` does: it comes back and resumes by itself."""
+"""A client that behaves like the browser's ``EventSource``: it reconnects and resumes by itself."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from ..protocol.decoder import DecodedEvent
 from .errors import BadResponse, Fault, StreamEnded, StreamTimeout
 from .stream_client import EventStreamClient
 
-# The reconnection time until the stream names one; the standard leaves it to the browser (9.2.2).
+# The reconnection time until the stream sends one. The standard leaves it to the browser (WHATWG HTML 9.2.2).
 _DEFAULT_RETRY_MS = 3000
 
-# How long the thread reads before it looks again whether it is to stop; stop() cuts its connection, so
-# this is met only when that cut falls between two connections.
+# How long the thread reads before it checks again whether it must stop. stop() cuts the connection, so this time
+# matters only when the cut falls between two connections.
 _READ_SECONDS = 1.0
 
 
 class ResumingClient:
     """A thread that follows one event stream across connections (WHATWG HTML 9.2.3); a context manager.
 
-    When the connection ends, fails or is refused, it waits the reconnection time and comes back with its
-    last event ID. As a browser it gives up for good on a status other than 200 and on another content
-    type; :attr:`failure` then says why, and every wait raises ``StreamEnded``.
+    When the connection ends, fails or is refused, the client waits for the reconnection time and reconnects with
+    its last event ID. Like a browser it gives up for good on a status other than 200 and on another content type.
+    Then
+    :attr:`failure` says why, and every wait raises ``StreamEnded``.
 
     ::
 
@@ -34,11 +35,11 @@ class ResumingClient:
         assert client.ids == published
 
     :param url: an ``http://`` URL.
-    :param last_event_id: what to resume after at first; default ``""``, nothing.
+    :param last_event_id: the id to resume after at first; default ``""``: none.
     :param headers: further request header fields.
-    :param retry_factor: what every reconnection time is multiplied with, so that tests are fast; default 1.
-    :param timeout: seconds for connecting, for the response's head, and for each wait that is given no
-        time of its own; default 10.
+    :param retry_factor: the client multiplies every reconnection time by it, so that tests are fast; default 1.
+    :param timeout: seconds for connecting, for the head of the response, and for each wait without its own
+        timeout; default 10.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class ResumingClient:
         self._headers = headers
         self._retry_factor = retry_factor
         self._stopping = threading.Event()
-        self._changed = threading.Condition()  # guards what follows; notified after each change
+        self._changed = threading.Condition()  # guards the attributes below; notified after each change
         self._events: list[DecodedEvent] = []
         self._last_event_id = last_event_id
         self._retry = _DEFAULT_RETRY_MS
@@ -66,53 +67,53 @@ class ResumingClient:
 
     @property
     def events(self) -> list[DecodedEvent]:
-        """Every event so far, resets too, in the order they came."""
+        """Every event so far, resets too, in the order in which they came."""
         with self._changed:
             return list(self._events)
 
     @property
     def ids(self) -> list[str]:
-        """The ids of the events so far, without the resets; an event that came twice is there twice."""
+        """The ids of the events so far, without the resets; an event that came twice is in it twice."""
         with self._changed:
             return [event.last_event_id for event in self._events if event.event != "reset"]
 
     @property
     def resets(self) -> list[DecodedEvent]:
-        """The ``reset`` events so far: how often, and why, the stream could not be resumed."""
+        """The ``reset`` events so far; each says why the stream could not be resumed."""
         with self._changed:
             return [event for event in self._events if event.event == "reset"]
 
     @property
     def last_event_id(self) -> str:
-        """What the next connection will resume after."""
+        """The last event ID, which the next connection will send."""
         with self._changed:
             return self._last_event_id
 
     @property
     def retry(self) -> int:
-        """The reconnection time in milliseconds, as the stream named it; at first 3000."""
+        """The reconnection time in milliseconds that the stream sent last; at first 3000."""
         with self._changed:
             return self._retry
 
     @property
     def connections(self) -> int:
-        """How many connections were answered with an event stream so far."""
+        """How many connections so far were answered with an event stream."""
         with self._changed:
             return self._connections
 
     @property
     def failure(self) -> str | None:
-        """Why it gave up for good, or ``None``."""
+        """Why the client gave up for good, or ``None``."""
         with self._changed:
             return self._failure
 
     def wait_for(self, condition: Callable[[], bool], timeout: float | None = None, what: str = "it") -> None:
-        """Wait until ``condition()`` holds; it is asked after each event, and first of all.
+        """Wait until ``condition()`` is true. It is called at once, and again after each event.
 
-        :param timeout: seconds; default ``None``, the client's.
-        :param what: named in the error's text.
-        :raises StreamTimeout: when it does not hold in time.
-        :raises StreamEnded: when the client has given up.
+        :param timeout: seconds; default ``None``: the timeout of the client.
+        :param what: what was awaited, for the text of the error.
+        :raises StreamTimeout: it does not become true in time.
+        :raises StreamEnded: the client has given up.
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         with self._changed:
@@ -126,12 +127,12 @@ class ResumingClient:
                 self._changed.wait(left)
 
     def wait_for_events(self, count: int, timeout: float | None = None) -> list[DecodedEvent]:
-        """Wait until ``count`` events have come since the start, and return all; as :meth:`wait_for`."""
+        """Wait until ``count`` events have come since the start; return all of them; see :meth:`wait_for`."""
         self.wait_for(lambda: len(self._events) >= count, timeout, f"{count} events")
         return self.events
 
     def wait_for_connections(self, count: int = 1, timeout: float | None = None) -> None:
-        """Wait until ``count`` connections were answered with an event stream; as :meth:`wait_for`."""
+        """Wait until ``count`` connections were answered with an event stream; see :meth:`wait_for`."""
         self.wait_for(lambda: self._connections >= count, timeout, f"{count} connections")
 
     def start(self) -> ResumingClient:
@@ -140,9 +141,9 @@ class ResumingClient:
         return self
 
     def stop(self) -> None:
-        """Leave the stream and end the thread; may be called twice.
+        """Close the stream and end the thread; may be called twice.
 
-        :raises StreamTimeout: when the thread does not end in ``timeout`` seconds.
+        :raises StreamTimeout: the thread does not end within ``timeout`` seconds.
         """
         self._stopping.set()
         deadline = time.monotonic() + self.timeout
@@ -176,10 +177,10 @@ class ResumingClient:
             try:
                 self._follow(client)
             except BadResponse as error:
-                # A browser would come back; a test should rather be told that the server is broken.
+                # A browser would reconnect; a test needs to know that the server is broken.
                 self._give_up(str(error))
             except (Fault, OSError):
-                pass  # ended, cut, silent or refused: come back (9.2.3, reestablish the connection)
+                pass  # ended, cut, silent or refused: reconnect (WHATWG HTML 9.2.3)
             finally:
                 client.close()
                 with self._changed:
@@ -203,7 +204,7 @@ class ResumingClient:
             except StreamTimeout:
                 continue
             finally:
-                # On the way out too: the last bytes of a stream may be a farewell's retry.
+                # Also at the end of the stream: its last bytes may be a farewell with a retry field.
                 with self._changed:
                     self._events += client.pending()
                     self._last_event_id = client.last_event_id

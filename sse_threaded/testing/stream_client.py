@@ -16,7 +16,8 @@ from werkzeug.datastructures import Headers
 from ..protocol.decoder import DecodedEvent, EventStreamDecoder
 from ..protocol.event import NOTICES
 from .errors import StreamEnded, StreamTimeout
-from .response_reader import ResponseReader, split_url
+from .http_request import split_url
+from .response_reader import ResponseReader
 
 _RECEIVE_BYTES = 64 * 1024
 
@@ -27,8 +28,8 @@ _SHOWN_BYTES = 200
 class EventStreamClient:
     """One connection to an event stream; a context manager.
 
-    It reads the bytes as they come, so that tests can look at them, and does not reconnect: see
-    :class:`ResumingClient` for that. One thread reads; ``interrupt`` may be called from any.
+    It keeps the bytes as they come, so that tests can look at them. It does not reconnect;
+    :class:`ResumingClient` does. One thread reads; any thread may call ``interrupt``.
 
     ::
 
@@ -38,13 +39,12 @@ class EventStreamClient:
 
     :param url: an ``http://`` URL.
     :param last_event_id: sent as ``Last-Event-ID``; default ``None``, no such field.
-    :param headers: further request header fields; they win over those made here.
-    :param timeout: seconds that connecting may take, and each wait that is given no time of its own;
-        default 10.
-    :param receive_buffer: bytes the kernel may keep for this client (``SO_RCVBUF``), so that a test can
-        be a slow consumer; default ``None``, the kernel's choice.
-    :ivar notices: the names of the events that the stream has sent about itself (``stream-start`` and others);
-        they are not among the events.
+    :param headers: further request header fields; they override the fields of this client.
+    :param timeout: seconds that connecting may take, and each wait without its own timeout; default 10.
+    :param receive_buffer: bytes that the kernel may buffer for this client (``SO_RCVBUF``), for a test of slow
+        clients; default ``None``: the kernel decides.
+    :ivar notices: the names of the events that the stream sent about itself, such as ``stream-start``. They are
+        not among the events.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class EventStreamClient:
         self._decoder = EventStreamDecoder(last_event_id or "")
         self.notices: list[str] = []
         self._reader = ResponseReader()
-        self._events: deque[DecodedEvent] = deque()  # decoded and not yet asked for
+        self._events: deque[DecodedEvent] = deque()  # decoded, and not yet returned
         self._raw = bytearray()
         self._socket: socket.socket | None = None
         self._reset = False
@@ -76,9 +76,9 @@ class EventStreamClient:
     def open(self) -> EventStreamClient:
         """Connect, send the request and wait for the response's head; return the client.
 
-        :raises OSError: when there is no connection.
-        :raises StreamTimeout: when no head comes in ``timeout`` seconds.
-        :raises StreamEnded: when the connection ends before it.
+        :raises OSError: connecting fails.
+        :raises StreamTimeout: no head comes within ``timeout`` seconds.
+        :raises StreamEnded: the connection ends before the head.
         """
         deadline = time.monotonic() + self.timeout
         try:
@@ -100,13 +100,13 @@ class EventStreamClient:
             try:
                 return self._connect_to(*found)
             except OSError:
-                self.close()  # localhost is often ::1 first, where nobody may listen
+                self.close()  # localhost is often ::1 first, and maybe no server listens there
         return self._connect_to(*last)
 
     def _connect_to(self, family: int, kind: int, protocol: int, _name: str, address: Any) -> socket.socket:
         self._socket = connection = socket.socket(family, kind, protocol)
         if self._receive_buffer is not None:
-            # Before connecting: the window's scale is agreed on with the first packet.
+            # Before connecting, as the first packet fixes the scale of the window.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         connection.settimeout(self.timeout)
         connection.connect(address)
@@ -114,106 +114,106 @@ class EventStreamClient:
 
     @property
     def status(self) -> int:
-        """The response's status code; 0 before it came."""
+        """The status code of the response; 0 before the head has come."""
         return self._reader.status
 
     @property
     def headers(self) -> Headers:
-        """The response's header fields; names are compared without regard to case."""
+        """The header fields of the response; their names are case-insensitive."""
         return self._reader.headers
 
     @property
     def raw(self) -> bytes:
-        """The body's bytes so far, without the transfer coding."""
+        """The bytes of the body so far, without the transfer coding."""
         return bytes(self._raw)
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID of the stream so far, or the one asked for, or ``""``."""
+        """The last event ID of the stream so far; before that, the one that was sent, or ``""``."""
         return self._decoder.last_event_id
 
     @property
     def retry(self) -> int | None:
-        """The last reconnection time the stream named, in milliseconds, or ``None``."""
+        """The last reconnection time that the stream sent, in milliseconds, or ``None``."""
         return self._decoder.retry
 
     @property
     def comments(self) -> int:
-        """How many comment lines, such as heartbeats, have come so far."""
+        """How many comment lines have come so far; heartbeats are comment lines."""
         return self._decoder.comments
 
     @property
     def ended(self) -> bool:
-        """Whether the end of the stream has been seen."""
+        """Whether the stream has ended."""
         return self._reader.ended
 
     @property
     def complete(self) -> bool:
-        """Whether it ended as HTTP says (the last chunk), and not by a cut connection."""
+        """Whether the stream ended as HTTP requires (with the last chunk), and not by a cut connection."""
         return self._reader.complete
 
     def next_event(self, timeout: float | None = None) -> DecodedEvent:
         """Wait for the next event and return it.
 
-        :param timeout: seconds; default ``None``, the client's.
-        :raises StreamTimeout: when none comes in time.
-        :raises StreamEnded: when the stream ends first.
+        :param timeout: seconds; default ``None``: the timeout of the client.
+        :raises StreamTimeout: no event comes in time.
+        :raises StreamEnded: the stream ends first.
         """
         self.wait_for(self.has_events, timeout, "an event")
         return self._events.popleft()
 
     def events(self, count: int, timeout: float | None = None) -> list[DecodedEvent]:
-        """Wait for the next ``count`` events, all in ``timeout`` seconds; as :meth:`next_event`."""
+        """Wait for the next ``count`` events, ``timeout`` seconds for all of them; see :meth:`next_event`."""
         self.wait_for(lambda: len(self._events) >= count, timeout, f"{count} events")
         return [self._events.popleft() for _ in range(count)]
 
     def has_events(self) -> bool:
-        """Whether an event has come that was not asked for yet."""
+        """Return whether an event has come that was not returned yet."""
         return bool(self._events)
 
     def pending(self) -> list[DecodedEvent]:
-        """Take the events that have come and were not asked for yet, without waiting."""
+        """Return the events that have come and were not returned yet, without waiting."""
         events = list(self._events)
         self._events.clear()
         return events
 
     def wait_for(self, condition: Callable[[], bool], timeout: float | None = None, what: str = "it") -> None:
-        """Read until ``condition()`` holds; it is asked after each piece read, and first of all.
+        """Read until ``condition()`` is true. It is called at once, and again after each piece read.
 
-        :param timeout: seconds; default ``None``, the client's.
-        :param what: named in the error's text.
-        :raises StreamTimeout: when it does not hold in time.
-        :raises StreamEnded: when it does not hold at the end of the stream.
+        :param timeout: seconds; default ``None``: the timeout of the client.
+        :param what: what was awaited, for the text of the error.
+        :raises StreamTimeout: it does not become true in time.
+        :raises StreamEnded: it is not true at the end of the stream.
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while not condition():
             self._receive(deadline, what)
 
     def wait_for_retry(self, timeout: float | None = None) -> int:
-        """Wait until the stream has named a reconnection time and return it, in milliseconds."""
+        """Wait until the stream has sent a reconnection time; return it, in milliseconds."""
         self.wait_for(lambda: self.retry is not None, timeout, "a retry field")
         return self.retry or 0
 
     def wait_for_end(self, timeout: float | None = None) -> None:
-        """Read to the end of the stream; see :attr:`complete` for how it ended.
+        """Read to the end of the stream; :attr:`complete` says how it ended.
 
-        :raises StreamTimeout: when it does not end in time.
+        :raises StreamTimeout: the stream does not end in time.
         """
         self.wait_for(lambda: self.ended, timeout, "the end of the stream")
 
     def interrupt(self) -> None:
-        """Cut the connection, from any thread; a wait in another thread ends with ``StreamEnded``."""
+        """Cut the connection; any thread may call this. A wait in another thread then raises ``StreamEnded``."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # not connected any more
+            with contextlib.suppress(OSError):  # no longer connected
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection as a browser does that leaves; may be called twice."""
+        """Close the connection as a browser does when its page closes; may be called twice."""
         if self._socket is not None:
             self._socket.close()
 
     def abort(self) -> None:
-        """Close the connection with a reset (RST), as a machine does whose process was killed."""
+        """Close the connection with a reset (RST), as the kernel does when a process is killed."""
         if self._socket is not None and self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._socket.close()
@@ -231,7 +231,7 @@ class EventStreamClient:
 
     def _receive(self, deadline: float, what: str) -> None:
         if self._reader.ended:
-            how = "by a reset" if self._reset else "as HTTP says" if self.complete else "by a cut connection"
+            how = "by a reset" if self._reset else "as HTTP requires" if self.complete else "by a cut connection"
             raise StreamEnded(f"waited for {what}, but {self._seen()} ended {how}")
         left = deadline - time.monotonic()
         if self._socket is None or self._socket.fileno() < 0:
@@ -242,7 +242,7 @@ class EventStreamClient:
         try:
             data = self._socket.recv(_RECEIVE_BYTES)
         except TimeoutError:
-            return  # the deadline has passed: the next call says so, if the condition does not hold
+            return  # the next call raises StreamTimeout, unless the condition is true now
         except ConnectionError:
             self._reset = True
             data = b""

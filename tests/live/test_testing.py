@@ -130,9 +130,9 @@ def then_waits(*pieces: bytes) -> Callable[[socket.socket], None]:
 
 
 class ResponseReaderTest(unittest.TestCase):
-    def read(self, wire: bytes, step: int) -> tuple[ResponseReader, bytes]:
+    def read(self, data: bytes, step: int) -> tuple[ResponseReader, bytes]:
         reader = ResponseReader()
-        body = b"".join(reader.feed(wire[place : place + step]) for place in range(0, len(wire), step))
+        body = b"".join(reader.feed(data[place : place + step]) for place in range(0, len(data), step))
         return reader, body
 
     def test_bodies(self) -> None:
@@ -154,10 +154,10 @@ class ResponseReaderTest(unittest.TestCase):
                 True,
             ),
         ]
-        for name, wire, expected, ended in table:
-            for step in (1, 2, 3, len(wire)):
+        for name, data, expected, ended in table:
+            for step in (1, 2, 3, len(data)):
                 with self.subTest(name, step=step):
-                    reader, body = self.read(wire, step)
+                    reader, body = self.read(data, step)
                     self.assertEqual((body, reader.ended, reader.complete), (expected, ended, ended))
 
     def test_half_a_chunk_is_given_as_it_comes(self) -> None:
@@ -178,7 +178,7 @@ class ResponseReaderTest(unittest.TestCase):
 
     def test_what_is_not_http_is_refused(self) -> None:
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        for wire in (
+        for data in (
             b"SSH-2.0-OpenSSH\r\n\r\n",
             b"HTTP/1.1 OK\r\n\r\n",
             b"HTTP/1.1 \xb2\xb2\xb2\r\n\r\n",
@@ -188,8 +188,8 @@ class ResponseReaderTest(unittest.TestCase):
             chunked + b"\r\n",
             chunked + b"2\r\nhello\r\n",
         ):
-            with self.subTest(wire[:60]), self.assertRaises(BadResponse):
-                self.read(wire, 7)
+            with self.subTest(data[:60]), self.assertRaises(BadResponse):
+                self.read(data, 7)
 
 
 class FaultsTest(unittest.TestCase):
@@ -285,7 +285,7 @@ class EventStreamClientTest(unittest.TestCase):
         with EventStreamClient(server.url) as client:
             client.wait_for_end(LONG)
             self.assertEqual([event.data for event in client.events(2, LONG)], ["a", "b"])
-            with self.assertRaisesRegex(StreamEnded, "as HTTP says"):
+            with self.assertRaisesRegex(StreamEnded, "as HTTP requires"):
                 client.next_event(LONG)
             self.assertTrue(client.ended)
 
@@ -326,7 +326,7 @@ class EventStreamClientTest(unittest.TestCase):
             client.wait_for_end(LONG)
             self.assertEqual((client.status, client.raw, client.complete), (503, b"no", True))
 
-    def test_close_and_abort_differ_on_the_wire(self) -> None:
+    def test_close_and_abort_send_different_ends(self) -> None:
         for name, expected in (("close", "end"), ("abort", "reset")):
             seen: queue.Queue[str] = queue.Queue()
 
