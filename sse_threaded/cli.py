@@ -1,4 +1,4 @@
-"""``sse-threaded``: serve the board, publish an event, listen to a channel, put a server under load."""
+"""``sse-threaded``: serves the board, publishes an event, listens to a channel, puts a server under load."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .log.doorbell import Doorbell
 from .log.interface import AS_OTHERS_KEEP, check_channel
 from .log.sqlite.url import parse_url
 
-# Between two looks at a log that cannot be reached.
-_AGAIN_SECONDS = 1.0
+# Seconds between two attempts to read a log that cannot be reached.
+_RETRY_SECONDS = 1.0
 
 _CONFIG = "python:sse_threaded.board.gunicorn_conf"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 for an error, 130 after Ctrl-C.
+    """Run the command line; return the exit status: 0, 1 after an error, 130 after Ctrl-C.
 
-    :param arguments: without the program's name; default ``sys.argv[1:]``.
+    :param arguments: the arguments without the name of the program; default ``sys.argv[1:]``.
     """
     options, rest = _parser().parse_known_args(arguments)
     if rest and options.run is not _serve:
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     if rest and not rest[0].startswith("-"):
-        _parser().error(f"{rest[0]!r} is no flag; for a port, say, write: serve -b 127.0.0.1:8000")
+        _parser().error(f"{rest[0]!r} is not a flag; to set the port, write: serve -b 127.0.0.1:8000")
     options.gunicorn_flags = rest
     try:
         status: int = options.run(options)
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read the output has enough (| head). The interpreter must not complain at its end.
+        # The reader of the output has ended, as in "| head". Prevent the warning of the interpreter at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -54,16 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sse-threaded",
         description="Server-Sent Events from synchronous Python web apps. serve, publish and listen share one "
-        "event log: what one publishes, the others see.",
+        "event log: an event that one publishes, the others receive.",
     )
     parser.add_argument("--version", action="version", version=f"sse-threaded {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     shown = without_secret(os.environ.get(URL) or DEFAULT_URL).replace("%", "%%")
-    kept = f"where events are kept; default: the variable {URL}, now {shown}"
+    url_help = f"the event log; default: the variable {URL}, now {shown}"
     parser.set_defaults(url=os.environ.get(URL) or DEFAULT_URL)
-    # Before the command or behind it; a default behind it would take back what was said before.
+    # --url may come before or after the command. A default for the second would override the value of the first.
     for each in (parser, *(add(commands) for add in (_add_serve, _add_publish, _add_listen))):
-        each.add_argument("--url", default=argparse.SUPPRESS, help=kept)
+        each.add_argument("--url", default=argparse.SUPPRESS, help=url_help)
     bench.add_parser(commands)
     return parser
 
@@ -74,7 +74,7 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="run the live task board under gunicorn",
         description="Run the live task board under gunicorn, then open http://localhost:3000 in a browser. "
         "Ctrl-C stops it.",
-        epilog="Any flag of gunicorn's may follow, such as: sse-threaded serve -b 0.0.0.0:8000 -w 4 --threads 32",
+        epilog="You can add any flag of gunicorn, such as: sse-threaded serve -b 0.0.0.0:8000 -w 4 --threads 32",
     )
     serve.set_defaults(run=_serve)
     return serve
@@ -84,12 +84,16 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     publish = commands.add_parser(
         "publish",
         help="append one event to the log",
-        description="Append one event to the log and print its id. All who listen to the channel get it.",
+        description="Append one event to the log and print its id. Every listener of the channel receives it.",
         epilog='Example: sse-threaded publish news \'{"title":"Hello"}\'',
     )
-    publish.add_argument("channel", metavar="CHANNEL", help="the channel: any name; a board's is its id (board-1)")
-    publish.add_argument("data", metavar="DATA", help="the event's data, sent as it is; - for standard input")
-    publish.add_argument("--event", metavar="NAME", help="the event's type; default: message")
+    publish.add_argument(
+        "channel", metavar="CHANNEL", help="the channel: any name; for a board its id, such as board-1"
+    )
+    publish.add_argument(
+        "data", metavar="DATA", help="the data of the event, sent unchanged; - for standard input"
+    )
+    publish.add_argument("--event", metavar="NAME", help="the type of the event; default: message")
     publish.set_defaults(run=_publish)
     return publish
 
@@ -97,13 +101,13 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_listen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     listen = commands.add_parser(
         "listen",
-        help="print a channel's events as they come",
-        description="Print a channel's events as they come, in the form in which browsers get them, until Ctrl-C. "
-        "It reads the log itself; no server need run.",
+        help="print the events of a channel as they come",
+        description="Print the events of a channel as they come, in the form in which browsers get them, until "
+        "Ctrl-C. The command reads the log itself and needs no server.",
         epilog="Example: sse-threaded listen board-1 --since kxqwzp-17",
     )
-    listen.add_argument("channel", metavar="CHANNEL", nargs="+", help="the channel's name, or several")
-    listen.add_argument("--since", metavar="ID", help="begin after this event; default: with the next one")
+    listen.add_argument("channel", metavar="CHANNEL", nargs="+", help="the name of the channel, or several names")
+    listen.add_argument("--since", metavar="ID", help="begin after this event; default: with the next event")
     listen.set_defaults(run=_listen)
     return listen
 
@@ -135,51 +139,53 @@ def _listen(options: argparse.Namespace) -> int:
     try:
         cursor = Cursor(log, options.channel, options.since)
         while cursor.reset is None:
-            wire = _wire(cursor, doorbell)
-            if wire:
-                sys.stdout.buffer.write(wire)
+            data = _next_events(cursor, doorbell)
+            if data:
+                sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
             else:
                 select.select([doorbell], [], [], log.poll_interval)
                 doorbell.clear()
-        print(f"sse-threaded: cannot begin after {options.since!r}: {_WHY[cursor.reset]}", file=sys.stderr)  # noqa: T201
+        print(f"sse-threaded: cannot begin after {options.since!r}: {_REASONS[cursor.reset]}", file=sys.stderr)  # noqa: T201
         return 1
     finally:
         doorbell.close()
         log.close()
 
 
-def _wire(cursor: Cursor, doorbell: Doorbell) -> bytes:
-    """What comes next; waits for a log that cannot be reached for a while."""
-    told = False
+def _next_events(cursor: Cursor, doorbell: Doorbell) -> bytes:
+    """Return the bytes of the next events; wait as long as the log cannot be reached."""
+    has_warned = False
     while True:
         try:
             return cursor.read_wire()
         except LogUnavailable as error:
-            if not told:
+            if not has_warned:
                 print(f"sse-threaded: waiting: {error}", file=sys.stderr)  # noqa: T201
-            told = True
-            select.select([doorbell], [], [], _AGAIN_SECONDS)
+            has_warned = True
+            select.select([doorbell], [], [], _RETRY_SECONDS)
             doorbell.clear()
 
 
-_WHY = {
-    "malformed": "that is no event's id; ids look like kxqwzp-17",
-    "epoch": "it is of another log",
-    "beyond": "the log does not reach so far",
-    "expired": "what came after it is no longer kept",
+_REASONS = {
+    "malformed": "it is not the id of an event; ids look like kxqwzp-17",
+    "epoch": "it belongs to another log",
+    "beyond": "the log has no such event yet",
+    "expired": "the events after it are no longer kept",
 }
 
 
 def _open(url: str) -> EventLog:
     if url == "memory://":
         others = "give --url sqlite:///file.db or redis://host:6379/0"
-        raise LogUnusable(url, f"lives inside one process, no command can see it; {others}")
+        raise LogUnusable(url, f"belongs to one process, and no command can read it; {others}")
     if url.startswith("sqlite:"):
         path, _ = parse_url(url)
         if not os.path.exists(path):
-            raise LogUnusable(url, f"{path!r} is not there; start the server first, or name its log with --url")
-    return open_log(url, AS_OTHERS_KEEP)  # how much is kept only the app knows
+            raise LogUnusable(
+                url, f"{path!r} does not exist; start the server first, or give the URL of its log with --url"
+            )
+    return open_log(url, AS_OTHERS_KEEP)  # only the app knows how many events are kept
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sse_threaded.bench.endpoint import STAMP, Target
+from sse_threaded.bench.endpoint import STAMP, Endpoint
 from sse_threaded.bench.errors import CannotBench
 from sse_threaded.bench.load import Load, Post
-from sse_threaded.bench.process_tree import Tree, processor_ns
-from sse_threaded.bench.results import Heard, Opened
+from sse_threaded.bench.process_tree import ProcessTree, processor_ns
+from sse_threaded.bench.results import DeliveryResult, OpenResult
 
 from .peers import Peers
 from .servers import Running, Server, running
@@ -65,17 +65,17 @@ class Cell:
         return f"{self.streams} streams, {self.channels} channels, {self.workers} workers"
 
 
-def stream_target(server: Running, channel: int | str = "{channel}") -> Target:
+def stream_endpoint(server: Running, channel: int | str = "{channel}") -> Endpoint:
     """The URL of streams; ``{channel}`` in it by default."""
-    return Target(f"{server.url}/events?channel={channel}")
+    return Endpoint(f"{server.url}/events?channel={channel}")
 
 
 def post(server: Running, channel: int | str = "{channel}", body: str = BODY) -> Post:
     """How to publish; ``{channel}`` in the URL by default."""
-    return Post(Target(f"{server.url}/publish?channel={channel}"), body)
+    return Post(Endpoint(f"{server.url}/publish?channel={channel}"), body)
 
 
-def settle(tree: Tree, seconds: float = 5.0) -> None:
+def settle(tree: ProcessTree, seconds: float = 5.0) -> None:
     """Wait until a server has nothing left to do, but not longer than ``seconds``."""
     deadline = time.monotonic() + seconds
     before = tree.processor_ns()
@@ -87,13 +87,13 @@ def settle(tree: Tree, seconds: float = 5.0) -> None:
         before = now
 
 
-def warm(load: Load, server: Running) -> Tree:
+def warm(load: Load, server: Running) -> ProcessTree:
     """Have a few streams and events, so that what is made once is there; returns the server's processes."""
-    settle(Tree(server.pid))
-    load.open(stream_target(server, _WARM), _WARM_STREAMS)
+    settle(ProcessTree(server.pid))
+    load.open(stream_endpoint(server, _WARM), _WARM_STREAMS)
     load.publish(post(server, _WARM), count=5)
     load.close_streams()
-    tree = Tree(server.pid)
+    tree = ProcessTree(server.pid)
     settle(tree, 2.0)
     return tree
 
@@ -105,7 +105,7 @@ class Others:
     :param load: the client.
     """
 
-    def __init__(self, tree: Tree, load: Load) -> None:
+    def __init__(self, tree: ProcessTree, load: Load) -> None:
         self._tree = tree
         self._load = load
         self._begun = time.monotonic_ns()
@@ -134,7 +134,7 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
         tree = warm(load, run)
         before = tree.pss_kb()
         others = Others(tree, load)
-        opened = load.open(stream_target(run), cell.streams, channels=cell.channels)
+        opened = load.open(stream_endpoint(run), cell.streams, channels=cell.channels)
         settle(tree, 2.0)
         figures = {"connect_rate": opened.rate, "connect_share": opened.share}
         used = tree.processor_ns()
@@ -152,7 +152,7 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
             figures["missing"] += posts.expected - posts.deliveries + burst.expected - burst.deliveries
         settle(tree, 2.0)
         used = tree.processor_ns()
-        posted = load.publish(post(run, _NOBODY), seconds=_PUBLISH_SECONDS, unheard=True)
+        posted = load.publish(post(run, _NOBODY), seconds=_PUBLISH_SECONDS, expects_deliveries=False)
         figures["publish_rate"] = posted.publish_rate
         figures["publish_us"] = (tree.processor_ns() - used) / 1000 / posted.published
         if server.replays and cell.channels == 1:
@@ -161,7 +161,7 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
         return figures
 
 
-def _steady(cell: Cell, heard: Heard, processor_ns: int) -> dict[str, Any]:
+def _steady(cell: Cell, heard: DeliveryResult, processor_ns: int) -> dict[str, Any]:
     if not heard.deliveries:
         raise CannotBench("none of the events came")
     return {
@@ -176,12 +176,12 @@ def _steady(cell: Cell, heard: Heard, processor_ns: int) -> dict[str, Any]:
     }
 
 
-def _replay(load: Load, run: Running, tree: Tree, cell: Cell) -> dict[str, Any]:
+def _replay(load: Load, run: Running, tree: ProcessTree, cell: Cell) -> dict[str, Any]:
     """All come back at once, ten events behind."""
     load.close_streams()
     settle(tree)
     last_event_id = _publish_and_read(load, run)
-    opened: Opened = load.open(stream_target(run), cell.streams, channels=1, last_event_id=last_event_id)
+    opened: OpenResult = load.open(stream_endpoint(run), cell.streams, channels=1, last_event_id=last_event_id)
     heard = load.await_replay(_REPLAYED)
     if heard.deliveries != heard.expected:
         raise CannotBench(f"{heard.expected - heard.deliveries} replayed events are missing")
@@ -197,7 +197,7 @@ def _publish_and_read(load: Load, run: Running) -> str:
         received = b""
         while b"\r\n\r\n" not in received:
             received += _received(stream)
-        load.publish(post(run, 0), count=_REPLAYED + 1, unheard=True)
+        load.publish(post(run, 0), count=_REPLAYED + 1, expects_deliveries=False)
         while received.count(b"data: ") - received.count(b"data: {}") <= _REPLAYED:
             received += _received(stream)
     # Servers differ in which line of an event its id is.

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sse_threaded.bench.endpoint import STAMP, Target
+from sse_threaded.bench.endpoint import STAMP, Endpoint
 from sse_threaded.bench.load import Load
-from sse_threaded.bench.process_tree import Tree
+from sse_threaded.bench.process_tree import ProcessTree
 
-from .measure import post, settle, sockets_of, stream_target, warm
+from .measure import post, settle, sockets_of, stream_endpoint, warm
 from .peers import Peers
 from .servers import SERVERS, Running, running
 
@@ -42,7 +42,7 @@ def idle(peers: Peers, size: Size) -> dict[str, Any]:
     streams = size.streams(15000)
     with running(_PARKED, peers, workers=1, streams=streams) as run, Load() as load:
         tree = warm(load, run)
-        load.open(stream_target(run, 0), streams)
+        load.open(stream_endpoint(run, 0), streams)
         settle(tree)
         used, begun = tree.processor_ns(), time.monotonic_ns()
         heard = load.listen(size.idle_seconds)
@@ -74,7 +74,7 @@ def stalled(peers: Peers, size: Size) -> dict[str, Any]:
 def _with_stalled(peers: Peers, streams: int, count: int) -> dict[str, Any]:
     with running(_PARKED, peers, workers=1, streams=streams) as run, Load() as load:
         tree = warm(load, run)
-        load.open(stream_target(run, 0), streams, stalled=count)
+        load.open(stream_endpoint(run, 0), streams, stalled=count)
         settle(tree)
         before = tree.pss_kb()
         # Until neither the clients' kernels nor the server's take more for those who stall.
@@ -103,9 +103,9 @@ def _among(peers: Peers, streams: int) -> float:
     with running(_PARKED, peers, workers=1, streams=streams + 10) as run, Load() as load:
         tree = warm(load, run)
         if streams:
-            away = Target(f"{run.url}/events?channel=away-{{channel}}")
-            load.open(away, streams, channels=1000, hears=False)
-        load.open(stream_target(run, 0), 10)
+            away = Endpoint(f"{run.url}/events?channel=away-{{channel}}")
+            load.open(away, streams, channels=1000, receives=False)
+        load.open(stream_endpoint(run, 0), 10)
         settle(tree)
         load.publish(post(run, 0), count=20, rate=100)
         used = tree.processor_ns()
@@ -123,14 +123,14 @@ def workers(peers: Peers, size: Size) -> dict[str, Any]:
         with running(_PARKED, peers, workers=count, streams=streams) as run, Load() as load:
             tree = warm(load, run)
             idle_sockets = _sockets(tree, run)
-            opened = load.open(stream_target(run, 0), streams)
+            opened = load.open(stream_endpoint(run, 0), streams)
             settle(tree)
             # The publisher's own connection, idle since the warming up, may be among those that were there before.
             spread = [now - then for now, then in zip(_sockets(tree, run), idle_sockets, strict=True)]
             used = tree.processor_ns()
             # The client reads little meanwhile, so that the processes have the cores; the kernel notes the times,
             # if not always.
-            burst = load.publish(post(run, 0), count=100, burst=True, bulk=100, away=0.05)
+            burst = load.publish(post(run, 0), count=100, burst=True, bulk=100, pause=0.05)
             found[f"spread_{count}"] = sorted(spread)
             found[f"connect_{count}"] = opened.rate
             found[f"burst_{count}"] = burst.rate
@@ -140,7 +140,7 @@ def workers(peers: Peers, size: Size) -> dict[str, Any]:
     return found
 
 
-def _sockets(tree: Tree, run: Running) -> list[int]:
+def _sockets(tree: ProcessTree, run: Running) -> list[int]:
     return [sockets_of(pid) for pid in tree.pids if pid != run.pid]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import redis
 
 from sse_threaded import Hub, open_log
-from sse_threaded.bench.process_tree import Tree, processor_ns
+from sse_threaded.bench.process_tree import ProcessTree, processor_ns
 
 from ..common.redis_child import RedisChild
 
@@ -216,7 +216,7 @@ class Bench:
             server, own, _, _ = self._used(listeners)
             time.sleep(_IDLE_SECONDS)
             server_after, own_after, _, _ = self._used(listeners)
-            kb = mean(Tree(listener.pid).pss_kb() for listener in listeners)
+            kb = mean(ProcessTree(listener.pid).pss_kb() for listener in listeners)
         each = 1000 * _IDLE_SECONDS * processes
         return {
             "hubs": hubs,

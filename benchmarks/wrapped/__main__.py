@@ -19,7 +19,7 @@ from typing import Any
 
 from sse_threaded.bench.load import Load
 
-from ..compare.measure import post, settle, stream_target, warm
+from ..compare.measure import post, settle, stream_endpoint, warm
 from ..compare.peers import Peers
 from ..compare.servers import SERVERS, Server, Start, running
 
@@ -43,7 +43,7 @@ def measure(server: Server, peers: Peers, streams: int, seconds: float) -> dict[
     with running(server, peers, workers=1, streams=streams) as run, Load() as load:
         tree = warm(load, run)
         before = tree.pss_kb()
-        load.open(stream_target(run, 0), streams)
+        load.open(stream_endpoint(run, 0), streams)
         settle(tree)
         kilobytes = (tree.pss_kb() - before) / streams
         used = tree.processor_ns()

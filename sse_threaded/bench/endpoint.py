@@ -1,4 +1,4 @@
-"""Where the load goes: a URL taken apart, and the bytes of a request for it."""
+"""The URL of a stream or of a POST, and the head of a request to it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from urllib.parse import urlsplit
 
 from .errors import CannotBench
 
-# In a URL: the number of a channel, from 0. In a body: the time stamp.
+# Placeholders. In a URL: the number of a channel, from 0. In a body: the time stamp.
 CHANNEL = "{channel}"
 STAMP = "{stamp}"
 
 _PROBE_SECONDS = 2.0
 
 
-class Target:
-    """An address and a path on it.
+class Endpoint:
+    """A URL to which the load client sends requests.
 
-    :param url: ``http://host[:port][/path][?query]``; ``{channel}`` in it stands for the number of a channel.
-    :param headers: further header fields, each ``Name: value``.
-    :raises CannotBench: it is no such URL, the host is unknown, or a field is none.
+    :param url: ``http://host[:port][/path][?query]``; ``{channel}`` in it is replaced by the number of a channel.
+    :param headers: further header fields, each as ``Name: value``.
+    :raises CannotBench: the URL or a header field is invalid, or the host is unknown.
     """
 
     def __init__(self, url: str, headers: Sequence[str] = ()) -> None:
@@ -33,8 +33,8 @@ class Target:
             raise CannotBench(f"{url}: {error}") from None
         if parts.scheme == "https":
             raise CannotBench(
-                f"{url}: the load client speaks no TLS, whose cost would be measured instead of the server's; "
-                "give it the http:// address behind the proxy"
+                f"{url}: the load client speaks no TLS, as it would measure TLS instead of the server; "
+                "give the http:// address behind the proxy"
             )
         if parts.scheme != "http" or not parts.hostname:
             raise CannotBench(f"{url}: not a URL such as http://127.0.0.1:3000/boards/board-1/events")
@@ -43,7 +43,7 @@ class Target:
         for header in headers:
             name, colon, value = header.partition(":")
             if not colon or not name.strip() or any(sign in header for sign in "\r\n"):
-                raise CannotBench(f"{header!r} is no header field; write it as 'Name: value'")
+                raise CannotBench(f"{header!r} is not a header field; write it as 'Name: value'")
             self._fields += f"{name.strip()}: {value.strip()}\r\n"
         try:
             found = socket.getaddrinfo(parts.hostname, port or 80, type=socket.SOCK_STREAM)
@@ -57,15 +57,15 @@ class Target:
 
     @property
     def channels_vary(self) -> bool:
-        """Whether the URL has a place for a channel's number."""
+        """Whether the URL contains ``{channel}``."""
         return CHANNEL in self._path
 
     def head(self, method: str, channel: int, *fields: str) -> str:
-        """A request's head.
+        """Return the head of a request.
 
         :param method: such as ``GET``.
-        :param channel: what is put in the place of ``{channel}``.
-        :param fields: fields for this request alone.
+        :param channel: the number that replaces ``{channel}``.
+        :param fields: further header fields, only for this request.
         """
         path = self._path.replace(CHANNEL, str(channel))
         own = "".join(f"{field}\r\n" for field in fields)
@@ -73,7 +73,7 @@ class Target:
 
 
 def _first_that_answers(addresses: list[tuple[int, tuple[Any, ...]]]) -> tuple[int, tuple[Any, ...]]:
-    """localhost is ::1 and 127.0.0.1, and many a server listens on the second only."""
+    """Return the first address that answers. localhost is ::1 and 127.0.0.1; many servers use only the second."""
     for family, address in addresses if len(addresses) > 1 else []:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.settimeout(_PROBE_SECONDS)

@@ -1,4 +1,4 @@
-"""What the load client gives up on."""
+"""The error of the load client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..errors import SSEError
 
 
 class CannotBench(SSEError):
-    """The load cannot be made or measured: the URL, this machine's limits, or the server's answer.
+    """The load client cannot go on, because of the URL, a limit of this machine, or the answer of the server.
 
-    The text says which, and what to do.
+    The text says why, and what to do.
     """

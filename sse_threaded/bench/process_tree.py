@@ -1,4 +1,8 @@
-"""What a process and all that descend from it use. Linux: from ``/proc`` and the processes' own clocks."""
+"""Processor time and memory of processes and their descendants, on Linux.
+
+The installed command needs this, so it must work without a further package. The processor clocks are exact to the
+nanosecond; ``/proc``, and so psutil, counts hundredths of a second.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +14,29 @@ from ..testing.processes import process_table
 from .errors import CannotBench
 
 
-class Tree:
-    """A process and its descendants, as they were when it was made.
+class ProcessTree:
+    """Processes and their descendants, as they were when this object was created.
 
-    :param pid: the process's id.
-    :raises CannotBench: there is none, or no ``/proc``.
+    :param roots: the ids of the processes.
+    :ivar pids: the ids of the processes and of all their descendants.
+    :raises CannotBench: there is no such process, or no ``/proc``.
     """
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, *roots: int) -> None:
         table = process_table()
-        if not any(process.pid == pid for process in table):
-            raise CannotBench(f"--pid {pid}: there is no such process on this machine")
-        self.pids = [pid]
-        for parent in self.pids:  # it grows meanwhile
+        for pid in roots:
+            if not any(process.pid == pid for process in table):
+                raise CannotBench(f"--pid {pid}: there is no such process on this machine")
+        self.pids = [*roots]
+        for parent in self.pids:  # the loop also visits the pids that it adds
             self.pids += [process.pid for process in table if process.parent == parent]
 
     def processor_ns(self) -> int:
-        """The processor time of all so far, nanoseconds, threads that have ended included."""
+        """Return the processor time that all have used so far, in nanoseconds, ended threads included."""
         return sum(map(processor_ns, self.pids))
 
     def pss_kb(self) -> int:
-        """Their memory, KB, what is shared by several processes counted in proportion.
+        """Return their memory in KB (PSS: memory that several processes share is divided among them).
 
         :raises CannotBench: this user may not read it.
         """
@@ -47,9 +52,9 @@ class Tree:
 
 
 def processor_ns(pid: int) -> int:
-    """The processor time of one process so far, nanoseconds; 0 when it has ended."""
-    # The number of another process's CPU clock: clock_getcpuclockid(3), which Python does not offer. It counts
-    # nanoseconds, where /proc/PID/stat counts hundredths of a second.
+    """Return the processor time that one process has used so far, in nanoseconds; 0 when it has ended."""
+    # The number of the processor clock of another process, as clock_getcpuclockid(3) computes it. Python does not
+    # offer that function.
     try:
         return time.clock_gettime_ns(~pid << 3 | 2)
     except OSError:

@@ -1,7 +1,7 @@
-"""A process that publishes: ``python -m sse_threaded.bench.publisher``, run by :mod:`.load`.
+"""The process that publishes: ``python -m sse_threaded.bench.publisher``, started by :mod:`.load`.
 
-One connection, one POST after the other, each answered before the next. A process of its own, so that no event
-waits for the streams to be read.
+It sends one POST after the other, each after the answer to the one before; in a burst, several at a time. It is a
+process of its own, so that no event waits while another process reads streams.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import sys
 import time
 from typing import Any
 
-from .child_process import say
 from .endpoint import CHANNEL, STAMP
 from .errors import CannotBench
+from .load_process import send_to_parent
 from .timestamps import stamp
 
 _ANSWER_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.1
 _READ = 65_536
 
-# Of an error's body.
+# How much of the body of an error is shown.
 _SHOWN_BYTES = 300
 
 
-class Connection:
-    """A connection that is kept, and made anew when the server has closed it.
+class PostConnection:
+    """A connection to the server. It is kept open, and opened again when the server has closed it.
 
-    :param family: the address's kind, as in the socket module.
-    :param address: the server's.
+    :param family: the address family, as in the socket module.
+    :param address: the address of the server.
     """
 
     def __init__(self, family: int, address: list[Any]) -> None:
@@ -40,14 +40,14 @@ class Connection:
     def post(self, request: bytes) -> None:
         """Send a request and read its answer to the end.
 
-        :raises CannotBench: there is none, or its status is not 2xx.
+        :raises CannotBench: there is no answer, or its status is not 2xx.
         """
         kept = self._socket is not None
         try:
             self.send(request)
             self.read_answer()
         except (ConnectionError, EOFError) as error:
-            # An idle connection may be closed by the server at any time; a new one may not.
+            # The server may close an idle connection at any time, but not a new one.
             self.close()
             if not kept:
                 raise CannotBench(f"POST: the server closes the connection ({error})") from None
@@ -56,7 +56,7 @@ class Connection:
             raise CannotBench(f"POST: no answer ({error})") from None
 
     def send(self, request: bytes) -> None:
-        """Send a request, whose answer :meth:`read_answer` has to read."""
+        """Send a request; call :meth:`read_answer` next."""
         if self._socket is None:
             self._socket = socket.socket(self._family, socket.SOCK_STREAM)
             self._socket.settimeout(_ANSWER_SECONDS)
@@ -103,11 +103,11 @@ class Connection:
         assert self._socket is not None
         received = self._socket.recv(_READ)
         if not received:
-            raise EOFError("it ends")
+            raise EOFError("end of stream")
         return received
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the connection; may be called twice."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -127,18 +127,19 @@ def publish(
     rate: float | None,
     seconds: float | None,
 ) -> dict[str, Any]:
-    """Publish to the heads in turn; returns how many, and when the first was sent and the last answered.
+    """Publish with the heads in turn; return the number of events, and when the first began and the last ended.
 
-    :param heads: requests' heads without their last line, one for each channel.
-    :param body: with ``{stamp}`` and perhaps ``{channel}``.
-    :param family: the address's kind, as in the socket module.
-    :param address: the server's.
-    :param connections: how many requests may be under way at once, each on a connection of its own.
-    :param first: which head is the first.
-    :param count: how many POSTs, ``None`` for no bound.
-    :param bulk: how many events each has, one a line.
-    :param rate: how many a second, ``None`` for as fast as they are answered.
-    :param seconds: for how long, ``None`` for no bound.
+    :param heads: the heads of requests without their last line, one for each channel.
+    :param body: the body, with ``{stamp}`` and perhaps ``{channel}``.
+    :param mark: the mark of the stamps.
+    :param family: the address family, as in the socket module.
+    :param address: the address of the server.
+    :param connections: how many requests are sent at once, each on its own connection.
+    :param first: the number of the head to begin with.
+    :param count: how many POSTs; ``None``: no bound.
+    :param bulk: how many events each POST contains, one on each line.
+    :param rate: how many POSTs a second; ``None``: as fast as they are answered.
+    :param seconds: for how long; ``None``: no bound.
     """
     used = [_connection(family, address, number, fresh=connections > 1) for number in range(connections)]
     begun = time.monotonic()
@@ -158,7 +159,7 @@ def publish(
         _post_all(batch, requests)
         if time.monotonic() - said > _PROGRESS_SECONDS:
             said = time.monotonic()
-            say(progress=sent)
+            send_to_parent(progress=sent)
     now = time.monotonic_ns()
     return {
         "sent": sent * bulk,
@@ -169,7 +170,7 @@ def publish(
     }
 
 
-def _post_all(connections: list[Connection], requests: list[bytes]) -> None:
+def _post_all(connections: list[PostConnection], requests: list[bytes]) -> None:
     if len(connections) == 1:
         connections[0].post(requests[0])
         return
@@ -182,28 +183,28 @@ def _post_all(connections: list[Connection], requests: list[bytes]) -> None:
         raise CannotBench(f"POST, over {len(connections)} connections: no answer ({error})") from None
 
 
-_kept: dict[str, Connection] = {}
+_kept: dict[str, PostConnection] = {}
 
 
-def _connection(family: int, address: list[Any], number: int, *, fresh: bool) -> Connection:
-    connection = _kept.setdefault(f"{number} {address}", Connection(family, address))
+def _connection(family: int, address: list[Any], number: int, *, fresh: bool) -> PostConnection:
+    connection = _kept.setdefault(f"{number} {address}", PostConnection(family, address))
     if fresh:
-        connection.close()  # the server may be about to close what was idle
+        connection.close()  # the server may be about to close an idle connection
     return connection
 
 
 def main() -> None:
-    """Serve the parent; what cannot be done is told to it."""
+    """Execute the orders of the parent, and send it the errors."""
     for line in sys.stdin:
         order = json.loads(line)
         order.pop("do")
         try:
-            say(**publish(**order))
+            send_to_parent(**publish(**order))
         except CannotBench as error:
-            say(error=str(error))
+            send_to_parent(error=str(error))
             return
         except BrokenPipeError:
-            return  # the parent is gone
+            return  # the parent has ended
 
 
 if __name__ == "__main__":

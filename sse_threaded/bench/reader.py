@@ -1,7 +1,8 @@
-"""A process that holds streams and counts what they bring: ``python -m sse_threaded.bench.reader``.
+"""A process that holds streams and counts what they receive: ``python -m sse_threaded.bench.reader``.
 
-Run by :mod:`.load`, which sends orders (:mod:`.pipes`). One thread, one poll loop. Per delivery it makes one
-read, one comparison and one subtraction: bytes that are the same as the last stream's are not searched again.
+:mod:`.load` starts it and sends it orders (:mod:`.load_process`). It has one thread with one poll loop. A delivery
+costs one read, one comparison and one subtraction: bytes equal to those of the stream before are not searched
+again.
 """
 
 from __future__ import annotations
@@ -18,56 +19,59 @@ from collections.abc import Callable
 from typing import Any
 
 from ..protocol.event import NOTICE_PREFIX
-from .child_process import raise_file_limit, say
 from .errors import CannotBench
-from .stream_opener import Opening
-from .timestamps import LENGTH, Latencies, pattern
+from .file_limit import raise_file_limit
+from .latencies import Latencies
+from .load_process import send_to_parent
+from .stream_opener import StreamOpener
+from .timestamps import LENGTH, pattern
 
 _READ = 1 << 16
 
-# An event's end, as it is and as a chunk's end. A stamp may be cut in two only where neither is seen.
+# The end of an event, alone and at the end of a chunk. Only bytes without this end may end inside a stamp.
 _ENDS = (b"\n\n", b"\n\n\r\n")
 
-# The end of a body, after which the server may leave the connection open.
+# The end of a body. The server may leave the connection open after it.
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
-# What is counted where no stamps are known: lines that carry data, without those of the events that a stream of
-# this package sends about itself.
+# What is counted where there are no stamps: lines of data, without those of the events that a stream of this
+# package sends about itself.
 _DATA_LINE = b"data:"
 _NOTICE_LINE = b"event: " + NOTICE_PREFIX.encode()
 
 _PROGRESS_SECONDS = 0.1
 
-# SO_TIMESTAMPNS of Linux, which the socket module does not name, and the room for its message: a timespec.
+# SO_TIMESTAMPNS of Linux, which the socket module does not define, and the size of its message, a timespec.
 _TIMESTAMPS = 35
 _TIMESTAMP_ROOM = socket.CMSG_SPACE(16)
 
 
 class Reader:
-    """The streams of one process, and what they have brought since the last mark.
+    """The streams of one process, and what they have received since the last order to count from zero.
 
-    :ivar deliveries: how many.
-    :ivar last_ns: when the last came (monotonic nanoseconds).
+    :ivar deliveries: how many deliveries.
+    :ivar last_ns: the time of the last delivery (monotonic nanoseconds).
     """
 
     def __init__(self) -> None:
         self._is_epoll = hasattr(select, "epoll")
         self.poller: Any = select.epoll() if self._is_epoll else select.poll()
-        self.streams: dict[int, Any] = {}  # those that are read, by descriptor
-        self.stalled: list[Any] = []  # sockets that are not
+        self.streams: dict[int, Any] = {}  # streams that are read, by descriptor
+        self.stalled: list[Any] = []  # sockets that are never read
         self.ended = 0
         self._tails: dict[int, bytes] = {}
         self._counted = _DATA_LINE
-        self._find: Callable[[bytes], list[bytes]] | None = None  # where latencies are wanted
+        self._find: Callable[[bytes], list[bytes]] | None = None  # only where latencies are measured
         self._pause = 0.0
         self._arrivals: int | None = None
-        # What the last stream brought, how many deliveries and which stamps: the next one mostly brings the same.
+        # The bytes that the stream before received, with their deliveries and stamps. The next stream mostly
+        # receives the same bytes.
         self._known, self._each, self._stamps = b"", 0, list[int]()
-        self._tail = len(_DATA_LINE) - 1  # the most bytes that may be a part of what is counted, and not all
-        self._opening: Opening | None = None
+        self._tail = len(_DATA_LINE) - 1  # the longest incomplete piece of what is counted
+        self._opener: StreamOpener | None = None
         self._until: dict[str, Any] | None = None
         self._rest = b""
-        self._said = 0.0
+        self._progress_sent = 0.0
         self._mark()
 
     def _mark(self) -> None:
@@ -80,10 +84,10 @@ class Reader:
     def set_mark(self, mark: str, *, timed: bool, pause: float = 0.0) -> None:
         """Count from zero.
 
-        :param mark: what stamps begin with; empty to count lines of data.
-        :param timed: whether latencies are wanted.
-        :param pause: seconds between two rounds of reading; default 0. With one, the time of the last delivery is
-            that at which the kernel had it, where the kernel tells (Linux).
+        :param mark: the beginning of all stamps; empty: count lines of data.
+        :param timed: whether to measure latencies.
+        :param pause: seconds between two rounds of reading; default 0. With a pause, the time of a delivery is the
+            time at which the kernel received it, where the kernel tells that (Linux).
         """
         self._mark()
         self._arrivals = self._ask_for_arrivals() if pause else None
@@ -95,26 +99,26 @@ class Reader:
         self._tails.clear()
 
     def _ready(self) -> list[tuple[int, int]]:
-        if self._is_epoll:  # which by default gives a thousand at most
+        if self._is_epoll:  # by default it returns few events at a time
             found: list[tuple[int, int]] = self.poller.poll(_PROGRESS_SECONDS, len(self.streams) + 1000)
         else:
             found = self.poller.poll(_PROGRESS_SECONDS * 1000)
         return found
 
     def _ask_for_arrivals(self) -> int | None:
-        """What to take from the kernel's time for ours; ``None`` where it does not tell."""
+        """Return what to subtract from the times of the kernel; ``None`` if the kernel tells no times."""
         if sys.platform != "linux":
             return None
         try:
             for stream in self.streams.values():
                 stream.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
-            told = _tells_arrivals()
+            has_times = _has_arrival_times()
         except OSError:
-            told = False
-        return time.time_ns() - time.monotonic_ns() if told else None
+            has_times = False
+        return time.time_ns() - time.monotonic_ns() if has_times else None
 
     def run(self) -> None:
-        """Until standard input ends."""
+        """Run until standard input ends."""
         stdin = sys.stdin.fileno()
         self.poller.register(stdin, select.POLLIN)
         while True:
@@ -130,19 +134,19 @@ class Reader:
                     *lines, self._rest = (self._rest + received).split(b"\n")
                     for line in lines:
                         self.obey(json.loads(line))
-                elif self._opening is not None:
-                    self._opening.ready(descriptor)
-            self._look()
+                elif self._opener is not None:
+                    self._opener.ready(descriptor)
+            self._continue()
 
     def receive(self, descriptor: int) -> None:
-        """Read what a stream has brought."""
+        """Read from a stream."""
         arrived = None
         try:
             if self._arrivals is None:
                 received = os.read(descriptor, _READ)
             else:
-                received, told, _, _ = self.streams[descriptor].recvmsg(_READ, _TIMESTAMP_ROOM)
-                arrived = next((_nanoseconds(data) - self._arrivals for _, _, data in told), None)
+                received, messages, _, _ = self.streams[descriptor].recvmsg(_READ, _TIMESTAMP_ROOM)
+                arrived = next((_nanoseconds(data) - self._arrivals for _, _, data in messages), None)
         except BlockingIOError:
             return
         except OSError:
@@ -159,9 +163,9 @@ class Reader:
         self.ended += 1
 
     def take(self, descriptor: int, received: bytes, arrived: int | None = None) -> None:
-        """Count what a stream has brought.
+        """Count what a stream has received.
 
-        :param arrived: when (monotonic nanoseconds); ``None``, the default, for now.
+        :param arrived: the time (monotonic nanoseconds); ``None``, the default: now.
         """
         now = arrived or time.monotonic_ns()
         self.bytes += len(received)
@@ -187,16 +191,16 @@ class Reader:
             self._tails[descriptor] = received[-self._tail :]
 
     def obey(self, order: dict[str, Any]) -> None:
-        """Begin what the parent wants."""
+        """Begin to execute an order of the parent."""
         match order.pop("do"):
             case "open":
                 raise_file_limit(order["count"] + len(self.streams) + len(self.stalled) + 64)
                 self._mark()
                 self._pause, self._arrivals = 0.0, None
-                self._opening = Opening(self, **order)
+                self._opener = StreamOpener(self, **order)
             case "mark":
                 self.set_mark(order["mark"], timed=order["timed"], pause=order["pause"])
-                say(open=len(self.streams))
+                send_to_parent(open=len(self.streams))
             case "until":
                 now = time.monotonic()
                 self._until = {**order, "since": now, "seen": self.deliveries, "moved": now}
@@ -204,17 +208,17 @@ class Reader:
                 for stream in (*self.streams.values(), *self.stalled):
                     stream.close()
                 self.streams, self.stalled, self._tails = {}, [], {}
-                say()
+                send_to_parent()
 
-    def _look(self) -> None:
-        """Go on with what was ordered, and answer when it is done."""
+    def _continue(self) -> None:
+        """Continue with the order, and answer when it is done."""
         now = time.monotonic()
-        opening, until = self._opening, self._until
+        opening, until = self._opener, self._until
         if opening is not None:
             opening.go_on(now)
             if opening.done:
-                self._opening = None
-                say(first=opening.first_ns, last=opening.last_ns, **self._figures())
+                self._opener = None
+                send_to_parent(first=opening.first_ns, last=opening.last_ns, **self._figures())
         if until is not None:
             if self.deliveries != until["seen"]:
                 until["seen"], until["moved"] = self.deliveries, now
@@ -223,10 +227,10 @@ class Reader:
             late = until["seconds"] is not None and now - until["since"] > until["seconds"]
             if enough or quiet or late:
                 self._until = None
-                say(last=self.last_ns, **self._figures())
-        if now - self._said > _PROGRESS_SECONDS and (self._opening or self._until):
-            self._said = now
-            say(progress=self._opening.opened if self._opening else self.deliveries)
+                send_to_parent(last=self.last_ns, **self._figures())
+        if now - self._progress_sent > _PROGRESS_SECONDS and (self._opener or self._until):
+            self._progress_sent = now
+            send_to_parent(progress=self._opener.opened if self._opener else self.deliveries)
 
     def _figures(self) -> dict[str, Any]:
         wall, processor = self._marked
@@ -241,8 +245,8 @@ class Reader:
         }
 
 
-def _tells_arrivals() -> bool:
-    """Wait until the kernel notes when packets come: it begins a moment after it was asked to."""
+def _has_arrival_times() -> bool:
+    """Wait until the kernel records when packets come. It begins a moment after the request."""
     deadline = time.monotonic() + 2.0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -251,7 +255,7 @@ def _tells_arrivals() -> bool:
         while time.monotonic() < deadline:
             probe.sendto(b"x", probe.getsockname())
             time.sleep(0.01)
-            read = time.time_ns()  # without a note of its own, the kernel says when it was read
+            read = time.time_ns()  # if the kernel has recorded no time, it returns the time of reading
             if any(_nanoseconds(data) < read for _, _, data in probe.recvmsg(1, _TIMESTAMP_ROOM)[1]):
                 return True
     return False
@@ -263,13 +267,13 @@ def _nanoseconds(timestamp: bytes) -> int:
 
 
 def main() -> None:
-    """Serve the parent; what cannot be done is told to it."""
+    """Execute the orders of the parent, and send it the errors."""
     try:
         Reader().run()
     except CannotBench as error:
-        say(error=str(error))
+        send_to_parent(error=str(error))
     except BrokenPipeError:
-        pass  # the parent is gone
+        pass  # the parent has ended
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
-"""What came of an order to the load: figures of all its processes, put together."""
+"""The results of the load client: the figures of all its processes, merged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from .timestamps import Latencies
+from .latencies import Latencies
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What became of streams that were to be opened.
+class OpenResult:
+    """The result of opening streams.
 
     :ivar streams: how many were opened.
-    :ivar seconds: from the first connect to the first bytes of the last stream's body.
-    :ivar ended: how many have ended since.
-    :ivar share: what the busiest of the client's processes used of a core meanwhile, 0 to 1.
-    :ivar first_ns: when the first connect was, on the monotonic clock.
+    :ivar seconds: from the first connect to the first bytes of the body of the last stream.
+    :ivar ended: how many have ended meanwhile.
+    :ivar share: the share of a core that the busiest process of the client used, 0 to 1.
+    :ivar first_ns: the time of the first connect, on the monotonic clock.
     """
 
     streams: int
@@ -32,20 +32,20 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What streams brought between two moments.
+class DeliveryResult:
+    """The result of publishing, or of listening: what the streams received.
 
     :ivar published: how many events were published.
     :ivar publish_seconds: from the first request to the last answer.
-    :ivar expected: how many deliveries would be complete.
-    :ivar deliveries: how many there were; without publishing, lines of data.
+    :ivar expected: how many deliveries there should be.
+    :ivar deliveries: how many deliveries there were; without publishing, how many lines of data.
     :ivar seconds: from the first request to the last delivery; without publishing, the time of listening.
-    :ivar received: bytes.
+    :ivar received: how many bytes the streams received.
     :ivar latencies: from just before an event was published until its bytes were read.
-    :ivar open: streams that are open.
-    :ivar ended: streams that the server has ended, since the client began.
-    :ivar share: what the busiest of the client's processes used of a core, 0 to 1.
-    :ivar last_ns: when the last delivery was, on the monotonic clock.
+    :ivar open: how many streams are open.
+    :ivar ended: how many streams the server has ended since the client began.
+    :ivar share: the share of a core that the busiest process of the client used, 0 to 1.
+    :ivar last_ns: the time of the last delivery, on the monotonic clock.
     """
 
     published: int
@@ -72,24 +72,24 @@ class Heard:
 
 
 def busiest(answers: list[dict[str, Any]]) -> float:
-    """What the busiest process used of a core, 0 to 1."""
+    """Return the share of a core that the busiest process used, 0 to 1."""
     shares: list[float] = [answer["cpu_ns"] / max(1, answer["wall_ns"]) for answer in answers]
     return max(shares)
 
 
-def merged(answers: list[dict[str, Any]], sent: dict[str, Any] | None, expected: int) -> Heard:
-    """The answers of all processes as one.
+def merged(answers: list[dict[str, Any]], sent: dict[str, Any] | None, expected: int) -> DeliveryResult:
+    """Merge the answers of all processes.
 
-    :param answers: of those that hold streams.
-    :param sent: of the one that publishes, ``None`` where nothing was published.
-    :param expected: deliveries.
+    :param answers: those of the processes that hold streams.
+    :param sent: that of the process that publishes; ``None`` where nothing was published.
+    :param expected: how many deliveries there should be.
     """
     late = Latencies()
     for answer in answers:
         late.add(Latencies({int(value): count for value, count in answer["latencies"].items()}))
     last = max(answer["last"] for answer in answers)
     wall = max(answer["wall_ns"] for answer in answers)
-    return Heard(
+    return DeliveryResult(
         published=sent["sent"] if sent else 0,
         publish_seconds=(sent["last"] - sent["first"]) / 1e9 if sent else 0.0,
         expected=expected,

@@ -1,4 +1,4 @@
-"""Opening many streams at once: connections begun, heads checked, first bytes seen."""
+"""Opens many streams at once: connects, checks the head of each response, waits for its first bytes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 from .errors import CannotBench
 
-# Connections that may wait for their first bytes at once. More would overflow what servers listen with (node and
-# nginx: 511), and a refused SYN comes back after a second: the kernel's timers would be measured.
+# How many connections may wait for their first bytes at once. More would overflow the listen queue of servers
+# (node and nginx: 511). The kernel repeats a dropped SYN after a second, so its timer would be measured.
 WINDOW = 256
 
-# So small that a server soon has to keep what a stalled reader does not take, bytes.
+# Bytes. So small that a server soon has to buffer what a stalled client does not read.
 _STALLED_BUFFER = 4096
 
-# A head that is longer is none.
+# A longer head is invalid.
 _LONGEST_HEAD = 65_536
 
 # Some servers send nothing after the head until there is an event.
@@ -27,8 +27,8 @@ _SILENT_SECONDS = 1.0
 _NO_ANSWER_SECONDS = 15.0
 
 
-class Holder(Protocol):
-    """Who gets the streams once they are open."""
+class StreamHolder(Protocol):
+    """The object that gets the streams once they are open."""
 
     poller: Any
     streams: dict[int, Any]
@@ -36,27 +36,27 @@ class Holder(Protocol):
     ended: int
 
     def take(self, descriptor: int, received: bytes) -> None:
-        """Count what a stream has brought."""
+        """Count what a stream has received."""
 
 
-class Opening:
-    """One order to open streams.
+class StreamOpener:
+    """Executes one order to open streams.
 
-    :param holder: who gets them.
-    :param count: how many.
-    :param stalled: how many of these are never read; spread evenly among the others.
-    :param family: the addresses' kind, as in the socket module.
-    :param address: the server's.
-    :param heads: requests' heads, used in turn.
-    :param first: which of them is the first.
-    :param step: how far it is to the next one.
-    :param rate: connections begun a second, ``None`` for as fast as can be.
-    :param window: how many may wait for an answer at once.
+    :param holder: gets the streams.
+    :param count: how many streams.
+    :param stalled: how many of them are never read; they are spread evenly among the others.
+    :param family: the address family, as in the socket module.
+    :param address: the address of the server.
+    :param heads: the heads of requests, used in turn.
+    :param first: the number of the head to begin with.
+    :param step: the distance to the next head.
+    :param rate: how many connections a second; ``None``: as fast as possible.
+    :param window: how many connections may wait for an answer at once.
     """
 
     def __init__(
         self,
-        holder: Holder,
+        holder: StreamHolder,
         *,
         count: int,
         stalled: int,
@@ -79,21 +79,22 @@ class Opening:
         self._rate = rate
         self._window = window
         self._begun = 0
-        self._sent: dict[int, tuple[socket.socket, bytes, bool]] = {}  # without an answer: request, is stalled
+        # no answer yet: connection, request, is it stalled
+        self._sent: dict[int, tuple[socket.socket, bytes, bool]] = {}
         self._connecting: set[int] = set()
         self._answers: dict[int, bytes] = {}
-        self._silent: dict[int, socket.socket] = {}  # with a head, without a body
+        self._silent: dict[int, socket.socket] = {}  # a head came, but no body yet
         self.first_ns = time.monotonic_ns()
         self.last_ns = self.first_ns
         self.opened = 0
 
     @property
     def done(self) -> bool:
-        """Whether every stream is open, or has been and is no longer."""
+        """Whether every stream is open, or was open and has ended."""
         return self.opened >= self._count
 
     def go_on(self, now: float) -> None:
-        """Begin as many as may be."""
+        """Open as many connections as the window and the rate allow."""
         while self._begun < self._count and len(self._sent) < self._window:
             due = self.first_ns + self._begun * 1e9 / self._rate if self._rate else 0
             if time.monotonic_ns() < due:
@@ -107,7 +108,7 @@ class Opening:
                 self.opened = self._count
         elif waited > _NO_ANSWER_SECONDS and self._sent:
             raise CannotBench(
-                f"{self.opened} of {self._count} streams opened, the others get no answer; look at the server's "
+                f"{self.opened} of {self._count} streams are open, the others get no answer; check the server's "
                 "limits: threads, connections (gunicorn: --threads, --worker-connections), open files (ulimit -n)"
             )
 
@@ -132,7 +133,7 @@ class Opening:
             raise self._failed(f"cannot connect ({os.strerror(status)})")
         self._begun += 1
         self._sent[connection.fileno()] = (connection, request, stalled)
-        # On the loopback interface the connection is there by now, mostly.
+        # On the loopback interface the connection is mostly established by now.
         self._send(connection, request)
         waits = connection.fileno() in self._connecting
         self._holder.poller.register(connection.fileno(), select.POLLOUT if waits else select.POLLIN)
@@ -147,7 +148,7 @@ class Opening:
             self._connecting.add(connection.fileno())
 
     def ready(self, descriptor: int) -> None:
-        """A connection may be used, or has brought something."""
+        """A connection is established, or has received bytes."""
         if descriptor in self._silent:
             self._read(descriptor, self._silent[descriptor])
             return
@@ -178,7 +179,7 @@ class Opening:
                 if not received:
                     raise self._failed("the server closed the connection without an answer")
                 if len(answer) > _LONGEST_HEAD:
-                    raise self._failed("the answer's head does not end")
+                    raise self._failed("the head of the answer does not end")
                 self._answers[descriptor] = answer
                 return
             self._check(head)
@@ -214,7 +215,7 @@ class Opening:
             raise self._failed(f"the server answers {' '.join(words[1:])}{where}")
         kind = fields.get("content-type", "nothing")
         if not kind.lower().startswith("text/event-stream"):
-            raise self._failed(f"the server answers {kind}, which is no event stream (text/event-stream)")
+            raise self._failed(f"the server answers {kind}, which is not an event stream (text/event-stream)")
 
     def _failed(self, why: str) -> CannotBench:
         return CannotBench(f"stream {self.opened + 1} of {self._count}: {why}")

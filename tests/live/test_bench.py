@@ -14,12 +14,13 @@ from pathlib import Path
 from benchmarks.compare.goals import GOALS, judged, median, ratios
 from benchmarks.compare.measure import Cell
 from benchmarks.compare.report import markdown
-from sse_threaded.bench.endpoint import Target
+from sse_threaded.bench.endpoint import Endpoint
 from sse_threaded.bench.errors import CannotBench
+from sse_threaded.bench.latencies import Latencies
 from sse_threaded.bench.load import Load, Post
-from sse_threaded.bench.process_tree import Tree
+from sse_threaded.bench.process_tree import ProcessTree
 from sse_threaded.bench.reader import Reader
-from sse_threaded.bench.timestamps import Latencies, new_mark, pattern, stamp
+from sse_threaded.bench.timestamps import new_mark, pattern, stamp
 from sse_threaded.protocol.event import END, START, notice
 from sse_threaded.testing import GunicornServer, request
 from tests.support import ROOT, enter, free_port, sqlite_url, wait_until
@@ -54,7 +55,7 @@ class BoardTest(unittest.TestCase):
 
     @property
     def post(self):
-        return Post(Target(self.tasks), BODY)
+        return Post(Endpoint(self.tasks), BODY)
 
     def streams(self):
         return json.loads(request("GET", self.server.url + "/healthz").body)["streams"]
@@ -66,62 +67,62 @@ class LoadTest(BoardTest):
 
     def test_every_delivery_is_counted_and_its_latency_seen(self):
         load = self.load()
-        opened = load.open(Target(self.events), 40)
+        opened = load.open(Endpoint(self.events), 40)
         self.assertEqual((opened.streams, opened.ended), (40, 0))
         self.assertGreater(opened.rate, 0)
-        heard = load.publish(self.post, count=10, rate=50)
-        self.assertEqual((heard.published, heard.expected, heard.deliveries), (10, 400, 400))
-        self.assertEqual((len(heard.latencies), heard.open, heard.ended), (400, 40, 0))
-        p50, p99, longest = (heard.latencies.percentile(share) for share in (0.5, 0.99, 1.0))
+        delivered = load.publish(self.post, count=10, rate=50)
+        self.assertEqual((delivered.published, delivered.expected, delivered.deliveries), (10, 400, 400))
+        self.assertEqual((len(delivered.latencies), delivered.open, delivered.ended), (400, 40, 0))
+        p50, p99, longest = (delivered.latencies.percentile(share) for share in (0.5, 0.99, 1.0))
         self.assertGreater(p50, 0)
         self.assertLessEqual(p50, p99)
         self.assertLessEqual(p99, longest)
-        self.assertLess(longest, 1000 * heard.seconds)
-        self.assertGreater(heard.share, 0)
+        self.assertLess(longest, 1000 * delivered.seconds)
+        self.assertGreater(delivered.share, 0)
 
     def test_a_burst_is_counted_to_the_last(self):
         load = self.load()
-        load.open(Target(self.events), 30)
-        heard = load.publish(self.post, count=25, burst=True)
-        self.assertEqual((heard.published, heard.deliveries, heard.expected), (25, 750, 750))
-        self.assertEqual(len(heard.latencies), 0)
+        load.open(Endpoint(self.events), 30)
+        delivered = load.publish(self.post, count=25, burst=True)
+        self.assertEqual((delivered.published, delivered.deliveries, delivered.expected), (25, 750, 750))
+        self.assertEqual(len(delivered.latencies), 0)
 
     def test_streams_are_divided_among_processes(self):
         load = self.load(processes=3)
-        self.assertEqual(load.open(Target(self.events), 20).streams, 20)
-        heard = load.publish(self.post, count=5)
-        self.assertEqual((heard.open, heard.deliveries), (20, 100))
+        self.assertEqual(load.open(Endpoint(self.events), 20).streams, 20)
+        delivered = load.publish(self.post, count=5)
+        self.assertEqual((delivered.open, delivered.deliveries), (20, 100))
 
     def test_stalled_streams_are_open_and_expect_nothing(self):
         load = self.load(processes=2)
-        load.open(Target(self.events), 30, stalled=7)
+        load.open(Endpoint(self.events), 30, stalled=7)
         wait_until(lambda: self.streams() == 30)
-        heard = load.publish(self.post, count=4)
-        self.assertEqual((heard.expected, heard.deliveries, heard.open), (92, 92, 30))
+        delivered = load.publish(self.post, count=4)
+        self.assertEqual((delivered.expected, delivered.deliveries, delivered.open), (92, 92, 30))
 
     def test_streams_resume_after_a_last_event_id(self):
         load = self.load()
-        load.open(Target(self.events), 1)
+        load.open(Endpoint(self.events), 1)
         before = json.loads(request("GET", self.server.url + "/boards/board-1", headers=JSON).body)["lastEventId"]
         load.publish(self.post, count=3)
         load.close_streams()
-        load.open(Target(self.events), 20, last_event_id=before)
+        load.open(Endpoint(self.events), 20, last_event_id=before)
         self.assertEqual(load.await_replay(3).deliveries, 60)
 
     def test_closing_leaves_none(self):
         load = self.load()
-        load.open(Target(self.events), 10, stalled=2)
+        load.open(Endpoint(self.events), 10, stalled=2)
         load.close_streams()
-        load.open(Target(self.events), 5)
+        load.open(Endpoint(self.events), 5)
         self.assertEqual(load.publish(self.post, count=1).deliveries, 5)
 
     def test_streams_can_be_opened_at_a_rate(self):
         load = self.load()
-        opened = load.open(Target(self.events), 10, rate=100)
+        opened = load.open(Endpoint(self.events), 10, rate=100)
         self.assertGreaterEqual(opened.seconds, 0.09)
 
     def test_a_process_tree_has_processor_time_and_memory(self):
-        tree = Tree(self.server.pid)
+        tree = ProcessTree(self.server.pid)
         self.assertEqual(tree.pids, [self.server.pid, *self.server.worker_pids()])
         self.assertGreater(tree.pss_kb(), 1000)
         before = tree.processor_ns()
@@ -188,20 +189,20 @@ class CommandTest(BoardTest):
         self.assertEqual((found["published"], found["deliveries"], found["latency_ms"]), (0, 0, None))
         self.assertEqual(found["open_at_end"], 5)
 
-    def test_what_does_not_come_is_said(self):
+    def test_missing_events_are_reported(self):
         other = json.loads(request("POST", self.server.url + "/boards", json={"title": "Other"}).body)["id"]
         wrong = f"{self.server.url}/boards/{other}/tasks"
         done = run_bench(self.events, "--streams", 2, "--post", wrong, "--body", BODY, "--seconds", 0.1)
         self.assertEqual(done.returncode, 0)
         self.assertIn("no event came with its stamp", done.stderr)
 
-    def test_streams_that_the_server_ends_are_said(self):
+    def test_streams_that_the_server_ends_are_reported(self):
         wait_until(lambda: self.streams() == 0, message="the other tests' streams to end")
         done = run_bench(self.events, "--streams", 510, "--seconds", 0.5)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("the server ended 10 streams", done.stderr)
 
-    def test_what_cannot_be_done_is_said_in_one_sentence(self):
+    def test_an_error_is_reported_in_one_sentence(self):
         url, nowhere = self.server.url, f"http://127.0.0.1:{free_port()}/"
         posting = ["--streams", 1, "--seconds", 0.1, "--post"]
         for arguments, words in (
@@ -210,11 +211,11 @@ class CommandTest(BoardTest):
             (["http://127.0.0.1:port/"], "[Pp]ort"),
             (["http://no-such-host.invalid/"], "host cannot be found"),
             ([nowhere], "cannot connect .Connection refused"),
-            ([f"{url}/boards/board-1"], "text/html.*no event stream"),
+            ([f"{url}/boards/board-1"], "text/html.*not an event stream"),
             ([f"{url}/nowhere"], "answers 404"),
             ([f"{url}/"], "answers 302.* to /boards/board-1"),
-            ([self.events, "--header", "rubbish"], "no header field"),
-            ([self.events, "--stalled", 2, "--streams", 1], "not so many"),
+            ([self.events, "--header", "rubbish"], "not a header field"),
+            ([self.events, "--stalled", 2, "--streams", 1], "more than there are"),
             ([self.events, "--burst", 5], "need --post"),
             ([self.events, "--post", self.tasks], "needs --body"),
             ([self.events, "--post", self.tasks, "--body", "x"], "needs {stamp}"),
@@ -250,7 +251,7 @@ def limited(soft, hard):
 
 
 class OddServer:
-    """A server that does what it is told to each connection, in a thread."""
+    """A server that calls a function for each connection, in a thread."""
 
     def __init__(self, behave):
         self._behave = behave
@@ -285,7 +286,7 @@ class OddServersTest(unittest.TestCase):
 
     def open(self, behave, count=3):
         server = enter(self, OddServer(behave))
-        return enter(self, Load()).open(Target(server.url), count)
+        return enter(self, Load()).open(Endpoint(server.url), count)
 
     def test_a_connection_that_is_closed_without_an_answer(self):
         with self.assertRaisesRegex(CannotBench, r"stream 1 of 3: .*without an answer"):
@@ -317,14 +318,14 @@ class ReaderTest(unittest.TestCase):
 
     def test_a_stamp_may_be_cut_anywhere(self):
         mark = new_mark()
-        wire = b"".join(f"5f\r\nid: {n}\ndata: {stamp(mark)} x\n\n\r\n".encode() for n in range(3))
+        data = b"".join(f"5f\r\nid: {n}\ndata: {stamp(mark)} x\n\n\r\n".encode() for n in range(3))
         for timed in (True, False):
-            for cut in range(1, len(wire)):
+            for cut in range(1, len(data)):
                 with self.subTest(timed=timed, cut=cut):
                     reader = self.make_reader(mark, timed)
-                    reader.take(5, wire[:cut])
-                    reader.take(6, wire)
-                    reader.take(5, wire[cut:])
+                    reader.take(5, data[:cut])
+                    reader.take(6, data)
+                    reader.take(5, data[cut:])
                     self.assertEqual(reader.deliveries, 6)
 
     def test_what_a_stream_says_about_itself_is_no_delivery(self):
@@ -341,7 +342,7 @@ class ReaderTest(unittest.TestCase):
         reader.streams[ours.fileno()] = ours
         reader.set_mark("", timed=False, pause=1.0)
 
-        def told_in_time():
+        def has_the_time_of_arrival():
             theirs.sendall(b"data: x\n\n")
             sent = time.monotonic_ns()
             wait_until(lambda: time.monotonic_ns() > sent + 100_000_000, message="a tenth of a second")
@@ -349,7 +350,7 @@ class ReaderTest(unittest.TestCase):
             return reader.last_ns < sent + 50_000_000
 
         # The kernel begins to note times a moment after it was asked to.
-        wait_until(told_in_time, message="the kernel's time")
+        wait_until(has_the_time_of_arrival, message="the kernel's time")
         self.assertGreaterEqual(reader.deliveries, 1)
 
     def test_stamps_of_another_run_are_none(self):
@@ -377,21 +378,21 @@ class StampsTest(unittest.TestCase):
         self.assertEqual(set(Latencies.of([123_456_789, 123_999_999, 45_678]).counts), {123_000, 45})
 
 
-class TargetTest(unittest.TestCase):
+class EndpointTest(unittest.TestCase):
     def test_the_request(self):
-        target = Target("http://127.0.0.1:8/events?channel={channel}&x=1", ["Cookie: a=b"])
+        endpoint = Endpoint("http://127.0.0.1:8/events?channel={channel}&x=1", ["Cookie: a=b"])
         self.assertEqual(
-            target.head("GET", 7, "Accept: text/event-stream"),
+            endpoint.head("GET", 7, "Accept: text/event-stream"),
             "GET /events?channel=7&x=1 HTTP/1.1\r\nHost: 127.0.0.1:8\r\nCookie: a=b\r\n"
             "User-Agent: sse-threaded-bench\r\nAccept: text/event-stream\r\n\r\n",
         )
-        self.assertTrue(target.channels_vary)
-        self.assertEqual(target.address, ("127.0.0.1", 8))
+        self.assertTrue(endpoint.channels_vary)
+        self.assertEqual(endpoint.address, ("127.0.0.1", 8))
 
     def test_of_several_addresses_the_one_that_answers_is_taken(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = server.getsockname()
-            self.assertEqual(Target(f"http://localhost:{address[1]}/").address, address)
+            self.assertEqual(Endpoint(f"http://localhost:{address[1]}/").address, address)
 
 
 def made_up(**changes):

@@ -169,10 +169,10 @@ class CliTest(unittest.TestCase):
     def test_what_cannot_be_done_is_said_in_one_sentence(self):
         self.make_log()
         for arguments, words in (
-            (["listen", "news", "--since", "rubbish"], "'rubbish': that is no event's id"),
+            (["listen", "news", "--since", "rubbish"], "'rubbish': it is not the id of an event"),
             (["listen", "news", "--since", "aaaaaa-1"], "another log"),
             (["publish", "news", "x", "--url", "sqlite:///nowhere.db"], "start the server first"),
-            (["listen", "news", "--url", "memory://"], "lives inside one process"),
+            (["listen", "news", "--url", "memory://"], "belongs to one process"),
             (["publish", "news", "x", "--url", "postgres://me:secret@host/db"], "sqlite:///"),
             (["publish", "", "x"], "channel"),
             (["listen", "news", ""], "channel"),
@@ -187,7 +187,7 @@ class CliTest(unittest.TestCase):
         self.assertEqual(self.run_command("publish", "news").returncode, 2)
         done = self.run_command("serve", "8000")
         self.assertEqual(done.returncode, 2)
-        self.assertIn("'8000' is no flag", done.stderr)
+        self.assertIn("'8000' is not a flag", done.stderr)
 
     def test_the_log_may_be_named_before_the_command(self):
         with contextlib.closing(open_log(sqlite_url(self.directory, "other.db"))) as other:

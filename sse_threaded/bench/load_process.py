@@ -1,11 +1,13 @@
-"""How the load's parent and its processes talk: a line of JSON each way, over standard input and output."""
+"""A process of the load client, and its messages: lines of JSON over standard input and output.
+
+The parent sends an order, the process sends an answer. Meanwhile it may send lines with its progress.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import resource
 import select
 import subprocess
 import sys
@@ -15,25 +17,25 @@ from typing import Any
 
 from .errors import CannotBench
 
-# What a child may take beyond the time that its order names, seconds.
+# Seconds that a process may need beyond the time of its order.
 _GRACE = 60.0
 
 
-class Child:
-    """A process of the load.
+class LoadProcess:
+    """A process of the load client, seen from the parent.
 
-    :param module: its module, run with ``python -m``.
+    :param module: the name of the module that it runs (``python -m``).
     """
 
     def __init__(self, module: str) -> None:
-        # The package is found where this process found it.
+        # The process must find the package at the same place as this one.
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is the parent's to handle
+            start_new_session=True,  # only the parent handles Ctrl-C
         )
         self._rest = b""
 
@@ -43,18 +45,18 @@ class Child:
         return self._process.pid
 
     def order(self, do: str, **what: Any) -> None:
-        """Send an order; :meth:`answer` has to follow."""
+        """Send an order; call :meth:`answer` next."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # the answer tells
+        with contextlib.suppress(BrokenPipeError):  # answer() then raises
             self._process.stdin.write(json.dumps({"do": do, **what}).encode() + b"\n")
             self._process.stdin.flush()
 
     def answer(self, seconds: float, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Wait for the answer to the order.
 
-        :param seconds: how long the order itself may take; a minute more is granted.
-        :param progress: called with the child's process id and how far it is, now and then.
-        :raises CannotBench: the child says why it cannot, has ended, or is silent.
+        :param seconds: how long the order itself may take; this method waits a minute longer.
+        :param progress: called now and then with the process id and a count of what is done.
+        :raises CannotBench: the process reports an error, has ended, or does not answer in time.
         """
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
@@ -80,29 +82,12 @@ class Child:
             self._rest += received
 
     def close(self) -> None:
-        """End it; idempotent."""
+        """End the process; may be called twice."""
         self._process.kill()
         self._process.communicate()
 
 
-def say(**what: Any) -> None:
-    """In a child: send a line to the parent."""
+def send_to_parent(**what: Any) -> None:
+    """In a process of the load client: send a line to the parent."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
-
-
-def raise_file_limit(files: int) -> None:
-    """Let this process have so many open files, if the system allows it.
-
-    :raises CannotBench: the hard limit is lower.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    if hard not in (unlimited,) and files > hard:
-        raise CannotBench(
-            f"{files} open files are needed in one process, the system allows {hard}; use --processes "
-            f"{-(-files // max(1, hard - 64))}, or raise the limit (ulimit -Hn {files} as root, or nofile in "
-            "/etc/security/limits.conf)"
-        )
-    if soft != unlimited and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
