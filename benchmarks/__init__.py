@@ -1,0 +1,1 @@
+"""Benchmarks of this package; README.md lists the commands. None of this is installed."""

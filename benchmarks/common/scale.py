@@ -12,7 +12,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..compare.goals import median, rounds_of
+from ..compare.figures import median, rounds_of
 from ..compare.servers import ROOT
 from ..fan_in.report import FIGURES
 

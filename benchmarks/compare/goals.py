@@ -1,68 +1,24 @@
-"""A run's figures: cells, medians, ratios, and the issue's targets. No measuring, no text, no drawing.
-
-They are a plain dictionary, the one that is written as JSON::
-
-    {"machine": {...}, "settings": {...}, "versions": {...}, "left_out": {key: reason}, "servers": {key: {...}},
-     "cells": [{"server", "streams", "channels", "workers", "rounds": [{figure: number} or {"failed": why}]}],
-     "scenarios": {name: [{figure: number} or {"failed": why}]}}
-
-A ratio is formed within each round, between servers that were measured minutes apart, and its median is quoted.
-"""
+"""The goals of this package, and whether the figures of a run meet them."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-Results = dict[str, Any]
-Ratios = list[float]
-
-# The server that the others are compared with.
-FLOOR = "floor"
-
-
-def rounds_of(results: Results, server: str, streams: int, channels: int = 1, workers: int = 1) -> list[Any]:
-    """A cell's rounds; empty when it was not measured."""
-    wanted = (server, streams, channels, workers)
-    for cell in results["cells"]:
-        if (cell["server"], cell["streams"], cell["channels"], cell["workers"]) == wanted:
-            return list(cell["rounds"])
-    return []
-
-
-def values(rounds: Iterable[Any], figure: str) -> list[float]:
-    """A figure of those rounds that have it."""
-    found = (entry.get(figure) for entry in rounds if entry)
-    return [value for value in found if isinstance(value, (int, float))]
-
-
-def median(rounds: Iterable[Any], figure: str) -> float | None:
-    """The median of a figure; ``None`` without any."""
-    found = values(rounds, figure)
-    return statistics.median(found) if found else None
-
-
-def ratios(ones: list[Any], figure: str, others: list[Any], other_figure: str | None = None) -> Ratios:
-    """A figure of one server to a figure of another, round by round."""
-    found = []
-    for one, other in zip(ones, others, strict=False):
-        above, below = (one or {}).get(figure), (other or {}).get(other_figure or figure)
-        if above is not None and below:
-            found.append(above / below)
-    return found
+from .figures import FLOOR, Ratios, Results, ratios, rounds_of, values
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A target of the issue's table.
+    """One goal: a figure or a ratio, and its limit.
 
     :ivar text: what is compared.
     :ivar sign: ``<``, ``<=`` or ``>``.
-    :ivar limit: what with.
-    :ivar found: its values, one a round.
-    :ivar percent: whether they are shown in percent; default ``False``.
+    :ivar limit: the limit.
+    :ivar found: returns the values of a run, one for each round.
+    :ivar percent: whether the values are shown in percent; default ``False``.
     """
 
     text: str
@@ -72,7 +28,7 @@ class Goal:
     percent: bool = False
 
     def judge(self, results: Results) -> dict[str, Any]:
-        """The median, its range, and whether it is met; ``None`` where nothing was measured."""
+        """Return the median, its range, and whether the goal is met; ``None`` if nothing was measured."""
         found = self.found(results)
         value = statistics.median(found) if found else None
         compare = {"<": float.__lt__, "<=": float.__le__, ">": float.__gt__}[self.sign]
@@ -105,17 +61,17 @@ def _against(
     return found
 
 
-def _whole(results: Results, name: str) -> list[Any]:
-    """A scenario's rounds of full size; a quick run has smaller ones."""
+def _full_size_rounds(results: Results, name: str) -> list[Any]:
+    """Return the rounds of a scenario that have the full size; a quick run is smaller."""
     return [entry for entry in results["scenarios"].get(name, []) if entry.get("size") == 1.0]
 
 
 def _scenario(name: str, figure: str) -> Callable[[Results], Ratios]:
-    return lambda results: values(_whole(results, name), figure)
+    return lambda results: values(_full_size_rounds(results, name), figure)
 
 
 def _memory_kept(results: Results) -> Ratios:
-    rounds = _whole(results, "stalled")
+    rounds = _full_size_rounds(results, "stalled")
     grown = [
         max(0.0, entry["memory_beside_mb"] - entry["memory_without_mb"])
         for entry in rounds
@@ -201,5 +157,5 @@ GOALS = (
 
 
 def judged(results: Results) -> list[dict[str, Any]]:
-    """All targets."""
+    """Compare a run with all goals."""
     return [goal.judge(results) for goal in GOALS]

@@ -1,8 +1,8 @@
-"""What is measured beside this package: fetched into a cache folder, outside of the repository and the system.
+"""Installs the other servers into a cache folder, outside the repository and the system.
 
-Python's peers come into a virtual environment, node's by npm; nginx and nchan are unpacked from Debian's
-packages, so that no service is installed or started; the floor is compiled. What cannot be had is named with the
-reason.
+Python packages go into a virtual environment, node packages come by npm. nginx and nchan are unpacked from
+Debian's packages, so that no service is installed or started. The floor is compiled. A peer that cannot be
+installed is left out, and the report says why.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SECONDS = 600
 
 
 class Missing(Exception):
-    """A peer cannot be had; the text says why."""
+    """A peer cannot be installed; the text says why."""
 
 
 class Peers:
-    """The peers, each set up when it is first asked for.
+    """The peers. Each is installed at its first use.
 
     :param cache: the folder; default ``None``: ``$XDG_CACHE_HOME/sse-threaded-bench``, or in ``~/.cache``.
     """
@@ -39,31 +39,31 @@ class Peers:
         self._found: dict[str, str | Missing] = {}
 
     def python(self) -> str:
-        """An interpreter that has the packages; raises :class:`Missing`."""
+        """Return an interpreter that has the Python packages; raises :class:`Missing`."""
         return self._once("python", self._make_environment)
 
     def node(self) -> str:
-        """The folder with node's packages; raises :class:`Missing`."""
+        """Return the folder with the node packages; raises :class:`Missing`."""
         return self._once("node", self._install_node_packages)
 
     def nginx(self) -> tuple[str, str]:
-        """nginx and its module nchan; raises :class:`Missing`."""
+        """Return the paths of nginx and its module nchan; raises :class:`Missing`."""
         root = self._once("nginx", self._unpack_nginx)
         return _join(root, "usr/sbin/nginx"), _join(root, "usr/lib/nginx/modules/ngx_nchan_module.so")
 
     def redis(self) -> str:
-        """Redis's server; raises :class:`Missing`."""
+        """Return the path of redis-server; raises :class:`Missing`."""
         found = shutil.which("redis-server")
         if found is None:
             raise Missing("redis-server is not installed (Debian's package is redis-server)")
         return self._once("redis", lambda: found)
 
     def floor(self) -> str:
-        """The compiled floor; raises :class:`Missing`."""
+        """Compile the floor and return its path; raises :class:`Missing`."""
         return self._once("floor", self._compile_floor)
 
     def versions(self) -> dict[str, str]:
-        """Of those that were asked for and are there."""
+        """Return the versions of the peers that were used."""
         found: dict[str, str] = {}
         if self._has("python"):
             code = "import sys, importlib.metadata as m\nfor n in sys.argv[1:]: print(m.version(n))"
@@ -124,7 +124,7 @@ class Peers:
     def _unpack_nginx(self) -> str:
         if shutil.which("nginx") and Path("/usr/lib/nginx/modules/ngx_nchan_module.so").exists():
             return "/"
-        # With nchan, nginx wants this folder whatever its configuration says.
+        # With nchan, nginx needs this folder, whatever its configuration says.
         try:
             _NGINX_FOLDER.mkdir(parents=True, exist_ok=True)
         except PermissionError:
@@ -133,7 +133,7 @@ class Peers:
         if not (folder / "complete").exists():
             for program in ("apt-get", "dpkg-deb"):
                 if shutil.which(program) is None:
-                    raise Missing(f"{program} is not there: nginx and nchan are taken from Debian's packages")
+                    raise Missing(f"{program} is not installed; it fetches nginx and nchan from Debian's packages")
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:

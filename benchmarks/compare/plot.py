@@ -1,14 +1,14 @@
-"""The picture of a run, by the number of streams."""
+"""Draws the picture of a run, by the number of streams."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from .goals import FLOOR, Results, median, rounds_of
+from ..common.picture import save, use_svg
+from .figures import FLOOR, Results, median, rounds_of
 
 _PANELS = (
     ("us_per_delivery", "processor time a delivery, µs"),
@@ -19,27 +19,21 @@ _PANELS = (
 _OURS = ("parked", "plain", "parked-memory", "parked-redis")
 
 
-def begin_svg() -> None:
-    """Draw SVG from here on, the same figures as the same file."""
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "sse_threaded"
-
-
 def draw(results: Results, path: Path) -> None:
-    """Write it: one channel, one worker."""
-    begin_svg()
+    """Write the picture of the cells with one channel and one worker."""
+    use_svg()
     numbers = sorted({cell["streams"] for cell in results["cells"]})
     figure, axes = plt.subplots(2, 2, figsize=(11, 8))
     for axis, (name, title) in zip(axes.flat, _PANELS, strict=True):
         for place, (key, server) in enumerate(results["servers"].items()):
             points = [(number, median(rounds_of(results, key, number), name)) for number in numbers]
             drawn = [(number, value) for number, value in points if value]
-            # The floor keeps nothing a stream: its line would squeeze the others into one.
+            # The floor needs hardly any memory for a stream. Its line would press the others together.
             if drawn and (key, name) != (FLOOR, "kb_per_stream"):
                 ours = key in _OURS
                 style = "--" if key == FLOOR else "-"
                 label = server["title"].replace("*", "")
-                width, colour = 2.5 if ours else 1.2, f"C{place}"  # a server's in all panels
+                width, colour = 2.5 if ours else 1.2, f"C{place}"  # the same colour in all panels
                 axis.plot(*zip(*drawn, strict=True), style, marker="o", lw=width, color=colour, label=label)
         axis.set_title(title)
         axis.set_xscale("log")
@@ -53,5 +47,4 @@ def draw(results: Results, path: Path) -> None:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncol=3, frameon=False)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    save(figure, path)

@@ -1,14 +1,15 @@
-"""A run as Markdown."""
+"""Writes the results of a run as Markdown."""
 
 from __future__ import annotations
 
 import statistics
 from typing import Any
 
-from .goals import FLOOR, Results, judged, median, ratios, rounds_of, values
+from .figures import FLOOR, Results, median, ratios, rounds_of, values
+from .goals import judged
 from .scenario_report import scenarios_text
 
-# The client's share of a core from which on it may be what was measured.
+# The share of a core above which the client itself may be the bottleneck.
 _BUSY = 0.8
 
 _METHOD = """\
@@ -35,7 +36,7 @@ The servers:
 
 
 def markdown(results: Results) -> str:
-    """The document."""
+    """Return the page."""
     parts = [
         _head(results),
         _targets(results),
@@ -191,7 +192,7 @@ def _number(value: float) -> str:
 
 
 def _client(results: Results) -> str:
-    """How one knows that the client was not the bottleneck."""
+    """Say whether the client was the bottleneck."""
     what = {"client_share": "delivering", "connect_share": "connecting", "burst_share": "in a burst"}
     busiest = dict.fromkeys(what, 0.0)
     above = []
@@ -235,7 +236,7 @@ def _faster(results: Results, figure: str, share: str, what: str) -> str:
     text += f"{others[best]:,.0f}"
     if others[best] < floor:
         return f"{text}."
-    # Then the floor does not bound the client; only what the client itself used does.
+    # Then the floor shows no limit of the client; only the client's own share of a core does.
     used = median(rounds_of(results, best, 1000), share)
     return f"{text}, which is more: there only the client's share speaks for it, {100 * (used or 0.0):.0f} %."
 

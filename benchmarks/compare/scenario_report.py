@@ -1,15 +1,15 @@
-"""What the scenarios have found, in sentences."""
+"""Writes the results of the scenarios as sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from .goals import Results, median
+from .figures import Results, median
 
 
 def scenarios_text(results: Results) -> str:
-    """The document's part about parked streams alone."""
+    """Return the section about parked streams alone."""
     rows = []
     for name, rounds in results["scenarios"].items():
         failed = next((entry["failed"] for entry in rounds if "failed" in entry), None)

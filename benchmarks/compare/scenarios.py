@@ -1,4 +1,4 @@
-"""What only parked streams are asked: long idleness, stalled readers, many others, a second core."""
+"""Tests of parked streams alone: a long idle time, stalled clients, many other streams, a second worker."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from sse_threaded.bench.endpoint import STAMP, Endpoint
 from sse_threaded.bench.load import Load
 from sse_threaded.bench.process_tree import ProcessTree
 
-from .measure import post, settle, sockets_of, stream_endpoint, warm
+from .measure import post, settle, stream_endpoint, warm_up
 from .peers import Peers
-from .servers import SERVERS, Running, running
+from .servers import PARKED, RunningServer, running
 
-_PARKED = next(server for server in SERVERS if server.key == "parked")
-
-# 8 KB, so that what stalled readers do not take soon is more than the kernel keeps for them.
+# 8 KB, so that the kernel's buffers for stalled clients are soon full.
 _LARGE = '{"type":"note","stamp":"' + STAMP + '","pad":"' + "x" * 8000 + '"}'
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the scenarios are.
+    """The size of the scenarios.
 
-    :ivar share: of the full numbers of streams, 0 to 1.
-    :ivar idle_seconds: how long nothing happens.
+    :ivar share: the share of the full numbers of streams, 0 to 1.
+    :ivar idle_seconds: how long nothing is published.
     """
 
     share: float = 1.0
     idle_seconds: float = 40.0
 
     def streams(self, full: int) -> int:
-        """Of so many in a full run."""
+        """Return how many streams, for the number of a full run."""
         return round(full * self.share)
 
 
 def idle(peers: Peers, size: Size) -> dict[str, Any]:
-    """Streams to which nothing is published: heartbeats every 15 seconds, and nothing else."""
+    """Streams to which nothing is published; they get a heartbeat every 15 seconds."""
     streams = size.streams(15000)
-    with running(_PARKED, peers, workers=1, streams=streams) as run, Load() as load:
-        tree = warm(load, run)
-        load.open(stream_endpoint(run, 0), streams)
+    with running(PARKED, peers, workers=1, streams=streams) as started, Load() as load:
+        tree = warm_up(load, started)
+        load.open(stream_endpoint(started, 0), streams)
         settle(tree)
         used, begun = tree.processor_ns(), time.monotonic_ns()
-        heard = load.listen(size.idle_seconds)
+        delivered = load.listen(size.idle_seconds)
         share = (tree.processor_ns() - used) / (time.monotonic_ns() - begun)
-        bytes_each = heard.received / streams
-        return {"streams": streams, "seconds": heard.seconds, "share": share, "heartbeat_bytes": bytes_each}
+        bytes_each = delivered.received / streams
+        return {"streams": streams, "seconds": delivered.seconds, "share": share, "heartbeat_bytes": bytes_each}
 
 
 def stalled(peers: Peers, size: Size) -> dict[str, Any]:
-    """One reader in ten takes nothing: what the others see, and what the server keeps."""
+    """One client in ten reads nothing: the latency of the others, and the memory of the server."""
     streams = size.streams(5000)
     without = _with_stalled(peers, streams, 0)
     beside = _with_stalled(peers, streams, streams // 10)
@@ -72,65 +72,67 @@ def stalled(peers: Peers, size: Size) -> dict[str, Any]:
 
 
 def _with_stalled(peers: Peers, streams: int, count: int) -> dict[str, Any]:
-    with running(_PARKED, peers, workers=1, streams=streams) as run, Load() as load:
-        tree = warm(load, run)
-        load.open(stream_endpoint(run, 0), streams, stalled=count)
+    with running(PARKED, peers, workers=1, streams=streams) as started, Load() as load:
+        tree = warm_up(load, started)
+        load.open(stream_endpoint(started, 0), streams, stalled=count)
         settle(tree)
         before = tree.pss_kb()
-        # Until neither the clients' kernels nor the server's take more for those who stall.
-        filled = load.publish(post(run, 0, _LARGE), count=50, rate=10)
+        # Fill the buffers of the kernel, on both sides, of the stalled connections.
+        filled = load.publish(post(started, 0, _LARGE), count=50, rate=10)
         settle(tree)
-        heard = load.publish(post(run, 0), count=30, rate=5)
+        delivered = load.publish(post(started, 0), count=30, rate=5)
         return {
-            "p99_ms": heard.latencies.percentile(0.99),
-            "share": heard.share,
+            "p99_ms": delivered.latencies.percentile(0.99),
+            "share": delivered.share,
             "memory_mb": (tree.pss_kb() - before) / 1024,
             "published_mb": filled.published * len(_LARGE) / 1e6,
-            "missing": heard.expected - heard.deliveries + filled.expected - filled.deliveries,
+            "missing": delivered.expected - delivered.deliveries + filled.expected - filled.deliveries,
         }
 
 
 def others(peers: Peers, size: Size) -> dict[str, Any]:
-    """One event to ten subscribers, with ten thousand streams in other channels and with none."""
+    """The cost of an event for ten streams, beside ten thousand streams in other channels, and beside none."""
     streams = size.streams(10_000)
-    alone, beside = _among(peers, 0), _among(peers, streams)
+    alone, beside = _event_cost(peers, 0), _event_cost(peers, streams)
     return {"others": streams, "alone_us": alone, "beside_us": beside, "ratio": beside / alone}
 
 
-def _among(peers: Peers, streams: int) -> float:
-    """Processor time of an event, microseconds."""
+def _event_cost(peers: Peers, streams: int) -> float:
+    """Return the processor time of an event, in microseconds.
+
+    :param streams: how many streams are open in other channels.
+    """
     events = 300
-    with running(_PARKED, peers, workers=1, streams=streams + 10) as run, Load() as load:
-        tree = warm(load, run)
+    with running(PARKED, peers, workers=1, streams=streams + 10) as started, Load() as load:
+        tree = warm_up(load, started)
         if streams:
-            away = Endpoint(f"{run.url}/events?channel=away-{{channel}}")
-            load.open(away, streams, channels=1000, receives=False)
-        load.open(stream_endpoint(run, 0), 10)
+            others = Endpoint(f"{started.url}/events?channel=away-{{channel}}")
+            load.open(others, streams, channels=1000, receives=False)
+        load.open(stream_endpoint(started, 0), 10)
         settle(tree)
-        load.publish(post(run, 0), count=20, rate=100)
+        load.publish(post(started, 0), count=20, rate=100)
         used = tree.processor_ns()
-        heard = load.publish(post(run, 0), count=events, rate=100)
-        assert heard.deliveries == heard.expected, "events are missing"
+        delivered = load.publish(post(started, 0), count=events, rate=100)
+        assert delivered.deliveries == delivered.expected, "events are missing"
         return (tree.processor_ns() - used) / 1000 / events
 
 
 def workers(peers: Peers, size: Size) -> dict[str, Any]:
-    """Two processes against one: how streams spread, and how many deliveries a second a burst makes."""
-    # So many that the fan-out is the limit of a burst, and not the publishing.
+    """Two workers against one: how streams are spread, and how many deliveries a second a burst makes."""
+    # So many that the fan-out limits a burst, and not the publishing.
     streams = size.streams(12_000)
     found: dict[str, Any] = {"streams": streams}
     for count in (1, 2):
-        with running(_PARKED, peers, workers=count, streams=streams) as run, Load() as load:
-            tree = warm(load, run)
-            idle_sockets = _sockets(tree, run)
-            opened = load.open(stream_endpoint(run, 0), streams)
+        with running(PARKED, peers, workers=count, streams=streams) as started, Load() as load:
+            tree = warm_up(load, started)
+            before = _open_files(tree, started)
+            opened = load.open(stream_endpoint(started, 0), streams)
             settle(tree)
-            # The publisher's own connection, idle since the warming up, may be among those that were there before.
-            spread = [now - then for now, then in zip(_sockets(tree, run), idle_sockets, strict=True)]
+            # The publisher's connection, open since the warm-up, may be among those before.
+            spread = [now - then for now, then in zip(_open_files(tree, started), before, strict=True)]
             used = tree.processor_ns()
-            # The client reads little meanwhile, so that the processes have the cores; the kernel notes the times,
-            # if not always.
-            burst = load.publish(post(run, 0), count=100, burst=True, bulk=100, pause=0.05)
+            # The client reads seldom, so that the server has the cores. Mostly the kernel records when bytes came.
+            burst = load.publish(post(started, 0), count=100, burst=True, bulk=100, pause=0.05)
             found[f"spread_{count}"] = sorted(spread)
             found[f"connect_{count}"] = opened.rate
             found[f"burst_{count}"] = burst.rate
@@ -140,8 +142,9 @@ def workers(peers: Peers, size: Size) -> dict[str, Any]:
     return found
 
 
-def _sockets(tree: ProcessTree, run: Running) -> list[int]:
-    return [sockets_of(pid) for pid in tree.pids if pid != run.pid]
+def _open_files(tree: ProcessTree, started: RunningServer) -> list[int]:
+    """Return how many files and sockets each worker has open."""
+    return [psutil.Process(pid).num_fds() for pid in tree.pids if pid not in started.pids]
 
 
 SCENARIOS: dict[str, Callable[[Peers, Size], dict[str, Any]]] = {
@@ -151,5 +154,5 @@ SCENARIOS: dict[str, Callable[[Peers, Size], dict[str, Any]]] = {
     "workers": workers,
 }
 
-# Seconds a round, for the estimate.
+# Seconds that each takes, for the estimate.
 SECONDS = {"idle": 65, "stalled": 45, "others": 30, "workers": 40}

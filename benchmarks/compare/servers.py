@@ -1,44 +1,61 @@
-"""The servers that are measured: how each is started, and what it has."""
+"""The servers that are compared: how each is started, and what it can do."""
 
 from __future__ import annotations
 
 import os
 import resource
-import shlex
-import socket
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sse_threaded.testing import GunicornServer, request
 from sse_threaded.testing.errors import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
+from tests.harness.redis_server import RedisServer
+from tests.support import free_port
 
+from ..common.file_limit import raise_file_limit
+from ..common.paths import python_path
 from .peers import APPS, Peers
 
-ROOT = APPS.parents[2]
 THREADS = (100, 1000)
 _START_SECONDS = 30.0
 _CONNECTIONS = 20_000
 
+# A channel that no measured stream is in.
+_START_CHANNEL = 9999
+
 
 @dataclass(frozen=True)
-class Start:
-    """What a server is started with.
+class Setup:
+    """What a server is started for.
 
-    :param port: to listen on, 127.0.0.1.
-    :param workers: processes.
-    :param streams: how many there will be.
-    :param directory: for its files.
+    :ivar workers: how many processes it has.
+    :ivar streams: how many streams there will be.
+    :ivar directory: for its files.
     """
 
-    port: int
     workers: int
     streams: int
     directory: Path
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that runs.
+
+    :ivar pids: the ids of its main processes; the first is the server's own.
+    :ivar url: its address, without a slash at the end.
+    """
+
+    pids: tuple[int, ...]
+    url: str
+
+
+Starter = Callable[[Peers, Setup], AbstractContextManager[RunningServer]]
 
 
 @dataclass(frozen=True)
@@ -47,17 +64,17 @@ class Server:
 
     :ivar key: its name in options and in the JSON.
     :ivar title: its name in tables.
-    :ivar command: the arguments and the environment's additions, for a start; raises ``Missing``.
-    :ivar streams: numbers of streams it is measured with, ``None`` for all.
-    :ivar workers: how many processes it may have and still deliver every event to all.
+    :ivar start: starts it, and ends it when the ``with`` is left; raises ``Missing`` or ``ServerFailed``.
+    :ivar streams: the numbers of streams with which it is measured; ``None``: all.
+    :ivar workers: how many processes it may have and still deliver every event to all streams.
     :ivar replays: whether it can resume after a last event ID.
     :ivar bulk: whether its app can publish many events in one request.
-    :ivar note: what a reader must know.
+    :ivar note: what a reader must know about it.
     """
 
     key: str
     title: str
-    command: Callable[[Peers, Start], tuple[list[str], dict[str, str]]]
+    start: Starter
     streams: tuple[int, ...] | None = None
     workers: int = 1
     replays: bool = False
@@ -65,88 +82,147 @@ class Server:
     note: str = ""
 
 
-def _gunicorn(start: Start, app: str, *flags: str, log: str | None = None) -> tuple[list[str], dict[str, str]]:
-    command = [sys.executable, "-m", "gunicorn", "--chdir", str(APPS), "--bind", f"127.0.0.1:{start.port}"]
-    command += ["--workers", str(start.workers), "--worker-connections", str(_CONNECTIONS), "--backlog", "4096"]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {"PYTHONPATH": path, "BENCH_LOG": log or f"sqlite:///{start.directory}/log.db"}
-    return [*command, "--no-control-socket", "--log-level", "warning", *flags, app], env
+@contextmanager
+def running(server: Server, peers: Peers, *, workers: int, streams: int) -> Iterator[RunningServer]:
+    """Start a server, wait until its app has published an event, and end it.
+
+    :raises Missing: it cannot be installed.
+    :raises ServerFailed: it does not start.
+    """
+    raise_file_limit()  # the server inherits it
+    with (
+        tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as name,
+        server.start(peers, Setup(workers, streams, Path(name))) as started,
+    ):
+        yield started
 
 
-def _parked(log: str | None = None) -> Callable[[Peers, Start], tuple[list[str], dict[str, str]]]:
-    def command(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-        return _gunicorn(start, "ours:app", "-k", "sse_threaded.worker.ThreadWorker", "--threads", "8", log=log)
+def gunicorn(app: str, *flags: str, log: str | None = None, threads: int | None = None) -> Starter:
+    """Return what starts one of our apps under gunicorn.
 
-    return command
+    :param app: ``module:name`` in ``apps``.
+    :param flags: further flags of gunicorn.
+    :param log: the URL of the log; default ``None``: a SQLite file.
+    :param threads: how many threads; default ``None``: a thread for each stream.
+    """
 
+    @contextmanager
+    def start(peers: Peers, setup: Setup) -> Iterator[RunningServer]:
+        # With a thread for each stream, the hooks keep an eighth of the pool for ordinary requests.
+        count = threads or setup.streams + setup.streams // 7 + 64
+        args = ["--chdir", str(APPS), "--workers", str(setup.workers), "--threads", str(count)]
+        args += ["--worker-connections", str(_CONNECTIONS), "--backlog", "4096", "--log-level", "warning", *flags]
+        env = {"PYTHONPATH": python_path(), "BENCH_LOG": log or f"sqlite:///{setup.directory}/log.db"}
+        with GunicornServer(app, args=args, env=env, cwd=setup.directory, timeout=_START_SECONDS) as server:
+            _wait_until_it_publishes(server.url, lambda: not server.worker_pids(), server.output)
+            try:
+                yield RunningServer((server.pid,), server.url)
+            finally:
+                server.kill()  # its streams need no farewell
 
-def _with_redis(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-    port = _free_port()
-    redis = [peers.redis(), "--port", str(port)]
-    redis += ["--dir", str(start.directory), "--save", "", "--appendonly", "yes", "--loglevel", "warning"]
-    command, env = _parked(f"redis://127.0.0.1:{port}")(peers, start)
-    # Both in one group, so that what Redis takes is counted.
-    return ["sh", "-c", f"{shlex.join(redis)} & exec {shlex.join(command)}"], env
-
-
-def _threads(streams: int) -> str:
-    # The hooks keep an eighth of the pool for ordinary requests.
-    return str(streams + streams // 7 + 64)
-
-
-def _plain(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-    hooks = str(APPS / "hooks.py")
-    return _gunicorn(start, "ours:app", "-k", "gthread", "--threads", _threads(start.streams), "-c", hooks)
-
-
-def _naive(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-    return _gunicorn(start, "naive:app", "-k", "gthread", "--threads", _threads(start.streams))
+    return start
 
 
-def _uvicorn(app: str) -> Callable[[Peers, Start], tuple[list[str], dict[str, str]]]:
-    def command(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
+def parked(app: str = "ours:app", log: str | None = None) -> Starter:
+    """Return what starts an app under the worker that parks streams."""
+    return gunicorn(app, "-k", "sse_threaded.worker.ThreadWorker", log=log, threads=8)
+
+
+@contextmanager
+def _with_redis(peers: Peers, setup: Setup) -> Iterator[RunningServer]:
+    peers.redis()
+    with (
+        closing(RedisServer("--appendonly", "yes", "--loglevel", "warning")) as redis,
+        parked(log=redis.url())(peers, setup) as server,
+    ):
+        yield RunningServer((*server.pids, redis.pid), server.url)
+
+
+def _program(command: Callable[[Peers, Setup, int], tuple[Sequence[str], dict[str, str]]]) -> Starter:
+    """Return what starts a program.
+
+    :param command: returns its arguments and environment variables, for a port of 127.0.0.1.
+    """
+
+    @contextmanager
+    def start(peers: Peers, setup: Setup) -> Iterator[RunningServer]:
+        port = free_port()
+        arguments, env = command(peers, setup, port)
+        path = setup.directory / "output"
+        with path.open("w+b") as output:
+            child = ChildProcess(arguments, output=output, env={**os.environ, **env}, cwd=setup.directory)
+            try:
+                server = RunningServer((child.pid,), f"http://127.0.0.1:{port}")
+                _wait_until_it_publishes(
+                    server.url, lambda: child.poll() is not None, lambda: path.read_text(errors="replace")
+                )
+                yield server
+            finally:
+                child.kill()
+
+    return start
+
+
+def _uvicorn(app: str) -> Starter:
+    def command(peers: Peers, setup: Setup, port: int) -> tuple[list[str], dict[str, str]]:
         flags = ["--loop", "uvloop", "--http", "httptools", "--backlog", "4096", "--timeout-keep-alive", "60"]
-        flags += ["--log-level", "warning", "--no-access-log", "--app-dir", str(APPS), "--port", str(start.port)]
+        flags += ["--log-level", "warning", "--no-access-log", "--app-dir", str(APPS), "--port", str(port)]
         return [peers.python(), "-m", "uvicorn", *flags, app], {}
 
-    return command
+    return _program(command)
 
 
-def _node(program: str) -> Callable[[Peers, Start], tuple[list[str], dict[str, str]]]:
-    def command(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-        return ["node", str(APPS / program), str(start.port)], {"BENCH_NODE": peers.node()}
+def _node(program: str) -> Starter:
+    def command(peers: Peers, setup: Setup, port: int) -> tuple[list[str], dict[str, str]]:
+        return ["node", str(APPS / program), str(port)], {"BENCH_NODE": peers.node()}
 
-    return command
+    return _program(command)
 
 
-def _nchan(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
+def _nchan(peers: Peers, setup: Setup, port: int) -> tuple[list[str], dict[str, str]]:
     nginx, module = peers.nginx()
-    configuration = start.directory / "nginx.conf"
+    configuration = setup.directory / "nginx.conf"
     text = (APPS / "nchan.conf").read_text()
     filled = text.replace("{words in braces}", "{{words in braces}}").format(
-        user="user root;" if os.geteuid() == 0 else "",  # else its workers may not use the folder
+        user="user root;" if os.geteuid() == 0 else "",  # otherwise its workers may not use the folder
         module=module,
-        workers=start.workers,
+        workers=setup.workers,
         files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         connections=_CONNECTIONS,
-        directory=start.directory,
-        port=start.port,
+        directory=setup.directory,
+        port=port,
     )
     configuration.write_text(filled)
-    log = str(start.directory / "error.log")
-    return [nginx, "-e", log, "-p", str(start.directory), "-c", str(configuration)], {}
+    log = str(setup.directory / "error.log")
+    return [nginx, "-e", log, "-p", str(setup.directory), "-c", str(configuration)], {}
 
 
-def _floor(peers: Peers, start: Start) -> tuple[list[str], dict[str, str]]:
-    return [peers.floor(), str(start.port)], {}
+def _floor(peers: Peers, setup: Setup, port: int) -> tuple[list[str], dict[str, str]]:
+    return [peers.floor(), str(port)], {}
+
+
+def _wait_until_it_publishes(url: str, has_ended: Callable[[], bool], output: Callable[[], str]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        if has_ended() or time.monotonic() > deadline:
+            lines = output().strip().splitlines()
+            raise ServerFailed(f"it does not start: {(lines or ['no output'])[-1]}")
+        try:
+            answer = request("POST", f"{url}/publish?channel={_START_CHANNEL}", body=b"hi", timeout=2)
+        except OSError:
+            pass
+        else:
+            if answer.status // 100 == 2:
+                return
+        time.sleep(POLL_SECONDS)
 
 
 SERVERS = (
-    Server("floor", "floor: one C thread, bare send()", _floor, note="no log, no replay, no heartbeat"),
+    Server("floor", "floor: one C thread, bare send()", _program(_floor), note="no log, no replay, no heartbeat"),
     Server(
         "parked",
         "**sse_threaded, parked**",
-        _parked(),
+        parked(),
         workers=2,
         replays=True,
         note="-k sse_threaded.worker.ThreadWorker --threads 8, gunicorn_h1c; SQLite log, synchronous=full",
@@ -154,10 +230,10 @@ SERVERS = (
     Server(
         "parked-memory",
         "**sse_threaded, parked, memory://**",
-        _parked("memory://"),
+        parked(log="memory://"),
         (1000,),
         replays=True,
-        note="the same with its log in memory, gone with it, as nchan's",
+        note="the same with its log in memory, which is lost when it ends, like nchan's",
     ),
     Server(
         "parked-redis",
@@ -166,84 +242,37 @@ SERVERS = (
         (1000,),
         workers=2,
         replays=True,
-        note="the same with its log in Redis, appendfsync=everysec, whose processor time counts",
+        note="the same with its log in Redis, appendfsync=everysec; includes the processor time of Redis",
     ),
     Server(
         "plain",
         "**sse_threaded, plain gthread**",
-        _plain,
+        gunicorn("ours:app", "-k", "gthread", "-c", str(APPS / "hooks.py")),
         THREADS,
         workers=2,
         replays=True,
-        note="a thread a stream, so up to 1000 of them; gunicorn_h1c; SQLite log, synchronous=full",
+        note="a thread for each stream, so at most 1000 streams; gunicorn_h1c; SQLite log, synchronous=full",
     ),
     Server(
         "nchan",
         "nchan in nginx",
-        _nchan,
+        _program(_nchan),
         workers=2,
         replays=True,
         bulk=False,
-        note="history in shared memory, gone with nginx; each event is a POST, there is no app inside",
+        note="history in shared memory, lost when nginx ends; it has no app, so each event is a POST",
     ),
     Server("node", "node http, raw", _node("node_raw.mjs"), note="no history"),
     Server("better-sse", "better-sse on node", _node("with_better_sse.mjs"), note="no history used"),
     Server("uvicorn", "uvicorn, raw ASGI", _uvicorn("raw_asgi:app"), note="uvloop, httptools; no history"),
     Server("sse-starlette", "sse-starlette on uvicorn", _uvicorn("with_sse_starlette:app"), note="no history"),
     Server(
-        "naive", "gthread, naive", _naive, THREADS, note="a thread and a queue a stream, so up to 1000; no history"
+        "naive",
+        "gthread, naive",
+        gunicorn("naive:app", "-k", "gthread"),
+        THREADS,
+        note="a thread and a queue for each stream, so at most 1000 streams; no history",
     ),
 )
 
-
-class Running:
-    """A server that runs.
-
-    :ivar pid: its main process's id, which is its group's.
-    :ivar url: without a slash at the end.
-    """
-
-    def __init__(self, pid: int, port: int) -> None:
-        self.pid = pid
-        self.url = f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def running(server: Server, peers: Peers, *, workers: int, streams: int) -> Iterator[Running]:
-    """Start a server and end it; raises ``Missing`` or ``ServerFailed``."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # the server inherits it
-    with tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as name:
-        port = _free_port()
-        command, env = server.command(peers, Start(port, workers, streams, Path(name)))
-        with (Path(name) / "output").open("w+b") as output:
-            child = ChildProcess(command, output=output, env={**os.environ, **env}, cwd=name)
-            try:
-                _wait(child, port, Path(name) / "output")
-                yield Running(child.pid, port)
-            finally:
-                child.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait(child: ChildProcess, port: int, output: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    request = b"POST /publish?channel=9999 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
-    while True:
-        if child.poll() is not None or time.monotonic() > deadline:
-            said = output.read_text(errors="replace").strip().splitlines()
-            raise ServerFailed(f"it does not start: {(said or ['it says nothing'])[-1]}")
-        try:
-            with socket.create_connection(("127.0.0.1", port), 2) as connection:
-                connection.sendall(request)
-                if connection.recv(12).startswith(b"HTTP/1.1 2"):
-                    return
-        except OSError:
-            pass
-        time.sleep(POLL_SECONDS)
+PARKED = next(server for server in SERVERS if server.key == "parked")

@@ -1,27 +1,29 @@
-"""Breaks things under a board on three hosts, and counts what its clients lost: ``python -m benchmarks.faults``.
+"""Breaks things under a board on three hosts, and counts what its clients lose: ``python -m benchmarks.faults``.
 
-``--only NAME`` runs one fault, ``--seconds N`` bounds how long cuts and pauses last, ``--write`` writes
-docs/faults.md. It takes some five minutes; redis-server must be there, and for namespaces iproute2 and root.
+``--only NAME`` runs one fault, ``--seconds N`` limits the duration of the faults, ``--write`` writes
+docs/faults.md. It takes some five minutes. It needs redis-server, and for network namespaces iproute2 and root.
 
-A publisher makes tasks at a steady rate on two boards, each at a random host that is well, and notes the event id
-of each answer. Clients follow the boards' events, each time at another host, and resume by their last event ID. In
-the end every client must have exactly the log's ids, from its start or from its last ``reset`` on.
+A publisher posts tasks at a steady rate to two boards, each to a random host that answers, and keeps the event id
+of each answer. Clients follow the events of the boards, each time at a random host, and resume after their last
+event ID. In the end every client must have exactly the ids of the log, since its start or since its last
+``reset``.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from collections.abc import Sequence
 
-from . import host_latency as distance
-from .cases import DISASTERS, run
-from .deployment import HOSTS, Stage
-from .namespaces import open_network
-from .programs import ROOT
+from ..common import machine
+from ..common.paths import DOCS
+from . import host_latency
+from .cases import CASES
+from .deployment import HOSTS, Deployment
+from .experiment import run
+from .network_choice import open_network
 
-DOCUMENT = ROOT / "docs" / "faults.md"
+DOCUMENT = DOCS / "faults.md"
 CLIENTS = 60
 RATE = 50.0  # events a second
 
@@ -32,42 +34,41 @@ HEAD = (
 
 
 def main() -> None:
-    """Run what was asked for and print, or write, the table."""
+    """Run the faults and print, or write, the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults")
-    parser.add_argument("--only", choices=[*(each.name for each in DISASTERS), "distance"])
-    parser.add_argument("--seconds", type=float, help="how long cuts and pauses last at most")
+    parser.add_argument("--only", choices=[*(each.name for each in CASES), "distance"])
+    parser.add_argument("--seconds", type=float, help="the longest duration of a fault")
     parser.add_argument("--write", action="store_true", help="write docs/faults.md")
     asked = parser.parse_args()
     if asked.write and (asked.only or asked.seconds):
-        parser.error("--write writes all of it, as it is without --only and --seconds")
+        parser.error("--write needs a full run, without --only and --seconds")
     rows, title, is_clean = [], "", True
     print(HEAD)  # noqa: T201
-    for disaster in DISASTERS:
-        if asked.only not in (None, disaster.name):
+    for case in CASES:
+        if asked.only not in (None, case.name):
             continue
-        seconds = min(disaster.seconds, asked.seconds or disaster.seconds)
+        seconds = min(case.seconds, asked.seconds or case.seconds)
         with open_network() as network:
             title = network.title
-            if disaster.parts and not network.can_part:
+            if case.parts and not network.can_part:
                 continue
-            result = run(disaster, network, clients=CLIENTS, rate=RATE, seconds=seconds, settle=4)
+            result = run(case, network, clients=CLIENTS, rate=RATE, seconds=seconds, settle=4)
         rows.append(result.row())
-        is_clean = is_clean and not result.failures and disaster.allows(result.verdict)
-        print("\n".join([rows[-1], *result.failures, *result.verdict.details]), flush=True)  # noqa: T201
+        is_clean = is_clean and not result.failures and case.allows(result.check)
+        print("\n".join([rows[-1], *result.failures, *result.check.details]), flush=True)  # noqa: T201
     further = []
     if asked.only in (None, "distance"):
-        with open_network() as network, Stage(network) as stage:
+        with open_network() as network, Deployment(network) as deployment:
             title = network.title
-            further = distance.measure(stage)
+            further = host_latency.measure(deployment)
         print("\n".join(further), flush=True)  # noqa: T201
     if asked.write:
-        machine = f"CPython {platform.python_version()}, {platform.system()}, a shared machine with two cores"
-        DOCUMENT.write_text(_document(title, machine, rows, further))
+        DOCUMENT.write_text(_document(title, machine.summary(), rows, further))
     sys.exit(not is_clean)
 
 
-def _document(title: str, machine: str, rows: Sequence[str], further: Sequence[str]) -> str:
-    setup = f"""By `python -m benchmarks.faults --write`: {machine}; {title}.
+def _document(title: str, on: str, rows: Sequence[str], further: Sequence[str]) -> str:
+    setup = f"""By `python -m benchmarks.faults --write`: {on}; {title}.
 
 {HOSTS} app hosts, each gunicorn with two parking workers; Redis on a host of its own, and in the rows with a
 replica that and a Sentinel on two more. {CLIENTS} clients in all follow two boards (one for FLUSHALL), go to a

@@ -1,4 +1,7 @@
-"""What runs on the hosts of a network: the board under gunicorn, redis-server, Sentinel."""
+"""The programs on the hosts of a network: the board under gunicorn, redis-server, Sentinel.
+
+The harness of the tests starts servers on this host only, so it cannot start these.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +22,21 @@ from sse_threaded.testing import request
 from sse_threaded.testing.errors import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
 
-from .namespaces import Host, Network
+from ..common.paths import BOARD_CONFIG
+from .network import Host, Network
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
-PAUSE, GO_ON, RELOAD = signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
+PAUSE, RESUME, RELOAD = signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
 _START_SECONDS = 30.0
 
 
-class Service:
-    """A program on a host: started, killed, started again; a context manager.
+class HostProgram:
+    """A program on a host, which can be killed and started again; a context manager.
 
-    :param command: with its arguments, as :meth:`Network.on` made it.
-    :param answers: whether it can be used by now.
-    :param env: beside this process's.
-    :ivar port: where it listens.
+    :param command: the program and its arguments, from :meth:`Network.on`.
+    :param port: the port that it listens on.
+    :param answers: returns whether the program answers.
+    :param env: environment variables, in addition to those of this process.
+    :ivar port: as given.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Service:
         self.port = port
         self._command = list(command)
         self._answers = answers
-        others = ("GUNICORN_", "LISTEN_", "SSE_THREADED_")  # what would make it another server
+        others = ("GUNICORN_", "LISTEN_", "SSE_THREADED_")  # they would change the settings of the server
         kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         self._env = {**kept, **(env or {})}
         self._resources = ExitStack()
@@ -50,9 +53,9 @@ class Service:
         self._child: ChildProcess | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers.
+        """Start it and wait until it answers.
 
-        :raises ServerFailed: it does not, in time.
+        :raises ServerFailed: it does not answer in time.
         """
         assert self._output is not None
         self._child = ChildProcess(self._command, output=self._output, env=self._env, cwd=None)
@@ -63,22 +66,22 @@ class Service:
             time.sleep(POLL_SECONDS)
 
     def output(self) -> str:
-        """What it has printed so far."""
+        """Return its output so far."""
         assert self._output is not None
         descriptor = self._output.fileno()
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
 
     def signal(self, number: int) -> None:
-        """Send it a signal; a gunicorn's master only."""
+        """Send a signal to its first process; for gunicorn, that is the master."""
         assert self._child is not None
         self._child.signal(number)
 
     def kill(self) -> None:
-        """Kill it and all its processes (SIGKILL), if it runs."""
+        """Kill all its processes (SIGKILL), if it runs."""
         if self._child is not None:
             self._child.kill()
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> HostProgram:
         with ExitStack() as resources:
             self._output = resources.enter_context(tempfile.TemporaryFile())
             resources.callback(self.kill)
@@ -92,8 +95,8 @@ class Service:
         self._resources.close()
 
 
-def redis_on(network: Network, host: Host, directory: str, *flags: str) -> Service:
-    """A redis-server that keeps its files in ``directory``.
+def redis_on(network: Network, host: Host, directory: str, *flags: str) -> HostProgram:
+    """Return a redis-server that keeps its files in ``directory``.
 
     :param flags: further arguments, such as ``"--appendfsync", "always"``.
     """
@@ -101,8 +104,8 @@ def redis_on(network: Network, host: Host, directory: str, *flags: str) -> Servi
     return _redis(network, host, port, ["--dir", directory, "--save", "", "--appendonly", "yes", *flags])
 
 
-def sentinel_on(network: Network, host: Host, directory: str, master: tuple[str, int]) -> Service:
-    """A Sentinel that watches ``master``, named ``board``, and replaces it when it is gone for 0.5 s."""
+def sentinel_on(network: Network, host: Host, directory: str, master: tuple[str, int]) -> HostProgram:
+    """Return a Sentinel that watches ``master``, named ``board``, and replaces it after 0.5 s of silence."""
     file = Path(directory) / "sentinel.conf"
     lines = [
         f"sentinel monitor board {master[0]} {master[1]} 1",
@@ -113,7 +116,7 @@ def sentinel_on(network: Network, host: Host, directory: str, master: tuple[str,
     return _redis(network, host, network.port(host, 26379), ["--dir", directory], str(file), "--sentinel")
 
 
-def _redis(network: Network, host: Host, port: int, flags: Sequence[str], *first: str) -> Service:
+def _redis(network: Network, host: Host, port: int, flags: Sequence[str], *first: str) -> HostProgram:
     def answers() -> bool:
         try:
             with redis_client(host, port) as client:
@@ -121,23 +124,23 @@ def _redis(network: Network, host: Host, port: int, flags: Sequence[str], *first
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
-    # All addresses: clients come from the back, who looks at it from the front.
+    # All addresses: its clients use the back, this process uses the front.
     addresses = [host.back] if host.back == host.front else [host.back, host.front]
     own = ["--bind", *addresses, "--port", str(port), "--protected-mode", "no"]
     names = [] if "--sentinel" in first else ["--replica-announce-ip", host.back]
-    return Service(network.on(host, ["redis-server", *first, *own, *names, *flags]), port, answers)
+    return HostProgram(network.on(host, ["redis-server", *first, *own, *names, *flags]), port, answers)
 
 
 def redis_client(host: Host, port: int) -> redis.Redis:
-    """A client of the driver's, for looking, by the front."""
+    """Return a client of the driver, to inspect the server through the front."""
     return redis.Redis(host=host.front, port=port, socket_timeout=5, socket_connect_timeout=1, protocol=2)
 
 
-def app_on(network: Network, host: Host, url: str, **settings: str) -> Service:
-    """The board as ``deploy/gunicorn.conf.py`` has it: two parking workers.
+def app_on(network: Network, host: Host, url: str, **settings: str) -> HostProgram:
+    """Return the board with ``deploy/gunicorn.conf.py``: two parking workers.
 
-    :param url: of the log, as ``host`` reaches it.
-    :param settings: further variables of the environment, without ``SSE_THREADED_``.
+    :param url: the URL of the log, as ``host`` reaches it.
+    :param settings: further environment variables, without ``SSE_THREADED_``.
     """
     port = network.port(host, 3000)
 
@@ -149,5 +152,5 @@ def app_on(network: Network, host: Host, url: str, **settings: str) -> Service:
 
     env = {"SSE_THREADED_URL": url} | {f"SSE_THREADED_{name}": value for name, value in settings.items()}
     bind = f"{host.front}:{port}"
-    command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIG), "--bind", bind, "--log-level", "warning"]
-    return Service(network.on(host, command), port, answers, env)
+    command = [sys.executable, "-m", "gunicorn", "-c", str(BOARD_CONFIG), "--bind", bind, "--log-level", "warning"]
+    return HostProgram(network.on(host, command), port, answers, env)

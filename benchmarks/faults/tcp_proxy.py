@@ -9,31 +9,31 @@ from contextlib import suppress
 _CHUNK = 65536
 
 
-class Wire:
-    """A TCP proxy that can be cut: then it takes everything and brings nothing.
+class TcpProxy:
+    """A TCP proxy that can be cut. Then it still accepts connections and bytes, but forwards nothing.
 
     :param host: the address to listen on.
-    :param to: where it leads.
-    :ivar port: where it listens.
+    :param to: the address and port of the server.
+    :ivar port: the port that it listens on.
     """
 
     def __init__(self, host: str, to: tuple[str, int]) -> None:
         self._to = to
         self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
-        # Guards both.
+        # Guards the two attributes below.
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._is_cut = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Bring nothing any more."""
+        """Forward nothing any more."""
         with self._lock:
             self._is_cut = True
 
     def heal(self) -> None:
-        """Bring what comes on new connections; the old ones have lost some, so they end."""
+        """Forward new connections again. The old ones have lost bytes, so they are closed."""
         with self._lock:
             self._is_cut = False
             ended, self._open = self._open, set()
@@ -42,9 +42,9 @@ class Wire:
                 each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End it, and its connections."""
+        """Stop the proxy and close its connections."""
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept()
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self._listener.close()
         self.heal()
 
@@ -65,16 +65,16 @@ class Wire:
         far.settimeout(None)
         with self._lock:
             self._open |= {near, far}
-        back = threading.Thread(target=self._carry, args=(far, near), daemon=True)
+        back = threading.Thread(target=self._forward, args=(far, near), daemon=True)
         back.start()
-        self._carry(near, far)
+        self._forward(near, far)
         back.join()
         with self._lock:
             self._open -= {near, far}
         near.close()
         far.close()
 
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(_CHUNK):
                 if not self._is_cut:

@@ -1,0 +1,1 @@
+"""The cost of an app that wraps its streams into a generator of its own."""

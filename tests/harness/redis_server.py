@@ -53,6 +53,12 @@ class RedisServer:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._child is not None
+        return self._child.pid
+
     def url(self, scheme: str = "redis", prefix: str | None = None) -> str:
         """A URL of this server, by default with a prefix that nobody has had."""
         return f"{scheme}://{self.host}:{self.port}/0?prefix={prefix or f't{next(_names)}'}"

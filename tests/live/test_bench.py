@@ -11,8 +11,9 @@ import time
 import unittest
 from pathlib import Path
 
-from benchmarks.compare.goals import GOALS, judged, median, ratios
-from benchmarks.compare.measure import Cell
+from benchmarks.compare.figures import median, ratios
+from benchmarks.compare.goals import GOALS, judged
+from benchmarks.compare.grid import Cell
 from benchmarks.compare.report import markdown
 from sse_threaded.bench.endpoint import Endpoint
 from sse_threaded.bench.errors import CannotBench

@@ -9,11 +9,14 @@ from __future__ import annotations
 import shutil
 import unittest
 
-from benchmarks.faults.cases import DISASTERS, Result, run
-from benchmarks.faults.clients import Got
-from benchmarks.faults.delivery_check import Verdict, longest_silence
-from benchmarks.faults.deployment import Stage
-from benchmarks.faults.namespaces import Loopback, Network, open_network
+from benchmarks.faults.cases import CASES
+from benchmarks.faults.clients import ReceivedEvent
+from benchmarks.faults.delivery_check import DeliveryCheck, longest_silence
+from benchmarks.faults.deployment import Deployment
+from benchmarks.faults.experiment import Result, run
+from benchmarks.faults.loopback import Loopback
+from benchmarks.faults.network import Network
+from benchmarks.faults.network_choice import open_network
 from benchmarks.faults.programs import redis_client
 from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
@@ -22,7 +25,7 @@ from tests.support import enter, missing, network_held, once, wait_until
 
 load_tests = once
 
-NAMED = {disaster.name: disaster for disaster in DISASTERS}
+NAMED = {case.name: case for case in CASES}
 GAP = 10_000_000_000
 
 
@@ -38,19 +41,19 @@ def strike(test: unittest.TestCase, name: str, seconds: float, network: Network 
     """Let one of the faults happen, for so many seconds, to 18 clients."""
     with network or open_network() as hosts:
         result = run(NAMED[name], hosts, clients=18, rate=30.0, seconds=seconds, settle=1.5)
-    test.assertTrue(result.is_clean, f"{result.row()}\n{result.failures} {result.verdict.details}")
-    test.assertGreater(result.sent, 30)
+    test.assertTrue(result.is_clean, f"{result.row()}\n{result.failures} {result.check.details}")
+    test.assertGreater(result.acknowledged, 30)
     return result
 
 
 class FaultsTest(unittest.TestCase):
     def assert_nothing_lost(self, result: Result) -> None:
-        self.assertEqual((result.verdict.lost_by_redis, result.verdict.reset), (0, 0))
+        self.assertEqual((result.check.lost_by_redis, result.check.resets), (0, 0))
 
     def test_a_host_that_is_cut_off_from_redis_goes_on_where_it_was(self):
         result = strike(self, "cut", 4)
         self.assert_nothing_lost(result)
-        self.assertEqual(result.moves, 0)  # its streams stay open and wait
+        self.assertEqual(result.reconnections, 0)  # its streams stay open and wait
 
     def test_redis_is_killed_and_comes_back_with_all_it_acknowledged(self):
         self.assert_nothing_lost(strike(self, "kill-always", 1))
@@ -64,59 +67,61 @@ class FaultsTest(unittest.TestCase):
 
     def test_a_replica_that_lacks_events_takes_over_and_every_client_is_told(self):
         result = strike(self, "failover-behind", 2)
-        self.assertGreater(result.verdict.lost_by_redis, 0)
-        self.assertEqual(result.verdict.reset, result.clients)
+        self.assertGreater(result.check.lost_by_redis, 0)
+        self.assertEqual(result.check.resets, result.clients)
 
     def test_an_app_host_is_killed(self):
         result = strike(self, "kill-app", 1)
         self.assert_nothing_lost(result)
-        self.assertGreater(result.moves, 0)
+        self.assertGreater(result.reconnections, 0)
 
     def test_app_hosts_are_reloaded(self):
         result = strike(self, "reload", 1)
         self.assert_nothing_lost(result)
-        self.assertGreater(result.moves, 0)
+        self.assertGreater(result.reconnections, 0)
 
     def test_redis_is_flushed_and_every_client_is_told(self):
-        self.assertEqual(strike(self, "flush", 0).verdict.reset, 18)
+        self.assertEqual(strike(self, "flush", 0).check.resets, 18)
 
 
 class LoopbackTest(unittest.TestCase):
     """The network for where there are no namespaces."""
 
     def test_a_host_is_cut_off_from_redis(self):
-        self.assertEqual(strike(self, "cut", 3, Loopback()).verdict.reset, 0)
+        self.assertEqual(strike(self, "cut", 3, Loopback()).check.resets, 0)
 
 
 class HostsTest(unittest.TestCase):
     def test_an_event_posted_on_one_host_reaches_all_and_each_process_listens_once(self):
         network = enter(self, open_network())
-        stage = enter(self, Stage(network))
+        deployment = enter(self, Deployment(network))
         clients = [
             enter(self, EventStreamClient(f"{base}/boards/board-1/events", timeout=20))
-            for base in stage.bases
+            for base in deployment.urls
             for _ in range(20)
         ]
         for client in clients:
             client.wait_for_retry()
-        made = request("POST", f"{stage.bases[0]}/boards/board-1/tasks", json={"title": "For all"})
+        made = request("POST", f"{deployment.urls[0]}/boards/board-1/tasks", json={"title": "For all"})
         for client in clients:
             self.assertEqual(client.next_event().last_event_id, made.headers["Last-Event-ID"])
 
         def listeners() -> int:
-            with redis_client(stage.store, stage.port) as looking:
+            with redis_client(deployment.redis_host, deployment.redis_port) as looking:
                 return sum(each["name"] == "sse_threaded-listener" for each in looking.client_list())
 
         # Two processes a host; the kernel may have given all streams of a host to one.
-        wait_until(lambda: len(stage.bases) <= listeners() <= 2 * len(stage.bases), message="one a process")
+        wait_until(
+            lambda: len(deployment.urls) <= listeners() <= 2 * len(deployment.urls), message="one a process"
+        )
 
     def test_the_first_board_is_there_also_just_after_a_flush(self):
         network = enter(self, open_network())
-        stage = enter(self, Stage(network))
-        for base in stage.bases:
+        deployment = enter(self, Deployment(network))
+        for base in deployment.urls:
             for path, made in (("/boards/board-1/tasks", "task-5"), ("/boards", "board-2")):
                 enter(self, EventStreamClient(f"{base}/boards/board-1/events")).wait_for_retry()
-                with redis_client(stage.store, stage.port) as looking:
+                with redis_client(deployment.redis_host, deployment.redis_port) as looking:
                     looking.flushall()
                 with self.subTest(base=base, path=path):
                     answers = []
@@ -163,15 +168,17 @@ class DivergedTest(unittest.TestCase):
         return log
 
 
-class VerdictTest(unittest.TestCase):
+class DeliveryCheckTest(unittest.TestCase):
     """That a loss would be seen."""
 
-    def judge(self, start: str, got: list[str], kept: list[str], acknowledged: list[str] | None = None) -> Verdict:
+    def judge(
+        self, start: str, got: list[str], kept: list[str], acknowledged: list[str] | None = None
+    ) -> DeliveryCheck:
         """``got`` has a reset as ``!id``."""
-        verdict = Verdict()
-        taken = [Got(each.lstrip("!"), each[0] == "!", 0.0) for each in got]
-        verdict.add(start, taken, kept, kept if acknowledged is None else acknowledged)
-        return verdict
+        check = DeliveryCheck()
+        taken = [ReceivedEvent(each.lstrip("!"), each[0] == "!", 0.0) for each in got]
+        check.add(start, taken, kept, kept if acknowledged is None else acknowledged)
+        return check
 
     def test_what_is_lost_doubled_or_strange(self):
         one, two, three = "aaaaaa-1", "aaaaaa-2", "aaaaaa-3"
@@ -199,24 +206,24 @@ class VerdictTest(unittest.TestCase):
         ]
         for what, start, got, in_log, told, expected in table:
             with self.subTest(what):
-                verdict = self.judge(start, got, in_log, told)
-                found = (verdict.lost, verdict.doubled, verdict.strange, verdict.reset)
-                self.assertEqual(found, expected, verdict.details)
-                self.assertEqual(verdict.is_clean, expected[:3] == (0, 0, 0))
+                check = self.judge(start, got, in_log, told)
+                found = (check.lost, check.doubled, check.unexpected, check.resets)
+                self.assertEqual(found, expected, check.details)
+                self.assertEqual(check.is_clean, expected[:3] == (0, 0, 0))
 
     def test_a_reset_is_allowed_only_where_redis_loses_events(self):
-        for verdict, without, with_loss in (
-            (Verdict(), True, True),
-            (Verdict(reset=1), False, True),
-            (Verdict(lost_by_redis=1, reset=1), False, True),
-            (Verdict(lost=1, reset=1), False, False),
+        for check, without, with_loss in (
+            (DeliveryCheck(), True, True),
+            (DeliveryCheck(resets=1), False, True),
+            (DeliveryCheck(lost_by_redis=1, resets=1), False, True),
+            (DeliveryCheck(lost=1, resets=1), False, False),
         ):
-            with self.subTest(verdict):
-                self.assertEqual(NAMED["kill-app"].allows(verdict), without)
-                self.assertEqual(NAMED["failover-behind"].allows(verdict), with_loss)
+            with self.subTest(check):
+                self.assertEqual(NAMED["kill-app"].allows(check), without)
+                self.assertEqual(NAMED["failover-behind"].allows(check), with_loss)
 
     def test_the_longest_silence_counts_from_the_first_event_to_the_last(self):
-        got = [Got("aaaaaa-1", False, at) for at in (0.5, 2.0, 5.0, 6.0, 20.0)]
+        got = [ReceivedEvent("aaaaaa-1", False, at) for at in (0.5, 2.0, 5.0, 6.0, 20.0)]
         self.assertEqual(longest_silence(got, 1.0, 8.0), 3.0)
         self.assertEqual(longest_silence([], 1.0, 8.0), 7.0)
 

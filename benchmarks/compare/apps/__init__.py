@@ -1,1 +1,1 @@
-"""The servers' applications: ``GET /events?channel=X`` and ``POST /publish?channel=X``, and nothing else."""
+"""The applications of the servers, each with ``GET /events?channel=X`` and ``POST /publish?channel=X``."""

@@ -1,7 +1,7 @@
-/* The floor: what the kernel takes for one event to many sockets, and nothing else.
+/* The floor: the cost of the kernel for sending one event to many sockets, and nothing else.
  *
- * One thread. epoll for new connections and for requests; for an event a bare non-blocking send() to every
- * socket of the channel. No log, no replay, no heartbeat; a client that does not keep up is dropped.
+ * It has one thread. epoll waits for new connections and requests; for an event it calls a non-blocking send() for
+ * every socket of the channel. It has no log, no replay, no heartbeat, and drops a client that does not keep up.
  *
  *   cc -O2 -o floor floor.c && ./floor PORT
  */
@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CHANNELS 10000 /* named by number */
+#define CHANNELS 10000 /* their names are numbers */
 #define FILES 65536
 #define REQUEST 16384
 
@@ -33,7 +33,7 @@ static void let_go(int fd)
 {
     struct client *client = &clients[fd];
     struct channel *channel = client->channel;
-    if (channel) { /* the last one takes its place */
+    if (channel) { /* move the last socket to its place */
         int other = channel->sockets[--channel->used];
         channel->sockets[client->place] = other;
         clients[other].place = client->place;
@@ -61,7 +61,7 @@ static void publish(struct channel *channel, const char *body, int length)
 {
     char event[REQUEST + 64];
     int size = sprintf(event, "id: %ld\ndata: %.*s\n\n", ++events, length, body);
-    for (int i = channel->used - 1; i >= 0; i--) /* downwards: letting go moves the last one */
+    for (int i = channel->used - 1; i >= 0; i--) /* downwards, because let_go() moves the last socket */
         if (send(channel->sockets[i], event, size, MSG_DONTWAIT | MSG_NOSIGNAL) != size)
             let_go(channel->sockets[i]);
 }
@@ -72,7 +72,7 @@ static void serve(int fd)
     if (!client->request)
         client->request = malloc(REQUEST + 1);
     int got = recv(fd, client->request + client->length, REQUEST - client->length, MSG_DONTWAIT);
-    if (got <= 0 || client->channel) { /* gone; or a stream that talks */
+    if (got <= 0 || client->channel) { /* the client has gone, or sends on a stream */
         let_go(fd);
         return;
     }
@@ -93,7 +93,7 @@ static void serve(int fd)
         return;
     client->length = 0;
     send(fd, accepted, sizeof accepted - 1, MSG_NOSIGNAL);
-    for (char *line = end + 4, *stop = line + length; line < stop;) { /* an event a line */
+    for (char *line = end + 4, *stop = line + length; line < stop;) { /* each line is an event */
         char *next = memchr(line, '\n', stop - line);
         if (!next)
             next = stop;

@@ -1,4 +1,4 @@
-"""gunicorn's configuration for the plain gthread worker: the two hooks of the package's."""
+"""gunicorn's configuration for the plain gthread worker: the two hooks of this package."""
 
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
 

@@ -1,4 +1,4 @@
-"""Threads as one would write it: a queue for each stream, filled by whoever publishes."""
+"""The simplest app on threads: each stream has a queue, and publishing puts the event into every queue."""
 
 import queue
 import threading
@@ -9,7 +9,7 @@ channels = defaultdict(list)
 
 
 def app(environ, start_response):
-    """The two URLs."""
+    """Answer a request to one of the two URLs."""
     channel = environ["QUERY_STRING"].partition("=")[2]
     if environ["REQUEST_METHOD"] == "POST":
         for line in environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).split(b"\n"):
@@ -24,7 +24,7 @@ def app(environ, start_response):
 
 
 def stream(channel):
-    """The events of a channel."""
+    """Yield the events of a channel."""
     waiting = queue.Queue()
     with lock:
         channels[channel].append(waiting)

@@ -1,4 +1,4 @@
-// node's http module and nothing else: node node_raw.mjs PORT
+// Only the http module of node: node node_raw.mjs PORT
 import http from "node:http";
 
 const channels = new Map();

@@ -1,4 +1,4 @@
-"""This package: a bare WSGI callable with one hub."""
+"""This package: a plain WSGI function with one hub."""
 
 import os
 
@@ -8,7 +8,7 @@ hub = Hub(os.environ["BENCH_LOG"])
 
 
 def app(environ, start_response):
-    """The two URLs."""
+    """Answer a request to one of the two URLs."""
     channel = environ["QUERY_STRING"].partition("=")[2]
     if environ["REQUEST_METHOD"] == "POST":
         lines = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode().split("\n")

@@ -1,4 +1,4 @@
-"""Raw ASGI: an asyncio.Queue for each stream."""
+"""ASGI without a framework: each stream has an asyncio.Queue."""
 
 import asyncio
 from collections import defaultdict
@@ -9,7 +9,7 @@ channels = defaultdict(set)
 
 
 async def app(scope, receive, send):
-    """The two URLs."""
+    """Answer a request to one of the two URLs."""
     if scope["type"] != "http":
         return
     queues = channels[scope["query_string"].partition(b"=")[2]]
@@ -20,7 +20,7 @@ async def app(scope, receive, send):
 
 
 async def publish(queues, receive, send):
-    """Into every queue."""
+    """Put the events into every queue."""
     body = b""
     while True:
         message = await receive()
@@ -36,7 +36,7 @@ async def publish(queues, receive, send):
 
 
 async def stream(queues, send):
-    """From its queue to the client."""
+    """Send the events of a queue to the client."""
     queue = asyncio.Queue()
     queues.add(queue)
     try:

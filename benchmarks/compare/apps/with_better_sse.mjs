@@ -1,8 +1,8 @@
-// better-sse: a session for each stream, its channels for the fan-out: node with_better_sse.mjs PORT
+// better-sse: each stream has a session, and a channel sends to its sessions: node with_better_sse.mjs PORT
 import http from "node:http";
 import { createRequire } from "node:module";
 
-// It is installed beside the other peers, where BENCH_NODE says.
+// It is installed in the folder BENCH_NODE, with the other peers.
 const { createChannel, createSession } = createRequire(`${process.env.BENCH_NODE}/`)("better-sse");
 
 const channels = new Map();
@@ -19,6 +19,6 @@ http.createServer(async (request, response) => {
         response.writeHead(204).end();
         return;
     }
-    // What is published is JSON already.
+    // The published data is JSON already.
     channel.register(await createSession(request, response, { serializer: String }));
 }).listen({ port: Number(process.argv[2]), host: "127.0.0.1", backlog: 4096 });

@@ -1,4 +1,4 @@
-"""sse-starlette: its response over a generator, as its manual shows; an asyncio.Queue for each stream."""
+"""sse-starlette: its response with a generator, as in its manual; each stream has an asyncio.Queue."""
 
 import asyncio
 from collections import defaultdict
@@ -12,7 +12,7 @@ channels = defaultdict(set)
 
 
 async def events(request):
-    """A stream."""
+    """Answer with a stream."""
     queues = channels[request.query_params["channel"]]
     queue = asyncio.Queue()
 
@@ -29,7 +29,7 @@ async def events(request):
 
 
 async def publish(request):
-    """Into every queue."""
+    """Put the events into every queue."""
     for data in (await request.body()).decode().split("\n"):
         for queue in channels[request.query_params["channel"]]:
             queue.put_nowait(data)

@@ -1,11 +1,11 @@
-"""This package, and an app that filters its stream by a generator: the server must ask the app for every event."""
+"""This package, with an app that filters its stream by a generator, so the app is asked for every event."""
 
 from ours import app as bare
 from ours import hub
 
 
 def app(environ, start_response):
-    """The two URLs."""
+    """Answer a request to one of the two URLs."""
     if environ["REQUEST_METHOD"] == "POST":
         return bare(environ, start_response)
     response = hub.stream(environ, environ["QUERY_STRING"].partition("=")[2])
