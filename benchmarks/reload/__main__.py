@@ -1,29 +1,30 @@
-"""A reload under load: ``python -m benchmarks.reload`` (two minutes), in the ways that gunicorn's manual names.
+"""Replaces the server under load, in the ways of gunicorn's manual: ``python -m benchmarks.reload`` (two minutes).
 
-The board runs as deploy/gunicorn.conf.py says. Clients that behave as ``EventSource`` does follow it, events are
-published all the time, and the server is replaced: by SIGHUP, by SIGUSR2, and as a service whose listening socket
-systemd keeps. Prints a table; with ``--write`` it goes to docs/reload.md, and the picture to docs/reload.svg.
+The board runs with deploy/gunicorn.conf.py. Clients that behave like ``EventSource`` follow it, and events are
+published all the time. Meanwhile the server is replaced: by SIGHUP, by SIGUSR2, and as a service whose listening
+socket systemd keeps. The command prints a table. ``--write`` writes it to docs/reload.md, and the picture to
+docs/reload.svg.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import resource
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from matplotlib import pyplot as plt
+from tests.harness.redis_server import RedisServer
 
-from ..common.redis_child import redis_server
-from ..compare.plot import begin_svg
-from ..compare.servers import ROOT
-from .experiment import BAR, KINDS, Found, reloaded, table
+from ..common import machine
+from ..common.file_limit import raise_file_limit
+from ..common.paths import DOCS
+from .experiment import run
+from .plot import draw
+from .result import KINDS, Result, table
 
-DOCUMENT, PICTURE = ROOT / "docs" / "reload.md", ROOT / "docs" / "reload.svg"
+DOCUMENT, PICTURE = DOCS / "reload.md", DOCS / "reload.svg"
 
 
 @contextmanager
@@ -31,30 +32,8 @@ def _log(kind: str, directory: Path) -> Iterator[str]:
     if kind == "sqlite":
         yield f"sqlite:///{directory}/log.db"
     else:
-        with redis_server(directory, "--appendonly", "yes") as server:
-            yield server.url
-
-
-def draw(found: dict[str, list[Found]], path: Path) -> None:
-    """Write the picture of the last round: when clients were told to come and had come, since the signal."""
-    begin_svg()
-    figure, axes = plt.subplots(len(found), 1, figsize=(9, 2.4 * len(found)), sharex=True, squeeze=False)
-    for axis, (kind, rounds) in zip(axes.flat, found.items(), strict=True):
-        one = rounds[-1]
-        times = [number * BAR for number in range(len(one.returns))]
-        axis.bar(times, one.returns, width=BAR, align="edge", color="C0", label="streams begun")
-        axis.step(times, one.due, where="post", color="C1", lw=1.2, label="told to come")
-        first, last = one.window
-        mean = sum(one.due[first:last]) / (last - first)
-        axis.hlines(mean, first * BAR, last * BAR, color="black", ls="--", lw=1, label="mean of the window")
-        axis.set_title(KINDS[kind], fontsize=10)
-        axis.set_ylabel(f"per {BAR:g} s")
-        axis.grid(alpha=0.3)
-    axes.flat[0].legend(frameon=False, fontsize=9)
-    axes.flat[-1].set_xlabel("seconds since the signal")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+        with closing(RedisServer("--appendonly", "yes", "--loglevel", "warning")) as server:
+            yield server.url()
 
 
 _TEXT = """
@@ -83,33 +62,33 @@ compared with the log's own list.
 
 
 def main() -> None:
-    """Run all and print, or write, what was found."""
+    """Run all ways and print, or write, the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reload", description=__doc__.partition("\n")[0])
-    parser.add_argument("--streams", type=int, default=2000, help="default %(default)s")
+    parser.add_argument("--streams", type=int, default=2000, help="how many clients; default %(default)s")
     parser.add_argument("--rate", type=float, default=20.0, help="events a second; default %(default)s")
-    parser.add_argument("--retry", type=int, default=5000, help="milliseconds; default %(default)s")
+    parser.add_argument(
+        "--retry", type=int, default=5000, help="the reconnection time in milliseconds; default %(default)s"
+    )
     parser.add_argument("--log", choices=("sqlite", "redis"), default="sqlite", help="default %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
-    parser.add_argument("--only", help=f"by comma: {', '.join(KINDS)}")
+    parser.add_argument("--only", help=f"which ways, separated by commas: {', '.join(KINDS)}")
     parser.add_argument("--write", action="store_true", help="write docs/reload.md and docs/reload.svg")
     wanted = parser.parse_args()
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    found: dict[str, list[Found]] = {kind: [] for kind in (wanted.only.split(",") if wanted.only else KINDS)}
+    raise_file_limit()
+    found: dict[str, list[Result]] = {kind: [] for kind in (wanted.only.split(",") if wanted.only else KINDS)}
     for kind, rounds in [each for _ in range(wanted.rounds) for each in found.items()]:
         with (
             tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True) as name,
             _log(wanted.log, Path(name)) as url,
         ):
-            one = reloaded(kind, url, Path(name), streams=wanted.streams, rate=wanted.rate, retry=wanted.retry)
+            one = run(kind, url, Path(name), streams=wanted.streams, rate=wanted.rate, retry=wanted.retry)
         rounds.append(one)
         print(f"{kind}: all back after {one.seconds:.2f} s, {one.lost} lost", file=sys.stderr)  # noqa: T201
     lines = table(found)
     print("\n".join(lines))  # noqa: T201
     if wanted.write:
-        machine = f"CPython {platform.python_version()}, {platform.system()}, a shared machine with two cores"
         load = f"{wanted.streams:,} streams, {wanted.rate:g} events a second, {wanted.log} log"
-        setup = f"{load}; {machine}; {wanted.rounds} rounds, of which the table has all"
+        setup = f"{load}; {machine.summary()}; {wanted.rounds} rounds, of which the table has all"
         command = " ".join(["python -m benchmarks.reload", *sys.argv[1:]])
         text = _TEXT.format(table="\n".join(lines), picture=PICTURE.name)
         DOCUMENT.write_text(f"# A reload under load\n\nBy `{command}`: {setup}.\n{text}")

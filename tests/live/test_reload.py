@@ -3,9 +3,11 @@
 import socket
 import unittest
 
-from benchmarks.reload.board_server import Publisher
-from benchmarks.reload.clients import Followers, Return, take_apart
-from benchmarks.reload.experiment import KINDS, judged, reloaded, table
+from benchmarks.reload.clients import ClientLoop, Reconnection
+from benchmarks.reload.experiment import run
+from benchmarks.reload.publisher import RepeatingPublisher
+from benchmarks.reload.response_bytes import parse
+from benchmarks.reload.result import KINDS, compared, table
 from sse_threaded.testing import LiveServer
 from tests.support import enter, once, sqlite_url, temporary_directory, wait_until
 
@@ -24,28 +26,28 @@ class ReloadTest(unittest.TestCase):
             with self.subTest(kind):
                 directory = temporary_directory(self)
                 url = sqlite_url(directory)
-                found = reloaded(kind, url, directory, streams=60, rate=20.0, retry=RETRY, looks=0.5)
+                found = run(kind, url, directory, streams=60, rate=20.0, retry=RETRY, wait=0.5)
                 self.assertEqual((found.lost, found.doubled, found.disordered, found.resets), (0, 0, 0, 0), found)
                 self.assertEqual((found.refused, found.cut, found.broken, found.turned_away), (0, 0, 0, 0), found)
                 self.assertEqual((found.returned, found.away), (60, 0), found)
                 self.assertGreaterEqual(found.events, found.posted)
                 self.assertGreater(found.posted, 20)
-                shortest, longest = found.told
-                self.assertTrue(RETRY / 5000 <= shortest < longest <= RETRY / 1000, found.told)
+                shortest, longest = found.retries
+                self.assertTrue(RETRY / 5000 <= shortest < longest <= RETRY / 1000, found.retries)
                 self.assertIn("| streams begun anew | 60, 60 |", table({kind: [found, found]}))
 
 
-class VerdictTest(unittest.TestCase):
+class ResultTest(unittest.TestCase):
     """That a loss would be seen."""
 
     def judge(self, *got, log=(1, 2), answered=(1, 2)):
-        clients = Followers(0, "/", len(got))
-        for follower, sequences in zip(clients.all, got, strict=True):
-            follower.sequences.extend(sequences)
-        clients.returns = [Return(ended=1.0, told=told, back=1.0 + told) for told in (0.5, 1.0)]
-        publisher = Publisher(0, 1.0)
+        clients = ClientLoop(0, "/", len(got))
+        for client, sequences in zip(clients.all, got, strict=True):
+            client.sequences.extend(sequences)
+        clients.returns = [Reconnection(ended=1.0, retry=retry, begun=1.0 + retry) for retry in (0.5, 1.0)]
+        publisher = RepeatingPublisher(0, 1.0)
         publisher.ids = [f"abcdef-{number}" for number in answered]
-        found = judged(clients, publisher, list(log), 0.0)
+        found = compared(clients, publisher, list(log), 0.0)
         return found.lost, found.doubled, found.disordered
 
     def test_what_is_lost_doubled_or_out_of_order(self):
@@ -64,7 +66,7 @@ class VerdictTest(unittest.TestCase):
             return []
 
         server = enter(self, LiveServer(app))
-        publisher = enter(self, Publisher(server.port, 20.0))
+        publisher = enter(self, RepeatingPublisher(server.port, 20.0))
         wait_until(lambda: publisher.failure, message="the publisher's failure")
         self.assertIn("503", str(publisher.failure))
 
@@ -75,7 +77,7 @@ class VerdictTest(unittest.TestCase):
             with (
                 self.subTest(end),
                 socket.create_server(("127.0.0.1", 0)) as listener,
-                Followers(listener.getsockname()[1], "/", 1) as clients,
+                ClientLoop(listener.getsockname()[1], "/", 1) as clients,
             ):
                 server, _ = listener.accept()
                 with server:
@@ -83,24 +85,24 @@ class VerdictTest(unittest.TestCase):
                     server.sendall(begin + end)
                 (client,) = clients.all
                 wait_until(lambda: client.ended, message="its end")  # noqa: B023
-                self.assertEqual((clients.broken, clients.here, clients.failure), (broken, 0, None))
+                self.assertEqual((clients.broken, clients.following, clients.failure), (broken, 0, None))
 
 
-class TakeApartTest(unittest.TestCase):
+class ResponseBytesTest(unittest.TestCase):
     def test_bytes_cut_anywhere_bring_the_same(self):
         events = b"id: abcdef-7\ndata: x\n\n", b"id: abcdef-8\ndata: y\n\n", b"retry: 1234\n\n"
         body = chunk(b"retry: 5000\nid: abcdef-6\n\n") + b"".join(map(chunk, events)) + chunk(b"")
         for cut in range(len(body) + 1):
             with self.subTest(cut=cut):
-                first = take_apart(body[:cut])
-                second = take_apart(first.rest + body[cut:])
+                first = parse(body[:cut])
+                second = parse(first.rest + body[cut:])
                 self.assertEqual(first.sequences + second.sequences, [7, 8])
                 self.assertEqual(second.retry if second.retry is not None else first.retry, 1234)
                 self.assertEqual(second.last_event_id or first.last_event_id, "abcdef-8")
                 self.assertTrue(first.ended or second.ended)
 
     def test_a_reset_is_no_event_of_the_log(self):
-        piece = take_apart(chunk(b'event: reset\nid: abcdef-9\ndata: {"reason":"expired"}\n\n'))
+        piece = parse(chunk(b'event: reset\nid: abcdef-9\ndata: {"reason":"expired"}\n\n'))
         self.assertEqual((piece.sequences, piece.resets, piece.last_event_id), ([], 1, "abcdef-9"))
 
 
