@@ -1,63 +1,54 @@
-"""Processes that listen to a log in Redis while others publish, and what that takes; see :mod:`.fan_in`."""
+"""Processes that listen to a log in Redis while others publish, and what that costs."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import select
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import redis
-
 from sse_threaded import Hub, open_log
 from sse_threaded.bench.process_tree import ProcessTree, processor_ns
+from tests.harness.redis_server import RedisServer
 
-from ..common.redis_child import RedisChild
-
-# Events a second, each an append of its own; and how long.
+# Events a second, each with an append of its own, and for how many seconds.
 RATES = (50, 200)
 SECONDS = 2.5
 
-# A flood: transactions of so many events, one after the other. Less than what the feed keeps (10,000).
+# A flood: so many events in all, and in each transaction. Less than what the feed keeps (10,000).
 FLOOD, BULK = 4000, 100
 
-# As in docs/benchmarks.md.
+# The same 110 bytes as in docs/benchmarks.md.
 _DATA = '{"type":"note","stamp":"' + "0" * 26 + '","pad":"' + "x" * 51 + '"}'
 CHANNELS = 100
 
-# Appends without a client between them.
+# One script that appends many events.
 _APPEND_MANY = "for _ = 1, tonumber(args[1]) do append(args[2], args[3], false) end return 'done'"
 
 SETTLE_SECONDS = 1.0
-_PATIENCE = 60.0
+_ANSWER_SECONDS = 60.0
 _IDLE_SECONDS = 4.0
-
-# Connections, to see what the kernel takes for one.
-_SOCKETS = 8000
 
 _spawn = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured with some processes under one load.
+    """The figures of some processes under one load.
 
-    :ivar processes: how many listened.
-    :ivar events: how many came.
+    :ivar processes: how many processes listened.
+    :ivar events: how many events came.
     :ivar seconds: from the first append until all processes had the last event.
-    :ivar redis_us: Redis's processor time an event.
-    :ivar process_us: the processor time of a listening process an event, their mean.
-    :ivar out_bytes: what Redis sent an event, to all.
-    :ivar reads: how many answers with events a process took, an event.
+    :ivar redis_us: processor time of Redis for an event.
+    :ivar process_us: processor time of a listening process for an event; the mean of the processes.
+    :ivar out_bytes: bytes that Redis sent for an event, to all processes.
+    :ivar reads: answers with events that a process received, divided by the number of events.
     """
 
     processes: int
@@ -69,7 +60,7 @@ class Point:
     reads: float
 
 
-# In processes of their own.
+# The two functions below run in processes of their own.
 
 
 def _listen(urls: str, pipe: Connection) -> None:
@@ -107,7 +98,7 @@ def _publish(url: str, pipe: Connection) -> None:
 
 
 class _Child:
-    """A process that does one of these."""
+    """A process that runs one of these functions."""
 
     def __init__(self, task: Callable[[str, Connection], None], url: str) -> None:
         self._pipe, other = _spawn.Pipe()
@@ -124,13 +115,13 @@ class _Child:
         self._pipe.send(what)
 
     def answer(self) -> Any:
-        if not self._pipe.poll(_PATIENCE):
+        if not self._pipe.poll(_ANSWER_SECONDS):
             raise TimeoutError("a process of the simulation does not answer")
         return self._pipe.recv()
 
     def close(self) -> None:
         self._pipe.send(None)
-        self._process.join(_PATIENCE)
+        self._process.join(_ANSWER_SECONDS)
         self._process.kill()
 
 
@@ -148,7 +139,7 @@ def _children(task: Callable[[str, Connection], None], url: str, count: int) -> 
 
 
 def _until_all_have(last: str, listeners: Sequence[_Child], pause: float) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _ANSWER_SECONDS
     while True:
         for listener in listeners:
             listener.tell(1)
@@ -159,26 +150,26 @@ def _until_all_have(last: str, listeners: Sequence[_Child], pause: float) -> Non
         time.sleep(pause)
 
 
-class Bench:
-    """One Redis, and what is measured with it.
+class Experiment:
+    """Measures with one redis-server.
 
-    :param server: which.
+    :param server: the server.
     """
 
-    def __init__(self, server: RedisChild) -> None:
+    def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self._client = redis.Redis.from_url(server.url)
+        self._client = server.client()
 
     def points(self, processes: int, prefix: str) -> dict[str, Point]:
-        """What so many listening processes cost, by the load; ``flood`` is one of them."""
-        url = f"{self._server.url}?prefix={prefix}"
+        """Return the figures of so many listening processes, for each load; one load is ``flood``."""
+        url = self._server.url(prefix=prefix)
         with _children(_publish, url, 1) as (publisher,), _children(_listen, url, processes) as listeners:
-            self._point(publisher, listeners, (50, None, 1, _PATIENCE, False))  # what is made once is there then
+            self._point(publisher, listeners, (50, None, 1, _ANSWER_SECONDS, False))  # warm up
             found = {}
             for rate in RATES:
                 count = int(rate * SECONDS)
-                found[str(rate)] = self._point(publisher, listeners, (count, rate, 1, _PATIENCE, False))
-            found["flood"] = self._point(publisher, listeners, (FLOOD, None, BULK, _PATIENCE, False))
+                found[str(rate)] = self._point(publisher, listeners, (count, rate, 1, _ANSWER_SECONDS, False))
+            found["flood"] = self._point(publisher, listeners, (FLOOD, None, BULK, _ANSWER_SECONDS, False))
             return found
 
     def _point(self, publisher: _Child, listeners: list[_Child], order: tuple[Any, ...]) -> Point:
@@ -201,17 +192,18 @@ class Bench:
 
     def _used(self, listeners: list[_Child]) -> tuple[int, int, int, int]:
         stats: Any = self._client.info("stats")
-        reads: Any = self._client.info("commandstats").get("cmdstat_xread", {"calls": 0})  # type: ignore[union-attr]
+        reads: Any = self._client.info("commandstats").get("cmdstat_xread", {"calls": 0})
         own = sum(processor_ns(listener.pid) for listener in listeners)
         return processor_ns(self._server.pid), own, int(stats["total_net_output_bytes"]), int(reads["calls"])
 
     def idle(self, processes: int, hubs: int) -> dict[str, float]:
-        """What listening takes while nothing comes: microseconds of processor a second, for a process and in
-        Redis for a process, and a process's memory.
+        """Return the cost of listening while no event comes, and the memory of a process.
 
-        :param hubs: how many each process has.
+        The cost is microseconds of processor time a second, of a process, and of Redis for a process.
+
+        :param hubs: how many hubs each process has.
         """
-        urls = " ".join(f"{self._server.url}?prefix=idle{number}" for number in range(hubs))
+        urls = " ".join(self._server.url(prefix=f"idle{number}") for number in range(hubs))
         with _children(_listen, urls, processes) as listeners:
             server, own, _, _ = self._used(listeners)
             time.sleep(_IDLE_SECONDS)
@@ -225,14 +217,14 @@ class Bench:
             "process_kb": kb,
         }
 
-    def drained(self) -> float:
-        """Events a second that a process reads when many wait for it: it was stopped while they came."""
-        url = f"{self._server.url}?prefix=drained"
+    def read_rate(self) -> float:
+        """Return how many events a second a process reads when many wait for it. It is stopped while they come."""
+        url = self._server.url(prefix="drained")
         with _children(_publish, url, 1) as (publisher,), _children(_listen, url, 1) as (listener,):
             found = []
             for _ in range(5):
                 os.kill(listener.pid, signal.SIGSTOP)
-                publisher.tell((FLOOD, None, BULK, _PATIENCE, False))
+                publisher.tell((FLOOD, None, BULK, _ANSWER_SECONDS, False))
                 count, _, _, last = publisher.answer()
                 os.kill(listener.pid, signal.SIGCONT)
                 begun = time.monotonic()
@@ -241,12 +233,13 @@ class Bench:
             return median(found)
 
     def appends(self, publishers: int, bulk: int, inside: bool) -> dict[str, float]:
-        """Appends as fast as can be, with nobody listening.
+        """Append as fast as possible, while no process listens.
 
-        :param bulk: how many in one transaction.
-        :param inside: whether it is one script of the application's that appends them all.
+        :param publishers: how many processes append.
+        :param bulk: how many events in one transaction.
+        :param inside: whether one script of the application appends them all.
         """
-        url = f"{self._server.url}?prefix=appends{bulk}{inside}"
+        url = self._server.url(prefix=f"appends{bulk}{inside}")
         with _children(_publish, url, publishers) as children:
             server = processor_ns(self._server.pid)
             begun = time.monotonic()
@@ -265,23 +258,3 @@ class Bench:
             "redis_share": used / 1e9 / seconds,
             "publisher_us": 1e6 * sum(answer[2] for answer in answers) / count,
         }
-
-
-def kernel_kb() -> float:
-    """What the kernel keeps for an open connection without data, KB: a socket that a poller waits for."""
-
-    def slab() -> int:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Slab:"))
-
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-        poller = stack.enter_context(select.epoll())
-        sockets: list[socket.socket] = []
-        before = slab()
-        for _ in range(_SOCKETS):
-            sockets.append(stack.enter_context(socket.create_connection(listener.getsockname())))
-            sockets.append(stack.enter_context(listener.accept()[0]))
-            poller.register(sockets[-1], select.EPOLLIN)
-            poller.register(sockets[-2], select.EPOLLIN)
-        return (slab() - before) / len(sockets)
