@@ -15,20 +15,22 @@ _BUSY = 0.8
 _METHOD = """\
 ## What is measured
 
-Every server has the same two URLs, `GET /events?channel=X` and `POST /publish?channel=X`, and 110 bytes of data an
-event. It is started anew for each row.
+Every server has the same two URLs, `GET /events?channel=X` and `POST /publish?channel=X`. Each event has 110 bytes
+of data. Each row has its own start of the server.
 
-- **CPU µs**: processor time of all the server's processes, publishing included, for an event delivered to one
-  stream. **: floor**: to that of the floor in the same round.
-- **ms**: from just before the POST is sent until the client has read the event, by a stamp in the data.
-- **KB a stream**: the server's memory (PSS) with all streams less that before, after ten had come and gone.
-- **connects/s**: from the first connect to the last stream's first bytes, 256 connections at a time. **with
-  replay**: all come back with a last event ID ten events old, until the last has all ten; where there is history.
-- **burst**: many events at once, until the last stream has the last. An app publishes them in the handler of one
-  request, this package in one transaction. **by POSTs**: each event is a POST of its own, over 8 connections, each
-  answered before its next; for nchan, in which there is no app, a burst is always that.
-- **POSTs/s**, **CPU µs a POST**: one connection, one after the other, to a channel without streams, while all
-  streams are open.
+- **CPU µs**: processor time of all processes of the server, publishing included, for one event delivered to one
+  stream. **: floor**: divided by that of the floor in the same round.
+- **ms**: from just before the POST is sent until the client has read the event. The data contains a time stamp.
+- **KB a stream**: memory of the server (PSS) with all streams minus its memory before, after a warm-up with ten
+  streams.
+- **connects/s**: from the first connect to the first bytes of the last stream, 256 connections at a time. **with
+  replay**: all streams reconnect with a last event ID that is ten events old, until the last has all ten. Only
+  servers with a history have this figure.
+- **burst**: many events at once, until the last stream has the last event. An app publishes them in the handler of
+  one request, this package in one transaction. **by POSTs**: each event is a POST of its own, over 8 connections.
+  For nchan, which has no app, a burst is always that.
+- **POSTs/s**, **CPU µs a POST**: one POST after the other over one connection, to a channel without streams, while
+  all streams are open.
 - **client's share** of a core: while events come / while it connects / in the burst.
 
 The servers:
@@ -61,9 +63,9 @@ def _head(results: Results) -> str:
             f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: {place}.",
             f"{versions}.",
             "",
-            f"All on one machine, in one run, over the loopback interface, {rounds} round{'s' * (rounds > 1)}",
-            "of all servers, one after the other; figures are medians of the rounds. Absolute ones depend on the",
-            "machine, and on a shared one on the hour; quote ratios.",
+            f"One run on one machine over the loopback interface, with {rounds} round{'s' * (rounds > 1)} of all servers,",
+            "one after the other. The figures are medians of the rounds. Absolute figures depend on the machine and its",
+            "load, so quote ratios.",
             "",
             "![Processor time, latency, memory and bursts by the number of streams](benchmarks.svg)",
         ]
@@ -74,7 +76,7 @@ def _targets(results: Results) -> str:
     rows = [
         "## Targets",
         "",
-        "| at 1000 streams, 10 events/s, where nothing else is said | target | is | range | |",
+        "| at 1000 streams and 10 events/s, if a row says nothing else | target | is | range | |",
     ]
     rows.append("|---|---|---|---|---|")
     words = {True: "met", False: "**missed**", None: "–"}
@@ -82,7 +84,7 @@ def _targets(results: Results) -> str:
         rows.append(
             f"| {goal['target']} | {goal['limit']} | {goal['shown']} | {goal['range']} | {words[goal['met']]} |"
         )
-    rows += ["", "Each ratio is formed within a round; the median of the rounds is what is judged."]
+    rows += ["", "Each ratio is computed within a round; the median of the rounds is compared with the target."]
     return "\n".join(rows)
 
 
@@ -147,15 +149,15 @@ def _table(results: Results, streams: int, channels: int, workers: int) -> str:
     title = f"### {streams} streams{many}, {workers} worker{'s' if workers > 1 else ''}"
     lines = [title, "", said + ".", "", "| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|", *rows]
     if notes:
-        lines += ["", "Not here, or not whole: " + "; ".join(notes) + "."]
+        lines += ["", "Missing or incomplete: " + "; ".join(notes) + "."]
     return "\n".join(lines)
 
 
 def _not_measured(server: dict[str, Any], streams: int, workers: int) -> str:
     if workers > server["workers"]:
-        return "one process only, as its processes share no log"
+        return "one process only, because its processes share no log"
     if server["streams"] and streams not in server["streams"]:
-        return f"up to {max(server['streams'])} streams, as each holds a thread"
+        return f"up to {max(server['streams'])} streams, because each holds a thread"
     return ""
 
 
@@ -206,22 +208,22 @@ def _client(results: Results) -> str:
                 )
     shares = ", ".join(f"{100 * share:.0f} %" for share in busiest.values())
     text = [
-        "It is one process with one epoll loop, beside one that publishes, and its share of a core is in "
-        "every row: while events come at the row's rate / while it connects / in the burst. The largest "
-        f"shares in this run: {shares}.",
+        "The client is one process with one epoll loop, and another process that publishes. Its share of a core is "
+        "in every row: while events come / while it connects / in the burst. The largest shares in this run: "
+        f"{shares}.",
         _faster(results, "connect_rate", "connect_share", "connects/s"),
         _faster(results, "burst_rate", "burst_share", "deliveries/s in a burst"),
     ]
     disturbed = [share for cell in results["cells"] for share in values(cell["rounds"], "others_share")]
     if disturbed:
         text.append(
-            f"Other processes of the machine took {100 * statistics.median(disturbed):.0f} % of a core meanwhile "
-            f"(median of all rows and rounds), {100 * max(disturbed):.0f} % at worst."
+            f"Meanwhile other processes of the machine used {100 * statistics.median(disturbed):.0f} % of a core "
+            f"(median of all rows and rounds), at most {100 * max(disturbed):.0f} %."
         )
     if above:
-        text.append("Above 80 %, so that the client may be what was measured there: " + "; ".join(above) + ".")
+        text.append("Above 80 %, so that the client may be the bottleneck there: " + "; ".join(above) + ".")
     else:
-        text.append("Against no server but the floor is it above 80 %.")
+        text.append("Its share is above 80 % for no server but the floor.")
     return "## Is the client the bottleneck?\n\n" + "\n".join(filter(None, text))
 
 
@@ -232,13 +234,13 @@ def _faster(results: Results, figure: str, share: str, what: str) -> str:
     if not floor or not others:
         return ""
     best = max(others, key=lambda key: others[key])
-    text = f"Against the floor with 1000 streams it makes {floor:,.0f} {what}; against the best server, {best}, "
+    text = f"With the floor and 1000 streams the client makes {floor:,.0f} {what}; with the best server, {best}, "
     text += f"{others[best]:,.0f}"
     if others[best] < floor:
         return f"{text}."
     # Then the floor shows no limit of the client; only the client's own share of a core does.
     used = median(rounds_of(results, best, 1000), share)
-    return f"{text}, which is more: there only the client's share speaks for it, {100 * (used or 0.0):.0f} %."
+    return f"{text}, which is more. There the client used {100 * (used or 0.0):.0f} % of a core."
 
 
 def _method(results: Results) -> str:

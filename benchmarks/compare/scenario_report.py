@@ -35,16 +35,16 @@ def _idle(rounds: list[Any]) -> str:
 
 def _stalled(rounds: list[Any]) -> str:
     return (
-        f"{_some(rounds, 'streams', 0)} streams, {_some(rounds, 'stalled', 0)} of them never read. p99 of the "
-        f"others {_some(rounds, 'p99_beside_ms')} ms, without stalled ones {_some(rounds, 'p99_without_ms')} "
-        f"ms. The stalled left {_some(rounds, 'unread_mb', 0)} MB unread; the server grew by "
-        f"{_some(rounds, 'memory_beside_mb')} MB, without them by {_some(rounds, 'memory_without_mb')} MB."
+        f"{_some(rounds, 'streams', 0)} streams, {_some(rounds, 'stalled', 0)} of them never read. The p99 of the "
+        f"others is {_some(rounds, 'p99_beside_ms')} ms, without stalled streams {_some(rounds, 'p99_without_ms')} "
+        f"ms. The stalled streams left {_some(rounds, 'unread_mb', 0)} MB unread; the server grew by "
+        f"{_some(rounds, 'memory_beside_mb')} MB, without stalled streams by {_some(rounds, 'memory_without_mb')} MB."
     )
 
 
 def _others(rounds: list[Any]) -> str:
     return (
-        f"an event to ten subscribers takes {_some(rounds, 'alone_us', 0)} µs of processor, its POST "
+        f"an event to ten streams takes {_some(rounds, 'alone_us', 0)} µs of processor time, its POST "
         f"included; with {_some(rounds, 'others', 0)} streams in a thousand other channels "
         f"{_some(rounds, 'beside_us', 0)} µs."
     )
@@ -57,7 +57,7 @@ def _workers(rounds: list[Any]) -> str:
         f"{' and '.join(map(str, last['spread_2']))}; a burst of 100 events makes "
         f"{_some(rounds, 'burst_2', 0)} deliveries/s, with one worker {_some(rounds, 'burst_1', 0)}; "
         f"{_some(rounds, 'connect_2', 0)} connects/s, with one {_some(rounds, 'connect_1', 0)}. The client "
-        f"took {100 * (median(rounds, 'client_share_2') or 0):.0f} % of a core from the two."
+        f"used {100 * (median(rounds, 'client_share_2') or 0):.0f} % of a core with two workers."
     )
 
 

@@ -28,8 +28,8 @@ CLIENTS = 60
 RATE = 50.0  # events a second
 
 HEAD = (
-    "| what was done | events sent | not answered | clients | reconnections | lost | doubled | longest silence "
-    "| acknowledged, but lost by Redis | clients told `reset` |\n" + "|---" * 10 + "|"
+    "| fault | events sent | not answered | clients | reconnections | lost | doubled | longest silence "
+    "| acknowledged, but lost by Redis | clients with `reset` |\n" + "|---" * 10 + "|"
 )
 
 
@@ -70,14 +70,15 @@ def main() -> None:
 def _document(title: str, on: str, rows: Sequence[str], further: Sequence[str]) -> str:
     setup = f"""By `python -m benchmarks.faults --write`: {on}; {title}.
 
-{HOSTS} app hosts, each gunicorn with two parking workers; Redis on a host of its own, and in the rows with a
-replica that and a Sentinel on two more. {CLIENTS} clients in all follow two boards (one for FLUSHALL), go to a
-random host whenever they come back (after 0.5 s), and resume by their last event ID. Meanwhile {RATE:g} tasks a
-second are posted, each to a random host that is well."""
-    meaning = """*Lost* are ids that the log has in the end and a client has not, from its start or its last
-`reset` on; *doubled* those it got twice; both summed over all clients. *Not answered* is what was posted and got
-no 201: whether it was taken nobody was told, so it does not count as acknowledged. *Longest silence* is any
-client's longest time without an event, while some were posted."""
+There are {HOSTS} app hosts, each with gunicorn and two parking workers. Redis has a host of its own; in the rows
+with a replica, the replica and a Sentinel have two more. {CLIENTS} clients follow two boards (one for FLUSHALL).
+They reconnect to a random host after 0.5 s and resume after their last event ID. Meanwhile {RATE:g} tasks a second
+are posted, each to a random host that answers."""
+    meaning = """*Lost* counts ids that the log has in the end and a client has not, since its start or its last
+    `reset`. *Doubled*
+counts ids that a client received twice. Both are sums over all clients. *Not answered* counts POSTs without a 201:
+they may be in the log, but they do not count as acknowledged. *Longest silence* is the longest time of any client
+without an event, while events were posted."""
     text = ["# Faults", "", setup, "", meaning, "", HEAD, *rows, ""]
     return "\n".join([*text, "## From host to host", "", "| what | figure |", "|---|---|", *further, ""])
 

@@ -111,15 +111,15 @@ def flush_redis(deployment: Deployment, seconds: float) -> None:
 
 _KILLED = "Redis killed (-9), back after {seconds:g} s"
 CASES = (
-    FaultCase("none", "nothing, for {seconds:g} s", _nothing, 5),
-    FaultCase("cut", "one host cut off from Redis for {seconds:g} s, packets dropped in silence", _cut_off, 20),
+    FaultCase("none", "none, for {seconds:g} s", _nothing, 5),
+    FaultCase("cut", "one host cut off from Redis for {seconds:g} s; packets are dropped silently", _cut_off, 20),
     FaultCase("kill-always", f"{_KILLED}, appendfsync=always", _kill_redis, 2, ("--appendfsync", "always")),
     FaultCase("kill", f"{_KILLED}, appendfsync=everysec", _kill_redis, 2, ("--appendfsync", "everysec")),
     FaultCase("pause", "Redis hangs (SIGSTOP) for {seconds:g} s", _pause_redis, 10),
     FaultCase("failover", "Redis killed (-9), Sentinel makes its replica the master", _fail_over, replicated=True),
     FaultCase(
         "failover-behind",
-        "the same with a replica that was cut off for {seconds:g} s before",
+        "the same, with a replica that was cut off for {seconds:g} s before",
         _fail_over_behind,
         5,
         replicated=True,
@@ -127,7 +127,7 @@ CASES = (
     ),
     FaultCase(
         "part",
-        "master and one app host parted from all others, where the replica takes over, for {seconds:g} s more",
+        "master and one app host separated from all others; there the replica takes over; for {seconds:g} s more",
         _part,
         5,
         replicated=True,

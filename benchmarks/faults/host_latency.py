@@ -59,7 +59,7 @@ def _by_posts(deployment: Deployment) -> str:
         publisher.stop()
         return [(each.id, each.at) for each in publisher.acknowledged]
 
-    return _latency(deployment, f"begin of `POST` on one host, {_CONNECTIONS} connections,", publish)
+    return _latency(deployment, f"begin of a `POST` on one host, {_CONNECTIONS} connections,", publish)
 
 
 def _by_the_library(deployment: Deployment) -> str:

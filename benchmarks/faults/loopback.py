@@ -20,7 +20,7 @@ _counter = itertools.count()
 class Loopback(Network):
     """Addresses of the loopback interface, with proxies between them."""
 
-    title = "each host an address of the loopback interface, cut off by a proxy (no network namespaces here)"
+    title = "each host is an address of the loopback interface, cut off by a proxy (no network namespaces here)"
 
     def __init__(self) -> None:
         place = (os.getpid() * 4 + next(_counter)) % (200 * 256)

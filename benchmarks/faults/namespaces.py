@@ -31,7 +31,7 @@ class Namespaces(Network):
     :raises CalledProcessError: the kernel refuses.
     """
 
-    title = "each host a network namespace with its own addresses"
+    title = "each host is a network namespace with its own addresses"
     can_part = True
 
     def __init__(self) -> None:

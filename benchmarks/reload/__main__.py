@@ -37,26 +37,25 @@ def _log(kind: str, directory: Path) -> Iterator[str]:
 
 
 _TEXT = """
-How a deploy goes while pages are open. The board runs as `deploy/gunicorn.conf.py` says, with two workers and the
-backlog of `deploy/sse-threaded.socket`. The clients behave as `EventSource` does: when a stream ends they wait for
-the reconnection time they were last told, then come back with their last event ID. Each client's events are
-compared with the log's own list.
+This page shows a deploy while pages are open. The board runs with `deploy/gunicorn.conf.py`, two workers and the
+backlog of `deploy/sse-threaded.socket`. The clients behave like `EventSource`: when a stream ends, they wait for
+the last reconnection time that it sent, then they reconnect with their last event ID. The events of each client
+are compared with the log.
 
 {table}
 
-![When clients were told to come, and had come, by tenths of a second after the signal: the last round]({picture})
+![When clients should reconnect, and when they had a stream again, by tenths of a second after the signal]({picture})
 
 - **SIGHUP**: the same master starts new workers and ends the old ones. **SIGUSR2**: a new master starts beside the
-  old one, on the same listening socket; two seconds later the old one gets SIGTERM, from which the times count.
-  **Socket activation**: systemd keeps the listening socket (`LISTEN_FDS`); the service ends on SIGTERM and is then
+  old one, on the same listening socket. Two seconds later the old one gets SIGTERM; the times count from then.
+  **Socket activation**: systemd keeps the listening socket (`LISTEN_FDS`). The service ends on SIGTERM and is
   started again, as `systemctl restart` does with a `.socket` unit. Meanwhile connections wait in the kernel.
-- **The window** is from the shortest to the longest reconnection time told. In it are counted, by tenths of a
-  second: when clients were told to come, when they connected, when their streams had begun. Random numbers are not
-  even either: so the table has what the greatest of so many tenths is to their mean if each client's is drawn at
-  random, as flat as it can be without the clients knowing of each other.
-- **Connects** lag behind where the client, one process that reads all events meanwhile on the same two cores, had
-  no processor; **streams begun** also where no server is there yet to answer.
-- The publisher repeats a POST whose kept connection the server has closed; such a POST may be in the log twice, as
+- **The window** is the time from the shortest to the longest reconnection time. Three things are counted in it, by
+  tenths of a second: when clients should reconnect, when they connected, when their streams began. The last row is
+  the ratio for random times, which is as even as it can be while the clients know nothing of each other.
+- **Connects** are late when the client had no processor: it is one process that also reads all events on the same
+  two cores. **Streams begun** are also late while no server is there to answer.
+- The publisher repeats a POST when the server has closed its connection. Such a POST may be in the log twice, as
   two events with two ids.
 """
 

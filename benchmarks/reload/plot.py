@@ -18,7 +18,7 @@ def draw(found: dict[str, list[Result]], path: Path) -> None:
         one = rounds[-1]
         times = [number * BAR for number in range(len(one.returns))]
         axis.bar(times, one.returns, width=BAR, align="edge", color="C0", label="streams begun")
-        axis.step(times, one.due, where="post", color="C1", lw=1.2, label="told to come")
+        axis.step(times, one.due, where="post", color="C1", lw=1.2, label="due reconnections")
         first, last = one.window
         mean = sum(one.due[first:last]) / (last - first)
         axis.hlines(mean, first * BAR, last * BAR, color="black", ls="--", lw=1, label="mean of the window")
