@@ -63,9 +63,9 @@ def _head(results: Results) -> str:
             f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: {place}.",
             f"{versions}.",
             "",
-            f"One run on one machine over the loopback interface, with {rounds} round{'s' * (rounds > 1)} of all servers,",
-            "one after the other. The figures are medians of the rounds. Absolute figures depend on the machine and its",
-            "load, so quote ratios.",
+            f"One run on one machine over the loopback interface, {rounds} round{'s' * (rounds > 1)} of all servers,",
+            "one after the other. The figures are medians of the rounds. Absolute figures depend on the machine",
+            "and its load, so quote ratios.",
             "",
             "![Processor time, latency, memory and bursts by the number of streams](benchmarks.svg)",
         ]
@@ -208,8 +208,8 @@ def _client(results: Results) -> str:
                 )
     shares = ", ".join(f"{100 * share:.0f} %" for share in busiest.values())
     text = [
-        "The client is one process with one epoll loop, and another process that publishes. Its share of a core is "
-        "in every row: while events come / while it connects / in the burst. The largest shares in this run: "
+        "The client is one process with one epoll loop, and another process that publishes. Its share of a core "
+        "is in every row: while events come / while it connects / in the burst. The largest shares in this run: "
         f"{shares}.",
         _faster(results, "connect_rate", "connect_share", "connects/s"),
         _faster(results, "burst_rate", "burst_share", "deliveries/s in a burst"),

@@ -44,7 +44,7 @@ are compared with the log.
 
 {table}
 
-![When clients should reconnect, and when they had a stream again, by tenths of a second after the signal]({picture})
+![When clients should reconnect, and when they had a stream again, after the signal]({picture})
 
 - **SIGHUP**: the same master starts new workers and ends the old ones. **SIGUSR2**: a new master starts beside the
   old one, on the same listening socket. Two seconds later the old one gets SIGTERM; the times count from then.

@@ -481,11 +481,11 @@ class ReportTest(unittest.TestCase):
             "| uvicorn | left out: there is no network |",
             "| node | failed: it does not start |",
             "nchan: 1 of 2 rounds failed (gone)",
-            "plain: up to 1000 streams, as each holds a thread",
-            "node: one process only, as its processes share no log",
+            "plain: up to 1000 streams, because each holds a thread",
+            "node: one process only, because its processes share no log",
             "15,000 streams to which nothing is published, for 40 s: 2.0 % of a core",
             "parked with 1000 streams while in a burst (90 %)",
-            "Other processes of the machine took 5 % of a core meanwhile",
+            "Meanwhile other processes of the machine used 5 % of a core",
         ):
             self.assertIn(words, text)
         for line in text.splitlines():
