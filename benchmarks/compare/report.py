@@ -63,9 +63,9 @@ def _head(results: Results) -> str:
             f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: {place}.",
             f"{versions}.",
             "",
-            f"One run on one machine over the loopback interface, {rounds} round{'s' * (rounds > 1)} of all servers,",
-            "one after the other. The figures are medians of the rounds. Absolute figures depend on the machine",
-            "and its load, so quote ratios.",
+            f"One run on one machine over the loopback interface, {rounds} round{'s' * (rounds > 1)},",
+            "all servers one after the other. The figures are medians of the rounds. Absolute figures depend on",
+            "the machine and its load, so quote ratios.",
             "",
             "![Processor time, latency, memory and bursts by the number of streams](benchmarks.svg)",
         ]

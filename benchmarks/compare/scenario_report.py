@@ -37,8 +37,8 @@ def _stalled(rounds: list[Any]) -> str:
     return (
         f"{_some(rounds, 'streams', 0)} streams, {_some(rounds, 'stalled', 0)} of them never read. The p99 of the "
         f"others is {_some(rounds, 'p99_beside_ms')} ms, without stalled streams "
-        f"{_some(rounds, 'p99_without_ms')} ms. The stalled streams left {_some(rounds, 'unread_mb', 0)} MB unread; the server grew by "
-        f"{_some(rounds, 'memory_beside_mb')} MB, without stalled streams by "
+        f"{_some(rounds, 'p99_without_ms')} ms. The stalled streams left {_some(rounds, 'unread_mb', 0)} MB "
+        f"unread; the server grew by {_some(rounds, 'memory_beside_mb')} MB, without stalled streams by "
         f"{_some(rounds, 'memory_without_mb')} MB."
     )
 
