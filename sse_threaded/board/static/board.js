@@ -1,4 +1,4 @@
-// The page's hall: state, connection, view and status meet here, and nowhere else.
+// The main module: only it connects state, connection, view, status and messages.
 
 import { Boards } from "./boards.js";
 import { Connection, Gone } from "./connection.js";
@@ -10,12 +10,12 @@ import { View } from "./view.js";
 
 const boardUrl = location.pathname.split("/").slice(0, 3).join("/");
 const tasksUrl = `${boardUrl}/tasks`;
-// How often an absent server is looked for, while a message speaks of it: at first, and at last.
+// Milliseconds between two checks whether the server is back, while a message says that it is away: first and longest.
 const BACK_MS = 2000;
 const BACK_MAX_MS = 30_000;
 const RENDER_MS = 10;
-// A tab that nobody looks at gives its connection to others soon, and one that nobody has seen yet as soon as it has
-// the board: over HTTP/1.1 six tabs have all the connections that there are, and a seventh would not even open.
+// A hidden tab soon closes its connection. A tab that was never visible closes it as soon as it has the board. With
+// HTTP/1.1 a browser opens six connections to a host, so six tabs would use all, and a seventh would not even load.
 const HIDDEN_MS = 10_000;
 
 const state = new BoardState();
@@ -53,8 +53,8 @@ function gone(error) {
 
 let rendering = null;
 
-// A replay brings many events in one breath; they are shown together. A timer, as a window that is out of
-// sight has no animation frames.
+// A replay brings many events at once; they are shown together. It uses a timer, because a hidden window has no
+// animation frames.
 function renderSoon() {
   rendering ??= setTimeout(render, RENDER_MS);
 }
@@ -66,7 +66,7 @@ function render() {
   view.render({ id, title, lists, tasks: state.tasks(), pending: state.pending() });
 }
 
-// One event of the board, by whichever way it came; a second time it changes nothing.
+// One event of the board, from the stream or a long poll. If it comes twice, the second time changes nothing.
 function take(id, data) {
   const event = parsed(data);
   const own = state.isOwn(event);
@@ -77,7 +77,7 @@ function take(id, data) {
   if (!own) status.announce(spoken(event, before));
 }
 
-// Anybody may publish to the board's channel by hand; what is none of the board's events changes nothing.
+// Other programs may publish to the channel of the board. An event of unknown form changes nothing.
 function parsed(data) {
   try {
     const event = JSON.parse(data);
@@ -97,8 +97,8 @@ function spoken({ type, task }, before) {
   return "";
 }
 
-// Show one's own change, ask the server for it, and keep it until the stream brings it; or put things back
-// and throw what a person can act on.
+// Show the user's own change, send it to the server, and keep it until the stream brings its event. If that fails,
+// undo it and throw an error that a person can act on.
 async function change(own, method, url, body) {
   state.begin(own);
   render();
@@ -117,7 +117,7 @@ async function change(own, method, url, body) {
   }
 }
 
-// A change that failed: what was not done, why, and a way on.
+// Show that a change failed: what was not done, why, and what the user can do.
 function failed(what, error, offer, unsaved = false) {
   const away = error instanceof Away;
   messages.fail(what, error.message, offer, { unsaved, away });
@@ -126,7 +126,7 @@ function failed(what, error, offer, unsaved = false) {
 
 let looking = null;
 
-// The stream may not have noticed that the server was away, so that it does not tell that it is back.
+// The stream may not have noticed that the server was away. Then it does not report that the server is back.
 function lookForServer(wait = BACK_MS) {
   looking ??= setTimeout(async () => {
     const headers = { Accept: "application/json" };
@@ -174,7 +174,7 @@ async function rename(id, title) {
   }
 }
 
-// The card of a half-written title is gone.
+// The card was deleted while the user was writing its title.
 function orphaned(listId, title) {
   const offer = { label: "Add as a new task", run: () => add(listId, title) };
   messages.fail(`${quoted(title)} was not saved.`, "Somebody has deleted the task.", offer, { unsaved: true });
@@ -185,7 +185,7 @@ async function remove(id) {
   if (!task) return;
   try {
     await change({ kind: "delete", id }, "DELETE", `${tasksUrl}/${id}`);
-    // Ids are not given twice: what comes back is a new task of the same title.
+    // An id is never given twice: undo creates a new task with the same title.
     messages.notify(`Deleted ${quoted(task.title)}.`, { label: "Undo", run: () => add(task.listId, task.title, "restored") });
   } catch (error) {
     failed(`${quoted(task.title)} was not deleted.`, error, { label: "Try again", run: () => remove(id) });
@@ -202,7 +202,7 @@ function looked() {
   else if (seen || state.position) hiding = setTimeout(() => connection.pause(), seen ? HIDDEN_MS : 0);
 }
 
-// What a message offers may be far from where a keyboard is, and go before it is reached.
+// The button of a message may be far from the focus, and disappear before a keyboard user reaches it.
 function pressed(event) {
   const undo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
   if (undo && !event.target.closest("input, textarea, dialog") && messages.undo()) event.preventDefault();
@@ -216,8 +216,8 @@ addEventListener("online", () => connection.tryNow());
 connection.resume();
 looked();
 
-// A title as messages have it: they must not grow with it, nor turn round with one that is written from right to left
-// (FSI and PDI, U+2068 and U+2069).
+// A title for messages: shortened, and isolated (FSI and PDI, U+2068 and U+2069), so that a title written from right
+// to left does not turn the message round.
 function quoted(title) {
   const letters = [...title];
   return `“\u2068${letters.length > 40 ? `${letters.slice(0, 39).join("").trimEnd()}…` : title}\u2069”`;

@@ -1,5 +1,5 @@
-// The list of boards: choosing one, and making one. It is fetched when it is opened, and not kept up to date.
-// All texts go in by textContent.
+// The list of boards: choose a board, or create one. It is fetched when it is opened, and not kept up to date.
+// All texts are set with textContent.
 
 import { send } from "./send.js";
 
@@ -10,9 +10,9 @@ export class Boards {
   #list = byId("boards-list");
   #more = byId("boards-more");
   #field = byId("boards-new").elements.title;
-  #here; // the path of the board that is shown
-  #next = "/boards"; // where the list goes on; null at its end
-  #asking = null; // what is being fetched; an answer to anything else is of a list that was closed
+  #here; // the path of the board on this page
+  #next = "/boards"; // the URL of the next part of the list; null at the end
+  #asking = null; // the current request; an answer to another request belongs to a list that was closed
   #making = false;
 
   constructor(here) {
@@ -22,11 +22,11 @@ export class Boards {
     byId("boards-new").addEventListener("submit", (event) => this.#make(event));
     this.#more.addEventListener("click", () => this.#fetch());
     this.#dialog.addEventListener("pointerdown", (event) => this.#isBeside(event) && this.#dialog.close());
-    // A page that the browser shows again later would have an old list open.
+    // Otherwise a page from the browser's back/forward cache would show an old list.
     addEventListener("pagehide", () => this.#dialog.close());
   }
 
-  // What is beside the box counts as a part of the dialog.
+  // A click beside the box is a click on the dialog itself.
   #isBeside({ target, clientX, clientY }) {
     const { left, right, top, bottom } = this.#dialog.getBoundingClientRect();
     return target === this.#dialog && (clientX < left || clientX > right || clientY < top || clientY > bottom);
@@ -53,7 +53,7 @@ export class Boards {
       this.#next = next;
       const items = boards.map((board) => this.#item(board));
       this.#list.append(...items);
-      // The button may be gone; a keyboard goes on with the first of the new ones.
+      // The button may be hidden now, so move the focus to the first new board.
       if (byHand) items[0]?.firstChild.focus();
       this.#offer(next && "Show older boards");
     } catch (error) {

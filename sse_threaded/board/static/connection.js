@@ -1,39 +1,37 @@
-// Keeps the page up to date, whatever lies between it and the server: the browser's EventSource as a rule;
-// where streaming does not get through, long polling at the same URL with the same last event id. All
-// waiting is in one loop, so there is one state at a time: connecting, live, polling, waiting (the server has
-// no room), reconnecting or paused.
+// Keeps the page up to date. Normally it uses the browser's EventSource. If a proxy blocks streaming, it uses long
+// polling at the same URL with the same last event ID. One loop does all the waiting, so there is one state at a
+// time: connecting, live, polling, waiting (the server has no room), reconnecting or paused.
 
 import { limited } from "./send.js";
 
-// A stream's comments do not show in EventSource, so a silent one may be an idle board or a proxy that
-// holds everything back. After this time without an event the stream's first line is asked for by
-// fetch, once: if that does not come either while a plain request is answered, streaming is blocked.
+// EventSource does not show comments. So a silent stream may mean an idle board, or a proxy that holds all bytes
+// back. After this time without an event, fetch asks once for the first line of the stream. If it does not come,
+// but a plain request is answered, streaming is blocked.
 const QUIET_MS = 6000;
 const FIRST_LINE_MS = 5000;
-// A change of our own that was answered but has not come back by the stream: the stream is not well.
+// After this time an own change was answered, but the stream has not brought it: the stream does not work.
 const ECHO_MS = 5000;
-const POLL_WAIT_S = 25; // below the half minute after which many proxies give up
-const STREAM_AGAIN_MS = 120_000; // while polling, how often the stream is tried again
+const POLL_WAIT_S = 25; // many proxies give up after 30 seconds
+const STREAM_AGAIN_MS = 120_000; // while polling, the time between two attempts to stream
 const BACKOFF_MS = 1000;
 const BACKOFF_MAX_MS = 30_000;
-// A stream that ends as soon as it has opened, without an event, is how a full server says "later", as any
-// status but 200 would end EventSource for good. A long poll tells it from a lost connection, and keeps the
-// board fresh in between.
+// A full server answers with a stream that ends at once without an event, because any status but 200 would end
+// EventSource for good. A long poll distinguishes this from a lost connection, and keeps the board up to date.
 const SHORT_MS = 2000;
-const TELL_MS = 1000; // when that takes longer, the connection is taken for lost
+const TELL_MS = 1000; // if the answer takes longer, the connection counts as lost
 
-// The board is not there; trying again would not help.
+// The board does not exist; trying again would not help.
 export class Gone extends Error {}
 
 export class Connection {
   #url;
   #hooks;
   #run = null; // the AbortController of the running loop
-  #poke = null; // ends what the loop waits for
+  #poke = null; // ends the current wait of the loop
   #state = "connecting";
   #stale = true; // a snapshot is needed first
-  #proven = false; // a stream's bytes are known to arrive
-  #blocked = false; // they are known not to
+  #proven = false; // the bytes of a stream arrive
+  #blocked = false; // the bytes of a stream do not arrive
   #failures = 0;
   #missed = 0;
   #streamAgain = 0;
@@ -51,7 +49,7 @@ export class Connection {
     this.#loop(this.#run.signal);
   }
 
-  // Lets go of the connection: browsers allow six to a host, over all tabs.
+  // Closes the connection: browsers allow six for a host, over all tabs.
   pause() {
     if (!this.#run) return;
     this.#run.abort();
@@ -64,7 +62,7 @@ export class Connection {
     this.#poke?.();
   }
 
-  // An event of this id has happened; look after the stream if it does not bring it.
+  // An event with this id exists. If the stream does not bring it, check the stream.
   expect(id) {
     const signal = this.#run?.signal;
     setTimeout(async () => {
@@ -73,7 +71,7 @@ export class Connection {
       try {
         await this.#ask(0, signal);
       } catch {
-        return; // the server is not well either; the stream will say so
+        return; // the server does not work either; the stream will notice
       }
       this.#blocked = this.#missed > 1;
       this.#poke?.();
@@ -104,19 +102,19 @@ export class Connection {
     }
   }
 
-  // One EventSource. Resolves when something else is to be done, rejects when it has closed for good, as
-  // it does on any status but 200; as long as it only lost its connection it comes back by itself.
+  // One EventSource. Resolves when the loop must do something else. Rejects when EventSource has closed for good, as
+  // after any status but 200. After a lost connection it reconnects by itself.
   async #stream(signal) {
     if (this.#failures > 2) {
       await this.#ask(0, signal);
-      this.#blocked = true; // plain requests are answered, only the stream is not
+      this.#blocked = true; // plain requests are answered, but the stream is not
       return;
     }
     const source = new EventSource(this.#address());
     const ended = new AbortController();
     const until = { signal: ended.signal };
-    let opened = 0; // when, while nothing has come by it yet
-    let short = 0; // how many openings in a row ended at once
+    let opened = 0; // the time of opening, until the first event comes
+    let short = 0; // how many streams in a row ended at once
     try {
       await new Promise((resolve, reject) => {
         const doubt = () => this.#doubt(signal, ended.signal, resolve);
@@ -138,7 +136,7 @@ export class Connection {
           clearTimeout(timer);
           timer = setTimeout(doubt, QUIET_MS);
         });
-        // A stream's first block, which proves that its bytes arrive. A server may do without it.
+        // The first block of a stream proves that its bytes arrive. A server may omit it.
         source.addEventListener("stream-start", () => {
           this.#proven = true;
         });
@@ -174,7 +172,7 @@ export class Connection {
     }
   }
 
-  // Why has the stream ended at once? Rejects if the board is gone.
+  // Find out why the stream ended at once. Rejects if the board does not exist.
   async #tell(source, short, signal) {
     const say = (state) => {
       if (!signal.aborted && (state === "waiting" || source.readyState !== EventSource.OPEN)) this.#say(state);
@@ -182,7 +180,7 @@ export class Connection {
     const late = setTimeout(say, TELL_MS, "reconnecting");
     try {
       let { fresh, later } = await this.#ask(0, signal);
-      if (fresh) ({ later } = await this.#ask(0, signal)); // what had news needed no room
+      if (fresh) ({ later } = await this.#ask(0, signal)); // there were events, so the server did not need to wait
       say(later || short > 1 ? "waiting" : "reconnecting");
     } catch (error) {
       if (error instanceof Gone) throw error;
@@ -201,14 +199,14 @@ export class Connection {
     try {
       await this.#ask(0, signal);
     } catch {
-      return; // the server is away; EventSource knows
+      return; // the server is away; EventSource notices that itself
     }
     if (this.#proven || ended.aborted) return;
     this.#blocked = true;
     resolve();
   }
 
-  // Does a stream's first line arrive?
+  // Return whether the first line of a stream arrives.
   async #flows(signal) {
     const done = new AbortController();
     const stop = () => done.abort();
@@ -231,7 +229,7 @@ export class Connection {
   }
 
   async #poll(signal) {
-    let wait = 0; // the first answer is to come at once, so that the state can be told
+    let wait = 0; // the first answer must come at once, to know the state
     while (!signal.aborted) {
       const asked = Date.now();
       const { fresh, later } = await this.#ask(wait, signal);
@@ -254,7 +252,7 @@ export class Connection {
     }
   }
 
-  // One long poll; `later`: in how many seconds a server that has no room wants to be asked again.
+  // One long poll. `later`: a server without room wants to be asked again after so many seconds.
   async #ask(wait, signal) {
     const response = await fetch(`${this.#address()}&wait=${wait}`, {
       headers: { Accept: "application/json" },

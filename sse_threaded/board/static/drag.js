@@ -1,10 +1,10 @@
-// Dragging a card with a mouse or pen, by pointer events: the card's image follows the pointer and the list
-// under it makes room. Fingers scroll; they, and the keyboard, have the card's buttons.
+// Drags a card with a mouse or pen, with pointer events: an image of the card follows the pointer, and the list under
+// it makes room. A finger scrolls instead; fingers and the keyboard use the buttons of the card.
 
-const THRESHOLD = 6; // pixels; less is a click
-const EDGE = 48; // pixels from the window's upper and lower edge, where the page moves along
+const THRESHOLD = 6; // pixels; a shorter move is a click
+const EDGE = 48; // pixels from the upper and lower edge of the window, where the page scrolls
 
-// Calls drop(card, lane) when a card is let go over another list.
+// Calls drop(card, lane) when a card is dropped on another list.
 export function followDrags(board, drop) {
   board.addEventListener("pointerdown", (down) => {
     const card = down.target.closest(".card");
@@ -21,7 +21,7 @@ class Drag {
   #image = null;
   #slot = null;
   #lane = null;
-  #at = { x: 0, y: 0 }; // the pointer
+  #at = { x: 0, y: 0 }; // the position of the pointer
   #scrolling = null;
   #listening = new AbortController();
 
@@ -41,7 +41,7 @@ class Drag {
 
   #moved({ clientX, clientY, pointerId, buttons }) {
     if (pointerId !== this.#start.pointerId) return;
-    if (!buttons) { // it was let go where the page does not hear of it
+    if (!buttons) { // the button was released outside the page
       this.#ended(false);
       return;
     }
@@ -58,7 +58,7 @@ class Drag {
     const { y } = this.#at;
     const far = y < EDGE ? y - EDGE : Math.max(0, y - innerHeight + EDGE);
     if (far) scrollBy({ top: far / 3, behavior: "instant" });
-    this.#look(); // the wheel may have moved it too
+    this.#look(); // the mouse wheel may have scrolled too
   }
 
   #look() {
@@ -93,7 +93,7 @@ class Drag {
     this.#slot.remove();
     document.body.classList.remove("dragging");
     this.#card.classList.remove("lifted");
-    // The click that ends a drag is not one on the title.
+    // The click that ends a drag must not count as a click on the title.
     const swallow = (event) => [event.stopPropagation(), event.preventDefault()];
     addEventListener("click", swallow, { capture: true, once: true });
     setTimeout(() => removeEventListener("click", swallow, { capture: true }));

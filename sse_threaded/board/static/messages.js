@@ -1,6 +1,6 @@
-// What failed, and what can be undone. A message goes with its reason, or after a while, or when it is dismissed; and
-// it never covers what has the focus: it stands above the foot, or else beneath the head. All texts go in by
-// textContent.
+// Messages: what failed, and what can be undone. A message disappears with its reason, after some time, or when it is
+// dismissed. It never covers the focused element: it is above the foot, or else below the head. All texts are set
+// with textContent.
 
 const MESSAGE_MS = 12_000;
 
@@ -9,9 +9,9 @@ const byId = (id) => document.getElementById(id);
 export class Messages {
   #box = byId("messages");
   #stack = byId("messages-stack");
-  #untrue = []; // each takes away a message that a success makes untrue
-  #away = new Set(); // what to do with each message that says the server is away, when it is back
-  #passing = new Map(); // region: takes away its message that time would take
+  #untrue = []; // each removes a message that a success makes untrue
+  #away = new Set(); // for each message that says the server is away: what to do when it is back
+  #passing = new Map(); // region: removes its message before its time is over
 
   constructor() {
     const place = () => this.#place();
@@ -22,14 +22,14 @@ export class Messages {
     new MutationObserver(place).observe(this.#stack, { childList: true, subtree: true });
   }
 
-  // What failed, and why. `offer`: {label, run}, a way on. With `unsaved`, the person's text is nowhere but here or in
-  // a field, and the message stays until it is dismissed, or (when nothing is offered) until something is saved. With
-  // `away` the reason is that the server is away, and it is not said any more once `back` is called.
+  // Show what failed, and why. `offer`: {label, run}, what the user can do. `unsaved`: the user's text is only in this
+  // message or in a field. Then the message stays until it is dismissed, or (without an offer) until something is
+  // saved. `away`: the reason is that the server is away. Then `back` removes the reason, or the message.
   fail(what, why, offer, { unsaved = false, away = false } = {}) {
     const { gone, words } = this.#message(byId("alert"), `${what} ${why}`, offer, unsaved);
     if (unsaved && !offer) this.#untrue.push(gone);
     if (!away) return;
-    const kept = unsaved && offer; // a text that is nowhere else
+    const kept = unsaved && offer; // the text exists nowhere else
     this.#away.add(() => (kept ? (words.textContent = what) : gone()));
   }
 
@@ -41,7 +41,7 @@ export class Messages {
     for (const gone of this.#untrue.splice(0)) gone();
   }
 
-  // Whether a message says that the server is away.
+  // Return whether a message says that the server is away.
   get sayAway() {
     return this.#away.size > 0;
   }
@@ -52,7 +52,7 @@ export class Messages {
     this.#away.clear();
   }
 
-  // Takes the offer of the notice that is shown, if there is one.
+  // Execute the offer of the current notice, if there is one.
   undo() {
     const notice = byId("notice").querySelector(".message");
     notice?.querySelector("button").click();
@@ -75,7 +75,7 @@ export class Messages {
     this.#passing.delete(region);
     for (const old of [...region.children]) if (old.firstChild.textContent === text) old.remove();
     region.append(box);
-    this.#stack.scrollTop = this.#stack.scrollHeight; // of many, the newest is seen
+    this.#stack.scrollTop = this.#stack.scrollHeight; // of many messages, the newest must be visible
     this.#place();
     const expire = () => (box.matches(":hover, :focus-within") ? setTimeout(expire, 1000) : gone());
     if (!stays) {
@@ -85,8 +85,8 @@ export class Messages {
     return { gone, words };
   }
 
-  // Leaves the messages where they are, or puts them where they neither cover what has the focus nor are behind a
-  // phone's keyboard. Where there is no such place, they get as much room as there is beside what has the focus.
+  // Leave the messages where they are, or move them so that they do not cover the focused element and are not behind
+  // the keyboard of a phone. If there is no such place, they get the room beside the focused element.
   #place() {
     if (!this.#stack.querySelector(".message")) return;
     const { at } = this.#box.dataset;

@@ -1,11 +1,12 @@
-// Requests that change something, or that a person waits for: an answer, or an error that says what to do.
+// Requests that change something, or for which a person waits. The result is an answer, or an error that says what
+// to do.
 
 const TIMEOUT_MS = 15_000;
 
-// The server is away, or what it needs is. `message` says what was tried; this is true for a while only.
+// The server, or something that it needs, is away for some time. `message` says what happened.
 export class Away extends Error {}
 
-// `signal`, or a time in milliseconds, whichever comes first; AbortSignal.any is missing in browsers before 2024.
+// Aborts with `signal`, or after a time in milliseconds. Browsers before 2024 have no AbortSignal.any.
 export function limited(signal, milliseconds) {
   const limit = new AbortController();
   const end = () => limit.abort();
@@ -26,7 +27,7 @@ export async function send(method, url, body) {
       signal: limited(null, TIMEOUT_MS),
     });
   } catch (error) {
-    // Whether it was saved nobody knows, also when the server is back.
+    // It is unknown whether the change was saved, also when the server is back.
     if (error.name === "AbortError") throw new Error("No answer came; see whether it was saved.");
     throw new Away("The server cannot be reached.");
   }

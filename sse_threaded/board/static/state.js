@@ -1,9 +1,9 @@
-// The board as this page knows it: what the server has told, in the order of its events, and on top of
-// that the person's own changes which the stream has not brought back yet. A change that fails is taken
-// off again, and what was there before shows. Touches neither the page nor the network.
+// The state of the board on this page: the events of the server in their order, and on top of them the user's own
+// changes that the stream has not brought yet. A change that fails is removed, and the state before it shows again.
+// This module uses neither the page nor the network.
 
-// Whether event `id` comes after event `other`. Ids are <epoch>-<sequence>; of two logs nothing is known,
-// so the newer word counts.
+// Return whether event `id` comes after event `other`. Ids are <epoch>-<sequence>. Ids of two logs cannot be compared;
+// then the one that came last counts as newer.
 export function isAfter(id, other) {
   const [epoch, sequence] = split(id);
   const [otherEpoch, otherSequence] = split(other);
@@ -23,42 +23,42 @@ export class BoardState {
   id = "";
   title = "";
   lists = [];
-  position = null; // the id up to which events are in here; null before the first snapshot
-  #told = new Map(); // id: {id, title, listId}, in the order of the board
+  position = null; // the id of the newest event in this state; null before the first snapshot
+  #confirmed = new Map(); // id: {id, title, listId}, in the order of the board
   #own = new Set(); // {kind, id, title, listId, until}; until: the id of its event, once answered
 
   load(snapshot) {
     this.id = snapshot.id;
     this.title = snapshot.title;
     this.lists = snapshot.lists;
-    this.#told = new Map(snapshot.tasks.map((task) => [task.id, { ...task }]));
+    this.#confirmed = new Map(snapshot.tasks.map((task) => [task.id, { ...task }]));
     this.advance(snapshot.lastEventId);
-    // The event of a change in another log never comes here.
+    // The event of a change in another log will never come.
     for (const own of this.#own) if (own.until && !sameLog(own.until, this.position)) this.#own.delete(own);
   }
 
-  // Take over one event. False: it was in here already, and nothing changed.
+  // Apply one event. False: the state had it already, and nothing changed.
   apply(id, event) {
     if (!isAfter(id, this.position)) return false;
-    change(this.#told, event, this.lists[0]?.id);
+    change(this.#confirmed, event, this.lists[0]?.id);
     this.advance(id);
     return true;
   }
 
-  // Everything up to `id` is known.
+  // The state has all events up to `id`.
   advance(id) {
     this.position = id;
     for (const own of this.#own) this.#settle(own);
   }
 
-  // One's own change, shown at once: {kind: "move" | "rename" | "delete", id, listId | title}, or
-  // {kind: "add", title, listId}, which shows once it has an id.
+  // Add the user's own change, which shows at once: {kind: "move" | "rename" | "delete", id, listId | title}, or
+  // {kind: "add", title, listId}, which shows when it has an id.
   begin(own) {
     this.#own.add(own);
     return own;
   }
 
-  // The server made the change; `until` is its event's id, null if there was nothing to change.
+  // The server made the change. `until`: the id of its event; null if nothing had to change.
   answered(own, until, id = own.id) {
     own.id = id;
     own.until = until;
@@ -69,7 +69,7 @@ export class BoardState {
     this.#own.delete(own);
   }
 
-  // Whether an event is the echo of one's own change.
+  // Return whether an event is the result of the user's own change.
   isOwn(event) {
     const kind = { task_created: "add", task_moved: "move", task_renamed: "rename", task_deleted: "delete" }[event.type];
     const id = event.taskId ?? event.task?.id;
@@ -82,9 +82,9 @@ export class BoardState {
     return this.tasks().find((task) => task.id === id);
   }
 
-  // What to show, in order.
+  // Return the tasks to show, in order.
   tasks() {
-    const shown = new Map([...this.#told].map(([id, task]) => [id, { ...task }]));
+    const shown = new Map([...this.#confirmed].map(([id, task]) => [id, { ...task }]));
     for (const { kind, id, title, listId } of this.#own) {
       if (kind === "add" && id) change(shown, { type: "task_created", task: { id, title, listId } });
       if (kind === "move") change(shown, { type: "task_moved", task: { id, listId } });
@@ -94,26 +94,26 @@ export class BoardState {
     return [...shown.values()];
   }
 
-  // Own tasks that have no id yet, as they are being saved.
+  // Return the user's own tasks that are being saved and have no id yet.
   pending() {
     return [...this.#own].filter(({ kind, id }) => kind === "add" && !id);
   }
 
-  // The stream has come past the change: what the server told says it all.
+  // The stream is past the change, so the events of the server contain it.
   #settle(own) {
     if (own.until === undefined) return;
     if (own.until === null || !isAfter(own.until, this.position)) this.#own.delete(own);
   }
 }
 
-// An event's effect; what is there already, or is not there, stays as it is.
+// Apply the effect of an event. A task that exists already is not added, and one that does not exist is not changed.
 function change(tasks, event, firstList) {
   const { type, task } = event;
   const known = tasks.get(task?.id);
   if (type === "task_created" && !known) {
     tasks.set(task.id, { id: task.id, title: task.title, listId: task.listId ?? firstList });
   } else if (type === "task_moved" && known && known.listId !== task.listId) {
-    tasks.delete(task.id); // a moved task comes last in its new list
+    tasks.delete(task.id); // a moved task is the last of its new list
     tasks.set(task.id, { ...known, listId: task.listId });
   } else if (type === "task_renamed" && known) {
     known.title = task.title;

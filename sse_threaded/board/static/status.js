@@ -1,5 +1,5 @@
-// What the page says beside the board itself: the connection's state, the events as they came, and what a screen
-// reader is told of others' doings. All texts go in by textContent.
+// What the page shows beside the board: the state of the connection, the latest events, and for screen readers the
+// changes of other users. All texts are set with textContent.
 
 const STATES = {
   connecting: ["Connecting", ""],
@@ -11,7 +11,7 @@ const STATES = {
   gone: ["Gone", ""],
 };
 const LOST = ["reconnecting", "waiting"];
-const PATIENCE_MS = 6000; // a stream's ordinary reconnection takes 5 s; only what takes longer is spoken of
+const ANNOUNCE_AFTER_MS = 6000; // an ordinary reconnection takes 5 s; screen readers announce only a longer one
 const BREATH_MS = 300;
 const WIRE_EVENTS = 20;
 
@@ -21,14 +21,14 @@ const byId = (id) => document.getElementById(id);
 export class Status {
   #patience = null;
   #speaking = null;
-  #changes = []; // what is to be said of the board
-  #news = ""; // and of the connection, while it is true
+  #changes = []; // changes of the board, to be announced
+  #news = ""; // the state of the connection, to be announced while it is true
   #spokenLoss = false;
 
   constructor({ tryNow }) {
     byId("wire-curl").textContent = `curl -N ${location.href.split(/[?#]/)[0]}/events`;
     byId("try-now").addEventListener("click", tryNow);
-    // On a small screen it would be the most of what is beneath the board.
+    // On a small screen it would take most of the room below the board.
     byId("wire").open = matchMedia("(min-width: 760px) and (min-height: 600px)").matches;
   }
 
@@ -47,14 +47,14 @@ export class Status {
         byId("try-now").hidden = state === "waiting";
         this.#news = state === "waiting" ? `${word}: ${why}.` : lost;
         this.#speak();
-      }, PATIENCE_MS);
+      }, ANNOUNCE_AFTER_MS);
     } else if (this.#spokenLoss && (state === "live" || state === "polling")) {
       this.#news = `Connected again. ${word}: ${why}.`;
       this.#speak();
     }
   }
 
-  // One event, as it came.
+  // Show one event, unchanged.
   wire(id, data) {
     byId("wire-last").textContent = data;
     const line = document.createElement("li");
@@ -65,7 +65,7 @@ export class Status {
     if (!still.matches) pulse.animate([{ transform: "scale(2)" }, { transform: "scale(1)" }], 500);
   }
 
-  // For screen readers; several in one breath are said together.
+  // Announce a text for screen readers. Texts that come together are announced together.
   announce(change) {
     if (!change) return;
     this.#changes.push(change);
@@ -74,7 +74,7 @@ export class Status {
 
   #speak() {
     if (this.#speaking) return;
-    byId("announcer").textContent = ""; // or the same words a second time would be no news
+    byId("announcer").textContent = ""; // otherwise the same text would not be announced a second time
     this.#speaking = setTimeout(() => {
       const { length } = this.#changes;
       const changes = length > 4 ? `${length} changes on the board.` : this.#changes.join(" ");

@@ -1,31 +1,31 @@
-// The lists and cards: what the person sees of them and what their hands do to them. Every text of a task
-// goes in by textContent, value or setAttribute, never as HTML. Elements are kept by id and only moved, so
-// that the focus, a half-written title and an animation survive whatever others do to the board meanwhile.
+// The lists and cards: what the user sees and does. Every text of a task is set with textContent, value or
+// setAttribute, never as HTML. Elements are kept by id and only moved. So the focus, an unfinished title and an
+// animation survive the changes of other users.
 
 import { followDrags } from "./drag.js";
 
-// The server's limit is of characters; the browser counts UTF-16 units, of which there may be more.
+// The server limits characters; the browser counts UTF-16 units, which may be more.
 const MOST_UNITS = 200;
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const byId = (id) => document.getElementById(id);
 
 export class View {
-  #do; // what the person can ask for: add, rename, move, remove; and orphaned, of a title whose card is gone
+  #do; // the actions: add, rename, move, remove; and orphaned, for a title whose card was deleted
   #board = byId("board");
   #lanes = new Map();
   #cards = new Map();
   #lists = [];
-  #hit = null; // the card that a click, or the first of several, was on
-  #placing = false; // while cards are put in their places, a lost focus means nothing
+  #hit = null; // the card of the first click of a series
+  #placing = false; // while cards are moved, a lost focus means nothing
 
   constructor(actions) {
     this.#do = actions;
     this.#board.addEventListener("submit", (event) => this.#submitted(event));
     this.#board.addEventListener("click", (event) => this.#clicked(event));
     this.#board.addEventListener("keydown", (event) => this.#pressed(event));
-    // A card's buttons join the tab order while the focus is in the card, so that a full board is not
-    // four stops a card; for a pointer and a screen reader they are always there.
+    // The buttons of a card are in the tab order only while the focus is in the card. Otherwise each card would have
+    // four tab stops. A pointer and a screen reader can always use them.
     this.#board.addEventListener("focusin", (event) => reach(event.target.closest(".card"), 0));
     this.#board.addEventListener("focusout", (event) => {
       const card = event.target.closest(".card");
@@ -59,7 +59,7 @@ export class View {
     this.#glide(places);
     if (focused?.isConnected) this.#refocus(focused, lane);
     else if (focused) {
-      // Whoever was writing goes on typing, which is not to do anything to another card.
+      // The user may still be typing, and the keys must not change another card.
       const card = focused.matches("textarea") ? null : beside;
       const next = card?.isConnected ? card.querySelector(".card-title") : lane?.querySelector("h2");
       (next ?? this.#board).focus();
@@ -82,7 +82,7 @@ export class View {
     this.#cards.get(id)?.scrollIntoView({ block: "nearest", behavior: still.matches ? "auto" : "smooth" });
   }
 
-  // Put an unsaved title back into the list's field. False: another is being written there.
+  // Put an unsaved title back into the field of the list. False: the user is writing another title there.
   returnTitle(listId, title) {
     const field = this.#lanes.get(listId)?.querySelector(".add input");
     if (!field || field.value) return false;
@@ -111,17 +111,17 @@ export class View {
     let left = false;
     const leave = (save) => {
       if (left || this.#placing) return;
-      left = true; // taking the field away is a blur of its own
+      left = true; // removing the field causes another blur event
       const title = written(field);
       const hadFocus = document.activeElement === field;
       button.hidden = false;
       field.remove();
       if (hadFocus) button.focus();
-      // Left as it was, it does not take back what another has written meanwhile.
+      // An unchanged title must not overwrite the change of another user.
       if (save && title && title !== old) this.#do.rename(id, title);
     };
     field.addEventListener("input", fit);
-    // When the whole window loses the focus, the field is still the active element: not done yet.
+    // When the whole window loses the focus, the field stays the active element, and the user may go on writing.
     field.addEventListener("blur", () => document.activeElement !== field && leave(true));
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
@@ -168,7 +168,7 @@ export class View {
     for (const task of tasks) {
       const card = this.#card(task);
       if (card === next) next = next.nextElementSibling;
-      // moveBefore, where a browser has it, keeps even the focus and a composition in progress.
+      // In browsers that have it, moveBefore keeps even the focus and an unfinished composition.
       else if (card.isConnected && cards.moveBefore) cards.moveBefore(card, next);
       else cards.insertBefore(card, next);
     }
@@ -212,7 +212,7 @@ export class View {
     return card;
   }
 
-  // The bar of the lists' shares: links to the lists, of use on a phone, and the board at a glance.
+  // The bar with the share of each list: an overview of the board, and links to the lists for phones.
   #renderShares(lists, tasks) {
     const nav = byId("shares");
     for (const { id, title } of lists) {
@@ -234,7 +234,7 @@ export class View {
     return new Map(all.map((card) => [card, card.getBoundingClientRect()]));
   }
 
-  // Cards that have another place now slide to it; new ones light up.
+  // Cards that have a new place slide to it; new cards light up.
   #glide(before) {
     if (!before.size) return;
     for (const card of this.#cards.values()) {
@@ -271,7 +271,7 @@ export class View {
     const card = event.target.closest(".card");
     const action = event.target.closest("[data-action]")?.dataset.action;
     if (!card) return;
-    // The second click of a double one is meant for the card of the first, not for what has come in its place.
+    // The second click of a double click is meant for the card of the first, not for the card that has taken its place.
     const strays = event.detail > 1 && card !== this.#hit;
     if (event.detail < 2) this.#hit = card;
     if (strays) return;
@@ -290,7 +290,7 @@ export class View {
     if (side && event.shiftKey) this.#move(card, side);
     else if (side) this.#go(this.#beyond(card, side), place(card));
     else if (step && !event.shiftKey) this.#go(card.parentElement.children, place(card) + step);
-    // Held down, it would go on with the next card.
+    // A key that is held down would also delete the next card.
     else if (event.key === "Delete" && !event.repeat) this.#do.remove(card.dataset.taskId);
     else if (event.key === "F2") this.edit(card.dataset.taskId);
     else return;
@@ -302,7 +302,7 @@ export class View {
     return this.#lanes.get(this.#lists[at + side]?.id);
   }
 
-  // The cards of the next list on that side that has any.
+  // Return the cards of the next non-empty list on that side.
   #beyond(card, side) {
     const lists = side > 0 ? this.#lists : [...this.#lists].reverse();
     const at = lists.findIndex((list) => list.id === card.closest(".lane").dataset.listId);
