@@ -1,1 +1,1 @@
-"""What several benchmarks use: paths, the machine, the limit of open files, pictures, event ids."""
+"""Modules that several benchmarks use: paths, the machine, the limit of open files, pictures, event ids."""

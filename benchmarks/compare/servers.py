@@ -31,7 +31,7 @@ _START_CHANNEL = 9999
 
 @dataclass(frozen=True)
 class Setup:
-    """What a server is started for.
+    """The settings of a start.
 
     :ivar workers: how many processes it has.
     :ivar streams: how many streams there will be.
@@ -98,7 +98,7 @@ def running(server: Server, peers: Peers, *, workers: int, streams: int) -> Iter
 
 
 def gunicorn(app: str, *flags: str, log: str | None = None, threads: int | None = None) -> Starter:
-    """Return what starts one of our apps under gunicorn.
+    """Return a function that starts one of our apps under gunicorn.
 
     :param app: ``module:name`` in ``apps``.
     :param flags: further flags of gunicorn.
@@ -124,7 +124,7 @@ def gunicorn(app: str, *flags: str, log: str | None = None, threads: int | None 
 
 
 def parked(app: str = "ours:app", log: str | None = None) -> Starter:
-    """Return what starts an app under the worker that parks streams."""
+    """Return a function that starts an app under the worker that parks streams."""
     return gunicorn(app, "-k", "sse_threaded.worker.ThreadWorker", log=log, threads=8)
 
 
@@ -139,7 +139,7 @@ def _with_redis(peers: Peers, setup: Setup) -> Iterator[RunningServer]:
 
 
 def _program(command: Callable[[Peers, Setup, int], tuple[Sequence[str], dict[str, str]]]) -> Starter:
-    """Return what starts a program.
+    """Return a function that starts a program.
 
     :param command: returns its arguments and environment variables, for a port of 127.0.0.1.
     """

@@ -13,7 +13,7 @@ from .programs import PAUSE, RELOAD, RESUME, redis_client
 
 @dataclass(frozen=True)
 class FaultCase:
-    """One fault, and what it needs.
+    """One fault and its conditions.
 
     :ivar name: its name for ``--only``.
     :ivar title: its description in the table; ``{seconds}`` is replaced by its duration.
@@ -37,7 +37,7 @@ class FaultCase:
     def allows(self, check: DeliveryCheck) -> bool:
         """Return whether the result is good. A client may receive a reset only where Redis loses events.
 
-        After a reset a client fetches the state anew, so a needless reset would hide a loss.
+        After a reset a client fetches the whole state, so a needless reset would hide a loss.
         """
         return check.is_clean and (self.loses or not (check.lost_by_redis or check.resets))
 

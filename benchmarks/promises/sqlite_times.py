@@ -25,7 +25,7 @@ while True:
 
 
 def appends(option: str) -> Callable[[], Row]:
-    """Return what measures appends to a SQLite log of 1,000 events, and to one of 200,000.
+    """Return a function that measures appends to a SQLite log of 1,000 events, and to one of 200,000.
 
     :param option: the query of the log's URL.
     """

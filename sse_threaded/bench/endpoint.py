@@ -53,7 +53,7 @@ class Endpoint:
         try:
             self.head("GET", 0).encode("ascii")
         except UnicodeEncodeError:
-            raise CannotBench(f"{url}: write what is not ASCII as %-escapes") from None
+            raise CannotBench(f"{url}: write non-ASCII characters as %-escapes") from None
 
     @property
     def channels_vary(self) -> bool:

@@ -189,7 +189,7 @@ class Load:
             several connections, no latencies are taken, and the client reads seldom and much at a time, so that
             it leaves the processor to the server.
         :param bulk: how many events a POST contains, one on each line, if the server supports that; default 1.
-        :param pause: seconds between two rounds of reading in a burst; default 0.01. Linux tells when the bytes
+        :param pause: seconds between two rounds of reading in a burst; default 0.01. Linux reports when the bytes
             came, so the pause does not falsify the times.
         :raises CannotBench: publishing fails.
         """

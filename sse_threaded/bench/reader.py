@@ -87,7 +87,7 @@ class Reader:
         :param mark: the beginning of all stamps; empty: count lines of data.
         :param timed: whether to measure latencies.
         :param pause: seconds between two rounds of reading; default 0. With a pause, the time of a delivery is the
-            time at which the kernel received it, where the kernel tells that (Linux).
+            time at which the kernel received it, where the kernel reports it (Linux).
         """
         self._mark()
         self._arrivals = self._ask_for_arrivals() if pause else None
@@ -106,7 +106,7 @@ class Reader:
         return found
 
     def _ask_for_arrivals(self) -> int | None:
-        """Return what to subtract from the times of the kernel; ``None`` if the kernel tells no times."""
+        """Return the offset of the kernel's clock; ``None`` if the kernel reports no times."""
         if sys.platform != "linux":
             return None
         try:

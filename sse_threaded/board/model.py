@@ -1,4 +1,4 @@
-"""What a board is: its types, its ids, and what a new log holds. Both stores use it; no thread, no database."""
+"""The boards: their types, their ids, and the first board. Both stores use it; no thread, no database."""
 
 from __future__ import annotations
 

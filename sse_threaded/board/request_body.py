@@ -68,8 +68,8 @@ def _read_json(request: BoardRequest) -> object:
     if len(data) > MAX_BODY_BYTES:
         raise too_large
     if len(data) < (request.content_length or 0):
-        # The client has gone in the middle (RFC 9112, section 8: an error). gunicorn returns the bytes that it
-        # has.
+        # The client has closed the connection before the end (RFC 9112, section 8: an error). gunicorn returns the
+        # bytes that it has.
         raise BadRequest("The body is shorter than its Content-Length; send all of it.")
     try:
         return json.loads(data.decode())

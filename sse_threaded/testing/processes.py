@@ -108,7 +108,7 @@ class ChildProcess:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill the whole group with SIGKILL and wait until it is gone; may be called twice."""
+        """Kill the whole group with SIGKILL and wait until it has ended; may be called twice."""
         if self._popen.returncode is None:
             self._kill_group()
             self._popen.wait(_KILL_SECONDS)
