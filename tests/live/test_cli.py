@@ -10,13 +10,12 @@ import unittest
 
 from sse_threaded import Retention, __version__, open_log
 from sse_threaded.testing import EventStreamClient, request
-from tests.harness.redis_server import RedisServer
 from tests.support import free_port, sqlite_url, temporary_directory, wait_until
 
 COMMAND = [sys.executable, "-m", "sse_threaded.cli"]
 
 
-class CliTest(unittest.TestCase):
+class CliCase(unittest.TestCase):
     def setUp(self):
         self.directory = temporary_directory(self)
         self.log_url = sqlite_url(self.directory)
@@ -46,6 +45,8 @@ class CliTest(unittest.TestCase):
         self.addCleanup(log.close)
         return log
 
+
+class CliTest(CliCase):
     def test_help_says_what_each_command_does(self):
         text = self.run_command("--help").stdout
         for word in ("serve", "publish", "listen", "event log"):
@@ -68,51 +69,6 @@ class CliTest(unittest.TestCase):
             text = self.run_command(command, "--help").stdout
             self.assertIn("redis://redis.internal:6379/0", "".join(text.split()))
             self.assertNotIn("hidden", text)
-
-    def test_publish_takes_nothing_from_an_apps_log(self):
-        redis = RedisServer()
-        self.addCleanup(redis.close)
-        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
-        log = open_log(self.log_url, Retention(count=None, age=None))
-        self.addCleanup(log.close)
-        log.append("news", "first")
-        self.assertEqual(self.run_command("publish", "news", "second").returncode, 0)
-        self.assertEqual([record.data for record in log.read(0)], ["first", "second"])
-        with redis.client() as client:
-            self.assertEqual([client.pttl(key) for key in client.keys("*:channel:news")], [-1])
-
-    def test_listen_waits_for_a_redis_that_restarts(self):
-        redis = RedisServer("--appendonly", "yes", "--appendfsync", "always")
-        self.addCleanup(redis.close)
-        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
-        log = self.make_log()
-        child = self.start("listen", "news", "--since", log.append("news", "first"))
-        log.append("news", "second")
-        self.assertEqual(child.stdout.readline(), "data: second\n")
-        redis.kill()
-        self.assertIn("waiting", child.stderr.readline())
-        redis.start()
-        log.append("news", "third")
-        lines = []
-        while "data: third\n" not in lines:
-            lines.append(child.stdout.readline())
-        self.assertEqual(lines[:2], [f"id: {log.epoch}-2\n", "\n"])
-
-    def test_listen_says_so_where_the_log_in_redis_was_made_anew(self):
-        redis = RedisServer()
-        self.addCleanup(redis.close)
-        self.env["SSE_THREADED_URL"] = self.log_url = redis.url()
-        log = self.make_log()
-        child = self.start("listen", "news", "--since", log.append("news", "first"))
-        log.append("news", "second")
-        self.assertEqual(child.stdout.readline(), "data: second\n")
-        with redis.client() as client:
-            client.flushall()
-        while child.stdout.readline() != "event: reset\n":
-            pass
-        log.append("news", "third")
-        while child.stdout.readline() != "data: third\n":
-            pass
 
     def test_version(self):
         self.assertEqual(self.run_command("--version").stdout, f"sse-threaded {__version__}\n")

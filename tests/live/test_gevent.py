@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sse_threaded import Hub
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from tests.harness.redis_server import RedisServer
 from tests.support import (
     FAREWELL,
     UNAVAILABLE,
@@ -280,23 +279,6 @@ class LateTest(GeventCase):
                 self.assertEqual(sorted(data), ["first", "first", "second", "second", "single", "single"])
                 for first in (place for place, each in enumerate(data) if each == "first"):
                     self.assertEqual(data[first + 1], "second")
-
-    def test_a_log_in_redis(self) -> None:
-        redis = RedisServer()
-        self.addCleanup(redis.close)
-        for args in ((), ("--preload",)):
-            with self.subTest(args):
-                self.log_url = redis.url()
-                server = self.serve(*args)
-                clients = [self.open(server) for _ in range(20)]
-                with ThreadPoolExecutor(5) as pool:
-                    for post in [pool.submit(self.publish, server, "here") for _ in range(5)]:
-                        post.result(20)
-                with Hub(self.log_url) as other:
-                    other.publish("news", "elsewhere")
-                for client in clients:
-                    data = [event.data for event in client.events(6)]
-                    self.assertEqual(data, ["here"] * 5 + ["elsewhere"])
 
     def test_a_look_at_a_socket_that_says_nothing_does_not_wait(self) -> None:
         self.run_patched("""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import sqlite3
@@ -15,12 +16,12 @@ from importlib.metadata import metadata
 from unittest import mock
 
 from werkzeug import Response
+from werkzeug.test import EnvironBuilder
 
 import sse_threaded
 from sse_threaded import Hub
 from sse_threaded.fanout.cursor import encode
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from tests.harness.redis_server import RedisServer
 from tests.support import (
     CHECKOUT,
     ROOT,
@@ -30,8 +31,6 @@ from tests.support import (
     temporary_directory,
     wait_until,
 )
-from tests.unit.test_log import is_readable
-from tests.unit.test_stream import make_environ
 
 try:
     import bottle
@@ -78,6 +77,11 @@ with connection.schema_editor() as editor:
     editor.create_model(Order)
 hub, item = Hub(sys.argv[1]), "tea"
 """
+
+
+def make_environ(path):
+    """A WSGI environ of a threaded server, without a socket."""
+    return {**EnvironBuilder(path, multithread=True).get_environ(), "werkzeug.socket": None}
 
 
 def django_is_configured():
@@ -173,7 +177,7 @@ class ReadmeTest(unittest.TestCase):
             doorbell = hub.log.open_doorbell()
             self.addCleanup(doorbell.close)
             subprocess.run([sys.executable, script, sqlite_url(directory)], cwd=directory, check=True, timeout=60)
-            self.assertTrue(is_readable(doorbell, 0))
+            self.assertTrue(select.select([doorbell], [], [], 0)[0])
             self.assertEqual(hub.log.read(0)[0].data, '{"type":"order","item":"tea"}')
             with hub.log.snapshot() as snapshot:
                 self.assertEqual(snapshot.connection.execute("SELECT item FROM shop_order").fetchall(), [("tea",)])
@@ -190,19 +194,6 @@ class ReadmeTest(unittest.TestCase):
             self.assertEqual(names["orders"], [("tea",)])
             self.assertEqual(names["last_event_id"], f"{hub.log.epoch}-1")
             self.assertEqual(hub.log.read(0)[0].data, '{"type":"order","item":"tea"}')
-
-    def test_a_log_in_redis_and_a_step_of_ones_own(self):
-        redis = RedisServer("--requirepass", "password")
-        self.addCleanup(redis.close)
-        (line,) = blocks("python")[9].splitlines()
-        self.assertTrue(line.startswith("hub = Hub("))
-        names = {"Hub": Hub, "json": json, "number": 3, "event": {"type": "order"}}
-        exec(line.replace("redis.internal:6379", f"127.0.0.1:{redis.port}"), names)
-        hub = names["hub"]
-        self.addCleanup(hub.close)
-        exec(blocks("python")[10], names)
-        self.assertEqual(hub.log.look("return redis.call('GET', base .. 'left')"), b"-3")
-        self.assertEqual(hub.log.read(0)[0].data, '{"type": "order"}')
 
     def test_the_events_shown_are_the_bytes_a_stream_has(self):
         with Hub() as hub:

@@ -4,7 +4,7 @@ import unittest
 from unittest import mock
 
 from tests.harness import redis_server
-from tests.redis import test_board_store, test_log_redis, test_log_redis_nodes
+from tests.redis import test_board_store_redis, test_log_redis, test_log_redis_nodes
 from tests.support import once
 from tests.unit import test_log
 
@@ -32,7 +32,7 @@ def _adopt(case):
 
 
 _redis = (*vars(test_log_redis).values(), *vars(test_log_redis_nodes).values())
-for _case in (test_log.RedisLogTest, test_board_store.RedisStoreTest, *_redis):
+for _case in (test_log.RedisLogTest, test_board_store_redis.RedisStoreTest, *_redis):
     if isinstance(_case, type) and issubclass(_case, unittest.TestCase) and _case.__name__.endswith("Test"):
         _adopt(_case)
 del _case, _redis  # or it would be found a second time

@@ -12,8 +12,8 @@ from werkzeug.test import Client
 from sse_threaded import open_log
 from sse_threaded.board import create_app
 from sse_threaded.board.app import BoardApp
+from sse_threaded.board.store import open_store
 from sse_threaded.testing import LiveServer, Reply, request
-from tests.harness.redis_server import RedisServer
 from tests.support import enter, sqlite_url, temporary_directory
 
 STREAM = {"Accept": "text/event-stream"}
@@ -40,7 +40,7 @@ NO_BOARDS = (
 )
 
 
-class ForeignChannelTest(unittest.TestCase):
+class ForeignChannelCase(unittest.TestCase):
     """A log in which another app has a channel of its own."""
 
     def serve(self, url: str) -> str:
@@ -79,6 +79,8 @@ class ForeignChannelTest(unittest.TestCase):
                 log.append(channel, "confidential")
             return before
 
+
+class ForeignChannelTest(ForeignChannelCase):
     def test_a_log_that_can_be_read_and_not_written_gives_no_channel_away(self) -> None:
         # The board's tables are not there yet, and another program keeps the file locked.
         path = temporary_directory(self) / "log.db"
@@ -94,19 +96,15 @@ class ForeignChannelTest(unittest.TestCase):
         self.assertEqual(self.look(f"{server}/boards/board-7", since, STREAM).status, 404)
         self.assertEqual(request("HEAD", f"{server}/boards/board-1/events").status, 200)
 
-    def test_a_redis_that_is_away_gives_no_channel_away(self) -> None:
-        redis = RedisServer()
-        self.addCleanup(redis.close)
-        url = redis.url()
-        since = self.publish(url)
-        server = self.serve(url)
-        redis.kill()
-        self.assert_tells_nothing(server, since)
+
+class UnknownIdTest(unittest.TestCase):
+    """Ids that no board has, over every log of ``urls``."""
+
+    def urls(self) -> tuple[str, ...]:
+        return "memory://", sqlite_url(temporary_directory(self))
 
     def test_ids_that_no_board_has_reach_neither_a_channel_nor_a_key(self) -> None:
-        redis = RedisServer()
-        self.addCleanup(redis.close)
-        for url in ("memory://", sqlite_url(temporary_directory(self)), redis.url()):
+        for url in self.urls():
             app = create_app(url)
             self.addCleanup(app.hub.close)
             client = Client(app)
@@ -127,7 +125,7 @@ class ForeignChannelTest(unittest.TestCase):
                         # A slash that was encoded is one to WSGI, so there is no such route, or no such method.
                         self.assertIn(status, (404, 405) if "%2F" in name else (404,))
             self.assertEqual(app.hub.log.last_event_id().rpartition("-")[2], "0")
-            self.assertEqual(len(app._store.snapshot("board-1")["tasks"]), 4)
+            self.assertEqual(len(open_store(app.hub.log).snapshot("board-1")["tasks"]), 4)
 
 
 if __name__ == "__main__":

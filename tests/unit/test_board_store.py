@@ -1,4 +1,4 @@
-"""The board's store: rows and events, together or not at all, over both logs."""
+"""The board's store: rows and events, together or not at all, over the logs in memory and in SQLite."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
-from sse_threaded import EventLog, InvalidEvent, LogUnavailable, open_log
+from sse_threaded import EventLog, InvalidEvent, open_log
 from sse_threaded.board.model import Unknown
 from sse_threaded.board.store import open_store
-from tests.harness.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory
 
 SECONDS = 60
@@ -260,27 +259,6 @@ class SQLiteStoreTest(Kept.StoreCases):
         self.store.create_task("board-1", "New task")
         with self.log.transaction(), contextlib.closing(open_log(self.url)) as log:
             self.assertEqual(len(open_store(log).snapshot("board-1")["tasks"]), 5)
-
-
-class RedisStoreTest(Kept.StoreCases):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.redis = RedisServer()
-        cls.addClassCleanup(cls.redis.close)
-
-    def make_url(self) -> str:
-        return self.redis.url()
-
-    def test_after_a_flush_there_is_a_board_again(self) -> None:
-        self.store.create_task("board-1", "to be lost")
-        before = self.log.epoch
-        with self.redis.client() as client:
-            client.flushall()
-        with self.assertRaises(LogUnavailable):
-            self.store.snapshot("board-1")
-        board = self.store.snapshot("board-1")
-        self.assertEqual([task["id"] for task in board["tasks"]], ["task-1", "task-2", "task-3", "task-4"])
-        self.assertNotEqual(board["lastEventId"].partition("-")[0], before)
 
 
 if __name__ == "__main__":
