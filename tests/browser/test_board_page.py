@@ -11,7 +11,7 @@ from typing import Any
 from sse_threaded.board import create_app
 from sse_threaded.log.interface import new_epoch
 from sse_threaded.testing import GunicornServer, LiveServer, request
-from tests.harness.chromium import before_scripts, chromium, prefer, resize, wait_for
+from tests.harness.chromium import Windows, before_scripts, chromium, prefer, resize, wait_for
 from tests.support import ROOT, enter, once, sqlite_url, temporary_directory, wait_until
 
 try:
@@ -139,13 +139,21 @@ window.fetch = (url, options) => {
 Middleware = Callable[[Any], Any]
 
 
+def setUpModule() -> None:
+    """Start one browser for all classes."""
+    with ExitStack() as stack:
+        PageCase.browser = stack.enter_context(chromium())
+        PageCase.windows = Windows(PageCase.browser)
+        unittest.addModuleCleanup(stack.pop_all().close)
+
+
 class Page:
     """One window of the browser on a board."""
 
-    def __init__(self, browser: Any, url: str) -> None:
-        browser.switch_to.new_window("window")
+    def __init__(self, browser: Any, windows: Windows, url: str) -> None:
         self._browser = browser
-        self._window = browser.current_window_handle
+        self._windows = windows
+        self._window = windows.take()
         self.url = url
         browser.get(url)
 
@@ -195,8 +203,7 @@ class Page:
         self.browser.switch_to.active_element.send_keys(*keys)
 
     def close(self) -> None:
-        self.browser.close()
-        self._browser.switch_to.window(self._browser.window_handles[0])
+        self._windows.give_back(self._window)
 
 
 class Streams:
@@ -280,13 +287,7 @@ class Opening(Holding):
 
 class PageCase(unittest.TestCase):
     browser: Any
-    _stack: ExitStack
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls._stack = ExitStack()
-        cls.addClassCleanup(cls._stack.close)
-        cls.browser = cls._stack.enter_context(chromium())
+    windows: Windows
 
     def setUp(self) -> None:
         self.browser.get_log("browser")  # what others left
@@ -315,7 +316,7 @@ class PageCase(unittest.TestCase):
         return entered
 
     def make_page(self, url: str, state: str = "live") -> Page:
-        page = Page(self.browser, url)
+        page = Page(self.browser, self.windows, url)
         self.addCleanup(page.close)
         page.wait_state(state)
         return page

@@ -9,7 +9,7 @@ import unittest
 
 from sse_threaded.testing import GunicornServer, request
 from tests.browser.test_board_page import STATE, Page
-from tests.harness.chromium import chromium
+from tests.harness.chromium import Windows, chromium
 from tests.support import ROOT, sqlite_url, temporary_directory
 
 # Every message the page's own EventSource dispatches, as it dispatches it.
@@ -48,9 +48,10 @@ create_app(sys.argv[1])._store.create_task("board-1", sys.argv[2])
         gunicorn = GunicornServer(config=config, args=self.args, env=env, cwd=self.directory)
         with gunicorn as server, chromium() as browser:
             url = server.url + "/boards/board-1"
+            windows = Windows(browser)
             pages = []
             for _ in range(2):
-                page = Page(browser, "about:blank")
+                page = Page(browser, windows, "about:blank")
                 page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": RECORD})
                 page.browser.get(url)
                 page.wait_state("live")

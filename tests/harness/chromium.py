@@ -72,6 +72,40 @@ def chromium(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]
             browser.quit()
 
 
+# Windows that another test cannot have: before_scripts() and a phone's pointer stay with a window to its end.
+_changed: set[str] = set()
+
+
+class Windows:
+    """The windows of one browser, which tests use one after the other: to make a new one takes a second."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self._free: list[str] = []
+
+    def take(self) -> str:
+        """The handle of an empty window, in front."""
+        if self._free:
+            self._browser.switch_to.window(self._free.pop())
+        else:
+            self._browser.switch_to.new_window("window")
+        handle: str = self._browser.current_window_handle
+        return handle
+
+    def give_back(self, handle: str) -> None:
+        """Close the page in a window, and keep the window for another test."""
+        self._browser.switch_to.window(handle)
+        if handle in _changed:
+            _changed.discard(handle)
+            self._browser.close()
+            self._browser.switch_to.window(self._browser.window_handles[0])
+            return
+        self._browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self._browser.get("about:blank")
+        self._browser.execute_cdp_cmd("Page.resetNavigationHistory", {})
+        self._free.append(handle)
+
+
 def resize(browser: Any, width: int, height: int, *, phone: bool = False) -> None:
     """Give the open page a viewport of exactly this size, smaller than any window if need be.
 
@@ -83,6 +117,7 @@ def resize(browser: Any, width: int, height: int, *, phone: bool = False) -> Non
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     if phone:  # not to be taken back, as taking it back leaves no pointer at all
         browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        _changed.add(browser.current_window_handle)
 
 
 def prefer(browser: Any, **features: str) -> None:
@@ -94,6 +129,7 @@ def prefer(browser: Any, **features: str) -> None:
 def before_scripts(browser: Any, source: str) -> None:
     """Run JavaScript in each page that is opened from now on, before the page's own."""
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    _changed.add(browser.current_window_handle)
 
 
 def wait_for(browser: Any, script: str, *arguments: object, timeout: float = 20.0) -> Any:
