@@ -15,7 +15,8 @@ from sse_threaded.testing import GunicornServer, ServerFailed, request
 from tests.deploy.test_deploy import DEPLOY, EVENTS, SECONDS, TASKS, DeployTest, curl, post
 from tests.harness.caddy_server import Caddy
 from tests.harness.chromium import chromium, wait_for
-from tests.harness.nginx_server import CurlStream, Nginx
+from tests.harness.curl_stream import CurlStream
+from tests.harness.nginx_server import Nginx
 from tests.support import enter, once
 
 load_tests = once

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support import missing, network_held, wait_until
+from tests.support import missing, wait_until
 
 try:
     from selenium import webdriver
     from selenium.common.exceptions import WebDriverException
 except ImportError:
-    webdriver = None
+    webdriver = None  # type: ignore[assignment]
 
 # No sandbox: tests run as root in containers. The rest keeps the browser from talking to anybody else.
 _FLAGS = (
@@ -60,7 +60,7 @@ def chromium(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # With the profile in a directory of its own, two browsers do not meet.
     directory = tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True)
-    with network_held(), directory as profile:
+    with directory as profile:
         for flag in (*_FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(flag)
         browser = webdriver.Chrome(options, webdriver.ChromeService(driver))

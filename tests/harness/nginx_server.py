@@ -1,8 +1,7 @@
 """The real nginx with deploy/nginx.conf, in which only addresses, paths and the certificate are others.
 
-with Nginx(directory, f"127.0.0.1:{gunicorn.port}") as nginx:
-    with CurlStream(nginx.url + "/boards/board-1/events", nginx.certificate) as stream:
-        stream.next_event()
+with Nginx(directory, "127.0.0.1:3000") as nginx:
+    curl("--cacert", str(nginx.certificate), nginx.url + "/healthz")
 """
 
 from __future__ import annotations
@@ -13,16 +12,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
-from sse_threaded.protocol.decoder import DecodedEvent, EventStreamDecoder
-from sse_threaded.protocol.event import NOTICES
-from sse_threaded.testing.processes import ChildProcess, process_table
-from tests.support import ROOT, missing, reserved_port, wait_until
+from sse_threaded.testing.processes import process_table
+from tests.harness.certificate import certificate
+from tests.harness.server_program import ServerProgram, replaced
+from tests.support import ROOT, missing
 
 CONFIG = ROOT / "deploy" / "nginx.conf"
 
@@ -35,19 +31,7 @@ _KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _SECONDS = 30
 
 
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate for localhost and 127.0.0.1, and its key."""
-    if shutil.which("openssl") is None:
-        missing("openssl (apt-get install openssl)")
-    chain, key = directory / "fullchain.pem", directory / "privkey.pem"
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", *kind, *names, "-out", str(chain), "-keyout", str(key)]
-    subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
-    return chain, key
-
-
-class Nginx:
+class Nginx(ServerProgram):
     """nginx until the ``with`` is left, on two free ports of 127.0.0.1.
 
     :param directory: where it makes a directory for its files.
@@ -62,13 +46,11 @@ class Nginx:
         if program is None:
             missing("nginx (apt-get install nginx)")
         directory = Path(tempfile.mkdtemp(prefix="nginx-", dir=directory))
-        # Bound here and listened on by nginx alone, as in GunicornServer: nobody else gets them before it starts.
-        self._reserved = reserved_port(), reserved_port()
-        self.port, self.plain_port = (each.getsockname()[1] for each in self._reserved)
-        self.certificate, key = certificate(directory)
         self.config = directory / "nginx.conf"
-        self._command = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(self.config)]
-        self._child: ChildProcess | None = None
+        self._program = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(self.config)]
+        super().__init__("nginx", [*self._program, "-g", "daemon off;"], directory)
+        self.port, self.plain_port = self.reserve_port(), self.reserve_port()
+        self.certificate, key = certificate(directory)
         addresses = {
             "user www-data;": "user root;" if os.geteuid() == 0 else "",
             "/run/nginx.pid": f"{directory}/nginx.pid",
@@ -84,22 +66,12 @@ class Nginx:
             f"server {UPSTREAM} max_fails=0;": "".join(f"server {name} max_fails=0;" for name in upstreams),
             "http {\n": "http {\n" + "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in _KINDS),
         }
-        text = CONFIG.read_text(encoding="utf-8")
-        for old, new in [*addresses.items(), *(changes or {}).items()]:
-            assert old in text, f"deploy/nginx.conf has no {old!r}"
-            text = text.replace(old, new)
-        self.config.write_text(text, encoding="utf-8")
+        self.config.write_text(replaced(CONFIG, {**addresses, **(changes or {})}), encoding="utf-8")
 
     @property
     def url(self) -> str:
         """``https://localhost:port``, without a slash at the end."""
         return f"https://localhost:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The process id of its master."""
-        assert self._child is not None
-        return self._child.pid
 
     def worker_pids(self) -> set[int]:
         """The process ids of those who serve."""
@@ -107,125 +79,22 @@ class Nginx:
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """``nginx -t``."""
-        command = [*self._command, "-t"]
+        command = [*self._program, "-t"]
         return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
 
     def reload(self) -> None:
         """Have it read its file again in new processes; the old ones serve what they have to its end."""
-        os.kill(self.pid, signal.SIGHUP)
+        self.signal(signal.SIGHUP)
 
     def output(self) -> str:
         """What it has printed, and its log of errors."""
-        files = [self.config.with_name(name) for name in ("output", "error.log")]
-        return "".join(path.read_text(errors="replace") for path in files if path.exists())
+        errors = self.config.with_name("error.log")
+        return super().output() + (errors.read_text(errors="replace") if errors.exists() else "")
 
-    def __enter__(self) -> Nginx:
-        command = [*self._command, "-g", "daemon off;"]
-        with self.config.with_name("output").open("wb") as output:
-            self._child = ChildProcess(command, output=output, env=os.environ, cwd=None)
-        try:
-            wait_until(self._answers, timeout=_SECONDS, message="nginx to answer")
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._child is not None
-        self._child.kill()
-        for each in self._reserved:
-            each.close()
-
-    def _answers(self) -> bool:
-        assert self._child is not None
-        if self._child.poll() is not None:
-            raise AssertionError(f"nginx has ended: {self.output()}")
+    def is_answering(self) -> bool:
+        """Whether it takes connections."""
         try:
             socket.create_connection(("127.0.0.1", self.port), 1).close()
         except OSError:
             return False
         return True
-
-
-class CurlStream:
-    """One event stream, read by curl over HTTP/2 until the ``with`` is left.
-
-    :param url: where.
-    :param trusted: the server's certificate; default ``None``, none is needed.
-    :param args: further arguments of curl's.
-    :ivar head: the response's head in lower case, ``""`` before it came.
-    :ivar raw: the body so far; ``events`` those in it that were not asked for.
-    :ivar ended: whether the body has ended, or was cut.
-    """
-
-    def __init__(self, url: str, trusted: Path | None = None, *args: str) -> None:
-        if shutil.which("curl") is None:
-            missing("curl (apt-get install curl)")
-        trust = ["--cacert", str(trusted)] if trusted else []
-        self._command = ["curl", "-sSNi", "--http2", *trust, "-H", "Accept: text/event-stream", *args, url]
-        self._received = b""
-        self._decoder = EventStreamDecoder()
-        self.events: deque[DecodedEvent] = deque()
-        self.head = ""
-        self.raw = b""
-        self.ended = False
-
-    def wait_for(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until ``condition()`` is true, and show what was received if it does not become so."""
-        try:
-            wait_until(condition, timeout=_SECONDS, message=what)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; received: {self._received!r}") from None
-
-    def wait_for_id(self) -> None:
-        """Wait for the first bytes of a stream of this package."""
-        self.wait_for(lambda: b"\nid: " in self.raw, "the first bytes")
-
-    def wait_for_end(self) -> None:
-        """Wait until the body has ended."""
-        self.wait_for(lambda: self.ended, "the end")
-
-    def next_event(self) -> DecodedEvent:
-        """Wait for the next event."""
-        self.wait_for(lambda: self.events, "an event")
-        return self.events.popleft()
-
-    def close(self) -> None:
-        """Hang up."""
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> CurlStream:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-        self._thread.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        while piece := os.read(self._process.stdout.fileno(), 65536):
-            self._received += piece
-            if not self.head:
-                head, found, piece = self._received.partition(b"\r\n\r\n")
-                if not found:
-                    continue
-                self.head = head.decode("latin-1").lower()
-            self.raw += piece
-            self.events += (event for event in self._decoder.feed(piece) if event.event not in NOTICES)
-        self.ended = True

@@ -1,4 +1,4 @@
-"""A real redis-server on a free port, for tests: started, killed, paused, started again."""
+"""A real redis-server on a free port, for tests and benchmarks: started, killed, paused, started again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import signal
 import tempfile
 from pathlib import Path
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from tests.harness.server_program import ServerProgram
+from tests.support import missing
 
-from sse_threaded.testing.processes import ChildProcess
-from tests.support import missing, reserved_port, wait_until
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ImportError:  # RedisServer says so
+    redis = None  # type: ignore[assignment]
 
 _names = itertools.count()
 
@@ -22,8 +25,8 @@ _names = itertools.count()
 program = "redis-server"
 
 
-class RedisServer:
-    """A server of its own, on the loopback interface, until :meth:`close`.
+class RedisServer(ServerProgram):
+    """A server of its own, on the loopback interface, from its making until :meth:`close`.
 
     :param flags: further arguments of redis-server, such as ``"--appendonly", "yes"``.
     :param host: the address to listen on; default 127.0.0.1.
@@ -34,30 +37,27 @@ class RedisServer:
     def __init__(
         self, *flags: str, host: str = "127.0.0.1", port: int | None = None, sentinel: str | None = None
     ) -> None:
+        if redis is None:
+            missing("redis (pip install '.[redis]')")
         path = shutil.which(program)
         if path is None:
             missing(f"{program} (apt-get install {program})")
-        self._directory = tempfile.TemporaryDirectory(prefix="sse_threaded-redis-", ignore_cleanup_errors=True)
+        self._files = tempfile.TemporaryDirectory(prefix="sse_threaded-redis-", ignore_cleanup_errors=True)
+        kind = ["--save", ""] if sentinel is None else ["--sentinel"]
+        command = [path, *([sentinel] if sentinel else []), *kind, "--bind", host]
+        super().__init__(program, command, Path(self._files.name))
         self.host = host
         # While the server is down nobody else may have its port: the clients that wait for it would talk to them.
-        self._reserved = reserved_port(host, port or 0)
-        self.port: int = self._reserved.getsockname()[1]
-        kind = ["--save", ""] if sentinel is None else ["--sentinel"]
-        self._command = [path, *([sentinel] if sentinel else []), *kind, "--bind", host]
-        self._command += ["--port", str(self.port), "--dir", self._directory.name]
-        self._command += ["--protected-mode", "no", *flags]
-        self._child: ChildProcess | None = None
+        self.port = self.reserve_port(host, port or 0)
+        self._command += ["--port", str(self.port), "--dir", self._files.name, "--protected-mode", "no", *flags]
         try:
             self.start()
         except BaseException:
             self.close()
             raise
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._child is not None
-        return self._child.pid
+    def __enter__(self) -> RedisServer:
+        return self  # it was started when it was made
 
     def url(self, scheme: str = "redis", prefix: str | None = None) -> str:
         """A URL of this server, by default with a prefix that nobody has had."""
@@ -68,18 +68,8 @@ class RedisServer:
         once = Retry(NoBackoff(), 0)
         return redis.Redis(host=self.host, port=self.port, socket_timeout=30, retry=once, protocol=2)
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        with (Path(self._directory.name) / "output").open("ab") as output:
-            self._child = ChildProcess(
-                self._command, output=output, env=dict(os.environ), cwd=self._directory.name
-            )
-        wait_until(self._answers, timeout=20, message=f"{program} answers")
-
-    def _answers(self) -> bool:
-        assert self._child is not None
-        if self._child.poll() is not None:
-            raise AssertionError((Path(self._directory.name) / "output").read_text())
+    def is_answering(self) -> bool:
+        """Whether it answers a PING, if only that it wants a password."""
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -88,29 +78,21 @@ class RedisServer:
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._child is not None:
-            self._child.kill()
-
     def tear(self, mark: bytes) -> None:
         """Once it is down, let its append-only file end within the last command that has ``mark`` in it."""
-        files = [path for path in Path(self._directory.name).rglob("appendonly.aof*") if path.suffix == ".aof"]
+        files = [path for path in self._directory.rglob("appendonly.aof*") if path.suffix == ".aof"]
         path = max(files, key=lambda path: path.name.count("incr"))
         os.truncate(path, path.read_bytes().rindex(mark) + len(mark))
 
     def pause(self) -> None:
         """Let it hang: it takes connections and answers nothing."""
-        assert self._child is not None
-        self._child.signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let it work again."""
-        assert self._child is not None
-        self._child.signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it, and remove its files; may be called twice."""
-        self.kill()
-        self._reserved.close()
-        self._directory.cleanup()
+        super().close()
+        self._files.cleanup()

@@ -10,7 +10,8 @@ import unittest
 
 from sse_threaded import Retention, __version__, open_log
 from sse_threaded.testing import EventStreamClient, request
-from tests.support import free_port, sqlite_url, temporary_directory, wait_until
+from tests.harness.server_program import ServerProgram, answers_http
+from tests.support import enter, free_port, sqlite_url, temporary_directory, wait_until
 
 COMMAND = [sys.executable, "-m", "sse_threaded.cli"]
 
@@ -153,22 +154,15 @@ class CliTest(CliCase):
 
     def test_serve_runs_the_board_with_gunicorns_flags(self):
         port = free_port()
-        child = self.start("serve", "-b", f"127.0.0.1:{port}", "-w", "1")
         url = f"http://127.0.0.1:{port}"
-
-        def answers():
-            self.assertIsNone(child.poll(), "the server ended")
-            try:
-                return request("GET", url + "/healthz").status == 200
-            except OSError:
-                return False
-
-        wait_until(answers, timeout=30)
+        command = [*COMMAND, "serve", "-b", f"127.0.0.1:{port}", "-w", "1"]
+        answers = answers_http(url + "/healthz")
+        server = enter(self, ServerProgram("sse-threaded serve", command, self.directory, answers, env=self.env))
         # As many as open files allow: more than gunicorn's own worker would have with its threads.
         self.assertGreater(json.loads(request("GET", url + "/healthz").body)["maxStreams"], 500)
         with EventStreamClient(url + "/boards/board-1/events") as client:
             client.wait_for(lambda: b"id: " in client.raw)
             done = self.run_command("publish", "board-1", '{"type":"note"}')
             self.assertEqual(client.next_event().last_event_id, done.stdout.strip())
-        child.send_signal(signal.SIGINT)
-        self.assertEqual(child.wait(30), 0)
+        server.signal(signal.SIGINT)
+        self.assertEqual(server.wait(), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sse_threaded import Hub
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests.harness.server_program import ServerProgram, answers_http
 from tests.support import (
     FAREWELL,
     UNAVAILABLE,
@@ -221,28 +223,18 @@ class AloneTest(GeventCase):
         url = f"http://127.0.0.1:{port}/"
         env = {**os.environ, "LOG_URL": self.log_url, "HUB": json.dumps({"heartbeat": 0.2})}
         command = [sys.executable, "-c", PYWSGI, str(port)]
-        with subprocess.Popen(command, cwd=self.directory, env=env, stderr=subprocess.PIPE, text=True) as server:
-            self.addCleanup(server.kill)
-
-            def answers() -> bool:
-                try:
-                    return request("GET", url + "health").status == 200
-                except OSError:
-                    return server.poll() is not None
-
-            wait_until(answers, timeout=30, message="an answer")
+        with ServerProgram("pywsgi", command, self.directory, answers_http(url + "health"), env=env) as server:
             with EventStreamClient(url + "events") as gone, EventStreamClient(url + "events") as client:
                 client.wait_for_retry()
                 gone.close()
                 wait_until(lambda: json.loads(request("GET", url + "health").body)["streams"] == 1)
                 self.assertEqual(request("POST", url + "events", body=b"here").status, 201)
                 self.assertEqual(client.next_event().data, "here")
-                server.terminate()
+                server.signal(signal.SIGTERM)
                 client.wait_for_end()
                 self.assertRegex(client.raw, FAREWELL + rb"\Z")
             self.assertEqual(server.wait(15), 0)
-            assert server.stderr is not None
-            printed = server.stderr.read()
+            printed = server.output()
         for text in (*RAW, "one request at a time", "Streams may take"):
             self.assertNotIn(text, printed)
 

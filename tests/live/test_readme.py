@@ -1,5 +1,6 @@
 """What the README and the pages of its subjects show, run."""
 
+import inspect
 import json
 import os
 import re
@@ -9,11 +10,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import unittest
 from contextlib import closing
 from importlib.metadata import metadata
-from unittest import mock
 
 from werkzeug import Response
 from werkzeug.test import EnvironBuilder
@@ -22,6 +21,7 @@ import sse_threaded
 from sse_threaded import Hub
 from sse_threaded.fanout.cursor import encode
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from tests.harness.server_program import ServerProgram, answers_http
 from tests.support import (
     CHECKOUT,
     ROOT,
@@ -29,7 +29,6 @@ from tests.support import (
     missing,
     sqlite_url,
     temporary_directory,
-    wait_until,
 )
 
 try:
@@ -212,14 +211,11 @@ class ReadmeTest(unittest.TestCase):
     def test_the_arguments_of_hub_and_their_defaults(self):
         documented = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]+?)`? \|", TEXT, re.MULTILINE))
         self.assertEqual(list(documented), [name for name in Hub.__init__.__annotations__ if name != "return"])
-        with mock.patch.object(sse_threaded.hub, "Pump") as pump:
-            hub = Hub()
-        pace = pump.call_args.args[1]
-        self.assertEqual(documented["url"], hub.url)
-        self.assertEqual(documented["retry"], str(pace.retry))
-        self.assertEqual(documented["heartbeat"], f"{pace.heartbeat:g}")
-        self.assertEqual(documented["lease"], f"{pace.lease:g}")
-        self.assertEqual(documented["queue_size"], str(hub._queue_size))
+        parameters = inspect.signature(Hub).parameters
+        self.assertEqual(documented["url"], parameters["url"].default)
+        for name in ("retry", "heartbeat", "lease", "queue_size"):
+            with self.subTest(name):
+                self.assertEqual(documented[name], f"{parameters[name].default:g}")
         self.assertEqual(eval(documented["retention"], vars(sse_threaded).copy()), sse_threaded.Retention())
 
     def test_links_lead_somewhere(self):
@@ -261,29 +257,13 @@ class ReadmeTest(unittest.TestCase):
         port = free_port()
         line = f"{line} -b 127.0.0.1:{port}".replace("python3 ", f"{sys.executable} ", 1)
         environ = {"HOME": str(home), "PATH": os.environ["PATH"]}
-        with (
-            tempfile.TemporaryFile() as output,
-            subprocess.Popen(
-                ["sh", "-c", line], cwd=clone, env=environ, stdout=output, stderr=output, start_new_session=True
-            ) as server,
-        ):
-
-            def answers():
-                if server.poll() is not None:
-                    output.seek(0)
-                    self.fail(f"the line ended: {output.read().decode()}")
-                try:
-                    return request("GET", f"http://127.0.0.1:{port}/boards/board-1").status == 200
-                except OSError:
-                    return False
-
-            try:
-                wait_until(answers, timeout=180, message="the board")
-                with EventStreamClient(f"http://127.0.0.1:{port}/boards/board-1/events") as client:
-                    self.assertEqual(client.wait_for_retry(), 5000)
-            finally:
-                os.killpg(server.pid, signal.SIGTERM)
-                server.wait(30)
+        url = f"http://127.0.0.1:{port}/boards/board-1"
+        command = ["sh", "-c", line]
+        with ServerProgram("the line", command, clone, answers_http(url), env=environ, timeout=180) as server:
+            with EventStreamClient(url + "/events") as client:
+                self.assertEqual(client.wait_for_retry(), 5000)
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
 
 
 def hub_events(hub):

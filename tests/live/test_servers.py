@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 import unittest
 from functools import partial
@@ -10,6 +9,7 @@ from functools import partial
 from sse_threaded import Hub
 from sse_threaded.board import create_app
 from sse_threaded.testing import EventStreamClient, GunicornServer, LiveServer, request
+from tests.harness.server_program import ServerProgram, answers_http
 from tests.support import free_port, missing, sqlite_url, temporary_directory, wait_until
 
 try:
@@ -94,23 +94,12 @@ class ServersTest(unittest.TestCase):
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         command = [sys.executable, *(part.replace("PORT", str(port)) for part in command)]
-        with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE) as server:
-            try:
-                wait_until(lambda: self.answers(url) or server.poll() is not None, timeout=30)
-                return self.exercise(url), self.epoch(url)
-            finally:
-                server.kill()
+        with ServerProgram(module, command, directory, answers_http(url + "/healthz")):
+            return self.exercise(url), self.epoch(url)
 
     @staticmethod
     def epoch(url):
         return json.loads(request("GET", url + "/healthz").body)["log"]["lastEventId"].partition("-")[0]
-
-    @staticmethod
-    def answers(url):
-        try:
-            return request("GET", url + "/healthz").status == 200
-        except OSError:
-            return False
 
 
 class FlaskTest(unittest.TestCase):

@@ -1,7 +1,6 @@
 """Real servers, and the test clients of Flask and Django: users are warned of a server with one thread."""
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -12,9 +11,9 @@ from werkzeug.serving import make_server as make_werkzeug_server
 from werkzeug.wrappers import Request
 
 from sse_threaded import Hub
-from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from sse_threaded.testing.processes import ChildProcess
-from tests.support import enter, free_port, missing, temporary_directory, wait_until
+from sse_threaded.testing import EventStreamClient, GunicornServer
+from tests.harness.server_program import ServerProgram, answers_http
+from tests.support import enter, free_port, missing, temporary_directory
 
 try:
     import django
@@ -92,13 +91,6 @@ if __name__ == "__main__":
     assert result.testsRun and result.wasSuccessful()
     print("all good")
 """
-
-
-def answers(url):
-    try:
-        return request("GET", url).status == 200
-    except OSError:
-        return False
 
 
 class TestClientTest(unittest.TestCase):
@@ -209,17 +201,18 @@ class ServerTest(unittest.TestCase):
         folder = temporary_directory(self)
         (folder / "manage.py").write_text(DJANGO_SITE)
         for flags, is_warned_of in (["--nothreading"], True), ([], False):
-            with self.subTest(flags=flags), (folder / "output").open("w+b") as output:
+            with self.subTest(flags=flags):
                 port = free_port()
-                command = [sys.executable, "manage.py", "runserver", "--noreload", *flags, f"127.0.0.1:{port}"]
-                server = ChildProcess(command, output=output, env=dict(os.environ), cwd=folder)
-                self.addCleanup(server.kill)
+                site = [sys.executable, str(folder / "manage.py")]
+                command = [*site, "runserver", "--noreload", *flags, f"127.0.0.1:{port}"]
                 url = f"http://127.0.0.1:{port}/"
-                wait_until(lambda url=url: answers(url), timeout=30, message="Django's server")
-                with EventStreamClient(url + "events") as client:
-                    client.wait_for_end()
-                server.kill()
-                told = (folder / "output").read_text()
+                own = folder / f"flags-{len(flags)}"
+                own.mkdir()
+                with ServerProgram("runserver", command, own, answers_http(url)) as server:
+                    with EventStreamClient(url + "events") as client:
+                        client.wait_for_end()
+                    server.kill()
+                    told = server.output()
                 self.assertEqual(WORDS in told, is_warned_of, told)
                 self.assertNotIn("every thread", told)
 
