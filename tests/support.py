@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import tempfile
 import time
 import unittest
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -43,27 +42,6 @@ def missing(what: str) -> NoReturn:
     if nothing_may_be_skipped():
         raise AssertionError(f"missing: {what}; here nothing may be skipped")
     raise unittest.SkipTest(f"missing: {what}")
-
-
-@contextmanager
-def network_held(*, to_change_it: bool = False) -> Iterator[None]:
-    """Keep the machine's network interfaces as they are; or, alone, change them.
-
-    Chromium gives up what it is loading when one comes or goes (ERR_NETWORK_CHANGED), also where it is a test that
-    runs under another Python which makes or removes it.
-    """
-    kind = fcntl.LOCK_EX if to_change_it else fcntl.LOCK_SH
-    with open(Path(tempfile.gettempdir()) / f"sse_threaded-network-{os.getuid()}.lock", "wb") as file:
-
-        def is_locked() -> bool:
-            try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        wait_until(is_locked, timeout=600, message="the tests that hold the network, or change it")
-        yield
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 10.0, message: str = "") -> None:

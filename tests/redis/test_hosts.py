@@ -20,8 +20,9 @@ from benchmarks.faults.network_choice import open_network
 from benchmarks.faults.programs import redis_client
 from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
+from tests.harness.own_network import own_network
 from tests.harness.redis_server import RedisServer
-from tests.support import enter, missing, network_held, once, wait_until
+from tests.support import enter, missing, once, wait_until
 
 load_tests = once
 
@@ -32,9 +33,9 @@ GAP = 10_000_000_000
 def setUpModule() -> None:
     if shutil.which("redis-server") is None:
         missing("redis-server (apt-get install redis-server)")
-    network = network_held(to_change_it=True)
-    network.__enter__()
-    unittest.addModuleCleanup(network.__exit__, None, None, None)
+    own = own_network()
+    own.__enter__()
+    unittest.addModuleCleanup(own.__exit__, None, None, None)
 
 
 def strike(test: unittest.TestCase, name: str, seconds: float, network: Network | None = None) -> Result:

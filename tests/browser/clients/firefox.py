@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sse_threaded.testing.processes import ChildProcess
-from tests.support import missing, network_held, wait_until
+from tests.support import missing, wait_until
 
 # Port 0: Firefox takes a free one and writes it into the profile. The rest keeps it from talking to anybody else.
 _PREFERENCES = {
@@ -96,7 +96,7 @@ def firefox() -> Iterator[Firefox]:
     if program is None:
         missing("Firefox (apt-get install firefox-esr)")
     directory = tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True)
-    with network_held(), directory as profile, tempfile.TemporaryFile() as output:
+    with directory as profile, tempfile.TemporaryFile() as output:
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in _PREFERENCES.items()]
         Path(profile, "user.js").write_text("".join(lines), encoding="utf-8")
         command = [program, "--headless", "--no-remote", "--marionette", "--profile", profile]
