@@ -37,8 +37,9 @@ class RestartTest(unittest.TestCase):
         """Another process makes a task while no server runs."""
         code = """
 import sys
-from sse_threaded.board import create_app
-create_app(sys.argv[1])._store.create_task("board-1", sys.argv[2])
+from sse_threaded import open_log
+from sse_threaded.board.store import open_store
+open_store(open_log(sys.argv[1])).create_task("board-1", sys.argv[2])
 """
         subprocess.run([sys.executable, "-c", code, self.log_url, title], check=True, timeout=60)
 

@@ -238,7 +238,9 @@ class Kept:
 
         def test_a_snapshot_and_its_id_belong_together(self) -> None:
             # While another thread adds: the newest task in a snapshot is that of the event with its id.
-            other = open_store(open_log(self.url))
+            log = open_log(self.url)
+            self.addCleanup(log.close)
+            other = open_store(log)
             adding = threading.Thread(target=lambda: [other.create_task("board-1", "more") for _ in range(100)])
             adding.start()
             try:
@@ -248,7 +250,6 @@ class Kept:
                     self.assertEqual(board["tasks"][-1]["id"], f"task-{sequence + 4}")
             finally:
                 adding.join(SECONDS)
-                other._log.close()
 
 
 class SQLiteStoreTest(Kept.StoreCases):
