@@ -1,4 +1,4 @@
-"""ruff and mypy on the checkout. They do not depend on the Python that runs them: tests/run has them once."""
+"""ruff, mypy and codespell on the checkout. They say the same under every Python: tests/run has them once."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class QualityTest(unittest.TestCase):
     def test_ruff_finds_nothing(self) -> None:
         # The environments are left out by .gitignore, which ruff obeys inside a git work tree only.
         self.run_tool("ruff", "check", "--quiet", "--extend-exclude", ".venv*", ".")
+
+    def test_everything_is_formatted_by_ruff(self) -> None:
+        self.run_tool("ruff", "format", "--check", "--quiet", "--extend-exclude", ".venv*", ".")
+
+    def test_codespell_finds_nothing(self) -> None:
+        self.run_tool("codespell_lib", ".")
 
     def test_mypy_finds_nothing(self) -> None:
         self.run_tool("mypy")
