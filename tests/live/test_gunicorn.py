@@ -164,6 +164,39 @@ class ProtocolTest(GunicornTest):
         self.assertEqual(json.loads(health.body)["maxStreams"], 56)
         self.post(server)
 
+    def test_an_app_whose_log_is_in_the_memory_of_one_worker_of_two_is_warned(self):
+        app = "from sse_threaded import Hub\nhub = Hub()\ndef app(*_): return []\n"
+        (self.directory / "app.py").write_text(app)
+        hooks = self.directory / "gunicorn.conf.py"
+        hooks.write_text("from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit\n")
+        for workers, warned in ((1, False), (2, True)):
+            with self.subTest(workers=workers):
+                args = [*self.args, "-w", str(workers)]
+                server = GunicornServer("app:app", config=hooks, args=args, cwd=self.directory)
+                with server:
+                    pass
+                self.assertEqual("memory:// is in one process" in server.output(), warned)
+
+    def test_one_worker_on_a_log_in_memory_works(self):
+        self.log_url = "memory://"
+        server = self.serve()
+        client = self.connect(server)
+        self.post(server)
+        self.assertIn("task_created", client.next_event().data)
+
+    def test_without_threads_to_spare_it_says_so_and_serves_the_rest(self):
+        self.args = ("-k", "gthread", "--threads", "2", "-w", "1")
+        server = self.serve()
+        client = self.connect(server)
+        client.wait_for_end()
+        self.assertIn(b"come back", client.raw)
+        self.assertIn("No streams: 2 thread(s)", server.output())
+        self.assertEqual(request("GET", server.url + "/healthz").status, 200)
+
+
+class SettingsTest(GunicornTest):
+    """What the configuration file says of the environment, which is the same with every worker."""
+
     def test_more_workers_on_a_log_in_memory_are_refused_with_a_reason(self):
         command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIG), "-w", "2", "-b", "127.0.0.1:0"]
         env = {**os.environ, "SSE_THREADED_URL": "memory://"}
@@ -199,35 +232,6 @@ class ProtocolTest(GunicornTest):
         server = self.serve("-w", "1", SSE_THREADED_WORKER="4", SSE_THREADED_LEASE="60")
         self.assertIn("SSE_THREADED_WORKER is not a setting", server.output())
         self.assertEqual(server.output().count("is not a setting"), 1)
-
-    def test_an_app_whose_log_is_in_the_memory_of_one_worker_of_two_is_warned(self):
-        app = "from sse_threaded import Hub\nhub = Hub()\ndef app(*_): return []\n"
-        (self.directory / "app.py").write_text(app)
-        hooks = self.directory / "gunicorn.conf.py"
-        hooks.write_text("from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit\n")
-        for workers, warned in ((1, False), (2, True)):
-            with self.subTest(workers=workers):
-                args = [*self.args, "-w", str(workers)]
-                server = GunicornServer("app:app", config=hooks, args=args, cwd=self.directory)
-                with server:
-                    pass
-                self.assertEqual("memory:// is in one process" in server.output(), warned)
-
-    def test_one_worker_on_a_log_in_memory_works(self):
-        self.log_url = "memory://"
-        server = self.serve()
-        client = self.connect(server)
-        self.post(server)
-        self.assertIn("task_created", client.next_event().data)
-
-    def test_without_threads_to_spare_it_says_so_and_serves_the_rest(self):
-        self.args = ("-k", "gthread", "--threads", "2", "-w", "1")
-        server = self.serve()
-        client = self.connect(server)
-        client.wait_for_end()
-        self.assertIn(b"come back", client.raw)
-        self.assertIn("No streams: 2 thread(s)", server.output())
-        self.assertEqual(request("GET", server.url + "/healthz").status, 200)
 
 
 class EndTest(GunicornTest):
