@@ -317,8 +317,9 @@ class PageCase(unittest.TestCase):
         """
         directory = temporary_directory(self)
         self.log_url = sqlite_url(directory) + "?synchronous=normal"
-        self.hubs: list[Hub] = []
-        self.addCleanup(lambda: [hub.close() for hub in self.hubs])
+        hubs: list[Hub] = []
+        self.hubs = hubs
+        self.addCleanup(lambda: [hub.close() for hub in hubs])
         self.app = self.make_app(**settings)
 
         def current(environ: Any, start_response: Any) -> Any:
