@@ -14,14 +14,14 @@ from sse_threaded.board.app import BoardApp
 from sse_threaded.board.store import open_store
 from sse_threaded.testing import GunicornServer, LiveServer, request
 from tests.harness.chromium import Windows, before_scripts, chromium, prefer, resize, wait_for
-from tests.support import ROOT, enter, once, sqlite_url, temporary_directory, wait_until
+from tests.support import ROOT, enter, sqlite_url, temporary_directory, wait_until
 
 try:
     from selenium.webdriver import ActionChains, Keys
 except ImportError:  # then there is no browser either, which says so
     ActionChains = Keys = None
 
-load_tests = once
+ONCE = True  # it says the same under every Python
 
 SECONDS = 60
 

@@ -16,9 +16,9 @@ import unittest
 from pathlib import Path
 
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from tests.support import CHECKOUT, enter, missing, once, sqlite_url, temporary_directory, wait_until
+from tests.support import CHECKOUT, enter, missing, sqlite_url, temporary_directory, wait_until
 
-load_tests = once
+ONCE = True  # it says the same under every Python
 
 # What npm has installed; it is the directory node_modules itself.
 PACKAGES = Path(os.environ.get("SSE_TESTS_NPM") or CHECKOUT / ".test-npm" / "node_modules")

@@ -21,13 +21,12 @@ from tests.support import (
     enter,
     free_port,
     missing,
-    once,
     sqlite_url,
     temporary_directory,
     wait_until,
 )
 
-load_tests = once
+ONCE = True  # it says the same under every Python
 
 APP = """
 import json

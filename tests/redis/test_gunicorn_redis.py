@@ -11,9 +11,9 @@ from sse_threaded.testing import request
 from tests.harness.redis_server import RedisServer
 from tests.live import test_gunicorn
 from tests.live.test_worker import WORKER
-from tests.support import once, wait_until
+from tests.support import wait_until
 
-load_tests = once
+ONCE = True  # it says the same under every Python
 
 
 class OnRedis(test_gunicorn.GunicornTest):

@@ -11,9 +11,8 @@ from tests.browser.clients.firefox import firefox
 from tests.browser.clients.harness import Family, Frames, Scenarios, Together, forms, numbers
 from tests.browser.clients.scissors import Scissors
 from tests.harness.chromium import chromium
-from tests.support import once
 
-load_tests = once
+ONCE = True  # it says the same under every Python
 
 
 class BrowserTest(Scenarios, unittest.TestCase):
