@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import socket
 import tempfile
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -42,6 +44,19 @@ def missing(what: str) -> NoReturn:
     if nothing_may_be_skipped():
         raise AssertionError(f"missing: {what}; here nothing may be skipped")
     raise unittest.SkipTest(f"missing: {what}")
+
+
+def require(folder: str, *, modules: Mapping[str, str], programs: Mapping[str, str]) -> None:
+    """For a folder in which every module needs the same: say in one sentence what this machine lacks of it.
+
+    :param modules: the Python modules, each with how to get it.
+    :param programs: the programs, likewise.
+    :raises ImportError: something is missing.
+    """
+    lacking = [f"{name} ({how})" for name, how in modules.items() if importlib.util.find_spec(name) is None]
+    lacking += [f"{name} ({how})" for name, how in programs.items() if shutil.which(name) is None]
+    if lacking:
+        raise ImportError(f"{folder} needs {', '.join(lacking)}")
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 10.0, message: str = "") -> None:
