@@ -1,11 +1,12 @@
 """All that is promised of a log in Redis, and of the board in it, with Valkey in place of Redis."""
 
+import importlib
+import pkgutil
 import unittest
 from unittest import mock
 
+import tests.redis
 from tests.harness import redis_server
-from tests.redis import test_board_store_redis, test_log_redis, test_log_redis_nodes
-from tests.unit import test_log
 
 ONCE = True  # it says the same under every Python
 
@@ -25,13 +26,17 @@ class ServerTest(unittest.TestCase):
             self.assertEqual(client.info("server")["server_name"], "valkey")
 
 
-def _adopt(case):
+def _cases(module):
+    """The test cases that a module has itself, or makes of those of another folder."""
+    for case in vars(importlib.import_module(f"tests.redis.{module}")).values():
+        if isinstance(case, type) and issubclass(case, unittest.TestCase) and case.__name__.endswith("Test"):
+            yield case
+
+
+_modules = [
+    each.name for each in pkgutil.iter_modules(tests.redis.__path__) if each.name.startswith("test_log_redis")
+]
+for _case in (each for module in [*_modules, "test_board_store_redis"] for each in _cases(module)):
     # unittest runs setUpModule of the module that a class says it is of.
-    globals()[case.__name__] = type(case.__name__, (case,), {"__module__": __name__})
-
-
-_redis = (*vars(test_log_redis).values(), *vars(test_log_redis_nodes).values())
-for _case in (test_log.RedisLogTest, test_board_store_redis.RedisStoreTest, *_redis):
-    if isinstance(_case, type) and issubclass(_case, unittest.TestCase) and _case.__name__.endswith("Test"):
-        _adopt(_case)
-del _case, _redis  # or it would be found a second time
+    globals()[_case.__name__] = type(_case.__name__, (_case,), {"__module__": __name__})
+del _case  # or it would be found a second time
