@@ -1,14 +1,17 @@
-"""The command line as a user runs it: in processes of its own."""
+"""The command line: as a user runs it, in processes of its own, and where that makes no difference in this one."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import unittest
+from unittest import mock
 
 from sse_threaded import Retention, __version__, open_log
+from sse_threaded.cli import main
 from sse_threaded.testing import EventStreamClient, request
 from tests.harness.server_program import ServerProgram, answers_http
 from tests.support import enter, free_port, sqlite_url, temporary_directory, wait_until
@@ -27,6 +30,24 @@ class CliCase(unittest.TestCase):
         return subprocess.run(
             [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
         )
+
+    def call(self, *arguments):
+        """Run a command in this process, which takes no time to start."""
+        before = os.getcwd()
+        os.chdir(self.directory)
+        try:
+            with (
+                mock.patch.dict(os.environ, self.env),
+                contextlib.redirect_stdout(io.StringIO()) as output,
+                contextlib.redirect_stderr(io.StringIO()) as errors,
+            ):
+                try:
+                    status = main(arguments)
+                except SystemExit as end:
+                    status = end.code
+        finally:
+            os.chdir(before)
+        return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
     def start(self, *arguments, command=COMMAND):
         child = subprocess.Popen(
@@ -49,7 +70,7 @@ class CliCase(unittest.TestCase):
 
 class CliTest(CliCase):
     def test_help_says_what_each_command_does(self):
-        text = self.run_command("--help").stdout
+        text = self.call("--help").stdout
         for word in ("serve", "publish", "listen", "event log"):
             self.assertIn(word, text)
         for command, words in (
@@ -59,7 +80,7 @@ class CliTest(CliCase):
             ("bench", ("URL", "--post", "{stamp}", "examples:")),
         ):
             with self.subTest(command):
-                done = self.run_command(command, "--help")
+                done = self.call(command, "--help")
                 self.assertEqual(done.returncode, 0)
                 for word in words:
                     self.assertIn(word, " ".join(done.stdout.split()))
@@ -67,7 +88,7 @@ class CliTest(CliCase):
     def test_help_does_not_show_a_password(self):
         self.env["SSE_THREADED_URL"] = "redis://user:hidden@redis.internal:6379/0"
         for command in ("serve", "publish", "listen"):
-            text = self.run_command(command, "--help").stdout
+            text = self.call(command, "--help").stdout
             self.assertIn("redis://redis.internal:6379/0", "".join(text.split()))
             self.assertNotIn("hidden", text)
 
@@ -136,20 +157,20 @@ class CliTest(CliCase):
             (["publish", "news", "x", "--event", "a\nb"], "event"),
         ):
             with self.subTest(arguments=arguments):
-                done = self.run_command(*arguments)
+                done = self.call(*arguments)
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertRegex(done.stderr, rf"\Asse-threaded: .*{words}.*\n\Z")
                 self.assertNotIn("secret", done.stderr)
         self.assertFalse((self.directory / "nowhere.db").exists())
-        self.assertEqual(self.run_command("publish", "news").returncode, 2)
-        done = self.run_command("serve", "8000")
+        self.assertEqual(self.call("publish", "news").returncode, 2)
+        done = self.call("serve", "8000")
         self.assertEqual(done.returncode, 2)
         self.assertIn("'8000' is not a flag", done.stderr)
 
     def test_the_log_may_be_named_before_the_command(self):
         with contextlib.closing(open_log(sqlite_url(self.directory, "other.db"))) as other:
             for before, behind in ((["--url", other.url], []), ([], ["--url", other.url])):
-                done = self.run_command(*before, "publish", "a", "x", *behind)
+                done = self.call(*before, "publish", "a", "x", *behind)
                 self.assertEqual((done.stdout.strip(), done.stderr), (other.last_event_id(), ""))
 
     def test_serve_runs_the_board_with_gunicorns_flags(self):
