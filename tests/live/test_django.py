@@ -161,6 +161,9 @@ class OrderTest(TransactionTestCase):
 
 
 class ProjectCase(unittest.TestCase):
+    # What makemigrations has made of MODELS: once, as it takes a second.
+    migration = None
+
     def setUp(self):
         if django is None:
             missing("django (pip install django)")
@@ -173,7 +176,15 @@ class ProjectCase(unittest.TestCase):
             (self.folder / name).write_text(text)
         env = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{self.folder}:{CHECKOUT}"}
         self.env = {name: value for name, value in env.items() if not name.startswith("SSE_THREADED_")}
-        self.manage("makemigrations", "shop")
+        migration = self.folder / "shop" / "migrations" / "0001_initial.py"
+        if ProjectCase.migration is None:
+            self.manage("makemigrations", "shop")
+            ProjectCase.migration = migration.read_text()
+        else:
+            migration.parent.mkdir()
+            (migration.parent / "__init__.py").touch()
+            migration.write_text(ProjectCase.migration)
+            (self.folder / "db.sqlite3").touch()  # as makemigrations leaves it
 
     def manage(self, *arguments):
         command = [sys.executable, "-m", "django", *arguments]
