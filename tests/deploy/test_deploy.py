@@ -17,8 +17,10 @@ import time
 import unittest
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.reload.board_server import ACTIVATE
 from sse_threaded import Hub
@@ -29,14 +31,10 @@ from tests.harness.caddy_server import Caddy
 from tests.harness.chromium import chromium, wait_for
 from tests.harness.curl_stream import CurlStream
 from tests.harness.nginx_server import Nginx
+from tests.harness.redis_server import RedisServer
 from tests.support import ROOT, enter, free_port, missing, sqlite_url, temporary_directory, wait_until
 
 ONCE = True  # it says the same under every Python
-
-try:
-    from tests.harness.redis_server import RedisServer
-except ImportError:
-    RedisServer = None  # type: ignore[assignment, misc]
 
 DEPLOY = ROOT / "deploy"
 EVENTS = "/boards/board-1/events"
@@ -144,37 +142,6 @@ class NginxTest(DeployTest):
             finally:
                 slow.kill()
 
-    def test_twenty_tabs_share_one_connection_and_hang_up_one_by_one(self) -> None:
-        # Heartbeats are far away: only the hang-ups themselves can tell that a tab is gone.
-        server = self.serve(SSE_THREADED_HEARTBEAT="600")
-        log = self.directory / "tabs.log"
-        lines = f"http {{\nlog_format tabs '$connection $server_protocol $uri';\naccess_log {log} tabs;\n"
-        nginx = self.proxy(changes={"http {\n": lines})
-        with chromium(1280, 800, "--ignore-certificate-errors") as browser:
-            for number in range(20):
-                if number:
-                    browser.switch_to.new_window("tab")
-                # Not the board's page, which lets its stream go when it has been hidden for a while.
-                browser.get(nginx.url + "/healthz")
-                browser.execute_script(FOLLOW, EVENTS)
-            self.wait_for_streams(server, 20)
-            post(server.url, "For all tabs")
-            for tab in browser.window_handles:
-                browser.switch_to.window(tab)
-                wait_for(browser, "(window.got || '').includes('For all tabs')")
-            for left in (19, 18, 17):
-                browser.close()
-                browser.switch_to.window(browser.window_handles[0])
-                self.wait_for_streams(server, left)
-        self.wait_for_streams(server, 0)
-
-        def most() -> int:
-            """How many streams the connection had that had the most; nginx writes a line when one has ended."""
-            lines = [line for line in log.read_text().splitlines() if line.endswith(f" HTTP/2.0 {EVENTS}")]
-            return max(Counter(line.split()[0] for line in lines).values(), default=0)
-
-        wait_until(lambda: most() >= 20, timeout=SECONDS, message="twenty streams of one connection")
-
     def test_a_hang_up_reaches_the_app_without_a_write(self) -> None:
         server = self.serve(SSE_THREADED_HEARTBEAT="600")
         nginx = self.proxy()
@@ -264,34 +231,7 @@ class NginxTest(DeployTest):
             post(server.url, f"Task {number}")
             self.assertEqual(stream.next_event(), later.next_event())
 
-    def test_while_the_app_is_down_streams_are_told_to_come_back(self) -> None:
-        server = self.serve()
-        nginx = self.proxy()
-        trust = ("--cacert", str(nginx.certificate))
-        with chromium(1280, 800, "--ignore-certificate-errors") as browser:
-            browser.get(nginx.url + "/boards/board-1")
-            browser.execute_script(FOLLOW, EVENTS)
-            wait_for(browser, "source.readyState === EventSource.OPEN")
-            browser.execute_script("window.down = 0; source.onopen = () => { window.down += 1 }")
-            server.kill()
-            told = self.stream(nginx)
-            told.wait_for_end()
-            self.assertTrue(told.head.startswith("http/2 200"), told.head)
-            self.assertRegex(told.raw, rb"\Aretry: [2345]000\nevent: stream-unavailable\ndata: {}\n\n\Z")
-            others = curl("-i", *trust, "-X", "POST", nginx.url + TASKS).lower()
-            self.assertTrue(others.startswith("http/2 503"), others)
-            self.assertIn("\nretry-after: 5\n", others)
-            wait_for(browser, "window.down > 1", timeout=60)  # it has been told, and has come again
-            server.restart()
-            post(server.url, "Back again")
-            wait_for(browser, "source.readyState === EventSource.OPEN", timeout=60)
-            wait_for(browser, "document.body.textContent.includes('Back again')", timeout=60)
-            post(server.url, "And on")
-            wait_for(browser, "(window.got || '').includes('And on')", timeout=60)
-
     def test_two_hosts_are_restarted_one_after_the_other(self) -> None:
-        if RedisServer is None:
-            missing("redis (pip install redis)")
         log = RedisServer()
         self.addCleanup(log.close)
         self.log_url = log.url()
@@ -343,6 +283,89 @@ class NginxTest(DeployTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertNotIn("[warn]", done.stderr)
         self.assertNotIn("[emerg]", done.stderr)
+
+
+class NginxBrowserTest(DeployTest):
+    """nginx before Chromium."""
+
+    browser: Any
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        with ExitStack() as stack:
+            cls.browser = stack.enter_context(chromium(1280, 800, "--ignore-certificate-errors"))
+            cls.addClassCleanup(stack.pop_all().close)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.close_tabs)
+
+    def close_tabs(self) -> None:
+        """Close all tabs but a new one: a page that is only left may be kept, and its stream with it."""
+        old = self.browser.window_handles
+        self.browser.switch_to.new_window("tab")
+        new = self.browser.current_window_handle
+        for tab in old:
+            self.browser.switch_to.window(tab)
+            self.browser.close()
+        self.browser.switch_to.window(new)
+
+    def test_twenty_tabs_share_one_connection_and_hang_up_one_by_one(self) -> None:
+        # Heartbeats are far away: only the hang-ups themselves can tell that a tab is gone.
+        server = self.serve(SSE_THREADED_HEARTBEAT="600")
+        log = self.directory / "tabs.log"
+        lines = f"http {{\nlog_format tabs '$connection $server_protocol $uri';\naccess_log {log} tabs;\n"
+        nginx = self.proxy(changes={"http {\n": lines})
+        browser = self.browser
+        for number in range(20):
+            if number:
+                browser.switch_to.new_window("tab")
+            # Not the board's page, which lets its stream go when it has been hidden for a while.
+            browser.get(nginx.url + "/healthz")
+            browser.execute_script(FOLLOW, EVENTS)
+        self.wait_for_streams(server, 20)
+        post(server.url, "For all tabs")
+        for tab in browser.window_handles:
+            browser.switch_to.window(tab)
+            wait_for(browser, "(window.got || '').includes('For all tabs')")
+        for left in (19, 18, 17):
+            browser.close()
+            browser.switch_to.window(browser.window_handles[0])
+            self.wait_for_streams(server, left)
+        self.close_tabs()
+        self.wait_for_streams(server, 0)
+
+        def most() -> int:
+            """How many streams the connection had that had the most; nginx writes a line when one has ended."""
+            lines = [line for line in log.read_text().splitlines() if line.endswith(f" HTTP/2.0 {EVENTS}")]
+            return max(Counter(line.split()[0] for line in lines).values(), default=0)
+
+        wait_until(lambda: most() >= 20, timeout=SECONDS, message="twenty streams of one connection")
+
+    def test_while_the_app_is_down_streams_are_told_to_come_back(self) -> None:
+        server = self.serve()
+        nginx = self.proxy()
+        trust = ("--cacert", str(nginx.certificate))
+        browser = self.browser
+        browser.get(nginx.url + "/boards/board-1")
+        browser.execute_script(FOLLOW, EVENTS)
+        wait_for(browser, "source.readyState === EventSource.OPEN")
+        browser.execute_script("window.down = 0; source.onopen = () => { window.down += 1 }")
+        server.kill()
+        told = self.stream(nginx)
+        told.wait_for_end()
+        self.assertTrue(told.head.startswith("http/2 200"), told.head)
+        self.assertRegex(told.raw, rb"\Aretry: [2345]000\nevent: stream-unavailable\ndata: {}\n\n\Z")
+        others = curl("-i", *trust, "-X", "POST", nginx.url + TASKS).lower()
+        self.assertTrue(others.startswith("http/2 503"), others)
+        self.assertIn("\nretry-after: 5\n", others)
+        wait_for(browser, "window.down > 1", timeout=60)  # it has been told, and has come again
+        server.restart()
+        post(server.url, "Back again")
+        wait_for(browser, "source.readyState === EventSource.OPEN", timeout=60)
+        wait_for(browser, "document.body.textContent.includes('Back again')", timeout=60)
+        post(server.url, "And on")
+        wait_for(browser, "(window.got || '').includes('And on')", timeout=60)
 
 
 class SystemdTest(DeployTest):
