@@ -168,12 +168,12 @@ def setUpModule() -> None:
 class Page:
     """One window of the browser on a board."""
 
-    def __init__(self, browser: Any, windows: Windows, url: str) -> None:
-        self._browser = browser
+    def __init__(self, windows: Windows, url: str) -> None:
+        self._browser = windows.browser
         self._windows = windows
         self._window = windows.take()
         self.url = url
-        browser.get(url)
+        self._browser.get(url)
 
     @property
     def browser(self) -> Any:
@@ -357,7 +357,7 @@ class PageCase(unittest.TestCase):
         return entered
 
     def make_page(self, url: str, state: str = "live") -> Page:
-        page = Page(self.browser, self.windows, url)
+        page = Page(self.windows, url)
         self.addCleanup(page.close)
         page.wait_state(state)
         return page

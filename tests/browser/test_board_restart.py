@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 import unittest
+from contextlib import ExitStack
 
 from sse_threaded.testing import GunicornServer, request
 from tests.browser.test_board_page import STATE, Page
-from tests.harness.chromium import Windows, chromium
+from tests.harness.chromium import Windows, before_scripts, chromium
 from tests.support import ROOT, sqlite_url, temporary_directory
 
 # Every message the page's own EventSource dispatches, as it dispatches it.
@@ -26,8 +27,16 @@ window.EventSource = class extends Native {
 """
 
 
+def setUpModule() -> None:
+    """Start one browser for all classes."""
+    with ExitStack() as stack:
+        RestartTest.windows = Windows(stack.enter_context(chromium()))
+        unittest.addModuleCleanup(stack.pop_all().close)
+
+
 class RestartTest(unittest.TestCase):
     args: tuple[str, ...] = ()
+    windows: Windows
 
     def setUp(self):
         self.directory = temporary_directory(self)
@@ -47,13 +56,13 @@ open_store(open_log(sys.argv[1])).create_task("board-1", sys.argv[2])
         env = {"SSE_THREADED_URL": self.log_url, "SSE_THREADED_RETRY": "500"}
         config = ROOT / "deploy" / "gunicorn.conf.py"
         gunicorn = GunicornServer(config=config, args=self.args, env=env, cwd=self.directory)
-        with gunicorn as server, chromium() as browser:
+        with gunicorn as server:
             url = server.url + "/boards/board-1"
-            windows = Windows(browser)
             pages = []
             for _ in range(2):
-                page = Page(browser, windows, "about:blank")
-                page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": RECORD})
+                page = Page(self.windows, "about:blank")
+                self.addCleanup(page.close)
+                before_scripts(page.browser, RECORD)
                 page.browser.get(url)
                 page.wait_state("live")
                 pages.append(page)

@@ -77,32 +77,35 @@ _changed: set[str] = set()
 
 
 class Windows:
-    """The windows of one browser, which tests use one after the other: to make a new one takes a second."""
+    """The windows of one browser, which tests use one after the other: to make a new one takes a second.
+
+    :param browser: selenium's driver.
+    """
 
     def __init__(self, browser: Any) -> None:
-        self._browser = browser
+        self.browser = browser
         self._free: list[str] = []
 
     def take(self) -> str:
         """The handle of an empty window, in front."""
         if self._free:
-            self._browser.switch_to.window(self._free.pop())
+            self.browser.switch_to.window(self._free.pop())
         else:
-            self._browser.switch_to.new_window("window")
-        handle: str = self._browser.current_window_handle
+            self.browser.switch_to.new_window("window")
+        handle: str = self.browser.current_window_handle
         return handle
 
     def give_back(self, handle: str) -> None:
         """Close the page in a window, and keep the window for another test."""
-        self._browser.switch_to.window(handle)
+        self.browser.switch_to.window(handle)
         if handle in _changed:
             _changed.discard(handle)
-            self._browser.close()
-            self._browser.switch_to.window(self._browser.window_handles[0])
+            self.browser.close()
+            self.browser.switch_to.window(self.browser.window_handles[0])
             return
-        self._browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        self._browser.get("about:blank")
-        self._browser.execute_cdp_cmd("Page.resetNavigationHistory", {})
+        self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.browser.get("about:blank")
+        self.browser.execute_cdp_cmd("Page.resetNavigationHistory", {})
         self._free.append(handle)
 
 
