@@ -22,7 +22,7 @@ from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.cursor import Cursor
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
-from .fanout.limits import Budget, Pace
+from .fanout.budget import Budget, Pace
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log

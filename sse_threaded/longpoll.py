@@ -10,7 +10,7 @@ from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, LogError
 from .fanout.cursor import Cursor
-from .fanout.limits import Overloaded
+from .fanout.budget import Overloaded
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Page, Record

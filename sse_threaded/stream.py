@@ -17,7 +17,7 @@ from typing import NamedTuple
 from .errors import HubClosed, LogError, SSEError
 from .fanout.cursor import Cursor
 from .fanout.handover import Handover
-from .fanout.limits import Overloaded, Pace
+from .fanout.budget import Overloaded, Pace
 from .fanout.pump import Pump
 from .fanout.socket_subscriber import SocketSubscriber
 from .fanout.thread_subscriber import ThreadSubscriber

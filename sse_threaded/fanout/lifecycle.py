@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from .limits import Budget
+from .budget import Budget
 
 # For the hubs that are not given a limit of their own; a server's hooks set it from the size of its pool.
 process_budget = Budget()

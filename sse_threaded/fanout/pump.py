@@ -24,8 +24,8 @@ from ..log.doorbell import Doorbell
 from ..protocol.batch import Batch
 from ..protocol.event import comment
 from .lifecycle import process_budget
-from .limits import Budget, Overloaded, Pace
-from .parked_streams import TICK, ParkedStreams
+from .budget import Budget, Overloaded, Pace
+from .replay import TICK, ParkedStreams
 from .recent_events import RecentEvents
 from .registry import Registry
 from .serial_wakeup import Link, SerialWakeup

@@ -14,7 +14,7 @@ from collections import deque
 
 from ..log import EventLog
 from .audience import Audiences
-from .limits import Pace
+from .budget import Pace
 from .subscriber import Subscriber
 from .timers import NEVER, Timers
 

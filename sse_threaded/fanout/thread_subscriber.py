@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable
 
 from ..protocol.batch import Batch
-from .limits import Budget
+from .budget import Budget
 from .serial_wakeup import Link
 from .subscriber import WRITE_BYTES, Subscriber
 

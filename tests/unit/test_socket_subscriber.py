@@ -9,7 +9,7 @@ from unittest import mock
 
 from sse_threaded.fanout.audience import Audiences
 from sse_threaded.fanout.cursor import Cursor
-from sse_threaded.fanout.limits import Budget, Pace
+from sse_threaded.fanout.budget import Budget, Pace
 from sse_threaded.fanout.pump import Pump, _rest
 from sse_threaded.fanout.socket_subscriber import Broadcast, SocketSubscriber
 from sse_threaded.log import MemoryLog, Record

@@ -13,7 +13,7 @@ from collections import deque
 from ..errors import LogError
 from ..protocol.batch import Batch
 from ..throttled_log import ThrottledLog
-from .limits import Budget
+from .budget import Budget
 from .recent_events import RecentEvents
 from .registry import Registry
 from .socket_subscriber import SocketSubscriber
