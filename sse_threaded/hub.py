@@ -19,10 +19,11 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
+from .fanout.budget import Budget
 from .fanout.cursor import Cursor
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
-from .fanout.budget import Budget, Pace
+from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log
@@ -160,7 +161,7 @@ class Hub:
     @property
     def streams(self) -> int:
         """How many streams and long polls are open in this process."""
-        return self._pump.members
+        return self._pump.stream_count
 
     @property
     def own_limit(self) -> int | None:
@@ -291,7 +292,7 @@ class Hub:
 
     def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         web = Request(environ, populate_request=False)  # the environ's request stays the app's
-        subscriber = ThreadSubscriber(names, self._queue_size, connection(environ), beats=False)
+        subscriber = ThreadSubscriber(names, self._queue_size, connection(environ), has_heartbeats=False)
         may_wait = not self._is_serial(environ)
         return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ), may_wait=may_wait)
 

@@ -9,9 +9,10 @@ import time
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, LogError
-from .fanout.cursor import Cursor
 from .fanout.budget import Overloaded
+from .fanout.cursor import Cursor
 from .fanout.pump import Pump
+from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Page, Record
 from .protocol.event import json_line
@@ -62,7 +63,7 @@ def long_poll(
                 # No thread to wait on: the empty answer, and when to ask again.
                 headers["Retry-After"] = "5"
             finally:
-                pump.leave(subscriber)
+                pump.end_stream(subscriber)
     except LogError as error:
         _throttled.warning("poll", "a long poll could not be answered: %s", error)
         return problem(503, "The event log cannot be read at the moment; ask again later.", {"Retry-After": "5"})
@@ -72,9 +73,9 @@ def long_poll(
         "reset": cursor.reset is not None,
     }
     response = Response(json_line(body) + "\n", content_type="application/json", headers=headers)
-    if subscriber.ended == "shutdown":
+    if subscriber.end_reason is EndReason.SHUTDOWN:
         # As a stream does (EventStream.close): a server that is told to stop need not wait for the client.
-        response.call_on_close(subscriber.hear_no_more)
+        response.call_on_close(subscriber.shut_down_reading)
     return response
 
 

@@ -15,11 +15,13 @@ from functools import partial
 from typing import NamedTuple
 
 from .errors import HubClosed, LogError, SSEError
+from .fanout.budget import Overloaded
 from .fanout.cursor import Cursor
 from .fanout.handover import Handover
-from .fanout.budget import Overloaded, Pace
-from .fanout.pump import Pump
+from .fanout.pace import Pace
+from .fanout.pump import Pump, Reservation
 from .fanout.socket_subscriber import SocketSubscriber
+from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
 from .fanout.wrapped_subscriber import WrappedSubscriber
 from .protocol.batch import Batch
@@ -176,7 +178,7 @@ class _Delivery:
         self._space = space
         self.joins = False
         self.subscriber: ThreadSubscriber | None = None
-        self._place: object = None  # as a parking place is named
+        self._place: Reservation | None = None
         self._is_over = False
 
     @property
@@ -189,9 +191,9 @@ class _Delivery:
         self._is_over = True  # before the look at the subscriber, which another thread may be about to set
         self._release()
         subscriber = self.subscriber
-        if subscriber is not None and not subscriber.closed:
-            self._pump.leave(subscriber)
-            _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.ended or "gone")
+        if subscriber is not None and not subscriber.state.is_closed:
+            self._pump.end_stream(subscriber)
+            _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.end_reason or EndReason.GONE)
 
     def _release(self) -> None:
         place, self._place = self._place, None
@@ -201,16 +203,16 @@ class _Delivery:
     def drop(self) -> None:
         """The same, by the pump's thread: the garbage collector may run anywhere, also inside a lock."""
         subscriber = self.subscriber
-        if self.is_reserved or (subscriber is not None and not subscriber.closed):
+        if self.is_reserved or (subscriber is not None and not subscriber.state.is_closed):
             if subscriber is not None:
-                subscriber.link.calm_no_more()
-            self._pump.drop(self.let_go)
+                subscriber.sleeper.restore_policy()
+            self._pump.close_later(self.let_go)
 
     def hang_up(self) -> None:
         """Let the server close the connection of a stream that was ended by a shutdown."""
         # A server that is told to stop would wait some seconds for the client to close its idle connection.
-        if self.subscriber is not None and self.subscriber.ended == "shutdown":
-            self.subscriber.hear_no_more()
+        if self.subscriber is not None and self.subscriber.end_reason is EndReason.SHUTDOWN:
+            self.subscriber.shut_down_reading()
 
     def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> SocketSubscriber:
         """See :meth:`EventStream.park`."""
@@ -257,7 +259,7 @@ class _Delivery:
             yield refusal_for(self._pace, error)
             return
         yield from self._live(subscriber)
-        if subscriber.ended != "gone":
+        if subscriber.end_reason is not EndReason.GONE:
             yield subscriber.farewell
 
     def _admitted(self) -> ThreadSubscriber:
@@ -276,7 +278,7 @@ class _Delivery:
             self._pump.admit(subscriber, of_few=space is not None)
         self.subscriber = subscriber
         if self._is_over:  # let go of by another thread meanwhile, which may not have seen the subscriber
-            self._pump.leave(subscriber)
+            self._pump.end_stream(subscriber)
         return subscriber
 
     def _may_leave(self, space: Handover) -> bool:
@@ -289,7 +291,7 @@ class _Delivery:
         # which the queue took over. So the queue cannot fill up during a long replay.
         cursor = self._cursor
         upto: int | None = None
-        while subscriber.ended is None:
+        while subscriber.end_reason is None:
             wires = cursor.read_wires(upto)
             if wires:
                 yield wires
@@ -312,11 +314,11 @@ class _Delivery:
     def _live_wrapped(self, subscriber: WrappedSubscriber) -> Iterator[bytes]:
         while True:
             if frames := subscriber.take_now():
-                subscriber.go_on()
+                subscriber.note_events()
                 yield from self._parts(frames)
-            elif subscriber.ended is not None:
+            elif subscriber.end_reason is not None:
                 return
-            elif subscriber.rest():
+            elif subscriber.note_empty_chunk():
                 yield b""  # nothing is there; the server takes note of it
             else:
                 # Asked again and again: what wraps the stream does not pass on b"". So it needs a thread.

@@ -120,6 +120,11 @@ def preface(event_id: str, retry: int = 5000) -> bytes:
     return f"retry: {retry}\nevent: stream-start\nid: {event_id}\ndata: {{}}\n\n".encode()
 
 
+def position(hub: object) -> int:
+    """The number of the newest event that a hub has handed out."""
+    return int(repr(hub).rpartition("position=")[2].rstrip(">"))
+
+
 def sqlite_url(directory: Path, name: str = "log.db") -> str:
     """The URL of a SQLite log in ``directory`` (four slashes: an absolute path)."""
     return f"sqlite:///{directory / name}"

@@ -1,6 +1,8 @@
-"""Who gets which event: subscribers by what they listen to. No thread, no lock: the pump has both.
+"""Who gets which event: subscribers by the channels that they subscribe to.
 
-Those who listen to the same channels are one audience, for whom a page of events is joined once.
+Subscribers to the same channels are one audience, for whom a page of events is joined once.
+
+The registry's lock guards all that is here. What sends is called by the pump's thread alone.
 """
 
 from __future__ import annotations
@@ -9,45 +11,51 @@ from collections.abc import Sequence
 
 from ..log import EventLog, Record
 from ..protocol.batch import Batch
+from .broadcast import Broadcast
 from .cursor import encode
-from .socket_subscriber import Broadcast, SocketSubscriber
 from .subscriber import Subscriber
+
+# Some events, those that are sent to in one go, and those that are given the events one by one. A bare tuple, as
+# each event makes one.
+Delivery = tuple[Batch, "Broadcast | None", Sequence[Subscriber]]
 
 
 class Audience:
-    """The subscribers to one set of channels."""
+    """The subscribers to one set of channels.
 
-    __slots__ = ("_others", "_volley", "channels", "subscribers")
+    :param channels: the channels.
+
+    :ivar subscribers: all of them.
+    """
+
+    __slots__ = ("_broadcast", "_single", "channels", "subscribers")
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         self.channels = channels
         self.subscribers: set[Subscriber] = set()
-        self._volley = Broadcast()
-        self._others: set[Subscriber] = set()  # who is not in the volley
+        self._broadcast = Broadcast()
+        self._single: set[Subscriber] = set()  # those that can be in no broadcast
 
     def add(self, subscriber: Subscriber) -> None:
-        """One more."""
+        """Add a subscriber."""
         self.subscribers.add(subscriber)
-        self._others.add(subscriber)
+        if subscriber.can_broadcast:
+            self._broadcast.late.add(subscriber)  # until the next event
+        else:
+            self._single.add(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
-        """One less, if it was one; a parked one on the pump's thread only."""
+        """Remove a subscriber, if it was here; one that can be in a broadcast on the pump's thread only."""
         self.subscribers.discard(subscriber)
-        self._others.discard(subscriber)
-        if isinstance(subscriber, SocketSubscriber):
-            self._volley.late.discard(subscriber)
-            if subscriber.volley is self._volley:
-                self._volley.remove(subscriber)
+        self._single.discard(subscriber)
+        self._broadcast.discard(subscriber)
 
-    def ranks(self) -> tuple[Broadcast, tuple[Subscriber, ...]]:
-        """All who are in it: those who are sent to in one go, and the others. The pump's thread."""
-        self._others |= self._volley.late
-        self._volley.late.clear()
-        ready = [each for each in self._others if isinstance(each, SocketSubscriber) and each.in_step]
-        for parked in ready:
-            self._volley.add(parked)
-        self._others.difference_update(ready)
-        return self._volley, tuple(self._others)
+    def delivery(self, parts: Sequence[bytes]) -> Delivery:
+        """The delivery of some events, given as the bytes of each, to all who are here now."""
+        broadcast = self._broadcast
+        if broadcast.late:
+            broadcast.gather()
+        return Batch(b"".join(parts), len(parts), parts), broadcast, (*broadcast.late, *self._single)
 
 
 class Audiences:
@@ -60,8 +68,11 @@ class Audiences:
         self._log = log
         self._audiences: dict[tuple[str, ...], Audience] = {}
         self._by_channel: dict[str, set[Audience]] = {}
-        # Subscribers whose replay is ahead of the pump: they have some of what the next pages bring.
+        # Subscribers whose replay is ahead of the pump: they have some of the events of the next pages.
         self._ahead: set[Subscriber] = set()
+
+    def __len__(self) -> int:
+        return len(self._audiences)
 
     def add(self, subscriber: Subscriber, position: int) -> None:
         """Let ``subscriber`` have what comes after ``position``, but nothing up to its own ``after``."""
@@ -76,7 +87,7 @@ class Audiences:
         audience.add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Let it have no more; whether or not it had been added."""
+        """Let ``subscriber`` have nothing more, whether or not it had been added."""
         self._ahead.discard(subscriber)
         audience = self._audiences.get(subscriber.channels)
         if audience is None:
@@ -89,21 +100,28 @@ class Audiences:
                 if not self._by_channel[channel]:
                     del self._by_channel[channel]
 
-    def deliveries(self, page: Sequence[Record]) -> list[tuple[Batch, Broadcast | None, Sequence[Subscriber]]]:
-        """What the page's events mean: frames, each with those who get it. Every event is encoded once. The pump's
-        thread.
+    def deliveries(self, page: Sequence[Record]) -> list[Delivery]:
+        """Who gets which of a page's events. Each event is encoded once. The pump's thread.
+
+        :raises LogUnusable: a row of the log is no valid event; then everything is as it was.
         """
-        wires: dict[Audience, list[bytes]] = {}
+        parts_of: dict[Audience, list[bytes]] = {}
         encoded: dict[int, bytes] = {}
         for record in page:
             for audience in self._by_channel.get(record.channel, ()):
                 wire = encoded.get(record.sequence)
                 if wire is None:
                     wire = encoded[record.sequence] = encode(self._log, record)
-                wires.setdefault(audience, []).append(wire)
-        found: list[tuple[Batch, Broadcast | None, Sequence[Subscriber]]] = [
-            (Batch(b"".join(parts), len(parts), parts), *audience.ranks()) for audience, parts in wires.items()
-        ]
+                parts_of.setdefault(audience, []).append(wire)
+        found: list[Delivery] = []
+        for audience, parts in parts_of.items():
+            found.append(audience.delivery(parts))
+        if self._ahead:
+            self._deliver_ahead(page, encoded, found)
+        return found
+
+    def _deliver_ahead(self, page: Sequence[Record], encoded: dict[int, bytes], found: list[Delivery]) -> None:
+        """Add the deliveries of those that are ahead, which may have some of the page already."""
         for subscriber in self._ahead:
             parts = [
                 encoded.get(record.sequence) or encode(self._log, record)
@@ -117,4 +135,3 @@ class Audiences:
         for subscriber in [each for each in self._ahead if each.after <= position]:
             self._ahead.remove(subscriber)
             self.add(subscriber, position)
-        return found

@@ -1,4 +1,7 @@
-"""Reading the log on behalf of one client, page by page, from where it left off."""
+"""Reading the log for one client, page by page, from its last event on.
+
+One thread at a time uses a cursor.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from ..protocol.event import RESET, ServerSentEvent
 
 
 class Cursor:
-    """A client's place in the log.
+    """A client's position in the log.
 
     :param log: the log.
-    :param channels: what the client wants.
-    :param last_event_id: what the client had last; ``None`` to begin at the log's end.
+    :param channels: what the client subscribes to.
+    :param last_event_id: of the last event that the client has; ``None`` to begin at the log's end.
     :param known: see :meth:`EventLog.position`; default 0.
     :raises LogError: the log cannot be read.
 
-    :ivar epoch: the log's when this began.
+    :ivar epoch: the log's epoch when this began.
     :ivar after: the number up to which the client has everything.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`), ``None`` as long as nothing is missing.
     """
@@ -38,7 +41,7 @@ class Cursor:
 
     @property
     def event_id(self) -> str:
-        """The id of this place."""
+        """The id of this position."""
         return self.id_of(self.after)
 
     def id_of(self, sequence: int) -> str:
@@ -47,7 +50,7 @@ class Cursor:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the log was made anew since."""
+        """Whether the log was made anew since then."""
         return self._log.epoch != self.epoch
 
     def read(self, upto: int | None = None) -> Page:
@@ -57,7 +60,7 @@ class Cursor:
         """
         try:
             page = self._log.read(self.after, channels=self._channels, upto=upto)
-            if self.is_stale:  # these may be another log's
+            if self.is_stale:  # these events may be another log's
                 raise HistoryGone("epoch")
         except HistoryGone as gone:
             self._begin_anew(gone, upto)
@@ -96,11 +99,11 @@ class Cursor:
 def encode(log: EventLog, record: Record, epoch: str | None = None) -> bytes:
     """The event's bytes, the same on every path.
 
-    :param epoch: the log's when the record was read; ``None``, the default, where it has not changed since.
-    :raises LogUnusable: it is none; some other program has written it into the log.
+    :param epoch: the log's epoch when the record was read; ``None``, the default, where it has not changed since.
+    :raises LogUnusable: the row is no valid event; some other program has written it into the log.
     """
     event_id = f"{epoch or log.epoch}-{record.sequence}"
     try:
         return ServerSentEvent(id=event_id, event=record.event, data=record.data).encode()
     except InvalidEvent as error:
-        raise LogUnusable(log.url, f"event {event_id} is none ({error}); delete or mend that row") from error
+        raise LogUnusable(log.url, f"event {event_id} is invalid ({error}); delete or mend that row") from error

@@ -1,4 +1,4 @@
-"""The newest events in memory, so that a client that was away for a moment is replayed without the log.
+"""The newest events in memory, so that a client that was away for a moment gets its replay without the log.
 
 The pump has read them all, of every channel and without a gap. So this holds everything between
 :attr:`RecentEvents.floor` and the pump's position. The registry's lock guards it.
@@ -16,18 +16,18 @@ from ..protocol.batch import Batch
 from .cursor import encode
 from .subscriber import WRITE_BYTES
 
-# Events that are kept, and the length of their data together: some seconds of a busy hub.
-_COUNT = 2048
-_LENGTH = 4 * 1024 * 1024
+# Events that are kept, and the characters of their data together: some seconds of a busy hub.
+COUNT = 2048
+LENGTH = 4 * 1024 * 1024
 
 # Events that are read when it begins, while the first client waits.
 _FILL = 512
 
-# Frames are kept until the next event, as after a deploy many clients come back from the same place. These bound
-# their bytes, their number, and the bytes of one of them. Clients choose the keys, so the keys count, too.
-_FRAMES_SIZE = 4 * 1024 * 1024
-_FRAMES_COUNT = 1024
-_LARGEST_FRAME = _FRAMES_SIZE // 8
+# Batches are kept until the next event, as after a deploy many clients come back from the same position. These
+# bound their bytes, their number, and the bytes of one of them. Clients choose the keys, so the keys count, too.
+_BATCHES_SIZE = 4 * 1024 * 1024
+_BATCHES_COUNT = 1024
+_LARGEST_BATCH = _BATCHES_SIZE // 8
 
 
 class RecentEvents:
@@ -35,18 +35,22 @@ class RecentEvents:
 
     :param log: knows the ids.
     :param position: the number after which the first event will be added.
+    :param count: how many events are kept; default :data:`COUNT`.
+    :param length: how many characters their data may have together; default :data:`LENGTH`.
 
     :ivar floor: events after this number are all here, up to the last that was added.
-    :ivar epoch: of the log that they are of; ``None`` as long as there can be none.
+    :ivar epoch: of the log that they are of; ``None`` as long as there can be no events.
     """
 
-    def __init__(self, log: EventLog, position: int) -> None:
+    def __init__(self, log: EventLog, position: int, *, count: int = COUNT, length: int = LENGTH) -> None:
         self._log = log
+        self._most = count
+        self._longest = length
         self.epoch: str | None = None
         self._clear(position)
 
-    def begin(self, position: int) -> None:
-        """Forget all: the next event is the first after ``position``."""
+    def restart(self, position: int) -> None:
+        """Forget all events: the next one is the first after ``position``."""
         self.epoch = self._log.epoch
         self._clear(position)
 
@@ -56,10 +60,12 @@ class RecentEvents:
         self._length = 0
         self._records: deque[Record] = deque()
         self._by_channel: dict[str, deque[Record]] = {}
-        self._forget_frames()
+        # By channels and the number after which they begin; each with the number up to which it has everything.
+        self._batches: dict[tuple[tuple[str, ...], int], tuple[Batch, int]] = {}
+        self._batches_size = 0
 
     def fill(self, position: int) -> None:
-        """Begin with the log's newest events up to ``position``: after a deploy all clients come back at once.
+        """Restart with the log's newest events up to ``position``: after a deploy all clients come back at once.
 
         :raises LogError: the log cannot be read.
         """
@@ -69,7 +75,7 @@ class RecentEvents:
         self._newest = position
 
     def _read(self, after: int, position: int) -> bool:
-        self.begin(after)
+        self.restart(after)
         try:
             while (page := self._log.read(self._newest, upto=position)).full:
                 self.add(page)
@@ -79,14 +85,15 @@ class RecentEvents:
         return True
 
     def add(self, page: Iterable[Record]) -> None:
-        """Add what follows the last; the oldest may go."""
-        self._forget_frames()
+        """Add the events that follow the last; the oldest may be forgotten."""
+        self._batches.clear()  # they lack these
+        self._batches_size = 0
         for record in page:
             self._newest = record.sequence
             self._records.append(record)
             self._length += len(record.data)
             self._by_channel.setdefault(record.channel, deque()).append(record)
-        while self._length > _LENGTH or len(self._records) > _COUNT:
+        while self._length > self._longest or len(self._records) > self._most:
             record = self._records.popleft()
             self._length -= len(record.data)
             self.floor = record.sequence
@@ -95,34 +102,30 @@ class RecentEvents:
             if not channel:
                 del self._by_channel[record.channel]
 
-    def frame(self, channels: tuple[str, ...], after: int) -> tuple[Batch, int]:
-        """The next events of the channels after ``after`` as one frame, empty when there are none; and the number
+    def batch_after(self, channels: tuple[str, ...], after: int) -> tuple[Batch, int]:
+        """The next events of the channels after ``after`` as one batch, empty when there are none; and the number
         up to which that is all.
 
         :param after: at least :attr:`floor`.
-        :raises LogUnusable: one of them is no event.
+        :raises LogUnusable: one of them is no valid event.
         """
         key = (channels, after)
         try:
-            return self._frames[key]
+            return self._batches[key]
         except KeyError:
             pass
-        made = self._make(channels, after)
+        made = self._join(channels, after)
         size = _size(channels, made[0])
-        if size <= _LARGEST_FRAME:
-            while self._frames_size + size > _FRAMES_SIZE or len(self._frames) >= _FRAMES_COUNT:
-                (others, _), (oldest, _) = next(iter(self._frames.items()))
-                self._frames_size -= _size(others, oldest)
-                del self._frames[next(iter(self._frames))]
-            self._frames[key] = made
-            self._frames_size += size
+        if size <= _LARGEST_BATCH:
+            while self._batches_size + size > _BATCHES_SIZE or len(self._batches) >= _BATCHES_COUNT:
+                (others, _), (oldest, _) = next(iter(self._batches.items()))
+                self._batches_size -= _size(others, oldest)
+                del self._batches[next(iter(self._batches))]
+            self._batches[key] = made
+            self._batches_size += size
         return made
 
-    def _forget_frames(self) -> None:
-        self._frames: dict[tuple[tuple[str, ...], int], tuple[Batch, int]] = {}
-        self._frames_size = 0
-
-    def _make(self, channels: Sequence[str], after: int) -> tuple[Batch, int]:
+    def _join(self, channels: Sequence[str], after: int) -> tuple[Batch, int]:
         missed: list[Record] = []
         for channel in channels:
             for record in reversed(self._by_channel.get(channel, ())):
@@ -140,6 +143,6 @@ class RecentEvents:
         return Batch(b"".join(wires), len(wires)), max(after, self._newest)
 
 
-def _size(channels: tuple[str, ...], frame: Batch) -> int:
-    """What a frame that is kept takes, with its key, in bytes."""
-    return 512 + sys.getsizeof(channels) + sum(map(sys.getsizeof, channels)) + 2 * len(frame.wire)
+def _size(channels: tuple[str, ...], batch: Batch) -> int:
+    """The memory that a batch takes with its key, in bytes."""
+    return 512 + sys.getsizeof(channels) + sum(map(sys.getsizeof, channels)) + 2 * len(batch.wire)

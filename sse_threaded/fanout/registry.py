@@ -1,151 +1,377 @@
-"""Who is subscribed in this process, and what is to happen to each: fan-out, timers, watched sockets.
+"""Who is subscribed in this process, and each step in the life of a subscriber.
 
-Threads of clients and the pump's thread share it, under its lock; the methods that want the lock held say so.
+Threads of clients and the pump's thread call it. Each public method does a whole step under the registry's lock,
+unless it says otherwise. Under the lock nothing waits: sends do not block, and the log is not read.
 """
 
 from __future__ import annotations
 
+import enum
 import random
-import selectors
-import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from ..log import EventLog
-from .audience import Audiences
-from .budget import Pace
+from ..errors import HubClosed, LogError
+from ..log import EventLog, Page
+from ..protocol.batch import Batch
+from ..protocol.event import comment
+from .abandoned_streams import Abandonment, abandonment
+from .audience import Audiences, Delivery
+from .pace import Pace
+from .recent_events import RecentEvents
+from .socket_watcher import SocketWatcher, has_hung_up, is_watched_for_reading, is_watched_for_writing
+from .stream_state import EndReason, State, Step
 from .subscriber import Subscriber
 from .timers import NEVER, Timers
 
-# Seconds a stream that was told to end may take, before its connection is cut: its thread is stuck in a send.
-_GRACE = 5.0
-_SHUTDOWN_GRACE = 0.5
+HEARTBEAT = Batch(comment("heartbeat"), 0)
+
+# Seconds a stream that was told to end may take, before its connection is cut: its thread is stuck in a send. At a
+# shutdown the process waits for it.
+GRACE = 5.0
+SHUTDOWN_GRACE = 0.5
+
+# Seconds between two looks of the pump at what nobody announces: whether the process is to end, a timer that was
+# set while it waited.
+TICK = 1.0
+
+# How much later than planned a subscriber may be looked at, so that many are looked at together: seconds, and as a
+# part of the time between two heartbeats.
+_LONGEST_GRAIN = 0.25
+_GRAINS_IN_A_HEARTBEAT = 50
 
 
-# How much later than planned a subscriber may be looked at, so that many are together: seconds, and as a part of
-# the time between two heartbeats.
-_GRAIN = 0.25
-_BEATS_APART = 50
+class Arrival(enum.Enum):
+    """What a parked stream needs when it has arrived."""
+
+    CAUGHT_UP = enum.auto()  # nothing; events reach it from here on
+    TIMED = enum.auto()  # the same, but its timer comes before all others, so the pump must wake up earlier
+    BEHIND = enum.auto()  # the next page of its replay
+    BLOCKED = enum.auto()  # a check, as its socket takes no more or is lost
+
+
+class DueTimers(NamedTuple):
+    """What was found out about subscribers whose time had come.
+
+    :ivar abandoned: those for which no thread will come.
+    :ivar is_one_doubtful: whether there is one for which perhaps no thread will come.
+    :ivar stuck: those whose connections were cut just now.
+    """
+
+    abandoned: list[Subscriber]
+    is_one_doubtful: bool
+    stuck: list[Subscriber]
 
 
 class Registry:
     """The subscribers of one process.
 
-    :param log: knows the ids.
+    :param log: where events come from.
     :param pace: the times of a stream.
+    :param grace: seconds that an ended stream has before its connection is cut; default :data:`GRACE`.
+    :param shutdown_grace: the same at a shutdown; default :data:`SHUTDOWN_GRACE`.
 
-    :ivar position: the newest event that has been handed out.
-    :ivar touched: subscribers with something left to send, or nothing more to do; the pump's thread looks
-        after them.
+    :ivar position: the newest event that has been handed out; written with the lock held.
+    :ivar watcher: the sockets that the pump waits for.
     """
 
-    def __init__(self, log: EventLog, pace: Pace) -> None:
-        self.pace = pace
-        self._grain = min((pace.heartbeat or NEVER) / _BEATS_APART, _GRAIN)
-        # Guards all that is here but the selector, which lets one thread register while another waits (epoll
-        # and kqueue do), and touched, a deque that many may append to.
-        self.lock = threading.Lock()
-        self.all: set[Subscriber] = set()
-        self.fanout = Audiences(log)
-        self.timers = Timers()
+    def __init__(
+        self, log: EventLog, pace: Pace, *, grace: float = GRACE, shutdown_grace: float = SHUTDOWN_GRACE
+    ) -> None:
+        self._log = log
+        self._pace = pace
+        self._grace = grace
+        self._shutdown_grace = shutdown_grace
+        self._grain = min((pace.heartbeat or NEVER) / _GRAINS_IN_A_HEARTBEAT, _LONGEST_GRAIN)
+        # Guards all that follows but _to_check. Of each subscriber it guards the deadline, the end reason, the
+        # watched events, and the state (but see WrappedSubscriber).
+        self._lock = threading.Lock()
         self.position = 0
-        self.selector = selectors.DefaultSelector()
-        self.touched: deque[Subscriber] = deque()
+        self.watcher = SocketWatcher()
+        self._subscribers: set[Subscriber] = set()
+        self._audiences = Audiences(log)
+        self._timers = Timers()
+        self._recent = RecentEvents(log, 0)
+        self._is_shut = False
+        # Subscribers with something left to send, or nothing more to do. Any thread appends, without the lock; the
+        # pump's thread takes.
+        self._to_check: deque[Subscriber] = deque()
+        self._is_locked_for_fork = False
 
-    # With the lock held.
+    def __len__(self) -> int:
+        return len(self._subscribers)
 
-    def take_in(self, subscriber: Subscriber) -> None:
-        """Let it count, have heartbeats, a lease and an eye on its socket; but no events yet."""
+    def begin(self, position: int) -> None:
+        """Begin at the log's end, before the pump's thread starts.
+
+        It reads the newest events without the lock: after a deploy all clients come back at once.
+
+        :raises LogError: the log cannot be read.
+        """
+        recent = RecentEvents(self._log, 0)
+        recent.fill(position)
+        with self._lock:
+            self.position, self._recent = position, recent
+
+    # A subscriber comes.
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Let ``subscriber`` count, get heartbeats and be ended, but no events yet.
+
+        :raises HubClosed: the pump has ended.
+        """
+        with self._lock:
+            self._add(subscriber)
+
+    def _add(self, subscriber: Subscriber) -> None:
+        if self._is_shut:
+            raise HubClosed("the hub is closed")
         now = time.monotonic()
-        # By chance, so that neither leases nor beats come together; one draw serves both.
+        # By chance, so that neither leases nor heartbeats come together; one draw serves both.
         chance = random.random()
-        if self.pace.lease is not None:
-            subscriber.deadline = now + self.pace.lease * (1.0 - 0.2 * chance)
-        beat = NEVER if self.pace.heartbeat is None else self.pace.heartbeat
-        self.set_timer(subscriber, now + beat * (1.0 - 0.5 * chance))
-        self.all.add(subscriber)
-        self.watch(subscriber)
+        if self._pace.lease is not None:
+            subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
+        beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
+        self._set_timer(subscriber, now + beat * (1.0 - 0.5 * chance))
+        self._subscribers.add(subscriber)
+        self._watch(subscriber, reading=True, writing=False)
+
+    def _set_timer(self, subscriber: Subscriber, when: float) -> None:
+        self._timers.add(min(when, subscriber.deadline), subscriber, self._grain)
+
+    def add_parked(self, subscriber: Subscriber, *, is_caught_up: bool) -> Arrival:
+        """Add a subscriber without a thread, which has been sent its first bytes.
+
+        :param is_caught_up: whether it has been sent what :meth:`missed` gave.
+        :raises HubClosed: the pump has ended.
+        """
+        with self._lock:
+            # The pump looks at its timers now and then in any case.
+            earliest = min(self._timers.next(), time.monotonic() + TICK)
+            self._add(subscriber)
+            if subscriber.state.is_lost or subscriber.is_blocked:
+                return Arrival.BLOCKED
+            if not is_caught_up or not self._attach_if_caught_up(subscriber):
+                return Arrival.BEHIND
+            return Arrival.TIMED if self._timers.next() < earliest else Arrival.CAUGHT_UP
 
     def attach(self, subscriber: Subscriber, after: int) -> int:
-        """Let it have all events from here on, but not those up to ``after``; returns the position."""
+        """Let ``subscriber`` have all events from here on, but not those up to ``after``; returns the position."""
+        with self._lock:
+            return self._attach(subscriber, after)
+
+    def _attach(self, subscriber: Subscriber, after: int) -> int:
         subscriber.after = after
-        if subscriber.ended is None:
-            self.fanout.add(subscriber, self.position)
+        if subscriber.end_reason is None:
+            self._audiences.add(subscriber, self.position)
         return self.position
 
-    def end(self, subscriber: Subscriber, reason: str) -> None:
-        """Tell it to end, and see later whether it did."""
-        self.fanout.remove(subscriber)
-        subscriber.deadline = time.monotonic() + (_SHUTDOWN_GRACE if reason == "shutdown" else _GRACE)
-        self.timers.add(subscriber.deadline, subscriber)
-        self.touched.append(subscriber)
-        subscriber.end(reason, self.pace.farewell(reason))  # last, as it may fail
+    def attach_if_caught_up(self, subscriber: Subscriber) -> bool:
+        """End the replay to ``subscriber``, if it has all there was, and let it have events as they come."""
+        with self._lock:
+            return self._attach_if_caught_up(subscriber)
 
-    def cut(self, subscriber: Subscriber) -> None:
-        """Cut its connection, and see later whether it has been let go of."""
-        subscriber.cut = True
-        subscriber.deadline = time.monotonic() + _GRACE
-        self.timers.add(subscriber.deadline, subscriber)
-        self.touched.append(subscriber)
-        subscriber.sever()
+    def _attach_if_caught_up(self, subscriber: Subscriber) -> bool:
+        cursor = subscriber.cursor
+        if cursor is None or cursor.is_stale or cursor.after < self.position:
+            return False
+        subscriber.cursor = None
+        self._attach(subscriber, cursor.after)
+        return True
 
-    def end_all(self, reason: str) -> None:
+    def missed(self, subscriber: Subscriber) -> Batch | None:
+        """The next events of a replay, out of memory; ``None`` if they must be read from the log."""
+        with self._lock:
+            cursor, recent = subscriber.cursor, self._recent
+            if cursor is None or cursor.reset is not None or cursor.is_stale or cursor.epoch != recent.epoch:
+                return None
+            if not recent.floor <= cursor.after <= self.position:
+                return None
+            try:
+                batch, cursor.after = recent.batch_after(subscriber.channels, cursor.after)
+            except LogError:
+                return None  # the replay from the log reports it
+            return batch
+
+    # A subscriber ends.
+
+    def end(self, reason: EndReason, subscribers: Iterable[Subscriber]) -> None:
+        """Tell these to end, unless they were told already."""
+        with self._lock:
+            for subscriber in subscribers:
+                self._end(subscriber, reason)
+
+    def end_all(self, reason: EndReason) -> None:
         """Tell all to end that were not told yet."""
-        for subscriber in tuple(self.all):
-            if subscriber.ended is None:
-                self.end(subscriber, reason)
+        with self._lock:
+            self._end_all(reason)
 
-    def retire(self, subscriber: Subscriber) -> None:
-        """Let it have nothing more, but count: its stream has ended, and its response has not."""
-        self.fanout.remove(subscriber)
-        subscriber.ended = subscriber.ended or "gone"
-        subscriber.deadline = NEVER
-        subscriber.retired = True
+    def _end_all(self, reason: EndReason) -> None:
+        for subscriber in tuple(self._subscribers):
+            self._end(subscriber, reason)
 
-    def limit_wait(self, subscriber: Subscriber) -> None:
-        """Have the connection of a retired one cut if its socket takes nothing for long."""
-        if subscriber.retired:
-            subscriber.deadline = time.monotonic() + _GRACE if subscriber.waits else NEVER
-            self.timers.add(subscriber.deadline, subscriber)
+    def _end(self, subscriber: Subscriber, reason: EndReason) -> None:
+        if subscriber.end_reason is not None:
+            return
+        self._audiences.remove(subscriber)
+        grace = self._shutdown_grace if reason is EndReason.SHUTDOWN else self._grace
+        subscriber.deadline = time.monotonic() + grace
+        self._timers.add(subscriber.deadline, subscriber)
+        self._to_check.append(subscriber)
+        subscriber.end(reason, self._pace.farewell(reason))  # last, as it may fail
 
-    def let_go(self, subscriber: Subscriber) -> None:
-        """Forget it."""
-        subscriber.closed = True
-        subscriber.ended = subscriber.ended or "gone"
-        self.all.remove(subscriber)
-        self.fanout.remove(subscriber)
-        self.unwatch(subscriber)
-        self.timers.shrink(len(self.all))
+    def _cut(self, subscriber: Subscriber) -> None:
+        subscriber.deadline = time.monotonic() + self._grace  # then look whether it is closed
+        self._timers.add(subscriber.deadline, subscriber)
+        self._to_check.append(subscriber)
+        subscriber.cut()
 
-    def set_timer(self, subscriber: Subscriber, when: float) -> None:
-        """Look at one that goes on at ``when``, or when its lease ends."""
-        self.timers.add(min(when, subscriber.deadline), subscriber, self._grain)
+    def end_stream(self, subscriber: Subscriber) -> bool:
+        """Close ``subscriber``, or, where its response may go on, let it have nothing more.
 
-    # With or without it.
+        Returns whether it was still there.
+        """
+        with self._lock:
+            if subscriber not in self._subscribers:
+                return False
+            if not subscriber.outlives_stream:
+                self._close(subscriber)
+            elif subscriber.state is not State.RETIRED:
+                self._audiences.remove(subscriber)
+                subscriber.step(Step.RETIRE)
+                subscriber.end_reason = subscriber.end_reason or EndReason.GONE
+                subscriber.deadline = NEVER
+            return True
 
-    def watch(self, subscriber: Subscriber, events: int = selectors.EVENT_READ) -> None:
-        """Wait for something to happen to its socket."""
-        if subscriber.connection is not None and events:
-            try:
-                self._register(subscriber.connection, events, subscriber)
-            except (KeyError, ValueError, OSError):
-                subscriber.lose_connection()  # closed meanwhile, or nothing that can be waited for
-                self.touched.append(subscriber)
+    def close(self, subscriber: Subscriber) -> bool:
+        """Forget ``subscriber``; returns whether it was still there."""
+        with self._lock:
+            if subscriber not in self._subscribers:
+                return False
+            self._close(subscriber)
+            return True
 
-    def _register(self, connection: socket.socket, events: int, subscriber: Subscriber) -> None:
-        try:
-            self.selector.register(connection, events, subscriber)
-        except KeyError:
-            # The server has done with an earlier stream of that number before that stream was let go of.
-            self.selector.unregister(connection)
-            self.selector.register(connection, events, subscriber)
+    def _close(self, subscriber: Subscriber) -> None:
+        subscriber.step(Step.CLOSE)
+        subscriber.end_reason = subscriber.end_reason or EndReason.GONE
+        self._subscribers.remove(subscriber)
+        self._audiences.remove(subscriber)
+        self.watcher.unwatch(subscriber)
+        self._timers.shrink(len(self._subscribers))
 
-    def unwatch(self, subscriber: Subscriber) -> None:
-        """Wait no more."""
-        if subscriber.connection is not None:
-            try:
-                if self.selector.get_key(subscriber.connection).data is subscriber:
-                    self.selector.unregister(subscriber.connection)
-            except (KeyError, ValueError, RuntimeError):
-                pass  # it was not waited for
+    def shut(self) -> bool:
+        """Take no more subscribers, unless some are there; returns which."""
+        with self._lock:
+            self._is_shut = not self._subscribers
+            return self._is_shut
+
+    # A subscriber's socket.
+
+    def check_soon(self, subscriber: Subscriber) -> None:
+        """Have the pump check ``subscriber``. Without the lock."""
+        self._to_check.append(subscriber)
+
+    def check_all_soon(self, subscribers: Iterable[Subscriber]) -> None:
+        """Have the pump check these. Without the lock."""
+        self._to_check.extend(subscribers)
+
+    def next_to_check(self) -> Subscriber | None:
+        """The next to be checked, ``None`` if there is none. The pump's thread, without the lock."""
+        return self._to_check.popleft() if self._to_check else None
+
+    def watch(self, subscriber: Subscriber) -> None:
+        """Wait for a subscriber's socket to be writable if it is blocked, and else no more."""
+        with self._lock:
+            if subscriber.state.is_closed:
+                return
+            is_blocked = subscriber.is_blocked
+            self._watch(subscriber, reading=is_watched_for_reading(subscriber), writing=is_blocked)
+            if subscriber.state is State.RETIRED:
+                # Its stream has no deadline any more. A socket that takes nothing for long is cut.
+                subscriber.deadline = time.monotonic() + self._grace if is_blocked else NEVER
+                self._timers.add(subscriber.deadline, subscriber)
+
+    def hear(self, subscriber: Subscriber) -> None:
+        """See what a readable socket says: its client has hung up, or sends something behind its request."""
+        with self._lock:
+            if subscriber.state.is_closed or subscriber.connection is None:
+                return
+            hung_up = has_hung_up(subscriber.connection)
+            if hung_up is None:
+                return
+            # It stays readable from here on, and tells no more.
+            self._watch(subscriber, reading=False, writing=is_watched_for_writing(subscriber))
+            if hung_up:
+                self._end(subscriber, EndReason.GONE)
+
+    def _watch(self, subscriber: Subscriber, *, reading: bool, writing: bool) -> None:
+        if not self.watcher.watch(subscriber, reading=reading, writing=writing):
+            subscriber.lose_connection()
+            self._to_check.append(subscriber)
+
+    # Events and time pass. The pump's thread.
+
+    def deliveries(self, page: Page) -> list[Delivery]:
+        """Go on to a page's last event; returns who gets which of its events."""
+        with self._lock:
+            # All are encoded before the position moves: an event that cannot be must not leave half a page behind.
+            deliveries = self._audiences.deliveries(page)
+            self.position = page[-1].sequence
+            self._recent.add(page)
+        return deliveries
+
+    def skip_to(self, position: int) -> None:
+        """Go on after a gap: all streams end, and their clients resume from the log, each by its own id.
+
+        In one step, or a stream that attaches in between would have the old position and miss events.
+        """
+        with self._lock:
+            self._end_all(EndReason.BEHIND)
+            self.position = position
+            self._recent.restart(position)
+
+    def next_timer(self) -> float:
+        """When :meth:`run_timers` has something to do (monotonic)."""
+        with self._lock:
+            return self._timers.next()
+
+    def run_timers(self, now: float) -> DueTimers:
+        """Send heartbeats, end leases, and cut connections that take too long to end."""
+        abandoned: list[Subscriber] = []
+        stuck: list[Subscriber] = []
+        is_one_doubtful = False
+        with self._lock:
+            for subscriber in self._timers.due(now):
+                if subscriber.is_iterated:
+                    verdict = abandonment(subscriber)
+                    is_one_doubtful = is_one_doubtful or verdict is not Abandonment.NO
+                    if verdict is Abandonment.CERTAIN:
+                        abandoned.append(subscriber)
+                        continue
+                if subscriber.end_reason is not None:
+                    if now >= subscriber.deadline:
+                        if subscriber.state is not State.CUT:
+                            stuck.append(subscriber)
+                        self._cut(subscriber)
+                elif now >= subscriber.deadline:
+                    self._end(subscriber, EndReason.LEASE)
+                else:
+                    if subscriber.deliver_heartbeat(HEARTBEAT):
+                        self._to_check.append(subscriber)
+                    self._set_timer(subscriber, now + (self._pace.heartbeat or 0.0))
+        return DueTimers(abandoned, is_one_doubtful, stuck)
+
+    # Forks.
+
+    def before_fork(self) -> None:
+        """Hold the lock, so that no step is half done in the child."""
+        self._is_locked_for_fork = self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Give the lock back, if this fork took it: a signal handler may have raised before."""
+        if self._is_locked_for_fork:
+            self._is_locked_for_fork = False
+            self._lock.release()

@@ -1,6 +1,6 @@
 """Clients whose sockets the pump writes to itself, so that no thread is held by them.
 
-Everything here is called on the pump's thread, but what comes before the pump has a client: the constructor,
+Everything here is called on the pump's thread, except what comes before the pump has a client: the constructor,
 :meth:`SocketSubscriber.begin`, and a farewell where the hub is closed.
 """
 
@@ -9,45 +9,29 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import repeat
 
 from ..protocol.batch import LAST_CHUNK, Batch
+from .broadcast import GONE, plain_send
 from .cursor import Cursor
+from .stream_state import EndReason, State, Step
 from .subscriber import WRITE_BYTES, Subscriber
-
-# Where the number of bytes that a socket took is asked for: it is gone.
-_GONE = -1
-
-_send = socket.socket.send
 
 
 class SocketSubscriber(Subscriber):
     """A subscriber without a thread: what the socket takes at once is sent at once, the rest waits here.
 
-    :param channels: what it wants.
+    :param channels: what it subscribes to.
     :param size: how many events may wait before it counts as too slow.
     :param connection: its socket, which nobody else uses until ``finished`` is called.
     :param chunked: whether the body is sent in chunks (RFC 9112, section 7.1), as the response's head said.
-    :param cursor: where it is; what comes before the pump's position is replayed.
+    :param cursor: its position; what comes after it and up to the pump's position is replayed.
     :param finished: called once, on the pump's thread, when the last byte was sent or there is nobody to send
         it to.
 
-    :ivar sent: bytes of the body that were sent, without the framing; what its volley has counted comes to it.
-    :ivar volley: with whom it is sent to in one go, ``None`` for nobody; ``place`` is its index there.
-    :ivar complete: the body was ended as HTTP says.
+    ``sent`` counts the body without the framing. The number is whole when it is in no broadcast.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_pending",
-        "complete",
-        "cursor",
-        "finished",
-        "lost",
-        "place",
-        "sent",
-        "volley",
-    )
+    __slots__ = ("_chunked", "_finished", "_pending")
 
     connection: socket.socket
 
@@ -58,218 +42,162 @@ class SocketSubscriber(Subscriber):
         connection: socket.socket,
         *,
         chunked: bool,
-        cursor: Cursor,
+        cursor: Cursor | None,
         finished: Callable[[], None],
     ) -> None:
         super().__init__(channels, size, connection)
         self._chunked = chunked
-        self.volley: Broadcast | None = None
-        self.place = 0
-        # What the socket would not take: views of the rest, and what each is worth when it is gone. Most take all,
-        # so there is a deque, of 600 bytes, only while something is in it.
+        # What the socket would not take: views of the rest, and the batches that they are of. Most sockets take
+        # all, so there is a deque, of 600 bytes, only while something is in it.
         self._pending: deque[tuple[memoryview, Batch]] | None = None
-        self.cursor: Cursor | None = cursor
-        self.finished = finished
-        self.sent = 0
-        self.complete = False
-        self.lost = False
+        self.cursor = cursor
+        self._finished: Callable[[], None] | None = finished
 
-    def begin(self, head: bytes, frame: Batch | None) -> None:
+    def begin(self, head: bytes, batch: Batch | None) -> None:
         """Send the response's head and first bytes, which are not counted, and some events in one packet with
         them; before the pump has it.
         """
         self.connection.setblocking(False)
         data = head
-        if frame is not None and frame.wire:
-            data += frame.chunk if self._chunked else frame.wire
-            self._count(frame)
+        if batch is not None and batch.wire:
+            data += batch.chunk if self._chunked else batch.wire
+            self._count(batch)
         else:
-            frame = Batch(b"", 0)
-        self._pending = deque([(memoryview(data), frame)])
-        self.flush()
+            batch = Batch(b"", 0)
+        self._pending = deque([(memoryview(data), batch)])
+        self.continue_writing()
 
     @property
-    def in_step(self) -> bool:
-        """Whether it may be in a volley."""
-        # The socket's own send, as that of an SSLSocket is another one.
-        return self._chunked and not self._pending and not self.lost and type(self.connection).send is _send
+    def can_broadcast(self) -> bool:
+        """See :class:`Subscriber`."""
+        return self._chunked and type(self.connection).send is plain_send
 
     @property
-    def blocked(self) -> bool:
-        """Whether the socket must be writable before more can be sent."""
+    def is_in_step(self) -> bool:
+        """See :class:`Subscriber`."""
+        return not self._pending and not self.state.is_lost
+
+    @property
+    def is_blocked(self) -> bool:
+        """See :class:`Subscriber`."""
         return bool(self._pending)
 
-    def put(self, frame: Batch) -> bool:
+    @property
+    def is_over(self) -> bool:
+        """See :class:`Subscriber`."""
+        return self.state.is_lost or (self.end_reason is not None and not self._pending)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the body was ended as HTTP says, so that the connection may be used again; after its end."""
+        return self.state is State.CLOSED
+
+    def deliver(self, batch: Batch) -> bool:
         """Send some events, or keep what the socket does not take. See :class:`Subscriber`."""
-        data = frame.chunk if self._chunked else frame.wire
+        data = batch.chunk if self._chunked else batch.wire
         if not self._pending:
             try:
                 taken = self.connection.send(data)
             except BlockingIOError:
                 taken = 0
             except OSError:
-                taken = _GONE
+                taken = GONE
             if taken == len(data):
-                self.sent += len(frame.wire)
+                self.sent += len(batch.wire)
                 return False
-            self.keep(frame, taken)
+            self.keep_rest(batch, taken)
         else:
-            if self.ended is None:  # the end always finds room
-                self._count(frame)
-            self._pending.append((memoryview(data), frame))
+            if self.end_reason is None:  # the end always finds room
+                self._count(batch)
+            self._pending.append((memoryview(data), batch))
         return True
 
-    def keep(self, frame: Batch, taken: int) -> None:
-        """Keep the rest of a frame, of which its socket took so many bytes, or ``-1`` if it is gone."""
-        if self.volley is not None:
-            self.volley.drop(self)
-        if taken == _GONE:
-            self.lost = True
+    def keep_rest(self, batch: Batch, taken: int) -> None:
+        """See :class:`Subscriber`.
+
+        :param taken: :data:`.broadcast.GONE` if its socket is gone.
+        """
+        if self.group is not None:
+            self.group.drop(self)
+        if taken == GONE:
+            self.step(Step.LOSE)
         else:
-            self._count(frame)
-            self._pending = deque([(memoryview(frame.chunk if self._chunked else frame.wire)[taken:], frame)])
+            self._count(batch)
+            self._pending = deque([(memoryview(batch.chunk if self._chunked else batch.wire)[taken:], batch)])
 
-    def put_heartbeat(self, frame: Batch) -> bool:
-        """Send a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
-        return not self._pending and self.put(frame)
+    def deliver_heartbeat(self, batch: Batch) -> bool:
+        """Send a heartbeat, unless something else is on its way; otherwise as :meth:`deliver`."""
+        return not self._pending and self.deliver(batch)
 
-    def end(self, reason: str, farewell: bytes) -> None:
-        """Send the last bytes after what waits; the first reason counts."""
-        if self.ended is not None:
+    def end(self, reason: EndReason, farewell: bytes) -> None:
+        """Send the last bytes after what waits. See :class:`Subscriber`."""
+        if self.end_reason is not None:
             return
-        self.ended = reason
+        self.step(Step.LOSE if reason is EndReason.GONE else Step.END)
+        self.end_reason = reason
         self.cursor = None
-        if reason == "gone":
-            self.lost = True
-        if reason == "slow":
-            # Of what waits only the frame that has begun is sent to its end, or the framing would break.
+        if reason is EndReason.SLOW:
+            # Of what waits only the batch that has begun is sent to its end, or the framing would break.
             while self._pending and len(self._pending) > 1:
                 self._pending.pop()
-        if self.lost:
+        if self.state.is_lost:
             self._pending = None
             return
-        self.put(Batch(farewell, 0))
-        if self._chunked and not self.lost:
-            self.put(LAST_CHUNK)
+        self.deliver(Batch(farewell, 0))
+        if self._chunked and not self.state.is_lost:
+            self.deliver(LAST_CHUNK)
 
-    def writable(self) -> None:
-        """See :class:`Subscriber`."""
-        self.flush()
-
-    def flush(self) -> None:
+    def continue_writing(self) -> None:
         """Send what waits, as far as the socket takes it."""
-        while self._pending and not self.lost:
-            batch: list[memoryview] = []
+        while self._pending and not self.state.is_lost:
+            views: list[memoryview] = []
             size = 0
             for data, _ in self._pending:
-                batch.append(data)
+                views.append(data)
                 size += len(data)
                 if size >= WRITE_BYTES:
                     break
             try:
-                sent = self.connection.send(batch[0] if len(batch) == 1 else b"".join(batch))
+                sent = self.connection.send(views[0] if len(views) == 1 else b"".join(views))
             except BlockingIOError:
                 return
             except OSError:
-                self.lost = True
+                self.step(Step.LOSE)
                 self._pending = None
                 return
-            short = sent < size
-            while sent:
-                data, frame = self._pending.popleft()
-                if sent < len(data):
-                    self._pending.appendleft((data[sent:], frame))
-                    break
-                sent -= len(data)
-                self.sent += len(frame.wire)
-                self._taken += frame.count
-                self._taken_bytes += len(frame.wire)
-            if short:
+            self._note_sent(sent)
+            if sent < size:
                 return
         if not self._pending:
             self._pending = None
 
+    def _note_sent(self, sent: int) -> None:
+        """Take ``sent`` bytes off what waits."""
+        pending = self._pending
+        while sent and pending:
+            data, batch = pending.popleft()
+            if sent < len(data):
+                pending.appendleft((data[sent:], batch))
+                return
+            sent -= len(data)
+            self.sent += len(batch.wire)
+            self._taken += batch.count
+            self._taken_bytes += len(batch.wire)
+
     def lose_connection(self) -> None:
-        """Its socket is gone."""
-        self.lost = True
+        """See :class:`Subscriber`."""
+        self.step(Step.LOSE)
 
-    def sever(self) -> None:
-        """Cut its connection; what waits is lost."""
-        self.lost = self.lost or self.blocked
+    def cut(self) -> None:
+        """See :class:`Subscriber`; what waits is lost."""
         self._pending = None
-        super().sever()
+        super().cut()
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to send."""
-        return self.lost or (self.ended is not None and not self._pending)
-
-
-class Broadcast:
-    """Parked clients, answered in chunks, for which nothing waits: a frame goes out to all in one go.
-
-    A loop around each client's own send would look at objects that have left the processor's cache since the last
-    event. Here are only the sockets, side by side, and the loop runs inside ``map``. All on the pump's thread.
-
-    :ivar late: those that fell out, as something waits for them now.
-    """
-
-    __slots__ = ("_clients", "_connections", "_sent", "late")
-
-    def __init__(self) -> None:
-        self._clients: list[SocketSubscriber] = []
-        self._connections: list[socket.socket] = []
-        self._sent = 0  # bytes of the body since it was made; what a client's own count lacks or has too much
-        self.late: set[SocketSubscriber] = set()
-
-    def add(self, client: SocketSubscriber) -> None:
-        """Take in one that is :attr:`SocketSubscriber.in_step`."""
-        client.volley = self
-        client.place = len(self._clients)
-        client.sent -= self._sent
-        self._clients.append(client)
-        self._connections.append(client.connection)
-
-    def remove(self, client: SocketSubscriber) -> None:
-        """Let one of them go."""
-        # The last takes its place.
-        last = self._clients[-1]
-        last.place = client.place
-        self._clients[client.place] = last
-        self._connections[client.place] = last.connection
-        self._clients.pop()
-        self._connections.pop()
-        client.volley = None
-        client.sent += self._sent
-
-    def drop(self, client: SocketSubscriber) -> None:
-        """Let one go that is out of step."""
-        self.remove(client)
-        self.late.add(client)
-
-    def send(self, frame: Batch) -> list[SocketSubscriber]:
-        """Send some events to all; returns those whose sockets did not take everything."""
-        whole = len(frame.chunk)
-        taken: list[int] = []
-        connections = iter(self._connections)
-        try:
-            while len(taken) < len(self._connections):
-                try:
-                    taken.extend(map(_send, connections, repeat(frame.chunk)))
-                except BlockingIOError:
-                    taken.append(0)
-                except OSError:
-                    taken.append(_GONE)
-        except BaseException:
-            # Who has a part of it is not known any more, and nothing may follow a part.
-            for client in self._clients:
-                client.lost = True
-            raise
-        self._sent += len(frame.wire)
-        if taken.count(whole) == len(taken):
-            return []
-        late = [(client, count) for client, count in zip(self._clients, taken, strict=True) if count != whole]
-        for client, count in late:
-            client.sent -= len(frame.wire)
-            client.keep(frame, count)
-        return [client for client, _ in late]
+    def finish(self) -> None:
+        """Give its socket back."""
+        if self.end_reason is EndReason.SHUTDOWN:
+            self.shut_down()  # so that no server waits for the client to close an idle connection
+        # It knows its exchange, which knows it: without this the two would need the garbage collector.
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished()

@@ -1,7 +1,8 @@
-"""What the hub knows of one client, however its bytes get to it.
+"""What the pump knows of one client, however the client's bytes leave.
 
-There are two kinds. The thread of a :class:`.thread_subscriber.ThreadSubscriber` takes batches from a queue and
-writes them. The pump writes to the socket of a :class:`.socket_subscriber.SocketSubscriber`.
+There are three kinds. The thread of a :class:`.thread_subscriber.ThreadSubscriber` takes batches from a queue and
+writes them. The thread of a :class:`.wrapped_subscriber.WrappedSubscriber` does the same and leaves in between.
+The pump itself writes to the socket of a :class:`.socket_subscriber.SocketSubscriber`.
 """
 
 from __future__ import annotations
@@ -11,125 +12,187 @@ import socket
 from _socket import socket as SystemSocket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import Protocol
 
 from ..protocol.batch import Batch
+from .budget import Budget
 from .cursor import Cursor
+from .stream_state import EndReason, State, Step, state_after
 
-# Frames that wait are joined into one write of at most about this many bytes: one system call and one chunk
-# for a burst, without a copy that grows with the queue.
+# Batches that wait are joined into one write of at most about this many bytes: one system call and one chunk for
+# a burst, without a copy that grows with the queue.
 WRITE_BYTES = 64 * 1024
 
 # A client for which more than this waits is too slow, however few events they are.
 WAITING_BYTES = 8 * 1024 * 1024
 
 
+class Group(Protocol):
+    """What a subscriber needs of the :class:`.broadcast.Broadcast` that it is in."""
+
+    def drop(self, subscriber: Subscriber) -> None:
+        """Send to ``subscriber`` by itself from now on, as something waits for it."""
+
+
 class Subscriber(ABC):
     """One client.
 
-    :param channels: what it wants.
+    :param channels: what it subscribes to.
     :param size: how many events may wait before it counts as too slow.
-    :param connection: the client's socket, where the server shows it: watched for a hang-up, and cut when
+    :param connection: the client's socket, where the server shows it: watched for a hang-up, and shut down when
         it does not take what is sent. ``None`` for neither.
 
-    :ivar after: events up to this number it has already, by replay; they are not put again.
-    :ivar ended: why its stream is to end (``"lease"``, ``"slow"``, ``"gone"``, ``"shutdown"``, ``"behind"``,
-        ``"unavailable"``, ``"overload"``), ``None`` while it goes on.
-    :ivar deadline: when its lease ends (monotonic); once it has ended, when its connection is cut.
-    :ivar heard: it has hung up, or sent something behind its request, so that its socket stays readable.
-    :ivar closed: it has been let go of, and so has its socket.
-    :ivar cut: its connection was cut, as it did not take its last bytes.
-    :ivar retired: its stream has ended, and its response has not.
-    :ivar cursor: where it is while the pump replays to it; ``None`` where it has all, or replays itself.
-    :ivar held: its response goes on, so it stays a member though its stream may have ended.
-    :ivar lost: its socket is gone.
-    :ivar waits: the pump waits for its socket to be writable.
+    :ivar after: events up to this number it has already, by replay; they are not delivered again.
+    :ivar budget: where its place comes from; set when it is admitted.
+    :ivar cursor: the position of the pump's replay to it; ``None`` where it has everything, or replays by itself.
+    :ivar deadline: when its lease ends (monotonic); after its end, when its connection is cut.
+    :ivar end_reason: why its stream ends, ``None`` while it goes on; set with the registry's lock held.
+    :ivar group: the broadcast that it is in, ``None`` for none; ``group_index`` is its index there.
+    :ivar sent: bytes of the body that the pump has sent to it, less those that its broadcast has counted.
+    :ivar state: what its stream is doing; see :mod:`.stream_state` for the threads that change it.
+    :ivar watched_events: what the pump waits for at its socket, as bits of :mod:`selectors`; guarded by the
+        registry's lock.
     """
 
     __slots__ = (
-        "_put",
-        "_put_bytes",
+        "_delivered",
+        "_delivered_bytes",
         "_taken",
         "_taken_bytes",
         "after",
+        "budget",
         "channels",
-        "closed",
         "connection",
-        "cut",
+        "cursor",
         "deadline",
-        "ended",
-        "heard",
-        "retired",
+        "end_reason",
+        "group",
+        "group_index",
+        "sent",
         "size",
-        "waits",
+        "state",
+        "watched_events",
     )
+
+    budget: Budget
 
     def __init__(self, channels: Iterable[str], size: int, connection: socket.socket | None) -> None:
         self.channels = tuple(sorted(set(channels)))
         self.size = size
         self.connection = connection
         self.after = 0
-        self.ended: str | None = None
         self.deadline = float("inf")
-        self.heard = False
-        self.closed = False
-        self.cut = False
-        self.retired = False
-        self.waits = False
-        # Events and bytes put, counted by the pump's thread alone, and taken, by who writes them alone.
-        self._put = self._put_bytes = 0
+        self.end_reason: EndReason | None = None
+        self.state = State.OPEN
+        self.watched_events = 0
+        self.cursor: Cursor | None = None
+        self.group: Group | None = None
+        self.group_index = 0
+        self.sent = 0
+        # Events and bytes. The pump's thread alone counts what was delivered. The thread that writes them alone
+        # counts what was taken.
+        self._delivered = self._delivered_bytes = 0
         self._taken = self._taken_bytes = 0
 
     @property
     def waiting(self) -> int:
         """Events that wait to be written."""
-        return self._put - self._taken
+        return self._delivered - self._taken
 
-    def _count(self, frame: Batch) -> None:
-        # A client for which nothing waits is not too slow, however many these are. A heartbeat makes none so.
-        waiting = self._put - self._taken
-        if frame.count:
-            if waiting and waiting + frame.count > self.size:
+    def _count(self, batch: Batch) -> None:
+        # A client for which nothing waits is not too slow, however many these are. A heartbeat is never too much.
+        waiting = self._delivered - self._taken
+        if batch.count:
+            if waiting and waiting + batch.count > self.size:
                 raise queue.Full
-            if self._put_bytes - self._taken_bytes > WAITING_BYTES:
+            if self._delivered_bytes - self._taken_bytes > WAITING_BYTES:
                 raise queue.Full
-        self._put += frame.count
-        self._put_bytes += len(frame.wire)
+        self._delivered += batch.count
+        self._delivered_bytes += len(batch.wire)
+
+    def step(self, step: Step) -> None:
+        """Go on to the state that follows ``step``."""
+        self.state = state_after(self.state, step)
+
+    def give_back(self) -> None:
+        """Give its place back. Called once, after its last step."""
+        self.budget.give_back()
 
     @abstractmethod
-    def put(self, frame: Batch) -> bool:
-        """Give it some events; returns whether the pump has to look after it. The pump's thread.
+    def deliver(self, batch: Batch) -> bool:
+        """Give it some events; returns whether the pump has to check it. The pump's thread.
 
         :raises queue.Full: it is too slow.
         """
 
     @abstractmethod
-    def put_heartbeat(self, frame: Batch) -> bool:
-        """Give it a heartbeat, unless something else is on its way; otherwise as :meth:`put`."""
+    def deliver_heartbeat(self, batch: Batch) -> bool:
+        """Give it a heartbeat, unless something else is on its way; otherwise as :meth:`deliver`."""
 
     @abstractmethod
-    def end(self, reason: str, farewell: bytes) -> None:
-        """Let its stream end with these last bytes; the first reason counts. With the members' lock held."""
-
-    # What the pump asks of those whose socket it writes to, or waits for; of the others nothing.
-
-    cursor: Cursor | None = None
-    lost = False
-    held = False
-
-    @property
-    def blocked(self) -> bool:
-        """Whether the socket must be writable before it goes on."""
-        return False
-
-    def writable(self) -> None:  # noqa: B027  # most have nothing to do
-        """Its socket takes something again. The pump's thread."""
+    def end(self, reason: EndReason, farewell: bytes) -> None:
+        """Let its stream end with these last bytes. The first reason counts. With the registry's lock held."""
 
     @abstractmethod
     def lose_connection(self) -> None:
-        """Its socket cannot be watched. With the members' lock held."""
+        """Go on without its socket, which cannot be watched. With the registry's lock held."""
 
-    def hear_no_more(self) -> None:
-        """Have its server find that the client has closed, once the response is sent.
+    def cut(self) -> None:
+        """Shut its connection down for good, as it does not take its last bytes. With the registry's lock held."""
+        self.step(Step.CUT)
+        self.shut_down()
+
+    # What the pump asks of each subscriber, and only some kinds answer in their own way.
+
+    outlives_stream = False
+    """Whether its response may go on after its stream, so that the stream's end does not close it."""
+
+    is_iterated = False
+    """Whether a thread of the server must come for what it gets, and may fail to."""
+
+    @property
+    def can_broadcast(self) -> bool:
+        """Whether it may be in a :class:`.broadcast.Broadcast` while nothing waits for it."""
+        return False
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the next batch may go to it in a broadcast: nothing waits for it. The pump's thread."""
+        return False
+
+    def keep_rest(self, batch: Batch, taken: int) -> None:  # noqa: B027  # most are in no broadcast
+        """Keep the rest of a batch, of which its socket took ``taken`` bytes. The pump's thread."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether its socket must become writable before it goes on."""
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the pump has nothing left to send to it, and may give its socket back."""
+        return False
+
+    def continue_writing(self) -> None:  # noqa: B027  # most do not write on the pump's thread
+        """Write what waits, as its socket takes something again. The pump's thread."""
+
+    def finish(self) -> None:  # noqa: B027  # most have a thread that finds out
+        """Tell its server that the pump does not use its socket any more. The pump's thread."""
+
+    def count_idle_looks(self) -> float:
+        """Look whether its thread has come since the last look; returns how often in a row it has not.
+
+        ``inf`` where the thread will never come. Asked only where :attr:`is_iterated` is true. The pump's thread.
+        """
+        return 0
+
+    # Any thread.
+
+    def release_thread(self) -> None:  # noqa: B027  # some have none
+        """Let its thread go on, if that waits for events, as its stream is closed."""
+
+    def shut_down_reading(self) -> None:
+        """Let its server find that the client has closed, once the response is sent.
 
         The end of the response may still be sent: a wrapper may close the stream before the server is there.
         """
@@ -138,12 +201,12 @@ class Subscriber(ABC):
                 # The base class's method, as that of an SSLSocket forgets the encryption.
                 SystemSocket.shutdown(self.connection, socket.SHUT_RD)
             except OSError:
-                pass  # it is gone already
+                pass  # the connection is gone already
 
-    def sever(self) -> None:
-        """Cut its connection, so that a thread stuck in a send to it comes free."""
+    def shut_down(self) -> None:
+        """Shut its connection down, so that a thread stuck in a send to it comes free."""
         if self.connection is not None:
             try:
                 self.connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # it is gone already
+                pass  # the connection is gone already

@@ -1,6 +1,6 @@
-"""A client with a thread: its bounded queue of ready-made frames, between the pump and that thread.
+"""A client with a thread: a bounded queue of batches between the pump and that thread.
 
-The pump's thread puts and ends; the client's thread takes. Neither ever waits for the other's network.
+The pump's thread puts and ends, and the client's thread takes. Neither waits for the other's network.
 """
 
 from __future__ import annotations
@@ -11,30 +11,39 @@ from collections.abc import Iterable
 
 from ..protocol.batch import Batch
 from .budget import Budget
-from .serial_wakeup import Link
+from .serial_wakeup import Sleeper
+from .stream_state import EndReason, Step
 from .subscriber import WRITE_BYTES, Subscriber
 
-_END = Batch(b"", 0)  # no other frame is empty
+_END = Batch(b"", 0)  # no other batch in a queue is empty
 
 
 class ThreadSubscriber(Subscriber):
-    """A subscriber whose frames a thread takes and writes.
+    """A subscriber whose batches a thread takes and writes.
 
-    :param channels: what it wants.
+    :param channels: what it subscribes to.
     :param size: how many events may wait before it counts as too slow.
     :param connection: see :class:`Subscriber`; default ``None``.
-    :param beats: whether it wants heartbeats; default ``True``.
+    :param has_heartbeats: whether it gets heartbeats; default ``True``.
 
-    :ivar budget: where its place comes from; set when it is admitted.
     :ivar farewell: its last bytes, once it has ended.
-    :ivar link: where its thread waits; set when it is admitted.
+    :ivar sleeper: where its thread waits; set when it is admitted.
     :ivar thread_budget: where the place of its thread comes from, if that is another one; default ``None``.
     """
 
-    __slots__ = ("_beats", "_looked", "_looks", "_queue", "budget", "farewell", "link", "thread_budget")
+    __slots__ = (
+        "_has_heartbeats",
+        "_idle_looks",
+        "_queue",
+        "_taken_at_last_look",
+        "farewell",
+        "sleeper",
+        "thread_budget",
+    )
 
-    budget: Budget
-    link: Link
+    sleeper: Sleeper
+
+    is_iterated = True
 
     def __init__(
         self,
@@ -42,101 +51,108 @@ class ThreadSubscriber(Subscriber):
         size: int,
         connection: socket.socket | None = None,
         *,
-        beats: bool = True,
+        has_heartbeats: bool = True,
     ) -> None:
         super().__init__(channels, size, connection)
-        self._beats = beats
+        self._has_heartbeats = has_heartbeats
         self.farewell = b""
         self.thread_budget: Budget | None = None
-        # Each frame holds an event at least, so there are never more frames than events. One more place for
-        # the end and for a heartbeat.
+        # Each batch holds an event at least, so there are never more batches than events. One place more is for
+        # the end and one for a heartbeat.
         self._queue: queue.Queue[Batch] = queue.Queue(size + 2)
-        # Bytes taken, when the pump last looked whether its thread comes; and how often it has looked in vain.
-        self._looked, self._looks = -1, 0
+        # Bytes taken when the pump last looked whether its thread comes, and how often it had not come.
+        self._taken_at_last_look, self._idle_looks = -1, 0
 
     def give_back(self) -> None:
-        """Give its places back. Once, by who lets it go."""
+        """See :class:`Subscriber`."""
         self.budget.give_back()
         if self.thread_budget is not None:
             self.thread_budget.give_back()
 
-    def put(self, frame: Batch) -> bool:
+    # The pump's thread.
+
+    def deliver(self, batch: Batch) -> bool:
         """See :class:`Subscriber`."""
-        self._count(frame)
-        self._queue.put_nowait(frame)
-        self._call()
+        self._count(batch)
+        self._queue.put_nowait(batch)
+        self._call_thread()
         return False
 
-    def put_heartbeat(self, frame: Batch) -> bool:
+    def deliver_heartbeat(self, batch: Batch) -> bool:
         """See :class:`Subscriber`."""
-        return self._beats and self._queue.empty() and self.put(frame)
+        return self._has_heartbeats and self._queue.empty() and self.deliver(batch)
 
-    def end(self, reason: str, farewell: bytes) -> None:
+    def end(self, reason: EndReason, farewell: bytes) -> None:
         """See :class:`Subscriber`."""
-        if self.ended is None:
-            self.farewell = farewell
-            self.ended = reason
-            try:
-                self._queue.put_nowait(_END)
-            except queue.Full:
-                pass  # then nobody waits for it: its thread looks at `ended` before it waits
-            self._call()
+        if self.end_reason is not None:
+            return
+        self.farewell = farewell
+        self.step(Step.LOSE if reason is EndReason.GONE else Step.END)
+        self.end_reason = reason  # after the farewell, which its thread sends when it sees this
+        try:
+            self._queue.put_nowait(_END)
+        except queue.Full:
+            pass  # then nobody waits for it: its thread looks at `end_reason` before it waits
+        self._call_thread()
 
-    @property
-    def is_left(self) -> bool:
-        """Whether its server has closed the socket, and so will not come for more. Its stream may be in a circle
-        of references, such as that of an exception with its traceback.
+    def lose_connection(self) -> None:
+        """See :class:`Subscriber`; its thread will find out by itself."""
+        self.connection = None
+
+    def count_idle_looks(self) -> float:
+        """See :class:`Subscriber`.
+
+        Its thread may be stuck, or nobody may iterate its stream any more. Where the server shows its socket, that
+        says more: once the server has closed it, no thread will come. The stream may still be in a circle of
+        references, such as that of an exception with its traceback.
         """
-        return self.connection is not None and self.connection.fileno() < 0
+        if self.connection is not None:
+            return float("inf") if self.connection.fileno() < 0 else 0
+        if self._taken_bytes != self._taken_at_last_look:
+            self._idle_looks = 0
+        elif self._queue.qsize() or self.end_reason is not None:
+            self._idle_looks += 1
+        self._taken_at_last_look = self._taken_bytes
+        return self._idle_looks
 
-    def idle_looks(self) -> int:
-        """Look whether its thread has come since the last look, for what waits or for its end.
+    def _call_thread(self) -> None:
+        """Have its thread look into the queue."""
+        self.sleeper.call()
 
-        Returns how often in a row it has not.
+    # Any thread.
 
-        Its thread may be stuck, or nobody may iterate its stream any more. Where the server shows its socket that
-        says more, so this is always 0 there.
-        """
-        if self.connection is not None or self._taken_bytes != self._looked:
-            self._looks = 0
-        elif self._queue.qsize() or self.ended:
-            self._looks += 1
-        self._looked = self._taken_bytes
-        return self._looks
+    def release_thread(self) -> None:
+        """See :class:`Subscriber`."""
+        if self.sleeper.leave():
+            self.sleeper.wake()
 
-    def _call(self) -> None:
-        """Have its thread look into the queue. The pump's thread."""
-        self.link.call()
+    # Its own thread.
 
     def take(self, deadline: float | None = None) -> list[Batch]:
-        """Wait for frames and take those that are there; none at the end or at the deadline.
+        """Wait for batches and take those that are there; none at the end or at the deadline.
 
         :param deadline: by the monotonic clock; ``None``, the default, for none.
         """
-        if self.ended is None:  # else nothing more may come
-            self.link.rest(self._queue.queue, deadline)
+        if self.end_reason is None:  # else nothing more may come
+            self.sleeper.sleep(self._queue.queue, deadline)
         return self.take_now()
 
     def take_now(self) -> list[Batch]:
-        """Take the frames that are there, without waiting."""
-        frames: list[Batch] = []
-        if self.ended == "slow":  # what waits is a part of what it missed; replay will bring it all
-            return frames
+        """Take the batches that are there, without waiting."""
+        batches: list[Batch] = []
+        if self.end_reason is EndReason.SLOW:  # replay will bring all that it missed, of which this is a part
+            return batches
         size = count = 0
         # Nobody else takes. Asked once, as get_nowait() on an empty queue costs as much as all else here.
         for _ in range(self._queue.qsize()):
             if size >= WRITE_BYTES:
                 break
-            frame = self._queue.get_nowait()
-            if frame is _END:
+            batch = self._queue.get_nowait()
+            if batch is _END:
                 break
-            frames.append(frame)
-            size += len(frame.wire)
-            count += frame.count
+            batches.append(batch)
+            size += len(batch.wire)
+            count += batch.count
         self._taken += count
         self._taken_bytes += size
-        return frames
-
-    def lose_connection(self) -> None:
-        """See :class:`Subscriber`; its thread will find out by itself."""
-        self.connection = None
+        return batches

@@ -1,9 +1,11 @@
-"""When to look at which subscriber: a heap whose entries of those who left are dropped by and by.
+"""When to look at which subscriber: a heap of times.
 
-Times are rounded up, so that many are looked at together: of 15,000 idle streams one is due every millisecond, and
-to wake for each would cost several times what its heartbeat does.
+The entry of a subscriber that left stays until its time, or until such entries are the most.
 
-Not thread-safe; the pump's lock guards it.
+Times are rounded up, so that many subscribers are looked at together: of 15,000 idle streams one is due every
+millisecond, and to wake up for each would cost several times what its heartbeat does.
+
+Not thread-safe; the registry's lock guards it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from .subscriber import Subscriber
 NEVER = float("inf")
 
 # Entries of subscribers that left which may stay, whatever the number of those who are there.
-_IDLE = 100
+_ALLOWED_LEFTOVERS = 100
 
 
 class Timers:
@@ -32,7 +34,7 @@ class Timers:
         return len(self._heap)
 
     def add(self, when: float, subscriber: Subscriber, grain: float = 0.0) -> None:
-        """Have a look at ``subscriber`` at ``when``, or up to ``grain`` seconds later; never for :data:`NEVER`."""
+        """Look at ``subscriber`` at ``when``, or up to ``grain`` seconds later; never for :data:`NEVER`."""
         if when < NEVER:
             if grain:
                 when = math.ceil(when / grain) * grain
@@ -43,14 +45,14 @@ class Timers:
         return self._heap[0][0] if self._heap else NEVER
 
     def due(self, now: float) -> Iterator[Subscriber]:
-        """Take those out whose time has come and who have not left."""
+        """Remove and give the subscribers whose time has come and that have not left."""
         while self._heap and self._heap[0][0] <= now:
             subscriber = heapq.heappop(self._heap)[2]
-            if not subscriber.closed:
+            if not subscriber.state.is_closed:
                 yield subscriber
 
-    def shrink(self, members: int) -> None:
-        """Drop the entries of those who left, when they are the most; ``members`` are there."""
-        if len(self._heap) > 2 * members + _IDLE:
-            self._heap = [entry for entry in self._heap if not entry[2].closed]
+    def shrink(self, subscribers: int) -> None:
+        """Drop the entries of those that left when they are the most; ``subscribers`` have not left."""
+        if len(self._heap) > 2 * subscribers + _ALLOWED_LEFTOVERS:
+            self._heap = [entry for entry in self._heap if not entry[2].state.is_closed]
             heapq.heapify(self._heap)

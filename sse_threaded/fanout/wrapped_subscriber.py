@@ -1,21 +1,23 @@
 """A client whose bytes come out of the app's own iterable, on a thread that stays only while it has work.
 
 The app has wrapped the stream: a filter, a tracer, ``stream_with_context``. So its iterable must be asked for
-each chunk. A thread of the server asks it while events wait, and leaves when the stream gives ``b""`` (PEP 3333
-allows that) or when the client's socket takes no more. The pump calls a thread again.
+each chunk. A thread of the server asks it while events wait. The thread leaves when the stream gives ``b""``
+(PEP 3333 allows that) or when the client's socket takes no more. The pump calls a thread again.
 """
 
 from __future__ import annotations
 
+import enum
 import socket
 import threading
 from collections.abc import Iterable
 from typing import Protocol
 
+from .stream_state import Step
 from .thread_subscriber import ThreadSubscriber
 
-# How often a stream gives b"" before it is taken for swallowed: a wrapper may join some chunks into one.
-_LONGEST_REST = 4
+# How often a stream gives b"" before something counts as swallowing it: a wrapper may join some chunks into one.
+_MOST_EMPTY_CHUNKS = 4
 
 # How often in a row the server asks a wrapper again that gives bytes where the stream has given b"". One that
 # looks ahead by a chunk gives the last event then; one that adds bytes to each chunk would do so for ever.
@@ -29,48 +31,55 @@ class Server(Protocol):
         """Have a thread go on with the response. It is called by the pump's thread, so it must not wait."""
 
     def keep_thread(self) -> None:
-        """Take note that the calling thread stays until the stream's end."""
+        """Note that the calling thread stays until the stream's end."""
 
 
 class Keeper(Protocol):
     """What the pump does for a subscriber."""
 
-    def look_after(self, subscriber: WrappedSubscriber) -> None:
-        """See soon whether it waits for its socket."""
+    def check_soon(self, subscriber: WrappedSubscriber) -> None:
+        """See soon whether ``subscriber`` waits for its socket."""
 
-    def leave(self, subscriber: WrappedSubscriber) -> None:
-        """Let it go."""
+    def close(self, subscriber: WrappedSubscriber) -> None:
+        """Forget ``subscriber``."""
+
+
+class _Thread(enum.Enum):
+    """Where the thread of a response is."""
+
+    AWAY = enum.auto()
+    WORKING = enum.auto()  # it is there, or was called
+    STAYING = enum.auto()  # it waits inside the stream until the stream's end
 
 
 class WrappedSubscriber(ThreadSubscriber):
     """A subscriber whose thread comes and goes.
 
-    :param channels: what it wants.
+    :param channels: what it subscribes to.
     :param size: how many events may wait before it counts as too slow.
     :param connection: its socket; nobody else writes to it.
     :param server: calls threads.
     :param keeper: the pump.
 
-    :ivar keeps_thread: its wrapper does not pass on ``b""``, so that its thread waits inside the stream.
-
-    The thread that is at work writes and flushes; the pump's thread does so only while none is.
+    The thread that is at work writes and flushes. The pump's thread does so only while none is.
     """
 
     __slots__ = (
-        "_at_work",
+        "_empty_chunks",
+        "_is_interrupted",
         "_keeper",
         "_last_calls",
         "_lock",
         "_pending",
-        "_rests",
         "_server",
-        "_unfinished",
-        "held",
-        "keeps_thread",
-        "lost",
+        "_step_lock",
+        "_thread",
     )
 
     connection: socket.socket
+
+    outlives_stream = True
+    is_iterated = False  # the server tells the end of the response
 
     def __init__(
         self,
@@ -83,44 +92,54 @@ class WrappedSubscriber(ThreadSubscriber):
         super().__init__(channels, size, connection)
         self._server = server
         self._keeper = keeper
-        # Guards _at_work, and _pending while no thread is at work.
+        # Guards `state`: the thread that is at work finds a broken socket without the registry's lock. Innermost.
+        self._step_lock = threading.Lock()
+        # Guards _thread, and _pending while no thread is at work.
         self._lock = threading.Lock()
-        self._at_work = True  # a thread has it, or was called
-        self._unfinished = False  # its thread left in the midst of something
+        self._thread = _Thread.WORKING
+        self._is_interrupted = False  # its thread left before the app's iterable had nothing more to give
         self._pending = bytearray()  # what was written and not sent yet
-        self._rests = 0  # how often the stream has given b"" since the server had the last chunk
+        self._empty_chunks = 0  # how often the stream has given b"" since the server had the last chunk
         self._last_calls = 0
-        self.held = True
-        self.keeps_thread = False
-        self.lost = False
+
+    @property
+    def keeps_thread(self) -> bool:
+        """Whether its wrapper does not pass on ``b""``, so that its thread waits inside the stream."""
+        return self._thread is _Thread.STAYING
+
+    def step(self, step: Step) -> None:
+        """See :class:`Subscriber`."""
+        with self._step_lock:
+            super().step(step)
 
     # The thread that is at work, inside the stream.
 
-    def rest(self) -> bool:
+    def note_empty_chunk(self) -> bool:
         """Note that the stream has nothing; returns whether it is to give ``b""``, or to wait itself."""
-        self._rests += 1
-        return self._rests <= _LONGEST_REST
+        self._empty_chunks += 1
+        return self._empty_chunks <= _MOST_EMPTY_CHUNKS
 
-    def go_on(self) -> None:
+    def note_events(self) -> None:
         """Note that the stream has something."""
-        self._rests = self._last_calls = 0
+        self._empty_chunks = self._last_calls = 0
 
     def keep_thread(self) -> None:
         """Let its thread stay until the stream's end, and wait for the socket, too."""
-        self.keeps_thread = True
+        with self._lock:
+            self._thread = _Thread.STAYING
         self._server.keep_thread()
         pending, self._pending = self._pending, bytearray()
         try:
             self.connection.setblocking(True)
             self.connection.sendall(pending)
         except OSError:
-            self.lost = True  # the server finds out; for the app's iterable this is no error
+            self.step(Step.LOSE)  # the server finds out; for the app's iterable this is no error
 
-    # The thread that is at work, outside.
+    # The thread that is at work, outside the stream.
 
     def sendall(self, data: bytes) -> None:
         """Write some bytes, as to a socket; they leave with the next :meth:`flush`."""
-        if self.keeps_thread:
+        if self._thread is _Thread.STAYING:
             self.connection.sendall(data)
         else:
             self._pending += data
@@ -130,100 +149,85 @@ class WrappedSubscriber(ThreadSubscriber):
 
         :param gave_bytes: whether the wrapper's last chunk was not empty: then there may be another.
         """
-        if not self._rests:
+        if not self._empty_chunks:
             return False
-        self._rests = 0
+        self._empty_chunks = 0
         self._last_calls += 1
         if gave_bytes and self._last_calls < _LAST_CALLS:
             return False
         self._last_calls = 0
         return True
 
-    @property
-    def is_left(self) -> bool:
-        """See :class:`ThreadSubscriber`; of this one the server says so."""
-        return False
-
-    @property
-    def _has_waiting(self) -> bool:
-        return self.ended is not None or not self._queue.empty()
-
     def flush(self) -> bool:
         """Send what the socket takes; returns whether that was all, or there is nobody to send it to."""
-        while self._pending and not self.lost:
+        while self._pending and not self.state.is_lost:
             try:
                 sent = self.connection.send(self._pending)
             except BlockingIOError:
                 return False
             except OSError:
-                self.lost = True
+                self.step(Step.LOSE)
                 break
             del self._pending[:sent]
-        if self.lost:
+        if self.state.is_lost:
             self._pending.clear()
         return True
 
     def interrupt(self) -> None:
-        """Note that the next thread is to go on at once, as this one leaves in the midst of something."""
-        self._unfinished = True
+        """Note that the next thread is to go on at once, as this one leaves though the iterable has more."""
+        self._is_interrupted = True
 
     def leave(self) -> bool:
         """Let the thread go, unless there is something to do; returns whether it may.
 
-        It may not while frames wait, when it left in the midst of something the last time, and at the end.
+        It may not while batches wait, after an interruption, and at the end.
         """
         with self._lock:
-            blocked = bool(self._pending) and not self.lost
-            if not blocked and (self._unfinished or self.lost or self._has_waiting):
-                self._unfinished = False
+            is_lost = self.state.is_lost
+            has_batches = self.end_reason is not None or not self._queue.empty()
+            is_blocked = bool(self._pending) and not is_lost
+            if not is_blocked and (self._is_interrupted or is_lost or has_batches):
+                self._is_interrupted = False
                 return False
-            self._unfinished = blocked
-            self._at_work = False
-        if blocked:
-            self._keeper.look_after(self)
+            self._is_interrupted = is_blocked
+            self._thread = _Thread.AWAY
+        if is_blocked:
+            self._keeper.check_soon(self)
         return True
 
     def release(self) -> None:
-        """Let it go: the response is over. Idempotent."""
-        self.held = False
-        self._keeper.leave(self)
+        """Let the pump forget it, as the response is over. Idempotent."""
+        self._keeper.close(self)
 
     # The pump's thread.
 
-    def _call(self) -> None:
-        if self.keeps_thread:
-            self.link.call()
+    def _call_thread(self) -> None:
+        if self._thread is _Thread.STAYING:
+            self.sleeper.call()
             return
         with self._lock:
-            if self._at_work or (self._pending and not self.lost):
+            if self._thread is not _Thread.AWAY or (self._pending and not self.state.is_lost):
                 return
-            self._at_work = True
+            self._thread = _Thread.WORKING
         self._server.resume()
 
     @property
-    def blocked(self) -> bool:
+    def is_blocked(self) -> bool:
         """See :class:`Subscriber`."""
-        return not self._at_work and bool(self._pending) and not self.lost
+        return self._thread is _Thread.AWAY and bool(self._pending) and not self.state.is_lost
 
-    def writable(self) -> None:
+    def continue_writing(self) -> None:
         """See :class:`Subscriber`."""
         with self._lock:
-            if self._at_work or not self.flush():
+            if self._thread is not _Thread.AWAY or not self.flush():
                 return
-        self._call()
+        self._call_thread()
 
-    def end(self, reason: str, farewell: bytes) -> None:
+    def cut(self) -> None:
         """See :class:`Subscriber`."""
-        if reason == "gone":
-            self.lost = True
-        super().end(reason, farewell)
-
-    def sever(self) -> None:
-        """See :class:`Subscriber`."""
-        super().sever()
-        self.lost = True
-        self._call()
+        super().cut()
+        self._call_thread()
 
     def lose_connection(self) -> None:
         """See :class:`Subscriber`."""
-        self.lost = True
+        self.step(Step.LOSE)

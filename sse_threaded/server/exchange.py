@@ -10,6 +10,7 @@ from gunicorn import http
 
 from ..fanout.handover import Handover
 from ..fanout.socket_subscriber import SocketSubscriber
+from ..fanout.stream_state import EndReason
 from .connection import Connection, Outcome
 
 
@@ -112,7 +113,7 @@ class Exchange:
         assert parked is not None  # this is a parked stream's end
         if self.resp is not None:
             self.resp.sent += parked.sent
-        self.end(self.again and parked.complete and parked.ended != "shutdown")
+        self.end(self.again and parked.is_complete and parked.end_reason is not EndReason.SHUTDOWN)
 
     def end(self, again: bool) -> None:
         """End a response that is no longer on the thread which began it.

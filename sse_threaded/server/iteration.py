@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..fanout.lifecycle import process_budget
+from ..fanout.stream_state import EndReason
 from ..fanout.wrapped_subscriber import WrappedSubscriber
 from .exchange import Exchange
 from .turns import Turn, Turns
@@ -91,7 +92,7 @@ class Iteration:
             # Each chunk at once, as nobody knows for what the wrapper waits before it gives the next one.
             if not wrapped.flush() or wrapped.is_idle(bool(item)):
                 return Progress.RESTS
-            if wrapped.lost:
+            if wrapped.state.is_lost:
                 return Progress.ENDED
             others_wait = self._worker.turns.waiting or self._worker.has_tasks
             if others_wait and time.monotonic() > begun + _SLICE_SECONDS:
@@ -131,7 +132,7 @@ class Iteration:
                     return
                 if wrapped.leave():
                     return  # and another thread may be here already
-                if wrapped.lost:
+                if wrapped.state.is_lost:
                     break
                 progress = exchange.conn.context.run(self.advance)
         except OSError as error:
@@ -142,11 +143,11 @@ class Iteration:
             again = False
         if turn is not None:
             turn.end()  # the end may wait for the client
-        is_complete = not wrapped.lost
-        if wrapped.ended == "shutdown":
+        is_complete = not wrapped.state.is_lost
+        if wrapped.end_reason is EndReason.SHUTDOWN:
             # As a stream does that the server closes itself: no thread may wait for the client to close.
-            wrapped.sever()
-        exchange.end(again and is_complete and wrapped.ended != "shutdown")
+            wrapped.shut_down()
+        exchange.end(again and is_complete and wrapped.end_reason is not EndReason.SHUTDOWN)
 
     def _go_on_in_turn(self, turn: Turn) -> None:
         self._turn = turn

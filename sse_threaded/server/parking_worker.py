@@ -190,7 +190,7 @@ class ThreadWorker(AcceptingWorker):
         progress = iteration.advance()
         if progress is Progress.ENDED:
             wrapped = exchange.space.wrapped
-            if wrapped is not None and wrapped.lost:
+            if wrapped is not None and wrapped.state.is_lost:
                 resp.force_close()  # its body is not complete
             return False
         exchange.conn.take_over = partial(iteration.go_on, progress)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import tracemalloc
 import unittest
-from unittest import mock
 
 from sse_threaded import Hub, Retention, ServerSentEvent, open_log
-from sse_threaded.fanout import recent_events as recent
 from sse_threaded.fanout.recent_events import RecentEvents
 from tests.support import temporary_directory
 
@@ -28,8 +26,8 @@ class RecentTest(unittest.TestCase):
         events = (ServerSentEvent(data=records[n].data, id=self.log.event_id(n)) for n in numbers)
         return b"".join(event.encode() for event in events)
 
-    def filled(self):
-        found = RecentEvents(self.log, 0)
+    def filled(self, **bounds):
+        found = RecentEvents(self.log, 0, **bounds)
         found.fill(self.log.last_sequence())
         return found
 
@@ -45,68 +43,66 @@ class RecentTest(unittest.TestCase):
             (("a",), 5, ()),
         ):
             with self.subTest(channels=channels, after=after):
-                frame, upto = found.frame(channels, after)
-                self.assertEqual(frame.wire, self.wire(*numbers))
-                self.assertEqual((frame.count, upto), (len(numbers), 5))
+                batch, upto = found.batch_after(channels, after)
+                self.assertEqual(batch.wire, self.wire(*numbers))
+                self.assertEqual((batch.count, upto), (len(numbers), 5))
 
     def test_who_is_ahead_stays_so(self):
         self.publish("a")
-        self.assertEqual(self.filled().frame(("a",), 9)[1], 9)
+        self.assertEqual(self.filled().batch_after(("a",), 9)[1], 9)
 
     def test_what_many_ask_for_is_joined_once(self):
         self.publish("a", "a")
         found = self.filled()
-        self.assertIs(found.frame(("a",), 1)[0], found.frame(("a",), 1)[0])
+        self.assertIs(found.batch_after(("a",), 1)[0], found.batch_after(("a",), 1)[0])
         self.publish("a")
         found.add(self.log.read(2))
-        self.assertEqual(found.frame(("a",), 1)[0].wire, self.wire(2, 3))
+        self.assertEqual(found.batch_after(("a",), 1)[0].wire, self.wire(2, 3))
 
     def test_what_is_kept_of_them_is_bounded_whatever_clients_ask_for(self):
         self.publish("a")
         found = self.filled()
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        for visit in range(100):
-            found.frame((*(f"channel-{visit}-{number}" for number in range(5000)), "a"), 0)
-        for number in range(20_000):
-            found.frame(("a",), -number)
+        for visit in range(60):  # 12 MB of keys
+            found.batch_after((*(f"channel-{visit}-{number}" for number in range(2500)), "a"), 0)
+        for number in range(10_000):  # 13 MB of entries
+            found.batch_after(("a",), -number)
         used, _ = tracemalloc.get_traced_memory()
         self.assertLess(used, 8 * 1024 * 1024)
 
     def test_what_was_joined_last_is_kept(self):
         self.publish("a", "b")
         found = self.filled()
-        for number in range(20_000):
-            found.frame(("b",), -number)
-        self.assertIs(found.frame(("a",), 0)[0], found.frame(("a",), 0)[0])
+        for number in range(2000):
+            found.batch_after(("b",), -number)
+        self.assertIs(found.batch_after(("a",), 0)[0], found.batch_after(("a",), 0)[0])
 
     def test_pages_are_bounded(self):
         for _ in range(5):
             self.hub.publish("a", "x" * 40_000)
         found, after, pages = self.filled(), 0, []
         while after < 5:
-            frame, after = found.frame(("a",), after)
-            pages.append(frame)
-        self.assertEqual([frame.count for frame in pages], [2, 2, 1])
-        self.assertEqual(b"".join(frame.wire for frame in pages), self.wire(1, 2, 3, 4, 5))
+            batch, after = found.batch_after(("a",), after)
+            pages.append(batch)
+        self.assertEqual([batch.count for batch in pages], [2, 2, 1])
+        self.assertEqual(b"".join(batch.wire for batch in pages), self.wire(1, 2, 3, 4, 5))
 
     def test_it_is_bounded_in_events(self):
-        with mock.patch.object(recent, "_COUNT", 3):
-            self.publish("a", "b", "a", "b", "b")
-            found = self.filled()
+        self.publish("a", "b", "a", "b", "b")
+        found = self.filled(count=3)
         self.assertEqual(found.floor, 2)
-        self.assertEqual(found.frame(("a", "b"), 2)[0].wire, self.wire(3, 4, 5))
+        self.assertEqual(found.batch_after(("a", "b"), 2)[0].wire, self.wire(3, 4, 5))
 
     def test_it_is_bounded_in_length(self):
-        with mock.patch.object(recent, "_LENGTH", 100):
-            for _ in range(4):
-                self.hub.publish("a", "x" * 40)
-            found = self.filled()
-            self.assertEqual(found.floor, 2)
-            self.hub.publish("a", "x" * 500)
-            found.add(self.log.read(4))
+        for _ in range(4):
+            self.hub.publish("a", "x" * 40)
+        found = self.filled(length=100)
+        self.assertEqual(found.floor, 2)
+        self.hub.publish("a", "x" * 500)
+        found.add(self.log.read(4))
         self.assertEqual(found.floor, 5)
-        self.assertEqual(found.frame(("a",), 5)[0].wire, b"")
+        self.assertEqual(found.batch_after(("a",), 5)[0].wire, b"")
 
     def test_where_some_were_trimmed_it_begins_with_some_of_the_rest(self):
         directory = temporary_directory(self)
@@ -118,7 +114,7 @@ class RecentTest(unittest.TestCase):
         found = RecentEvents(log, 0)
         found.fill(100)
         self.assertTrue(70 <= found.floor < 100, found.floor)
-        self.assertEqual(found.frame(("a",), found.floor)[0].count, 100 - found.floor)
+        self.assertEqual(found.batch_after(("a",), found.floor)[0].count, 100 - found.floor)
         log.append("a", "new")
         found.add(log.read(100))
-        self.assertIn(b"data: new", found.frame(("a",), 100)[0].wire)
+        self.assertIn(b"data: new", found.batch_after(("a",), 100)[0].wire)

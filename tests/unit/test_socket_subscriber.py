@@ -1,4 +1,4 @@
-"""Many parked clients in one go: each gets every byte once and in order, whatever its socket takes."""
+"""A broadcast to many parked clients: each gets every byte once and in order, whatever its socket takes."""
 
 import contextlib
 import socket
@@ -8,24 +8,30 @@ import unittest
 from unittest import mock
 
 from sse_threaded.fanout.audience import Audiences
+from sse_threaded.fanout.broadcast import Broadcast
+from sse_threaded.fanout.budget import Budget
 from sse_threaded.fanout.cursor import Cursor
-from sse_threaded.fanout.budget import Budget, Pace
-from sse_threaded.fanout.pump import Pump, _rest
-from sse_threaded.fanout.socket_subscriber import Broadcast, SocketSubscriber
+from sse_threaded.fanout.log_reader import pause_after
+from sse_threaded.fanout.pace import Pace
+from sse_threaded.fanout.pump import Pump
+from sse_threaded.fanout.socket_subscriber import SocketSubscriber
+from sse_threaded.fanout.socket_watcher import SocketWatcher, is_watched_for_reading, is_watched_for_writing
+from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.protocol.batch import Batch
 from tests.support import wait_until
 
 
-class VolleyTest(unittest.TestCase):
+class BroadcastTest(unittest.TestCase):
     def setUp(self):
         self.log = MemoryLog()
         self.addCleanup(self.log.close)
-        self.fanout = Audiences(self.log)
+        self.audiences = Audiences(self.log)
         self.position = 0
 
-    def client(self, *, chunked=True, send_buffer=None):
+    def client(self, *, chunked=True, send_buffer=None, kind=socket.socket):
         ours, theirs = socket.socketpair()
+        ours = kind(fileno=ours.detach())
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
         ours.setblocking(False)
@@ -33,17 +39,17 @@ class VolleyTest(unittest.TestCase):
         if send_buffer:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         parked = SocketSubscriber(["a"], 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
-        self.fanout.add(parked, self.position)
+        self.audiences.add(parked, self.position)
         return parked, theirs
 
     def publish(self, data):
-        """One event to all, as the pump does it; returns who needs looking after."""
+        """One event to all, as the pump does it; returns those that the pump has to check."""
         self.position += 1
-        touched = []
-        for frame, volley, others in self.fanout.deliveries([Record(self.position, "a", None, data)]):
-            touched += volley.send(frame) if volley else []
-            touched += [each for each in others if each.put(frame)]
-        return touched
+        to_check = []
+        for batch, broadcast, others in self.audiences.deliveries([Record(self.position, "a", None, data)]):
+            to_check += broadcast.send(batch) if broadcast else []
+            to_check += [each for each in others if each.deliver(batch)]
+        return to_check
 
     def wire(self, data):
         return f"data: {data}\nid: {self.log.event_id(self.position)}\n\n".encode()
@@ -57,7 +63,7 @@ class VolleyTest(unittest.TestCase):
             expected += b"%x\r\n%b\r\n" % (len(wire), wire)
         for parked, theirs in clients:
             self.assertEqual(theirs.recv(65536), expected)
-            self.fanout.remove(parked)
+            self.audiences.remove(parked)
             self.assertEqual(parked.sent, sum(map(len, (wire,) * 5)))
 
     def test_who_takes_a_part_gets_the_rest_later_and_nothing_in_between(self):
@@ -66,21 +72,21 @@ class VolleyTest(unittest.TestCase):
         before = len(self.wire("before"))
         large = "x" * 20_000
         self.assertEqual(self.publish(large), [slow])
-        self.assertTrue(slow.blocked)
+        self.assertTrue(slow.is_blocked)
         self.assertEqual(slow.sent, before)
         self.assertEqual(self.publish("after"), [slow])
-        slow.put_heartbeat(Batch(b":\n\n", 0))
+        slow.deliver_heartbeat(Batch(b":\n\n", 0))
         received = b""
-        while slow.blocked:
+        while slow.is_blocked:
             received += theirs.recv(65536)
-            slow.flush()
+            slow.continue_writing()
         received += theirs.recv(65536)
         self.assertEqual(self.publish("and on"), [])
         received += theirs.recv(65536)
-        self.assertIs(slow.volley, quick.volley)  # again
+        self.assertIs(slow.group, quick.group)  # again
         self.assertEqual(received, read_exactly(other, len(received)))
         for client in (slow, quick):
-            self.fanout.remove(client)
+            self.audiences.remove(client)
         self.assertEqual(slow.sent, quick.sent)
         self.assertEqual(received.count(b"data: "), 4)
 
@@ -88,26 +94,26 @@ class VolleyTest(unittest.TestCase):
         clients = [self.client() for _ in range(9)]
         for gone in (0, 4, 8):
             clients[gone][1].close()
-        touched = self.publish("hello")
-        self.assertEqual(set(touched), {clients[gone][0] for gone in (0, 4, 8)})
+        to_check = self.publish("hello")
+        self.assertEqual(set(to_check), {clients[gone][0] for gone in (0, 4, 8)})
         for number, (parked, theirs) in enumerate(clients):
-            self.fanout.remove(parked)
+            self.audiences.remove(parked)
             with self.subTest(number):
-                self.assertEqual(parked.lost, number in (0, 4, 8))
-                self.assertEqual(parked.sent, 0 if parked.lost else len(self.wire("hello")))
-                if not parked.lost:
+                self.assertEqual(parked.state.is_lost, number in (0, 4, 8))
+                self.assertEqual(parked.sent, 0 if parked.state.is_lost else len(self.wire("hello")))
+                if not parked.state.is_lost:
                     self.assertIn(b"data: hello\n", theirs.recv(65536))
 
     def test_a_heartbeat_that_must_wait_keeps_its_place(self):
         (parked, theirs), _ = self.client(send_buffer=4096), self.client()
-        self.publish("one")  # now both are in a volley
-        while not parked.put(Batch(b":" * 4000 + b"\n\n", 0)):
+        self.publish("one")  # now both are in a broadcast
+        while not parked.deliver(Batch(b":" * 4000 + b"\n\n", 0)):
             pass
         self.assertEqual(self.publish("two"), [parked])
         received = b""
-        while parked.blocked:
+        while parked.is_blocked:
             received += theirs.recv(65536)
-            parked.flush()
+            parked.continue_writing()
         received += theirs.recv(65536)
         self.assertTrue(received.endswith(self.wire("two") + b"\r\n"), received[-100:])
 
@@ -115,17 +121,17 @@ class VolleyTest(unittest.TestCase):
         clients = [self.client() for _ in range(3)]
         self.publish("one")
         send = mock.Mock(side_effect=[42, MemoryError])
-        with mock.patch("sse_threaded.fanout.socket_subscriber._send", send), self.assertRaises(MemoryError):
+        with mock.patch("sse_threaded.fanout.broadcast.plain_send", send), self.assertRaises(MemoryError):
             self.publish("two")
         for parked, theirs in clients:
-            parked.end("behind", b"farewell")
-            self.assertTrue(parked.lost and parked.over)
+            parked.end(EndReason.BEHIND, b"farewell")
+            self.assertTrue(parked.state.is_lost and parked.is_over)
             self.assertNotIn(b"farewell", theirs.recv(65536))
 
     def test_who_left_is_not_kept(self):
         (gone, _), (_there, _) = self.client(chunked=False), self.client()
         self.publish("one")
-        self.fanout.remove(gone)
+        self.audiences.remove(gone)
         # This variable and the question itself.
         self.assertLessEqual(sys.getrefcount(gone), 2)
 
@@ -134,20 +140,17 @@ class VolleyTest(unittest.TestCase):
             def send(self, data):
                 return super().send(data.upper())
 
-        (parked, theirs), (other, _) = self.client(), self.client()
-        descriptor = parked.connection.detach()
-        parked.connection = OtherSocket(fileno=descriptor)
-        self.addCleanup(parked.connection.close)
+        (parked, theirs), (other, _) = self.client(kind=OtherSocket), self.client()
         self.publish("hello")
         self.assertIn(b"DATA: HELLO", theirs.recv(65536))
-        self.assertEqual((parked.volley, other.volley is None), (None, False))
+        self.assertEqual((parked.group is None, other.group is None), (True, False))
 
     def test_without_chunks(self):
         (plain, theirs), (chunked, _) = self.client(chunked=False), self.client()
         self.publish("hello")
         self.assertEqual(theirs.recv(65536), self.wire("hello"))
         for client in (plain, chunked):
-            self.fanout.remove(client)
+            self.audiences.remove(client)
         self.assertEqual(plain.sent, chunked.sent)
 
     def test_come_and_go(self):
@@ -155,28 +158,43 @@ class VolleyTest(unittest.TestCase):
         self.publish("1")
         second, others = self.client()
         self.publish("2")
-        self.fanout.remove(first)
+        self.audiences.remove(first)
         self.publish("3")
-        self.fanout.remove(second)
+        self.audiences.remove(second)
         self.publish("4")
         self.assertEqual(data_of(theirs), [b"1", b"2"])
         self.assertEqual(data_of(others), [b"2", b"3"])
         self.assertEqual(first.sent, second.sent)
-        self.assertIsNone(first.volley)
+        self.assertIsNone(first.group)
 
-    def test_the_pump_rests_for_half_the_time_and_never_where_few_listen(self):
-        for took, rest in ((0.0, 0.0), (0.0019, 0.0), (0.002, 0.001), (0.0079, 0.003), (0.1, 0.01)):
-            self.assertEqual(_rest(took), rest, took)
+    def test_the_pump_pauses_for_half_the_time_and_never_where_few_listen(self):
+        for took, pause in ((0.0, 0.0), (0.0019, 0.0), (0.002, 0.001), (0.0079, 0.003), (0.1, 0.01)):
+            self.assertEqual(pause_after(took), pause, took)
 
     def test_nobody(self):
         self.assertEqual(Broadcast().send(Batch(b"x")), [])
 
 
+@contextlib.contextmanager
+def counted_selects():
+    """A list that grows with each wait of a pump in this process."""
+    selects, select = [], SocketWatcher.select
+
+    def counted(watcher, timeout):
+        selects.append(timeout)
+        return select(watcher, timeout)
+
+    with mock.patch.object(SocketWatcher, "select", counted):
+        yield selects
+
+
 class PumpTest(unittest.TestCase):
-    def make_pump(self, lease=None):
+    def make_pump(self, lease=None, heartbeat=None, **times):
         self.log = MemoryLog()
         self.addCleanup(self.log.close)
-        pump = Pump(self.log, Pace(retry=5000, heartbeat=None, lease=lease), Budget(), Budget(), lambda: False)
+        pace = Pace(retry=5000, heartbeat=heartbeat, lease=lease)
+        self.budget, self.parking_budget = Budget(), Budget()
+        pump = Pump(self.log, pace, self.budget, self.parking_budget, lambda: False, **times)
         self.addCleanup(pump.join, 10)
         self.addCleanup(pump.request_close)
         return pump
@@ -201,11 +219,8 @@ class PumpTest(unittest.TestCase):
                     return super().send(data)
                 raise MemoryError
 
-        pump = self.make_pump()
-        with (
-            mock.patch("sse_threaded.fanout.registry._GRACE", 0.1),
-            self.assertLogs("sse_threaded.fanout.pump", "ERROR"),
-        ):
+        pump = self.make_pump(grace=0.1)
+        with self.assertLogs("sse_threaded.fanout", "ERROR"):
             clients = [self.park(pump, b"head", kind) for kind in (BrokenSocket, *[socket.socket] * 5)]
             self.log.append("a", "x")
             for _, _, finished in clients:
@@ -220,12 +235,15 @@ class PumpTest(unittest.TestCase):
     def test_one_that_hangs_up_while_its_last_bytes_wait_does_not_keep_the_pump_awake(self):
         pump = self.make_pump(lease=0.01)
         parked, theirs, finished = self.park(pump, b"x" * 4_000_000)
-        wait_until(lambda: parked.ended == "lease" and parked.waits, message="the lease to end")
-        with mock.patch.object(pump._members.selector, "select", wraps=pump._members.selector.select) as select:
+        wait_until(
+            lambda: parked.end_reason is EndReason.LEASE and is_watched_for_writing(parked),
+            message="the lease to end",
+        )
+        with counted_selects() as selects:
             theirs.shutdown(socket.SHUT_WR)
             finished.wait(1)
-            self.assertLess(select.call_count, 20)
-        self.assertTrue(parked.heard)
+            self.assertLess(len(selects), 20)
+        self.assertFalse(is_watched_for_reading(parked))
         # Not until its end: what is over is not closed here, so there may be none.
         theirs.setblocking(False)
 
@@ -235,7 +253,7 @@ class PumpTest(unittest.TestCase):
             return finished.is_set()
 
         wait_until(reads_on, message="the end of it")
-        self.assertTrue(parked.over)
+        self.assertTrue(parked.is_over)
 
 
 def read_exactly(connection, size):

@@ -1,0 +1,101 @@
+"""One send to many sockets: a batch goes out to all clients for which nothing waits.
+
+A loop around each client's own send would look at objects that have left the processor's cache since the last
+event. A broadcast holds only the sockets, side by side, and its loop runs inside ``map``.
+
+The pump's thread alone uses a broadcast. Other threads only add to :attr:`Broadcast.late`, with the registry's
+lock held.
+"""
+
+from __future__ import annotations
+
+import socket
+from itertools import repeat
+from typing import cast
+
+from ..protocol.batch import Batch
+from .stream_state import Step
+from .subscriber import Subscriber
+
+# Where the number of bytes that a socket took is asked for: the socket is gone.
+GONE = -1
+
+# The socket's own send, as that of an SSLSocket is another one.
+plain_send = socket.socket.send
+
+
+class Broadcast:
+    """Subscribers to the same channels, answered in chunks, that are sent to in one go.
+
+    :ivar late: those for which something waits, so that they are sent to one by one.
+    """
+
+    __slots__ = ("_sent", "_sockets", "_subscribers", "late")
+
+    def __init__(self) -> None:
+        # Two lists of the same order. map() needs the sockets alone.
+        self._subscribers: list[Subscriber] = []
+        self._sockets: list[socket.socket] = []
+        # Bytes of the body that were sent to all since the broadcast was made. A subscriber's own count is less by
+        # the number at which it was added.
+        self._sent = 0
+        self.late: set[Subscriber] = set()
+
+    def gather(self) -> None:
+        """Take in those of :attr:`late` for which nothing waits any more."""
+        for subscriber in [each for each in self.late if each.is_in_step]:
+            self.late.discard(subscriber)
+            subscriber.group = self
+            subscriber.group_index = len(self._subscribers)
+            subscriber.sent -= self._sent
+            self._subscribers.append(subscriber)
+            self._sockets.append(cast(socket.socket, subscriber.connection))  # the pump writes to it
+
+    def discard(self, subscriber: Subscriber) -> None:
+        """Send nothing more to ``subscriber``, if it was here."""
+        self.late.discard(subscriber)
+        if subscriber.group is self:
+            self._remove(subscriber)
+
+    def drop(self, subscriber: Subscriber) -> None:
+        """Send to ``subscriber`` by itself from now on, as something waits for it."""
+        self._remove(subscriber)
+        self.late.add(subscriber)
+
+    def _remove(self, subscriber: Subscriber) -> None:
+        # The last one moves to its index.
+        last = self._subscribers[-1]
+        last.group_index = subscriber.group_index
+        self._subscribers[subscriber.group_index] = last
+        self._sockets[subscriber.group_index] = self._sockets[-1]
+        self._subscribers.pop()
+        self._sockets.pop()
+        subscriber.group = None
+        subscriber.sent += self._sent
+
+    def send(self, batch: Batch) -> list[Subscriber]:
+        """Send some events to all that are not late; returns those whose sockets did not take everything."""
+        whole = len(batch.chunk)
+        taken: list[int] = []
+        sockets = iter(self._sockets)
+        try:
+            while len(taken) < len(self._sockets):
+                try:
+                    taken.extend(map(plain_send, sockets, repeat(batch.chunk)))
+                except BlockingIOError:
+                    taken.append(0)
+                except OSError:
+                    taken.append(GONE)
+        except BaseException:
+            # Nobody knows any more who has a part of it, and nothing may follow a part.
+            for subscriber in self._subscribers:
+                subscriber.step(Step.LOSE)
+            raise
+        self._sent += len(batch.wire)
+        if taken.count(whole) == len(taken):
+            return []
+        late = [(each, count) for each, count in zip(self._subscribers, taken, strict=True) if count != whole]
+        for subscriber, count in late:
+            subscriber.sent -= len(batch.wire)
+            subscriber.keep_rest(batch, count)
+        return [subscriber for subscriber, _ in late]

@@ -1,0 +1,60 @@
+"""The times of a stream, and the bytes that tell a client of them.
+
+Any thread may use a pace, as it never changes.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from ..protocol.event import END, START, UNAVAILABLE, notice
+from .stream_state import EndReason
+
+# Milliseconds. A lease ends one stream at a time, so its client may come back this soon.
+_LONGEST_AFTER_LEASE = 1000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The times of a stream.
+
+    :param retry: the reconnection time that streams begin with, in milliseconds.
+    :param heartbeat: seconds between two heartbeats, ``None`` for none.
+    :param lease: the longest life of a stream in seconds, ``None`` for no bound. Each gets 80 to 100 % of it.
+    """
+
+    retry: int
+    heartbeat: float | None
+    lease: float | None
+
+    def preface(self, event_id: str | None) -> bytes:
+        """The first bytes of a stream: the reconnection time, and the id of its first position if that is known.
+
+        Clients keep the id (WHATWG HTML 9.2.6). A client that is cut off before its first event resumes from there
+        and misses nothing.
+        """
+        return notice(START, self.retry, event_id)
+
+    def farewell(self, reason: EndReason) -> bytes:
+        """The last bytes of a stream that ends for ``reason``: when to come back, drawn at random.
+
+        A shutdown ends all streams at once, so their clients are spread over the usual reconnection time.
+        """
+        if reason is EndReason.LEASE:
+            longest = min(self.retry, _LONGEST_AFTER_LEASE)
+        else:
+            longest = 2 * self.retry if reason is EndReason.OVERLOAD else self.retry
+        return notice(END, _draw(longest))
+
+    def unavailable(self, *, shutdown: bool = False) -> bytes:
+        """The whole answer to a client that gets no stream now: when to come back, drawn at random.
+
+        :param shutdown: whether the process ends, so that another process will answer soon. Otherwise, the
+            default, the client waits twice as long.
+        """
+        return notice(UNAVAILABLE, _draw(self.retry if shutdown else 2 * self.retry))
+
+
+def _draw(longest: int) -> int:
+    return round(random.uniform(longest / 5, longest))

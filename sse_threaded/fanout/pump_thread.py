@@ -1,0 +1,234 @@
+"""The pump's thread: one loop, which waits for whatever happens and then does all that is due.
+
+One turn of the loop:
+
+1. wait in one ``select`` for the log's doorbell, for calls of other threads, for clients that hang up, for sockets
+   that take more, and for the next timer;
+2. read the log and send what is new;
+3. run the timers: heartbeats, leases, connections that take too long to end;
+4. wake the threads of streams, replay to parked streams, and check the subscribers to which something happened;
+5. at the end of the hub, end all streams.
+
+It never waits for a client.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import threading
+import time
+from collections.abc import Callable
+
+from ..log import EventLog
+from ..log.doorbell import Doorbell
+from .abandoned_streams import AbandonedStreams
+from .budget import Overloaded
+from .log_reader import LogReader
+from .registry import TICK, Registry
+from .replay import Replay
+from .serial_wakeup import SerialWakeup
+from .socket_watcher import is_watched_for_writing
+from .stream_state import EndReason
+from .subscriber import Subscriber
+
+_log = logging.getLogger(__name__)
+
+# Seconds to wait after a defect, so that whatever fails does not fail all the time.
+_AFTER_DEFECT = 0.1
+
+
+class PumpThread:
+    """The thread of one pump: from the first subscriber until the hub is closed and all have left.
+
+    :param log: where events come from.
+    :param registry: the subscribers.
+    :param reader: reads the log.
+    :param replay: replays to parked streams.
+    :param wakeup: wakes the threads of streams.
+    :param abandoned: the streams that nobody holds any more.
+    :param is_ending: whether the process is about to end; asked once a second at least.
+    :param close_abandoned: closes a subscriber whose thread will not come.
+
+    :ivar bell: rung by any thread or a signal handler, so that the thread looks at what has changed.
+    :ivar is_closing: whether the end has begun; set once, by any thread or a signal handler.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        registry: Registry,
+        *,
+        reader: LogReader,
+        replay: Replay,
+        wakeup: SerialWakeup,
+        abandoned: AbandonedStreams,
+        is_ending: Callable[[], bool],
+        close_abandoned: Callable[[Subscriber], None],
+    ) -> None:
+        self._eventlog = log
+        self._registry = registry
+        self._reader = reader
+        self._replay = replay
+        self._wakeup = wakeup
+        self._abandoned = abandoned
+        self._is_ending = is_ending
+        self._close_abandoned = close_abandoned
+        self.is_closing = False
+        self.bell = Doorbell()
+        self._starting = threading.Lock()  # guards both below; one thread at a time starts the pump's
+        self._thread: threading.Thread | None = None
+        self._doorbell: Doorbell | None = None  # of the latest start
+        self._is_locked_for_fork = False
+        self._has_told_all = False  # of the end; the thread's own
+
+    # Any thread.
+
+    def start(self) -> None:
+        """Start the thread, if nobody has.
+
+        :raises Overloaded: the system refuses a descriptor or a thread.
+        :raises LogError: the log cannot be read, so nothing could be delivered.
+        """
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._start()
+
+    def _start(self) -> None:
+        # The position before the bell: what is appended in between is read by the first turn.
+        self._registry.begin(self._eventlog.last_sequence())
+        watcher = self._registry.watcher
+        try:
+            watcher.begin()
+            doorbell = self._eventlog.open_doorbell()
+        except OSError as error:
+            raise Overloaded(f"the system gives no more: {error}") from error
+        watcher.watch_doorbell(doorbell)
+        watcher.watch_doorbell(self.bell)
+        self._doorbell = doorbell
+        thread = threading.Thread(target=self._run, args=(doorbell,), name="sse_threaded pump", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the next stream tries again
+            doorbell.close()
+            raise Overloaded("the system gives no more threads") from error
+        self._thread = thread
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, ``timeout`` seconds at most."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def before_fork(self) -> None:
+        """Let no thread be in the midst of a start."""
+        self._is_locked_for_fork = self._starting.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on, if this fork took the lock: a signal handler may have raised before."""
+        if self._is_locked_for_fork:
+            self._is_locked_for_fork = False
+            self._starting.release()
+
+    # The thread itself.
+
+    def _is_the_one(self, doorbell: Doorbell) -> bool:
+        # Where a signal handler raised in the thread that started this one, this one is not noted yet, and another
+        # may have been started since. Then the selector waits for the other's doorbell.
+        with self._starting:
+            if doorbell is not self._doorbell:
+                return False
+            self._thread = threading.current_thread()
+            return True
+
+    def _run(self, doorbell: Doorbell) -> None:
+        if not self._is_the_one(doorbell):
+            doorbell.close()
+            return
+        is_over = has_failed = False
+        try:
+            while not is_over:
+                try:
+                    if has_failed:
+                        self._registry.end_all(EndReason.BEHIND)
+                        has_failed = False
+                    is_over = self._turn(doorbell)
+                except Exception:
+                    # A defect. No stream may hang: all end, and their clients come back to replay. The end of one
+                    # may fail, too; it is not tried again, but that of the others.
+                    _log.exception("the pump failed; all streams end and begin anew")
+                    has_failed = True
+                    self._reader.postpone(TICK)
+                    time.sleep(_AFTER_DEFECT)
+        finally:
+            doorbell.close()
+
+    def _turn(self, doorbell: Doorbell) -> bool:
+        """Do all that is due; returns whether the hub is closed and no stream is left, nor on its way."""
+        for key, events in self._registry.watcher.select(self._seconds_to_wait()):
+            if key.data is doorbell:
+                doorbell.clear()
+                self._reader.hear_doorbell()
+            elif key.data is self.bell:
+                self.bell.clear()
+            else:
+                self._see_to_socket(key.data, events)
+        # Before the log is read: what was appended before the end goes out with the farewell.
+        is_closing = self.is_closing
+        now = time.monotonic()
+        if now >= self._reader.due or is_closing:
+            self._reader.read()
+        self._abandoned.close_all()
+        self._run_timers(now)
+        if is_closing:
+            self._registry.end_all(EndReason.SHUTDOWN)
+            self._has_told_all = True
+        self._wakeup.advance()
+        self._replay.run()
+        self._check_subscribers()
+        if is_closing:
+            return self._registry.shut()
+        if self._is_ending():
+            self.is_closing = True
+        return False
+
+    def _seconds_to_wait(self) -> float:
+        if self._replay or (self.is_closing and not self._has_told_all):
+            return 0.0
+        due = min(self._registry.next_timer(), self._reader.due, self._wakeup.due)
+        return max(min(due - time.monotonic(), TICK), 0.0)
+
+    def _see_to_socket(self, subscriber: Subscriber, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            subscriber.continue_writing()
+            self._registry.check_soon(subscriber)
+        if events & selectors.EVENT_READ:
+            self._registry.hear(subscriber)
+
+    def _run_timers(self, now: float) -> None:
+        due = self._registry.run_timers(now)
+        for subscriber in due.abandoned:
+            self._close_abandoned(subscriber)
+        if due.is_one_doubtful:
+            # A circle of references may hold its stream.
+            self._abandoned.collect(now)
+        for subscriber in due.stuck:
+            _log.info("cut the connection of a client that does not read (%s)", subscriber.end_reason)
+
+    def _check_subscribers(self) -> None:
+        """See to those to which something happened: they are over, wait for their sockets, or go on."""
+        registry = self._registry
+        while (subscriber := registry.next_to_check()) is not None:
+            if subscriber.state.is_closed:
+                continue
+            if subscriber.state.is_lost:
+                registry.end(EndReason.GONE, (subscriber,))  # unless it ended for another reason before
+            if subscriber.is_over:
+                if registry.close(subscriber):
+                    subscriber.give_back()
+                    subscriber.finish()
+            elif subscriber.is_blocked != is_watched_for_writing(subscriber):
+                registry.watch(subscriber)
+                if subscriber.cursor is not None and not subscriber.is_blocked:
+                    self._replay.add(subscriber)
