@@ -50,59 +50,62 @@ class LogReader:
         self._failures = 0  # tries that failed since the log could last be read
         self._is_behind = False  # some events are gone that it has not handed out
 
-    def hear_doorbell(self) -> None:
-        """Note that somebody has published."""
-        self.due = self._pauses_until
-
     def postpone(self, seconds: float) -> None:
         """Read next after so many seconds."""
         self.due = time.monotonic() + seconds
 
-    def read(self) -> None:
-        """Hand out one page of what is new, and set :attr:`due`."""
-        try:
-            page = self._read_page()
-        except LogError as error:
-            self.due = time.monotonic() + self._note_failure(error)
+    def read(self, *, was_rung: bool, is_closing: bool) -> None:
+        """Hand out one page of what is new, if it is time.
+
+        :param was_rung: whether somebody has published.
+        :param is_closing: whether the end begins, before which all is read that was published before.
+        """
+        if was_rung:
+            self.due = self._pauses_until
+        if time.monotonic() < self.due and not is_closing:
             return
-        if page is None or page.full:
+        try:
+            if self._is_behind:  # and the log could not be read when its last position was asked for
+                raise HistoryGone("expired")
+            page = self._eventlog.read(self._registry.position)
+            if page:
+                self._hand_out(page)
+        except HistoryGone:
+            self._skip()
+            return
+        except LogError as error:
+            self._note_failure(error)
+            return
+        if self._failures:
+            _log.warning("the log can be read again: %s", self._eventlog.url)
+            self._failures = 0
+        if page.full:
             self.due = 0.0  # timers and hang-ups are seen to before the next page
         else:
             interval = self._eventlog.poll_interval
             self.due = NEVER if interval is None else time.monotonic() + interval
 
-    def _read_page(self) -> Page | None:
-        """Hand out the next page; ``None`` where events are gone that were not handed out.
-
-        :raises LogError: the log cannot be read.
-        """
+    def _skip(self) -> None:
+        """Go on at the log's end, as events are gone that were not handed out."""
+        self._is_behind = True
         try:
-            if self._is_behind:  # and the log could not be read when its last position was asked for
-                raise HistoryGone("expired")
-            page = self._eventlog.read(self._registry.position)
-        except HistoryGone:
-            self._is_behind = True
             self._registry.skip_to(self._eventlog.last_sequence())
+        except LogError as error:
+            self._note_failure(error)
+        else:
             self._is_behind = False
-            return None
-        if page:
-            begun = time.monotonic()
-            self._hand_out(page)
-            now = time.monotonic()
-            self._pauses_until = now + pause_after(now - begun)
-        if self._failures:
-            _log.warning("the log can be read again: %s", self._eventlog.url)
-            self._failures = 0
-        return page
+            self.due = 0.0
 
-    def _note_failure(self, error: LogError) -> float:
-        """Note that the log cannot be read; returns seconds until the next try."""
+    def _note_failure(self, error: LogError) -> None:
+        """Try again later, as the log cannot be read."""
         if not self._failures:
             _log.error("cannot read events, streams stay open and wait: %s", error)
         self._failures += 1
-        return min(self._first_retry * (1 << min(self._failures, _DOUBLINGS)), LAST_RETRY)
+        seconds = min(self._first_retry * (1 << min(self._failures, _DOUBLINGS)), LAST_RETRY)
+        self.due = time.monotonic() + seconds
 
     def _hand_out(self, page: Page) -> None:
+        begun = time.monotonic()
         deliveries = self._registry.deliveries(page)
         # Without the registry's lock: here the parked ones are sent to. Those that leave meanwhile get some events
         # for nothing.
@@ -124,3 +127,5 @@ class LogReader:
         if slow:
             self._registry.end(EndReason.SLOW, slow)
             _log.info("cut off as too slow, to resume by replay: %d client(s)", len(slow))
+        now = time.monotonic()
+        self._pauses_until = now + pause_after(now - begun)

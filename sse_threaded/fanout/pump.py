@@ -7,6 +7,7 @@ A client's thread never waits for the pump's thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..errors import HubClosed
 from ..log import EventLog
@@ -26,16 +27,13 @@ from .thread_subscriber import ThreadSubscriber
 from .wrapped_subscriber import WrappedSubscriber
 
 
-class Reservation:
+class Reservation(NamedTuple):
     """A place for a stream that is about to be parked.
 
-    :param registry: of the pump that reserved it. A fork's child has another one, and none of the places.
+    :ivar registry: of the pump that reserved it. A fork's child has another one, and none of the places.
     """
 
-    __slots__ = ("registry",)
-
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
+    registry: Registry
 
 
 class Pump:
@@ -119,7 +117,8 @@ class Pump:
             if of_few:
                 _take_thread(subscriber)
             self.require_open()
-            self._thread.start()
+            if not self._thread.is_started:
+                self._thread.start()
             subscriber.sleeper = Sleeper(self._wakeup)
             self._registry.add(subscriber)
         except BaseException:
@@ -181,7 +180,8 @@ class Pump:
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
         self.require_open()
-        self._thread.start()
+        if not self._thread.is_started:
+            self._thread.start()
         self._parking_budget.take()
         return Reservation(self._registry)
 

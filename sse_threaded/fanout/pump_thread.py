@@ -5,9 +5,9 @@ One turn of the loop:
 1. wait in one ``select`` for the log's doorbell, for calls of other threads, for clients that hang up, for sockets
    that take more, and for the next timer;
 2. read the log and send what is new;
-3. run the timers: heartbeats, leases, connections that take too long to end;
-4. wake the threads of streams, replay to parked streams, and check the subscribers to which something happened;
-5. at the end of the hub, end all streams.
+3. at the end of the hub, end all streams;
+4. run the timers: heartbeats, leases, connections that take too long to end;
+5. wake the threads of streams, replay to parked streams, and check the subscribers to which something happened.
 
 It never waits for a client.
 """
@@ -51,6 +51,7 @@ class PumpThread:
     :param close_abandoned: closes a subscriber whose thread will not come.
 
     :ivar bell: rung by any thread or a signal handler, so that the thread looks at what has changed.
+    :ivar is_started: whether :meth:`start` may be left out.
     :ivar is_closing: whether the end has begun; set once, by any thread or a signal handler.
     """
 
@@ -74,6 +75,7 @@ class PumpThread:
         self._abandoned = abandoned
         self._is_ending = is_ending
         self._close_abandoned = close_abandoned
+        self.is_started = False
         self.is_closing = False
         self.bell = Doorbell()
         self._starting = threading.Lock()  # guards both below; one thread at a time starts the pump's
@@ -90,10 +92,9 @@ class PumpThread:
         :raises Overloaded: the system refuses a descriptor or a thread.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
-        if self._thread is None:
-            with self._starting:
-                if self._thread is None:
-                    self._start()
+        with self._starting:
+            if self._thread is None:
+                self._start()
 
     def _start(self) -> None:
         # The position before the bell: what is appended in between is read by the first turn.
@@ -114,6 +115,7 @@ class PumpThread:
             doorbell.close()
             raise Overloaded("the system gives no more threads") from error
         self._thread = thread
+        self.is_started = True
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended, ``timeout`` seconds at most."""
@@ -140,6 +142,7 @@ class PumpThread:
             if doorbell is not self._doorbell:
                 return False
             self._thread = threading.current_thread()
+            self.is_started = True
             return True
 
     def _run(self, doorbell: Doorbell) -> None:
@@ -166,24 +169,23 @@ class PumpThread:
 
     def _turn(self, doorbell: Doorbell) -> bool:
         """Do all that is due; returns whether the hub is closed and no stream is left, nor on its way."""
+        was_rung = False
         for key, events in self._registry.watcher.select(self._seconds_to_wait()):
             if key.data is doorbell:
+                was_rung = True
                 doorbell.clear()
-                self._reader.hear_doorbell()
             elif key.data is self.bell:
                 self.bell.clear()
             else:
                 self._see_to_socket(key.data, events)
         # Before the log is read: what was appended before the end goes out with the farewell.
         is_closing = self.is_closing
-        now = time.monotonic()
-        if now >= self._reader.due or is_closing:
-            self._reader.read()
-        self._abandoned.close_all()
-        self._run_timers(now)
+        self._reader.read(was_rung=was_rung, is_closing=is_closing)
         if is_closing:
             self._registry.end_all(EndReason.SHUTDOWN)
             self._has_told_all = True
+        self._abandoned.close_all()
+        self._run_timers()
         self._wakeup.advance()
         self._replay.run()
         self._check_subscribers()
@@ -206,7 +208,8 @@ class PumpThread:
         if events & selectors.EVENT_READ:
             self._registry.hear(subscriber)
 
-    def _run_timers(self, now: float) -> None:
+    def _run_timers(self) -> None:
+        now = time.monotonic()
         due = self._registry.run_timers(now)
         for subscriber in due.abandoned:
             self._close_abandoned(subscriber)

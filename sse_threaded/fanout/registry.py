@@ -135,12 +135,10 @@ class Registry:
         if self._pace.lease is not None:
             subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
         beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
-        self._set_timer(subscriber, now + beat * (1.0 - 0.5 * chance))
+        first = min(now + beat * (1.0 - 0.5 * chance), subscriber.deadline)
+        self._timers.add(first, subscriber, self._grain)
         self._subscribers.add(subscriber)
         self._watch(subscriber, reading=True, writing=False)
-
-    def _set_timer(self, subscriber: Subscriber, when: float) -> None:
-        self._timers.add(min(when, subscriber.deadline), subscriber, self._grain)
 
     def add_parked(self, subscriber: Subscriber, *, is_caught_up: bool) -> Arrival:
         """Add a subscriber without a thread, which has been sent its first bytes.
@@ -161,13 +159,10 @@ class Registry:
     def attach(self, subscriber: Subscriber, after: int) -> int:
         """Let ``subscriber`` have all events from here on, but not those up to ``after``; returns the position."""
         with self._lock:
-            return self._attach(subscriber, after)
-
-    def _attach(self, subscriber: Subscriber, after: int) -> int:
-        subscriber.after = after
-        if subscriber.end_reason is None:
-            self._audiences.add(subscriber, self.position)
-        return self.position
+            subscriber.after = after
+            if subscriber.end_reason is None:
+                self._audiences.add(subscriber, self.position)
+            return self.position
 
     def attach_if_caught_up(self, subscriber: Subscriber) -> bool:
         """End the replay to ``subscriber``, if it has all there was, and let it have events as they come."""
@@ -179,7 +174,8 @@ class Registry:
         if cursor is None or cursor.is_stale or cursor.after < self.position:
             return False
         subscriber.cursor = None
-        self._attach(subscriber, cursor.after)
+        subscriber.after = cursor.after
+        self._audiences.add(subscriber, self.position)  # with a cursor it has not ended
         return True
 
     def missed(self, subscriber: Subscriber) -> Batch | None:
@@ -207,11 +203,8 @@ class Registry:
     def end_all(self, reason: EndReason) -> None:
         """Tell all to end that were not told yet."""
         with self._lock:
-            self._end_all(reason)
-
-    def _end_all(self, reason: EndReason) -> None:
-        for subscriber in tuple(self._subscribers):
-            self._end(subscriber, reason)
+            for subscriber in tuple(self._subscribers):
+                self._end(subscriber, reason)
 
     def _end(self, subscriber: Subscriber, reason: EndReason) -> None:
         if subscriber.end_reason is not None:
@@ -329,7 +322,8 @@ class Registry:
         In one step, or a stream that attaches in between would have the old position and miss events.
         """
         with self._lock:
-            self._end_all(EndReason.BEHIND)
+            for subscriber in tuple(self._subscribers):
+                self._end(subscriber, EndReason.BEHIND)
             self.position = position
             self._recent.restart(position)
 
@@ -361,7 +355,8 @@ class Registry:
                 else:
                     if subscriber.deliver_heartbeat(HEARTBEAT):
                         self._to_check.append(subscriber)
-                    self._set_timer(subscriber, now + (self._pace.heartbeat or 0.0))
+                    next_time = min(now + (self._pace.heartbeat or 0.0), subscriber.deadline)
+                    self._timers.add(next_time, subscriber, self._grain)
         return DueTimers(abandoned, is_one_doubtful, stuck)
 
     # Forks.

@@ -165,24 +165,20 @@ class SocketSubscriber(Subscriber):
                 self.step(Step.LOSE)
                 self._pending = None
                 return
-            self._note_sent(sent)
-            if sent < size:
+            is_short = sent < size
+            while sent:
+                data, batch = self._pending.popleft()
+                if sent < len(data):
+                    self._pending.appendleft((data[sent:], batch))
+                    break
+                sent -= len(data)
+                self.sent += len(batch.wire)
+                self._taken += batch.count
+                self._taken_bytes += len(batch.wire)
+            if is_short:
                 return
         if not self._pending:
             self._pending = None
-
-    def _note_sent(self, sent: int) -> None:
-        """Take ``sent`` bytes off what waits."""
-        pending = self._pending
-        while sent and pending:
-            data, batch = pending.popleft()
-            if sent < len(data):
-                pending.appendleft((data[sent:], batch))
-                return
-            sent -= len(data)
-            self.sent += len(batch.wire)
-            self._taken += batch.count
-            self._taken_bytes += len(batch.wire)
 
     def lose_connection(self) -> None:
         """See :class:`Subscriber`."""

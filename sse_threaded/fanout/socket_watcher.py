@@ -47,24 +47,23 @@ class SocketWatcher:
 
     def watch(self, subscriber: Subscriber, *, reading: bool, writing: bool) -> bool:
         """Wait for a subscriber's socket as told from now on; returns whether that can be done."""
-        self.unwatch(subscriber)
+        if subscriber.watched_events:
+            self.unwatch(subscriber)
         events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if writing else 0)
         subscriber.watched_events = events
         if subscriber.connection is None or not events:
             return True
         try:
-            self._register(subscriber.connection, events, subscriber)
+            try:
+                self._selector.register(subscriber.connection, events, subscriber)
+            except KeyError:
+                # The server has closed the socket of an earlier stream, and this one has got its number, before
+                # that stream was closed.
+                self._selector.unregister(subscriber.connection)
+                self._selector.register(subscriber.connection, events, subscriber)
         except (KeyError, ValueError, OSError):
             return False  # closed meanwhile, or nothing that can be waited for
         return True
-
-    def _register(self, connection: socket.socket, events: int, subscriber: Subscriber) -> None:
-        try:
-            self._selector.register(connection, events, subscriber)
-        except KeyError:
-            # The server has closed the socket of an earlier stream of that number before that stream was closed.
-            self._selector.unregister(connection)
-            self._selector.register(connection, events, subscriber)
 
     def unwatch(self, subscriber: Subscriber) -> None:
         """Wait for a subscriber's socket no more."""

@@ -277,12 +277,12 @@ class LateTest(GeventCase):
             environ = {"SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": near}
             subscriber = ThreadSubscriber(["news"], 10, connection(environ))
             with gevent.Timeout(20):
-                hub._pump._heard_from(subscriber)
-                assert not subscriber.heard
+                hub._pump._registry.hear(subscriber)
+                assert subscriber.end_reason is None
                 far.close()
                 hub._pump.admit(subscriber)
-                hub._pump._heard_from(subscriber)
-            assert subscriber.ended == "gone", subscriber.ended
+                hub._pump._registry.hear(subscriber)
+            assert subscriber.end_reason == "gone", subscriber.end_reason
         """)
 
     def run_patched(self, code: str) -> None:

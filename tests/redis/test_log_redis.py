@@ -204,7 +204,7 @@ class LossTest(RedisCase):
         hub.publish("a", "old, too")
         while b"old, too" not in next(stream):
             pass
-        parking, asks, go_on = hub._pump._parking, threading.Event(), threading.Event()
+        registry, asks, go_on = hub._pump._registry, threading.Event(), threading.Event()
         real = hub.log.last_sequence
 
         def last_sequence():
@@ -218,9 +218,9 @@ class LossTest(RedisCase):
             hub.publish("a", "new")
             self.assertTrue(asks.wait(20))  # the pump has the new epoch, and no place in it yet
             parked = mock.Mock(channels=("a",), cursor=Cursor(hub.log, ("a",), hub.log.event_id(0)))
-            self.assertIsNone(parking._remembered(parked))
+            self.assertIsNone(registry.missed(parked))
             go_on.set()
-        wait_until(lambda: parking._recent.epoch == hub.log.epoch)
+        wait_until(lambda: registry.missed(parked) is not None, message="the new log's events in memory")
 
     def test_gaps_may_follow_each_other(self):
         gaps = Gaps(b"5:100,100:300,400:500")

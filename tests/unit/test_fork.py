@@ -54,7 +54,8 @@ class UntoldForkTest(unittest.TestCase):
             """
             def pipes():
                 hub.publish("news", 1)
-                print(hub._pump._wake.fileno(), os.fstat(hub._pump._wake.fileno()).st_ino, flush=True)
+                bell = hub._pump._thread.bell.fileno()
+                print(bell, os.fstat(bell).st_ino, flush=True)
 
             pipes()
             fork(pipes)

@@ -311,12 +311,12 @@ class ForkTest(SQLiteTest):
             from sse_threaded import Hub
             from sse_threaded.fanout import lifecycle as module
             hub = Hub(sys.argv[1])
-            lock = hub._pump._members.lock
+            lock = hub._pump._registry._lock
             def fork():
                 pid = os.fork()
                 if not pid:
                     print(hub.publish("a", "child"), flush=True)
-                    os._exit(hub._pump._members.lock.locked())
+                    os._exit(hub._pump._registry._lock.locked())
                 ends.append(os.waitpid(pid, 0)[1])
             ends = []
             threads = [threading.Thread(target=fork) for _ in range(2)]
