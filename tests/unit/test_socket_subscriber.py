@@ -1,25 +1,17 @@
 """A broadcast to many parked clients: each gets every byte once and in order, whatever its socket takes."""
 
-import contextlib
 import socket
 import sys
-import threading
 import unittest
 from unittest import mock
 
 from sse_threaded.fanout.audience import Audiences
 from sse_threaded.fanout.broadcast import Broadcast
-from sse_threaded.fanout.budget import Budget
-from sse_threaded.fanout.cursor import Cursor
 from sse_threaded.fanout.log_reader import pause_after
-from sse_threaded.fanout.pace import Pace
-from sse_threaded.fanout.pump import Pump
 from sse_threaded.fanout.socket_subscriber import SocketSubscriber
-from sse_threaded.fanout.socket_watcher import SocketWatcher, is_watched_for_reading, is_watched_for_writing
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.protocol.batch import Batch
-from tests.support import wait_until
 
 
 class BroadcastTest(unittest.TestCase):
@@ -173,87 +165,6 @@ class BroadcastTest(unittest.TestCase):
 
     def test_nobody(self):
         self.assertEqual(Broadcast().send(Batch(b"x")), [])
-
-
-@contextlib.contextmanager
-def counted_selects():
-    """A list that grows with each wait of a pump in this process."""
-    selects, select = [], SocketWatcher.select
-
-    def counted(watcher, timeout):
-        selects.append(timeout)
-        return select(watcher, timeout)
-
-    with mock.patch.object(SocketWatcher, "select", counted):
-        yield selects
-
-
-class PumpTest(unittest.TestCase):
-    def make_pump(self, lease=None, heartbeat=None, **times):
-        self.log = MemoryLog()
-        self.addCleanup(self.log.close)
-        pace = Pace(retry=5000, heartbeat=heartbeat, lease=lease)
-        self.budget, self.parking_budget = Budget(), Budget()
-        pump = Pump(self.log, pace, self.budget, self.parking_budget, lambda: False, **times)
-        self.addCleanup(pump.join, 10)
-        self.addCleanup(pump.request_close)
-        return pump
-
-    def park(self, pump, head, kind=socket.socket):
-        ours, theirs = socket.socketpair()
-        ours = kind(fileno=ours.detach())
-        self.addCleanup(ours.close)
-        self.addCleanup(theirs.close)
-        theirs.settimeout(10)
-        finished = threading.Event()
-        pump.reserve()
-        cursor = Cursor(self.log, ["a"], None)
-        parked = SocketSubscriber(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
-        pump.adopt(parked, head)
-        return parked, theirs, finished
-
-    def test_a_defect_of_one_ends_all_and_the_pump_goes_on(self):
-        class BrokenSocket(socket.socket):
-            def send(self, data):
-                if bytes(data) == b"head":
-                    return super().send(data)
-                raise MemoryError
-
-        pump = self.make_pump(grace=0.1)
-        with self.assertLogs("sse_threaded.fanout", "ERROR"):
-            clients = [self.park(pump, b"head", kind) for kind in (BrokenSocket, *[socket.socket] * 5)]
-            self.log.append("a", "x")
-            for _, _, finished in clients:
-                self.assertTrue(finished.wait(10))
-        for _, theirs, _ in clients[1:]:
-            self.assertTrue(theirs.recv(65536).endswith(b"0\r\n\r\n"))
-        _, theirs, _ = self.park(pump, b"head")
-        self.assertEqual(theirs.recv(65536), b"head")
-        self.log.append("a", "y")
-        self.assertIn(b"data: y", theirs.recv(65536))
-
-    def test_one_that_hangs_up_while_its_last_bytes_wait_does_not_keep_the_pump_awake(self):
-        pump = self.make_pump(lease=0.01)
-        parked, theirs, finished = self.park(pump, b"x" * 4_000_000)
-        wait_until(
-            lambda: parked.end_reason is EndReason.LEASE and is_watched_for_writing(parked),
-            message="the lease to end",
-        )
-        with counted_selects() as selects:
-            theirs.shutdown(socket.SHUT_WR)
-            finished.wait(1)
-            self.assertLess(len(selects), 20)
-        self.assertFalse(is_watched_for_reading(parked))
-        # Not until its end: what is over is not closed here, so there may be none.
-        theirs.setblocking(False)
-
-        def reads_on():
-            with contextlib.suppress(BlockingIOError):
-                theirs.recv(65536)
-            return finished.is_set()
-
-        wait_until(reads_on, message="the end of it")
-        self.assertTrue(parked.is_over)
 
 
 def read_exactly(connection, size):

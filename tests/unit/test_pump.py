@@ -1,0 +1,323 @@
+"""The pump and its parked streams: replay, ends, and sockets that behave in strange ways."""
+
+import contextlib
+import re
+import socket
+import threading
+import time
+import unittest
+from unittest import mock
+
+from sse_threaded import HubClosed
+from sse_threaded.fanout.budget import Budget
+from sse_threaded.fanout.cursor import Cursor
+from sse_threaded.fanout.pace import Pace
+from sse_threaded.fanout.pump import Pump
+from sse_threaded.fanout.registry import Registry
+from sse_threaded.fanout.serial_wakeup import SerialWakeup, Sleeper
+from sse_threaded.fanout.socket_subscriber import SocketSubscriber
+from sse_threaded.fanout.socket_watcher import SocketWatcher, is_watched_for_reading, is_watched_for_writing
+from sse_threaded.fanout.stream_state import EndReason, State
+from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
+from sse_threaded.log import MemoryLog
+from sse_threaded.protocol.batch import Batch
+from tests.support import FAREWELL, wait_until
+
+
+@contextlib.contextmanager
+def counted_selects():
+    """A list that grows with each wait of a pump in this process."""
+    selects, select = [], SocketWatcher.select
+
+    def counted(watcher, timeout):
+        selects.append(timeout)
+        return select(watcher, timeout)
+
+    with mock.patch.object(SocketWatcher, "select", counted):
+        yield selects
+
+
+class PumpCase(unittest.TestCase):
+    def make_pump(self, lease=None, heartbeat=None, **times):
+        self.log = MemoryLog()
+        self.addCleanup(self.log.close)
+        pace = Pace(retry=5000, heartbeat=heartbeat, lease=lease)
+        self.budget, self.parking_budget = Budget(), Budget()
+        pump = Pump(self.log, pace, self.budget, self.parking_budget, lambda: False, **times)
+        self.addCleanup(pump.join, 10)
+        self.addCleanup(pump.request_close)
+        return pump
+
+    def park(self, pump, head=b"head", kind=socket.socket, *, last_event_id=None, send_buffer=None):
+        ours, theirs = socket.socketpair()
+        ours = kind(fileno=ours.detach())
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        theirs.settimeout(10)
+        if send_buffer:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        finished = threading.Event()
+        pump.reserve()
+        cursor = Cursor(self.log, ["a"], last_event_id)
+        parked = SocketSubscriber(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
+        pump.adopt(parked, head)
+        return parked, theirs, finished
+
+    def received(self, theirs, last):
+        """The body that a client has got, up to and with ``last``, without the framing."""
+        data = b""
+        while last not in data:
+            piece = theirs.recv(65536)
+            self.assertTrue(piece, data[-200:])
+            data += piece
+        return re.sub(rb"(\r\n)?[0-9a-f]+\r\n", b"", data)
+
+    def numbers(self, theirs, last):
+        """The numbers in the data of the events that a client has got, up to ``last``."""
+        body = self.received(theirs, b"data: %d\n" % last)
+        return [int(each) for each in re.findall(rb"data: ([0-9]+)\n", body)]
+
+
+class ReplayTest(PumpCase):
+    def append(self, numbers, channel="a"):
+        with self.log.transaction() as transaction:
+            for number in numbers:
+                transaction.append(channel, str(number))
+
+    def test_what_it_missed_leaves_with_its_first_bytes_and_then_it_is_live(self):
+        pump = self.make_pump()
+        self.append(range(1, 6))
+        _, theirs, _ = self.park(pump, b"head", last_event_id=self.log.event_id(2))
+        self.assertRegex(theirs.recv(65536), rb"\Ahead(?s:.*)data: 5\n")
+        self.append([6])
+        self.assertEqual(self.numbers(theirs, 6), [6])
+
+    def test_who_missed_more_than_the_memory_holds_has_it_from_the_log(self):
+        pump = self.make_pump()
+        self.append(range(1, 5001))
+        _, theirs, _ = self.park(pump, last_event_id=self.log.event_id(10))
+        self.assertEqual(self.numbers(theirs, 5000), list(range(11, 5001)))
+        self.append([5001])
+        self.assertEqual(self.numbers(theirs, 5001), [5001])
+
+    def test_a_replay_goes_on_when_the_client_reads_on(self):
+        pump = self.make_pump()
+        self.append(range(1, 8001))
+        parked, theirs, _ = self.park(pump, last_event_id=self.log.event_id(0), send_buffer=4096)
+        wait_until(lambda: is_watched_for_writing(parked), message="the socket to be full")
+        with counted_selects() as selects:
+            time.sleep(0.2)
+        self.assertLess(len(selects), 10, "nothing to do until the client reads")
+        self.assertEqual(self.numbers(theirs, 8000), list(range(1, 8001)))
+        self.append([8001])
+        self.assertEqual(self.numbers(theirs, 8001), [8001])
+
+    def test_who_is_older_than_the_memory_and_has_missed_nothing_does_not_keep_the_pump_awake(self):
+        pump = self.make_pump()
+        self.append(range(1, 1001), channel="another")  # the memory begins with some hundred
+        with counted_selects() as selects:
+            _, theirs, _ = self.park(pump, last_event_id=self.log.event_id(1))
+            self.assertEqual(theirs.recv(65536), b"head")
+            time.sleep(0.3)
+        self.assertLess(len(selects), 10)
+        self.append([1001])
+        self.assertEqual(self.numbers(theirs, 1001), [1001])
+
+    def test_an_id_of_another_log_is_answered_by_a_reset_and_then_it_is_live(self):
+        pump = self.make_pump()
+        self.append([1, 2])
+        _, theirs, _ = self.park(pump, last_event_id="zzzzzz-1")
+        body = self.received(theirs, self.log.event_id(2).encode())
+        self.assertIn(f'event: reset\ndata: {{"reason":"epoch"}}\nid: {self.log.event_id(2)}\n'.encode(), body)
+        self.append([3])
+        self.assertEqual(self.numbers(theirs, 3), [3])
+
+    def test_a_client_that_talks_while_its_replay_is_blocked_gets_the_rest_of_it(self):
+        registry = Registry(MemoryLog(), PACE)
+        subscriber, theirs = parked_alone(self)
+        registry.add(subscriber)
+        while not subscriber.is_blocked:
+            subscriber.deliver(Batch(b"x" * 10_000))
+        registry.watch(subscriber)
+        self.assertTrue(is_watched_for_writing(subscriber))
+        # Both in one turn of the pump: its socket takes everything, and the client has sent something.
+        theirs.sendall(b"GET / HTTP/1.1\r\n")
+        theirs.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                theirs.recv(65536)
+                subscriber.continue_writing()
+        self.assertFalse(subscriber.is_blocked)
+        registry.hear(subscriber)
+        self.assertTrue(is_watched_for_writing(subscriber), "or the pump would not see that it goes on")
+
+
+class SocketTest(PumpCase):
+    def test_one_that_cannot_be_watched_is_given_back(self):
+        class Unwatchable(socket.socket):
+            def fileno(self):
+                return -1
+
+        pump = self.make_pump()
+        parked, theirs, finished = self.park(pump, kind=Unwatchable)
+        self.assertTrue(finished.wait(10))
+        self.assertEqual(theirs.recv(100), b"head")
+        self.assertEqual((parked.is_complete, parked.end_reason), (False, EndReason.GONE))
+        wait_until(lambda: (pump.stream_count, self.parking_budget.taken) == (0, 0), message="its place")
+
+    def test_a_socket_that_is_readable_for_nothing_stays_watched(self):
+        registry = Registry(MemoryLog(), PACE)
+        subscriber, theirs = parked_alone(self)
+        registry.add(subscriber)
+        registry.hear(subscriber)
+        self.assertIsNone(subscriber.end_reason)
+        self.assertTrue(is_watched_for_reading(subscriber))
+        theirs.close()
+        registry.hear(subscriber)
+        self.assertIs(subscriber.end_reason, EndReason.GONE)
+        self.assertFalse(is_watched_for_reading(subscriber))
+
+    def test_a_socket_that_is_writable_for_nothing_keeps_what_waits(self):
+        subscriber, _ = parked_alone(self)
+        while not subscriber.is_blocked:
+            subscriber.deliver(Batch(b"x" * 10_000))
+        before = subscriber.sent
+        subscriber.continue_writing()
+        self.assertEqual((subscriber.is_blocked, subscriber.sent), (True, before))
+
+    def test_a_client_that_hangs_up_is_noticed_and_its_place_given_back(self):
+        pump = self.make_pump()
+        parked, theirs, finished = self.park(pump)
+        theirs.close()
+        self.assertTrue(finished.wait(10))
+        self.assertEqual((parked.state, self.parking_budget.taken), (State.ABORTED, 0))
+
+
+class EndTest(PumpCase):
+    def test_at_the_end_all_get_their_farewell_and_what_was_published_before(self):
+        pump = self.make_pump()
+        clients = [self.park(pump) for _ in range(5)]
+        self.log.append("a", "last")
+        pump.request_close()
+        for parked, theirs, finished in clients:
+            self.assertTrue(finished.wait(10))
+            self.assertTrue(parked.is_complete)
+            self.assertRegex(self.received(theirs, b"0\r\n\r\n"), rb"data: last\n(?s:.*)" + FAREWELL)
+        pump.join(10)
+        self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
+
+    def test_who_is_parked_after_the_end_gets_a_farewell_at_once(self):
+        pump = self.make_pump()
+        pump.reserve()
+        pump.request_close()
+        pump.join(10)
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        finished = mock.Mock()
+        cursor = Cursor(self.log, ["a"], None)
+        parked = SocketSubscriber(["a"], 100, ours, chunked=False, cursor=cursor, finished=finished)
+        pump.adopt(parked, b"head")
+        self.assertRegex(theirs.recv(1000), rb"\Ahead" + FAREWELL + rb"\Z")
+        finished.assert_called_once_with()
+        self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
+
+    def test_after_the_end_nothing_is_admitted(self):
+        pump = self.make_pump()
+        pump.request_close()
+        for call in (pump.require_open, pump.reserve, lambda: pump.admit(ThreadSubscriber(["a"], 1))):
+            self.assertRaises(HubClosed, call)
+        self.assertEqual((self.budget.taken, self.parking_budget.taken), (0, 0))
+
+
+class StrangeClientsTest(PumpCase):
+    def test_a_defect_of_one_ends_all_and_the_pump_goes_on(self):
+        class BrokenSocket(socket.socket):
+            def send(self, data):
+                if bytes(data) == b"head":
+                    return super().send(data)
+                raise MemoryError
+
+        pump = self.make_pump(grace=0.1)
+        with self.assertLogs("sse_threaded.fanout", "ERROR"):
+            clients = [self.park(pump, b"head", kind) for kind in (BrokenSocket, *[socket.socket] * 5)]
+            self.log.append("a", "x")
+            for _, _, finished in clients:
+                self.assertTrue(finished.wait(10))
+        for _, theirs, _ in clients[1:]:
+            self.assertTrue(theirs.recv(65536).endswith(b"0\r\n\r\n"))
+        _, theirs, _ = self.park(pump, b"head")
+        self.assertEqual(theirs.recv(65536), b"head")
+        self.log.append("a", "y")
+        self.assertIn(b"data: y", theirs.recv(65536))
+
+    def test_one_that_hangs_up_while_its_last_bytes_wait_does_not_keep_the_pump_awake(self):
+        pump = self.make_pump(lease=0.01)
+        parked, theirs, finished = self.park(pump, b"x" * 4_000_000)
+        wait_until(
+            lambda: parked.end_reason is EndReason.LEASE and is_watched_for_writing(parked),
+            message="the lease to end",
+        )
+        with counted_selects() as selects:
+            theirs.shutdown(socket.SHUT_WR)
+            finished.wait(1)
+            self.assertLess(len(selects), 20)
+        self.assertFalse(is_watched_for_reading(parked))
+        # Not until its end: what is over is not closed here, so there may be none.
+        theirs.setblocking(False)
+
+        def reads_on():
+            with contextlib.suppress(BlockingIOError):
+                theirs.recv(65536)
+            return finished.is_set()
+
+        wait_until(reads_on, message="the end of it")
+        self.assertTrue(parked.is_over)
+
+
+class HeartbeatTest(unittest.TestCase):
+    def test_for_a_stalled_thread_one_waits_and_no_more(self):
+        registry = Registry(MemoryLog(), Pace(retry=5000, heartbeat=1.0, lease=None))
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        subscriber = ThreadSubscriber(["a"], 10, ours)
+        subscriber.sleeper = Sleeper(SerialWakeup())
+        registry.add(subscriber)
+        now = time.monotonic()
+        for beat in range(1, 20):
+            registry.run_timers(now + 2 * beat)
+        self.assertEqual([batch.wire for batch in subscriber.take_now()], [b": heartbeat\n"])
+        registry.run_timers(now + 100)
+        self.assertEqual(len(subscriber.take_now()), 1, "the next comes when that one was taken")
+        subscriber.deliver(Batch(b"data: x\n\n"))
+        registry.run_timers(now + 200)
+        self.assertEqual([batch.wire for batch in subscriber.take_now()], [b"data: x\n\n"])
+
+    def test_for_a_parked_client_that_does_not_read_none_waits(self):
+        registry = Registry(MemoryLog(), Pace(retry=5000, heartbeat=1.0, lease=None))
+        subscriber, _ = parked_alone(self)
+        registry.add(subscriber)
+        while not subscriber.is_blocked:
+            subscriber.deliver(Batch(b"x" * 10_000))
+        sent, waiting = subscriber.sent, subscriber.waiting
+        now = time.monotonic()
+        for beat in range(1, 20):
+            registry.run_timers(now + 2 * beat)
+        self.assertEqual((subscriber.sent, subscriber.waiting), (sent, waiting))
+
+
+PACE = Pace(retry=5000, heartbeat=None, lease=None)
+
+
+def parked_alone(test):
+    """A parked subscriber without a pump, and its client's socket."""
+    ours, theirs = socket.socketpair()
+    test.addCleanup(ours.close)
+    test.addCleanup(theirs.close)
+    ours.setblocking(False)
+    return SocketSubscriber(["a"], 100, ours, chunked=True, cursor=None, finished=lambda: None), theirs
+
+
+if __name__ == "__main__":
+    unittest.main()
