@@ -12,6 +12,7 @@ from unittest import mock
 
 from sse_threaded import Hub
 from sse_threaded.fanout.handover import ENVIRON_KEY, Handover
+from sse_threaded.fanout.lifecycle import parking_budget, process_budget
 from sse_threaded.fanout.pump import Pump
 from tests.support import wait_until
 
@@ -135,6 +136,31 @@ class IteratingTest(unittest.TestCase):
                     self.hub.after_fork(in_child=False)
                 wait_until(lambda: self.hub.streams == 0, message="no stream")
                 wait_until(lambda: self.free_places() == MAX_STREAMS, message="all places")
+
+    def test_asked_ahead_it_gives_its_parking_place_back_and_takes_a_thread(self):
+        """A middleware that looks ahead by a chunk asks for more before the server can park the stream."""
+        with (
+            Hub() as hub,
+            mock.patch.object(parking_budget, "limit", 1),
+            mock.patch.object(process_budget, "limit", 1),
+        ):
+            before = parking_budget.taken, process_budget.taken
+            self.assertEqual(before, (0, 0))
+            ahead = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: Handover()}, "a").response
+            self.assertIn(b"stream-start", next(ahead))
+            self.assertEqual((parking_budget.taken, process_budget.taken), (1, 0))
+            found, thread = self.in_thread(next, ahead)
+            wait_until(lambda: ahead.subscriber and ahead.subscriber.sleeper.is_asleep, message="it waits")
+            self.assertEqual((parking_budget.taken, process_budget.taken), (0, 1))
+            self.assertFalse(ahead.can_park)
+            other = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: Handover()}, "a").response
+            self.assertIn(b"stream-start", next(other), "the parking place is free again")
+            hub.publish("a", "hello")
+            thread.join(10)
+            self.assertIn(b"data: hello", found[0])
+            ahead.close()
+            other.close()
+            self.assertEqual((parking_budget.taken, process_budget.taken), (0, 0))
 
     def test_however_it_is_dropped_it_is_let_go_of(self):
         def generator():

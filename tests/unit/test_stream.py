@@ -802,6 +802,23 @@ class LongPollTest(StreamTest):
         _, body = self.poll("?wait=60&lastEventId=rubbish")
         self.assertEqual(body, {"events": [], "lastEventId": last, "reset": True})
 
+    def test_without_a_wait_it_waits_for_25_seconds_and_never_for_more_than_60(self):
+        for query, seconds in (("", 25), ("?wait=60", 60), ("?wait=0.5", 0.5)):
+            deadlines = []
+
+            def take(subscriber, deadline=None, deadlines=deadlines):
+                deadlines.append(deadline)
+                return []
+
+            with self.subTest(query), Hub() as hub, mock.patch.object(ThreadSubscriber, "take", take):
+                environ = make_environ(f"/a{query}") | {"HTTP_ACCEPT": "application/json"}
+                begun = time.monotonic()
+                response = hub.stream(environ, "a")
+                passed = time.monotonic() - begun
+                self.assertEqual(json.loads(response.get_data())["events"], [])
+                (deadline,) = deadlines
+                self.assertTrue(begun + seconds <= deadline <= begun + seconds + passed, deadline - begun)
+
     def test_a_bad_wait_is_refused(self):
         self.serve()
         for wait in ("soon", "-1", "61", "nan", "inf", "", "1_0", "1e1", "%D9%A3"):
