@@ -47,21 +47,21 @@ from .stream import EventStream, Seat, refusal, refusal_for
 
 _log = logging.getLogger(__name__)
 
-# 1,000 events may wait for a client: more than a burst that a healthy one takes in a moment. The frames are
-# shared by all clients, so the bound is on how far behind a client may be rather than on memory.
+# 1,000 events may wait for a client: more than a burst, which a healthy client takes in a moment. All clients
+# share the bytes of an event, so this bounds how far behind a client may be rather than the memory.
 QUEUE_SIZE = 1000
 
-# Seconds. Proxies commonly cut what is silent for 30 to 60 (the standard proposes 15, section 9.2.7).
+# Seconds. Proxies commonly cut a connection that is silent for 30 to 60 s. WHATWG HTML 9.2.7 proposes 15.
 HEARTBEAT = 15.0
 
-# Seconds. A browser that died behind a proxy which keeps its connection open is let go after this long.
+# Seconds. A proxy may keep the connection of a browser that died. Its stream ends after this time.
 LEASE = 900.0
 
 # Milliseconds.
 RETRY = 5000
 
-# Neither caches nor proxies keep an answer or hold it back; and which kind it is depends on Accept. Development
-# proxies (express, Vite, Next) compress what may be transformed, and wait for some kilobytes of it.
+# No cache keeps an answer, no proxy buffers it, and its kind depends on Accept. Development proxies (express,
+# Vite, Next) compress what may be transformed, and wait for some kilobytes of it.
 _HEADERS = (("X-Accel-Buffering", "no"), ("Vary", "Accept"))
 _POLL_HEADERS = (("Cache-Control", "no-cache"), *_HEADERS)
 _STREAM_HEADERS = (("Cache-Control", "no-cache, no-transform"), *_HEADERS)
@@ -71,7 +71,7 @@ _GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
 
 class _StreamResponse(Response):
     def get_wsgi_headers(self, environ: Any) -> Headers:
-        # Without what Werkzeug looks for, of which a stream has nothing: a Location, a length.
+        # Werkzeug would look for a Location and a length. A stream has neither.
         return self.headers
 
 
@@ -82,7 +82,7 @@ def _as_stream(body: Iterable[bytes], *, as_it_is: bool = True) -> Response:
 
 
 def _refused(body: bytes) -> Response:
-    # An iterator that can be closed, as for every stream; an app's wrapper may rely on that.
+    # A generator, as it can be closed like every stream. An app's wrapper may rely on that.
     return _as_stream((part for part in [body]), as_it_is=False)
 
 
@@ -101,11 +101,11 @@ class Hub:
     :param heartbeat: seconds between comments on a stream, default 15; ``None`` for none.
     :param lease: the longest life of a stream in seconds, default 900, of which each gets 80 to 100 %;
         the client then reconnects. ``None`` for no bound.
-    :param max_streams: how many streams may be open at once in this process; a further one is told to come
-        back; 0 for none, then clients poll. Default ``None``: what gunicorn's hooks set from its threads
-        (:mod:`sse_threaded.gunicorn_hooks`) or the worker that parks from its connections
-        (:mod:`sse_threaded.worker`), without either no bound.
-    :param queue_size: how many events may wait for a client before it is cut off, default 1000.
+    :param max_streams: how many streams may be open at once in this process. A further client is told to come
+        back. 0 allows none, so that clients poll. Default ``None``: the limit comes from the threads, which
+        gunicorn's hooks count (:mod:`sse_threaded.gunicorn_hooks`), or from the connections of the worker that
+        parks (:mod:`sse_threaded.worker`). Without either there is no bound.
+    :param queue_size: how many events may wait for a client before its stream ends as too slow, default 1000.
     :raises LogError: the log cannot be opened.
     :raises ValueError: a number is out of its range.
     """
@@ -142,8 +142,8 @@ class Hub:
         self._queue_size = queue_size
         self._pace = Pace(retry, heartbeat, lease)
         self._budget = process_budget if max_streams is None else Budget(max_streams)
-        self._parking = parking_budget if max_streams is None else self._budget
-        self._pump = Pump(self._log, self._pace, self._budget, self._parking, self._process_ends)
+        self._parking_budget = parking_budget if max_streams is None else self._budget
+        self._pump = Pump(self._log, self._pace, self._budget, self._parking_budget, self._process_ends)
         self._closed = False
         self._warned = False
         self._warned_of_http2 = False
@@ -165,13 +165,13 @@ class Hub:
 
     @property
     def own_limit(self) -> int | None:
-        """The ``max_streams`` it was made with."""
+        """The ``max_streams`` that the hub was made with."""
         return None if self._budget is process_budget else self._budget.limit
 
     @property
     def max_streams(self) -> int | None:
-        """How many there may be; ``None`` for no bound."""
-        limits = [budget.limit for budget in (self._budget, self._parking) if budget.limit is not None]
+        """How many streams there may be; ``None`` for no bound."""
+        limits = [budget.limit for budget in (self._budget, self._parking_budget) if budget.limit is not None]
         return max(limits, default=None)
 
     def publish(self, channel: str, data: object, event: str | None = None) -> str:
@@ -180,9 +180,9 @@ class Hub:
         :param channel: any text of 1 to 255 characters.
         :param data: text, or anything JSON can write, which is sent as one line of JSON.
         :param event: its type for ``addEventListener``; ``None``, the default, for ``message``.
-        :raises InvalidEvent: it cannot be an event.
-        :raises LogError: it is not in the log; nothing was published.
-        :raises HubClosed: likewise.
+        :raises InvalidEvent: an argument is invalid.
+        :raises LogError: the log cannot be written; nothing was published.
+        :raises HubClosed: the hub is closed; nothing was published.
         """
         if self._closed:
             raise HubClosed("the hub is closed; nothing was published")
@@ -195,15 +195,15 @@ class Hub:
 
         :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
         :param channels: one channel or several; all share one order and one last event ID.
-        :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. For
-            a view that wraps the stream: the answer to a poll is one chunk of JSON with all events, in which a
-            filter for a stream's events would find none.
+        :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. A
+            view that filters a stream's events should refuse them: a poll's answer is one chunk of JSON with all
+            events, in which the filter would find no event.
         :raises InvalidEvent: a channel's name is invalid.
         :raises TypeError: ``request`` is neither a request nor an environ.
 
         A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event; without either the stream
-        has everything from this call on. What cannot be resumed is answered by an event ``reset``. An HTTP
-        error is answered only to what no ``EventSource`` sends: 405, 406, and 400 for a bad ``?wait=``.
+        has everything from this call on. A client whose id cannot be resumed gets an event ``reset``. Only
+        requests that no ``EventSource`` sends get an HTTP error: 405, 406, and 400 for an invalid ``?wait=``.
         """
         names = (channels,) if isinstance(channels, str) else tuple(channels)
         if not names:
@@ -231,7 +231,7 @@ class Hub:
             response = Response(iter(()), content_type=kind, direct_passthrough=True)
         else:
             response = self._long_poll(environ, names)
-        # An error says itself that it is not to be kept.
+        # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else _HEADERS)
         return response
 
@@ -239,11 +239,11 @@ class Hub:
         """Answer a request for events that gets no stream now, so that the client asks again later.
 
         Any status but 200 stops ``EventSource`` for good (WHATWG HTML 9.2.3). So this is a whole stream, which
-        holds the event ``stream-unavailable`` with a reconnection time drawn at random. A view returns it that
-        cannot decide now whether the client may have its stream, for example because a database is away.
+        holds the event ``stream-unavailable`` with a reconnection time drawn at random. A view returns it when it
+        cannot decide now whether the client may have its stream, for example because a database cannot be reached.
 
         :param reason: a few words for a person who reads the bytes; one line.
-        :param shutdown: whether this process ends, so that another one will answer soon; default ``False``.
+        :param shutdown: whether this process ends, so that another process will answer soon; default ``False``.
         """
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
@@ -269,7 +269,7 @@ class Hub:
         return serial
 
     def _process_ends(self) -> bool:
-        # A method, so that a hub is there for as long as its thread, which must be told of forks and of the end.
+        # A method, so that the pump's thread keeps its hub alive: the hub tells the thread of forks and of the end.
         return is_ending()
 
     def _warn_once(self, environ: Mapping[str, Any], bridge: Bridge | None) -> None:
@@ -299,7 +299,7 @@ class Hub:
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.
 
-        It tries what publishing needs, and changes nothing. In SQLite a good result holds for a second.
+        It tries whatever publishing needs, and changes nothing. In SQLite a good result is kept for a second.
 
         :raises LogError: an event could not be published now, or the log cannot be read.
         """
@@ -307,7 +307,7 @@ class Hub:
         return {"log": log, "streams": self.streams, "maxStreams": self.max_streams}
 
     def request_close(self) -> None:
-        """Begin the end: every stream gets a farewell. Takes no lock; a signal handler may call it."""
+        """Begin the end: every stream gets a farewell. It takes no lock, so a signal handler may call it."""
         self._pump.request_close()
 
     def close(self, timeout: float = 2.0) -> None:
@@ -322,7 +322,7 @@ class Hub:
             self._log.close()
 
     def before_fork(self) -> None:
-        """Come to rest; called by :mod:`sse_threaded.fanout.lifecycle`."""
+        """Hold every lock; called by :mod:`sse_threaded.fanout.lifecycle`."""
         self._pump.before_fork()
         self._log.before_fork()
 
@@ -333,10 +333,10 @@ class Hub:
         self._log.after_fork(in_child)
         self._pump.after_fork(in_child)
         if in_child:
-            self._made_in = surroundings()  # last, as who reads it takes no lock
+            self._made_in = surroundings()  # last, as others read it without a lock
 
     def begin_anew_if_needed(self) -> None:
-        """Begin anew where this hub finds itself in surroundings that nothing has told it of; else cheap.
+        """Begin anew if the process or its kind of threads has changed without notice. It is cheap otherwise.
 
         uWSGI forks without Python's hooks. ``gunicorn -k gevent`` patches :mod:`threading` after a preloaded app
         has made its hub. The old locks would stop all greenlets, or let two into one transaction.

@@ -21,7 +21,7 @@ from .throttled_log import ThrottledLog
 
 _throttled = ThrottledLog(logging.getLogger(__name__))
 
-# Seconds: proxies and browsers cut requests that stay silent for much longer.
+# Seconds. Proxies and browsers cut requests that stay silent for much longer.
 DEFAULT_WAIT = 25.0
 LONGEST_WAIT = 60.0
 
@@ -37,13 +37,13 @@ def long_poll(
     *,
     may_wait: bool = True,
 ) -> Response:
-    """Answer with what came after ``last_event_id``: at once if there is any, else when something comes.
+    """Answer with the events after ``last_event_id``: at once if there are any, else when one comes.
 
     The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``; an event with a name has ``"event"``
     too. After ``?wait=`` seconds (default 25, at most 60) it is empty; ``reset`` true means: fetch the state
     anew, then go on from ``lastEventId``.
 
-    :param may_wait: false where the server would keep others waiting meanwhile; then it answers at once.
+    :param may_wait: false where the server would let other requests wait, too; then it answers at once.
     """
     try:
         deadline = time.monotonic() + _wait(request)
@@ -60,7 +60,7 @@ def long_poll(
                 pump.admit(subscriber)
                 page = _await(pump, subscriber, cursor, deadline)
             except (Overloaded, HubClosed):
-                # No thread to wait on: the empty answer, and when to ask again.
+                # No thread is left to wait on. So the answer is empty and says when to ask again.
                 headers["Retry-After"] = "5"
             finally:
                 pump.end_stream(subscriber)
@@ -91,7 +91,7 @@ def _wait(request: Request) -> float:
 def _await(pump: Pump, subscriber: ThreadSubscriber, cursor: Cursor, deadline: float) -> Page:
     upto = pump.attach(subscriber, cursor.after)
     page = cursor.read(upto)
-    # The queue only says that something came; what it is, the log says.
+    # The queue only tells that something came. The events are read from the log.
     if not page and not cursor.reset and subscriber.take(deadline):
         page = cursor.read()
     return page

@@ -1,4 +1,4 @@
-"""What all hubs of a process have in common: how many streams there may be, forks, and the end."""
+"""What all hubs of a process share: two budgets, forks, and the end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Protocol
 
 from .budget import Budget
 
-# For the hubs that are not given a limit of their own; a server's hooks set it from the size of its pool.
+# For the streams that hold a thread, of all hubs without a limit of their own. A server's hooks set its limit from
+# the size of the thread pool.
 process_budget = Budget()
 
-# The same for streams that hold no thread but a connection.
+# The same for streams that hold a connection only.
 parking_budget = Budget()
 
 
 class AnyHub(Protocol):
-    """What is needed here of :class:`~sse_threaded.Hub`, which is above this."""
+    """What this module needs of :class:`~sse_threaded.Hub`, which it may not import."""
 
     url: str
 
@@ -43,8 +44,8 @@ class AnyHub(Protocol):
         """See :class:`~sse_threaded.Hub`."""
 
 
-# Every hub of the process, for fork and for shutdown. A list, not a WeakSet: copying it is one step of the
-# interpreter, so that a signal handler may.
+# Every hub of the process, for forks and for the end. A list, not a WeakSet: copying it is one step of the
+# interpreter, so a signal handler may do it.
 _hubs: list[weakref.ref[AnyHub]] = []
 
 # Says whether the process is about to end; see close_all_when().
@@ -52,24 +53,24 @@ _ending: Callable[[], bool] | None = None
 
 
 def enrol(hub: AnyHub) -> None:
-    """Add a hub, until nobody holds it any more."""
+    """Remember a hub for as long as somebody holds it."""
     _hubs.append(weakref.ref(hub, _hubs.remove))
 
 
 def hubs() -> tuple[AnyHub, ...]:
-    """The hubs of this process; takes no lock."""
+    """The hubs of this process. It takes no lock."""
     found = (ref() for ref in tuple(_hubs))
     return tuple(hub for hub in found if hub is not None)
 
 
 def request_close_all() -> None:
-    """Begin the end of every hub in the process. Takes no lock; a signal handler may call it."""
+    """Begin the end of every hub in the process. It takes no lock, so a signal handler may call it."""
     for hub in hubs():
         hub.request_close()
 
 
 def surroundings() -> tuple[int, type]:
-    """This process, and the class of the locks that :mod:`threading` gives here.
+    """This process, and the class of the locks that :mod:`threading` makes here.
 
     Monkey patching (gevent) replaces that class, and threads by greenlets. A greenlet that waits for a lock made
     before then stops all others.
@@ -77,12 +78,12 @@ def surroundings() -> tuple[int, type]:
     return os.getpid(), type(threading.Lock())
 
 
-# One for each surroundings that were entered, so that none is a parent's, or of another kind.
+# One for each result of surroundings(), so that no lock is a parent's, or of another class.
 _renewals: dict[tuple[int, type], threading.Lock] = {}
 
 
 def renewal_lock() -> threading.Lock:
-    """Held by the one thread that lets a hub begin anew in new surroundings."""
+    """The lock that a thread holds while it lets a hub begin anew in new surroundings."""
     return _renewals.setdefault(surroundings(), threading.Lock())
 
 
@@ -94,21 +95,22 @@ def has_greenlets() -> bool:
 def close_all_when(ending: Callable[[], bool]) -> None:
     """Begin the end of every hub once ``ending()`` is true, for ends that no signal announces.
 
-    :param ending: called once a second at least, by the thread of each hub that has had a stream; be quick.
+    :param ending: called once a second at least, by the pump's thread of each hub that has had a stream; it must be
+        quick.
     """
     global _ending
     _ending = ending
 
 
 def is_ending() -> bool:
-    """Whether :func:`close_all_when` has been told so."""
+    """Whether the function given to :func:`close_all_when` says so."""
     return _ending is not None and _ending()
 
 
-# Held for the length of a fork, so that threads which fork at the same moment do so one after the other. Guards
-# the two below: whose fork it is, and who came to rest for it, as a hub may be made or dropped meanwhile. A signal
-# handler that raises (Ctrl-C) ends _before_fork() anywhere, and the fork goes on; so this lock knows whose it is,
-# and hubs know which of theirs they hold.
+# Held for the length of a fork, so that threads which fork at the same moment do so one after the other. It guards
+# both below: which thread forks, and which hubs hold their locks for it, as a hub may be made or dropped in
+# between. A signal handler that raises (Ctrl-C) ends _before_fork() anywhere, and the fork goes on. So this lock
+# knows its thread, and each hub knows which of its locks it holds.
 _forking = threading.RLock()
 _forker = 0
 _resting: tuple[AnyHub, ...] = ()
@@ -131,7 +133,7 @@ def _after_fork_in_parent() -> None:
                 hub.after_fork(in_child=False)
             _forker, _resting = 0, ()
     finally:
-        with suppress(RuntimeError):  # it was not taken any more
+        with suppress(RuntimeError):  # a signal handler raised before it was taken
             _forking.release()
 
 
