@@ -269,7 +269,7 @@ class Hub:
         return serial
 
     def _process_ends(self) -> bool:
-        # A method, so that the pump's thread keeps its hub alive: the hub tells the thread of forks and of the end.
+        # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
         return is_ending()
 
     def _warn_once(self, environ: Mapping[str, Any], bridge: Bridge | None) -> None:

@@ -231,7 +231,7 @@ class _Delivery:
 
         :param head: what is to be sent before anything else.
         """
-        self._pump.adopt(parked, head)
+        self._pump.park(parked, head)
 
     def chunks(self) -> Iterator[bytes]:
         """What the stream gives."""
@@ -275,7 +275,7 @@ class _Delivery:
         else:
             self._release()
             subscriber = ThreadSubscriber(*seat)
-            self._pump.admit(subscriber, of_few=space is not None)
+            self._pump.admit(subscriber, is_thread_scarce=space is not None)
         self.subscriber = subscriber
         if self._is_over:  # let go of by another thread meanwhile, which may not have seen the subscriber
             self._pump.end_stream(subscriber)

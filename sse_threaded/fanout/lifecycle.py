@@ -95,8 +95,8 @@ def has_greenlets() -> bool:
 def close_all_when(ending: Callable[[], bool]) -> None:
     """Begin the end of every hub once ``ending()`` is true, for ends that no signal announces.
 
-    :param ending: called once a second at least, by the pump's thread of each hub that has had a stream; it must be
-        quick.
+    :param ending: called once a second at least, by the pump's thread of each hub that has had a stream. It must
+        be quick.
     """
     global _ending
     _ending = ending

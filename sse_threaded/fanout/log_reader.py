@@ -125,7 +125,7 @@ class LogReader:
             if to_check:
                 self._registry.check_all_soon(to_check)
         if slow:
-            self._registry.end(EndReason.SLOW, slow)
+            self._registry.tell_to_end(EndReason.SLOW, slow)
             _log.info("cut off as too slow, to resume by replay: %d client(s)", len(slow))
         now = time.monotonic()
         self._pauses_until = now + pause_after(now - begun)

@@ -99,13 +99,15 @@ class Pump:
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
 
-    def admit(self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, of_few: bool = False) -> None:
+    def admit(
+        self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, is_thread_scarce: bool = False
+    ) -> None:
         """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
 
         :param is_reserved: whether it takes the place that :meth:`reserve` took; default ``False``, as it holds
             a thread.
-        :param of_few: whether that is a thread of a server whose other streams hold none, so that it has few;
-            default ``False``.
+        :param is_thread_scarce: whether its server has few threads, as its other streams hold none; default
+            ``False``.
         :raises Overloaded: no place is left, or the system refuses what the pump needs to begin.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
@@ -114,7 +116,7 @@ class Pump:
         if not is_reserved:
             subscriber.budget.take()
         try:
-            if of_few:
+            if is_thread_scarce:
                 _take_thread(subscriber)
             self.require_open()
             if not self._thread.is_started:
@@ -135,19 +137,19 @@ class Pump:
         return self._registry.attach(subscriber, after)
 
     def end_stream(self, subscriber: Subscriber) -> None:
-        """Close ``subscriber``, before the server closes its socket; idempotent.
+        """End the stream of ``subscriber``, before the server closes its socket; idempotent.
 
-        Where its response goes on, it still counts until :meth:`close`. Another thread may call it; then its own
-        thread, if that waits in the stream, goes on.
+        Where its response goes on, it still counts until :meth:`end_response`. Another thread may call this; then
+        its own thread, if that waits in the stream, goes on.
         """
         if self._registry.end_stream(subscriber):
             subscriber.release_thread()
             if subscriber.state.is_closed:
                 self._give_back(subscriber)
 
-    def close(self, subscriber: Subscriber) -> None:
-        """Close ``subscriber``, as its response is over; idempotent."""
-        if self._registry.close(subscriber):
+    def end_response(self, subscriber: Subscriber) -> None:
+        """Forget ``subscriber``, as its response is over; idempotent."""
+        if self._registry.end_response(subscriber):
             subscriber.release_thread()
             self._give_back(subscriber)
 
@@ -166,14 +168,14 @@ class Pump:
         try:
             _take_thread(subscriber)
         except Overloaded:
-            self._registry.end(EndReason.OVERLOAD, (subscriber,))
+            self._registry.tell_to_end(EndReason.OVERLOAD, (subscriber,))
         else:
             subscriber.keep_thread()
 
     # Streams without a thread; called by the server's threads.
 
     def reserve(self) -> Reservation:
-        """Take a place for a stream that is about to be parked; :meth:`adopt` or :meth:`release` it.
+        """Take a place for a stream that is about to be parked; :meth:`park` or :meth:`release` it.
 
         :raises Overloaded: no place is left, or the system refuses what the pump needs to begin.
         :raises HubClosed: the end has begun.
@@ -190,7 +192,7 @@ class Pump:
         if reservation.registry is self._registry:  # else it is the parent's, and this a fork's child
             self._parking_budget.give_back()
 
-    def adopt(self, parked: SocketSubscriber, head: bytes) -> None:
+    def park(self, parked: SocketSubscriber, head: bytes) -> None:
         """Take over a stream and its socket, whose place is reserved. The pump gives the socket back at the end.
 
         It sends ``head`` and what the client missed at once, as far as the socket takes it.

@@ -154,7 +154,7 @@ class PumpThread:
             while not is_over:
                 try:
                     if has_failed:
-                        self._registry.end_all(EndReason.BEHIND)
+                        self._registry.tell_all_to_end(EndReason.BEHIND)
                         has_failed = False
                     is_over = self._turn(doorbell)
                 except Exception:
@@ -182,7 +182,7 @@ class PumpThread:
         is_closing = self.is_closing
         self._reader.read(was_rung=was_rung, is_closing=is_closing)
         if is_closing:
-            self._registry.end_all(EndReason.SHUTDOWN)
+            self._registry.tell_all_to_end(EndReason.SHUTDOWN)
             self._has_told_all = True
         self._abandoned.close_all()
         self._run_timers()
@@ -190,7 +190,7 @@ class PumpThread:
         self._replay.run()
         self._check_subscribers()
         if is_closing:
-            return self._registry.shut()
+            return self._registry.shut_if_empty()
         if self._is_ending():
             self.is_closing = True
         return False
@@ -226,9 +226,9 @@ class PumpThread:
             if subscriber.state.is_closed:
                 continue
             if subscriber.state.is_lost:
-                registry.end(EndReason.GONE, (subscriber,))  # unless it ended for another reason before
+                registry.tell_to_end(EndReason.GONE, (subscriber,))  # unless it ended for another reason before
             if subscriber.is_over:
-                if registry.close(subscriber):
+                if registry.end_response(subscriber):
                     subscriber.give_back()
                     subscriber.finish()
             elif subscriber.is_blocked != is_watched_for_writing(subscriber):

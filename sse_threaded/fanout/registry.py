@@ -194,13 +194,13 @@ class Registry:
 
     # A subscriber ends.
 
-    def end(self, reason: EndReason, subscribers: Iterable[Subscriber]) -> None:
+    def tell_to_end(self, reason: EndReason, subscribers: Iterable[Subscriber]) -> None:
         """Tell these to end, unless they were told already."""
         with self._lock:
             for subscriber in subscribers:
                 self._end(subscriber, reason)
 
-    def end_all(self, reason: EndReason) -> None:
+    def tell_all_to_end(self, reason: EndReason) -> None:
         """Tell all to end that were not told yet."""
         with self._lock:
             for subscriber in tuple(self._subscribers):
@@ -239,7 +239,7 @@ class Registry:
                 subscriber.deadline = NEVER
             return True
 
-    def close(self, subscriber: Subscriber) -> bool:
+    def end_response(self, subscriber: Subscriber) -> bool:
         """Forget ``subscriber``; returns whether it was still there."""
         with self._lock:
             if subscriber not in self._subscribers:
@@ -255,7 +255,7 @@ class Registry:
         self.watcher.unwatch(subscriber)
         self._timers.shrink(len(self._subscribers))
 
-    def shut(self) -> bool:
+    def shut_if_empty(self) -> bool:
         """Take no more subscribers, unless some are there; returns which."""
         with self._lock:
             self._is_shut = not self._subscribers

@@ -54,7 +54,7 @@ class Replay:
                 batch = self._read(subscriber)
         except LogError as error:
             _throttled.warning("go on", "a stream could not go on: %s", error)
-            self._registry.end(EndReason.UNAVAILABLE, (subscriber,))
+            self._registry.tell_to_end(EndReason.UNAVAILABLE, (subscriber,))
             return
         if batch.wire and subscriber.deliver(batch):
             self._registry.check_soon(subscriber)

@@ -40,7 +40,7 @@ class Keeper(Protocol):
     def check_soon(self, subscriber: WrappedSubscriber) -> None:
         """See soon whether ``subscriber`` waits for its socket."""
 
-    def close(self, subscriber: WrappedSubscriber) -> None:
+    def end_response(self, subscriber: WrappedSubscriber) -> None:
         """Forget ``subscriber``."""
 
 
@@ -197,7 +197,7 @@ class WrappedSubscriber(ThreadSubscriber):
 
     def release(self) -> None:
         """Let the pump forget it, as the response is over. Idempotent."""
-        self._keeper.close(self)
+        self._keeper.end_response(self)
 
     # The pump's thread.
 

@@ -178,7 +178,7 @@ class LossTest(RedisCase):
         with mock.patch.object(SocketSubscriber, "begin", begin_late):
             hub._pump.reserve()
             parked = SocketSubscriber(("a",), 10, server, chunked=False, cursor=cursor, finished=server.close)
-            hub._pump.adopt(parked, b"retry: 1\n\n")
+            hub._pump.park(parked, b"retry: 1\n\n")
         client.settimeout(20)
         told = b""
         while b"event: reset" not in told:

@@ -60,7 +60,7 @@ class PumpCase(unittest.TestCase):
         pump.reserve()
         cursor = Cursor(self.log, ["a"], last_event_id)
         parked = SocketSubscriber(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
-        pump.adopt(parked, head)
+        pump.park(parked, head)
         return parked, theirs, finished
 
     def received(self, theirs, last):
@@ -217,7 +217,7 @@ class EndTest(PumpCase):
         finished = mock.Mock()
         cursor = Cursor(self.log, ["a"], None)
         parked = SocketSubscriber(["a"], 100, ours, chunked=False, cursor=cursor, finished=finished)
-        pump.adopt(parked, b"head")
+        pump.park(parked, b"head")
         self.assertRegex(theirs.recv(1000), rb"\Ahead" + FAREWELL + rb"\Z")
         finished.assert_called_once_with()
         self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
