@@ -220,7 +220,12 @@ class LossTest(RedisCase):
             parked = mock.Mock(channels=("a",), cursor=Cursor(hub.log, ("a",), hub.log.event_id(0)))
             self.assertIsNone(registry.missed(parked))
             go_on.set()
-        wait_until(lambda: registry.missed(parked) is not None, message="the new log's events in memory")
+
+        def is_in_the_new_log():
+            parked.cursor = Cursor(hub.log, ("a",), hub.log.last_event_id())
+            return registry.missed(parked) is not None
+
+        wait_until(is_in_the_new_log, message="the new log's events in memory")
 
     def test_gaps_may_follow_each_other(self):
         gaps = Gaps(b"5:100,100:300,400:500")
