@@ -232,7 +232,7 @@ class Registry:
                 return False
             if not subscriber.outlives_stream:
                 self._close(subscriber)
-            elif subscriber.state is not State.RETIRED:
+            elif not subscriber.state.is_retired:
                 self._audiences.remove(subscriber)
                 subscriber.step(Step.RETIRE)
                 subscriber.end_reason = subscriber.end_reason or EndReason.GONE
@@ -282,7 +282,7 @@ class Registry:
                 return
             is_blocked = subscriber.is_blocked
             self._watch(subscriber, reading=is_watched_for_reading(subscriber), writing=is_blocked)
-            if subscriber.state is State.RETIRED:
+            if subscriber.state.is_retired:
                 # Its stream has no deadline any more. A socket that takes nothing for long is cut.
                 subscriber.deadline = time.monotonic() + self._grace if is_blocked else NEVER
                 self._timers.add(subscriber.deadline, subscriber)

@@ -4,18 +4,19 @@ A subscriber holds one :class:`State`. Each thing that happens to the stream is 
 :data:`TRANSITIONS` says which state follows. A step that the table does not list is a defect and raises
 :class:`InvalidTransition`.
 
-                 END           LOSE          CUT           RETIRE         CLOSE
-    OPEN         ENDING        LOST          -             RETIRED        CLOSED
-    ENDING       -             LOST          CUT           RETIRED        CLOSED
-    RETIRED      -             LOST          CUT           -              CLOSED
-    LOST         LOST          LOST          CUT           LOST           ABORTED
-    CUT          -             CUT           CUT           CUT            ABORTED
-    CLOSED       -             CLOSED        -             -              -
-    ABORTED      -             ABORTED       -             -              -
+                   END       LOSE           CUT    RETIRE         CLOSE
+    OPEN           ENDING    LOST           -      RETIRED        CLOSED
+    ENDING         -         LOST           CUT    RETIRED        CLOSED
+    RETIRED        -         RETIRED_LOST   CUT    -              CLOSED
+    LOST           LOST      LOST           CUT    RETIRED_LOST   ABORTED
+    RETIRED_LOST   -         RETIRED_LOST   CUT    -              ABORTED
+    CUT            -         CUT            CUT    CUT            ABORTED
+    CLOSED         -         CLOSED         -      -              -
+    ABORTED        -         ABORTED        -      -              -
 
 Which thread makes which step:
 
-- END, CUT, RETIRE and CLOSE: any thread, with the registry's lock held.
+- END, CUT, RETIRE and CLOSE: any thread, with the registry's lock held; or a thread that alone has the subscriber.
 - LOSE of a subscriber without a thread: the pump's thread; before the pump has it, the server's thread.
 - LOSE of a subscriber with a thread: that thread without the registry's lock, or the pump's thread. So these
   subscribers guard each step with a lock of their own.
@@ -30,34 +31,40 @@ class State(enum.Enum):
     """What a stream is doing.
 
     :ivar is_lost: nobody can be sent anything more.
+    :ivar is_retired: the stream has ended, and the app's iterable around it may go on.
     :ivar is_closed: the hub has forgotten the stream, and does not touch its socket any more.
     """
 
-    OPEN = ("open", False, False)
+    OPEN = "open"
     """It gets events."""
 
-    ENDING = ("ending", False, False)
+    ENDING = "ending"
     """It was told to end, and its last bytes are on their way."""
 
-    RETIRED = ("retired", False, False)
+    RETIRED = "retired"
     """Its stream has ended, and the app's iterable around it has not."""
 
-    LOST = ("lost", True, False)
+    LOST = "lost"
     """Its socket is broken, or its client has hung up."""
 
-    CUT = ("cut", True, False)
+    RETIRED_LOST = "retired and lost"
+    """Both."""
+
+    CUT = "cut"
     """The pump has shut its connection down, as the client did not read."""
 
-    CLOSED = ("closed", False, True)
+    CLOSED = "closed"
     """The end. What there was to send was sent, as far as the hub knows."""
 
-    ABORTED = ("aborted", True, True)
+    ABORTED = "aborted"
     """The end. The client did not get everything."""
 
-    def __init__(self, label: str, is_lost: bool, is_closed: bool) -> None:
+    def __init__(self, label: str) -> None:
+        # Attributes, not properties: the pump asks for them at each heartbeat.
         self.label = label
-        self.is_lost = is_lost
-        self.is_closed = is_closed
+        self.is_lost = label in ("lost", "retired and lost", "cut", "aborted")
+        self.is_retired = label in ("retired", "retired and lost")
+        self.is_closed = label in ("closed", "aborted")
 
 
 class Step(enum.Enum):
@@ -121,7 +128,7 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
         Step.CLOSE: State.CLOSED,
     },
     State.RETIRED: {
-        Step.LOSE: State.LOST,
+        Step.LOSE: State.RETIRED_LOST,
         Step.CUT: State.CUT,
         Step.CLOSE: State.CLOSED,
     },
@@ -129,7 +136,12 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
         Step.END: State.LOST,  # its socket failed first, and the pump finds out now
         Step.LOSE: State.LOST,
         Step.CUT: State.CUT,
-        Step.RETIRE: State.LOST,
+        Step.RETIRE: State.RETIRED_LOST,
+        Step.CLOSE: State.ABORTED,
+    },
+    State.RETIRED_LOST: {
+        Step.LOSE: State.RETIRED_LOST,
+        Step.CUT: State.CUT,
         Step.CLOSE: State.ABORTED,
     },
     State.CUT: {

@@ -15,8 +15,9 @@ STEPS = (Step.END, Step.LOSE, Step.CUT, Step.RETIRE, Step.CLOSE)
 TABLE = {
     State.OPEN: (State.ENDING, State.LOST, None, State.RETIRED, State.CLOSED),
     State.ENDING: (None, State.LOST, State.CUT, State.RETIRED, State.CLOSED),
-    State.RETIRED: (None, State.LOST, State.CUT, None, State.CLOSED),
-    State.LOST: (State.LOST, State.LOST, State.CUT, State.LOST, State.ABORTED),
+    State.RETIRED: (None, State.RETIRED_LOST, State.CUT, None, State.CLOSED),
+    State.LOST: (State.LOST, State.LOST, State.CUT, State.RETIRED_LOST, State.ABORTED),
+    State.RETIRED_LOST: (None, State.RETIRED_LOST, State.CUT, None, State.ABORTED),
     State.CUT: (None, State.CUT, State.CUT, State.CUT, State.ABORTED),
     State.CLOSED: (None, State.CLOSED, None, None, None),
     State.ABORTED: (None, State.ABORTED, None, None, None),
@@ -47,7 +48,10 @@ class TableTest(unittest.TestCase):
                     self.assertTrue(after.is_lost, "who is lost stays so")
 
     def test_the_states_tell_what_may_be_done(self):
-        self.assertEqual({each for each in State if each.is_lost}, {State.LOST, State.CUT, State.ABORTED})
+        self.assertEqual(
+            {each for each in State if each.is_lost}, {State.LOST, State.RETIRED_LOST, State.CUT, State.ABORTED}
+        )
+        self.assertEqual({each for each in State if each.is_retired}, {State.RETIRED, State.RETIRED_LOST})
         self.assertEqual({each for each in State if each.is_closed}, {State.CLOSED, State.ABORTED})
 
     def test_a_reason_is_written_as_a_word(self):
