@@ -216,8 +216,8 @@ class Registry:
         self._to_check.append(subscriber)
         subscriber.end(reason, self._pace.farewell(reason))  # last, as it may fail
 
-    def _cut(self, subscriber: Subscriber) -> None:
-        subscriber.deadline = time.monotonic() + self._grace  # then look whether it is closed
+    def _cut(self, subscriber: Subscriber, now: float) -> None:
+        subscriber.deadline = now + self._grace  # then look whether it is closed
         self._timers.add(subscriber.deadline, subscriber)
         self._to_check.append(subscriber)
         subscriber.cut()
@@ -349,7 +349,7 @@ class Registry:
                     if now >= subscriber.deadline:
                         if subscriber.state is not State.CUT:
                             stuck.append(subscriber)
-                        self._cut(subscriber)
+                        self._cut(subscriber, now)
                 elif now >= subscriber.deadline:
                     self._end(subscriber, EndReason.LEASE)
                 else:
