@@ -548,7 +548,7 @@ class RestartTest(unittest.TestCase):
             log.append("a", str(number))
         recent = RecentEvents(log, 0)
         recent.fill(log.last_sequence())
-        self.assertGreater(recent.frame(("a",), recent.floor)[0].count, 50)
+        self.assertGreater(recent.batch_after(("a",), recent.floor)[0].count, 50)
 
     def test_streams_stay_open_and_go_on(self):
         hub = Hub(self.url, heartbeat=0.2)
