@@ -11,15 +11,13 @@ The pump's thread calls and advances; clients' threads sleep, pass tokens on and
 from __future__ import annotations
 
 import enum
-import os
 import random
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Sized
 
-from .lifecycle import has_greenlets
+from .scheduling_policy import restore_policy, set_batch_policy
 
 # Seconds after which a thread counts as stuck with its token. A thread needs 0.05 ms for its work. Where other
 # threads compute, it waits twice for the interpreter, 5 ms each time (sys.getswitchinterval), and for a core on a
@@ -149,14 +147,14 @@ class Sleeper:
     :ivar activity: what the thread does; guarded by the lock of ``wakeup``.
     """
 
-    __slots__ = ("_bell", "_calmed_thread", "_wakeup", "activity")
+    __slots__ = ("_batch_thread", "_bell", "_wakeup", "activity")
 
     def __init__(self, wakeup: SerialWakeup) -> None:
         self._wakeup = wakeup
         self._bell = threading.Lock()  # released to wake the thread, which acquires it to sleep
         self._bell.acquire()
         # Whose scheduling policy was changed, once that was tried; 0 for no thread's.
-        self._calmed_thread: int | None = None
+        self._batch_thread: int | None = None
         self.activity = Activity.AWAKE
 
     @property
@@ -193,14 +191,14 @@ class Sleeper:
             successor.wake()
         if not sleeps:
             return
-        if deadline is None and self._calmed_thread is not None:
+        if deadline is None and self._batch_thread is not None:
             self._bell.acquire()
         else:
             self._wait(deadline)
 
     def _wait(self, deadline: float | None) -> None:
-        if self._calmed_thread is None:
-            self._calmed_thread = threading.get_ident() if _calm() else 0
+        if self._batch_thread is None:
+            self._batch_thread = threading.get_ident() if set_batch_policy() else 0
         if deadline is None:
             self._bell.acquire()
         elif not self._bell.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
@@ -228,31 +226,6 @@ class Sleeper:
     def restore_policy(self) -> None:
         """Give the calling thread its usual scheduling policy again, if it is the one that slept here."""
         # Without a lock: the garbage collector may call it.
-        if self._calmed_thread == threading.get_ident():
-            self._calmed_thread = None
-            _restore()
-
-
-# Linux lets a woken thread push the one that woke it off its core at once. That one still has the interpreter, for
-# which the woken one must then wait: three switches of threads where one would do. SCHED_BATCH is the usual policy
-# without this. It belongs to the thread, which serves other requests afterwards.
-
-
-def _calm() -> bool:
-    """Let the calling thread push nobody away when it is woken; returns whether that changed anything."""
-    if sys.platform == "linux" and not has_greenlets():
-        try:
-            if os.sched_getscheduler(0) == os.SCHED_OTHER:
-                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-                return True
-        except OSError:
-            pass  # a sandbox forbids it
-    return False
-
-
-def _restore() -> None:
-    if sys.platform == "linux":
-        try:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        except OSError:
-            pass
+        if self._batch_thread == threading.get_ident():
+            self._batch_thread = None
+            restore_policy()
