@@ -61,7 +61,7 @@ class IteratingTest(unittest.TestCase):
         )
         return stream, found, thread
 
-    def test_who_asks_beside_another_thread_is_refused_and_the_other_has_its_event(self):
+    def test_a_second_thread_is_refused_and_the_first_gets_its_event(self):
         stream, found, thread = self.waiting()
         with self.assertRaises(ValueError):
             next(stream)
@@ -119,7 +119,7 @@ class IteratingTest(unittest.TestCase):
         self.assertEqual([list(stream), list(stream)], [[], []])
         self.assertEqual(self.hub.streams, 0)
 
-    def test_dropped_it_is_let_go_of_whatever_thread_finds_that_out_and_whatever_that_holds(self):
+    def test_a_dropped_stream_is_closed_whatever_thread_finds_it_and_whatever_locks_are_held(self):
         for reserved in (False, True):
             with self.subTest(reserved=reserved):
                 stream = self.stream(**({ENVIRON_KEY: Handover()} if reserved else {}))
@@ -162,7 +162,7 @@ class IteratingTest(unittest.TestCase):
             other.close()
             self.assertEqual((parking_budget.taken, process_budget.taken), (0, 0))
 
-    def test_however_it_is_dropped_it_is_let_go_of(self):
+    def test_a_stream_is_closed_however_it_is_dropped(self):
         def generator():
             yield from self.stream()
 

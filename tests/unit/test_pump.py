@@ -84,7 +84,7 @@ class ReplayTest(PumpCase):
             for number in numbers:
                 transaction.append(channel, str(number))
 
-    def test_what_it_missed_leaves_with_its_first_bytes_and_then_it_is_live(self):
+    def test_missed_events_leave_with_the_first_bytes_and_then_it_is_live(self):
         pump = self.make_pump()
         self.append(range(1, 6))
         _, theirs, _ = self.park(pump, b"head", last_event_id=self.log.event_id(2))
@@ -92,7 +92,7 @@ class ReplayTest(PumpCase):
         self.append([6])
         self.assertEqual(self.numbers(theirs, 6), [6])
 
-    def test_who_missed_more_than_the_memory_holds_has_it_from_the_log(self):
+    def test_a_client_that_missed_more_than_the_memory_holds_gets_it_from_the_log(self):
         pump = self.make_pump()
         self.append(range(1, 5001))
         _, theirs, _ = self.park(pump, last_event_id=self.log.event_id(10))
@@ -112,7 +112,7 @@ class ReplayTest(PumpCase):
         self.append([8001])
         self.assertEqual(self.numbers(theirs, 8001), [8001])
 
-    def test_who_is_older_than_the_memory_and_has_missed_nothing_does_not_keep_the_pump_awake(self):
+    def test_a_client_older_than_the_memory_that_missed_nothing_does_not_keep_the_pump_awake(self):
         pump = self.make_pump()
         self.append(range(1, 1001), channel="another")  # the memory begins with some hundred
         with counted_selects() as selects:
@@ -206,7 +206,7 @@ class EndTest(PumpCase):
         pump.join(10)
         self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
 
-    def test_who_is_parked_after_the_end_gets_a_farewell_at_once(self):
+    def test_a_stream_that_is_parked_after_the_end_gets_a_farewell_at_once(self):
         pump = self.make_pump()
         pump.reserve()
         pump.request_close()
@@ -294,7 +294,7 @@ class HeartbeatTest(unittest.TestCase):
         registry.run_timers(now + 200)
         self.assertEqual([batch.wire for batch in subscriber.take_now()], [b"data: x\n\n"])
 
-    def test_for_a_parked_client_that_does_not_read_none_waits(self):
+    def test_for_a_parked_client_that_does_not_read_no_heartbeat_waits(self):
         registry = Registry(MemoryLog(), Pace(retry=5000, heartbeat=1.0, lease=None))
         subscriber, _ = parked_alone(self)
         registry.add(subscriber)

@@ -47,11 +47,11 @@ class RecentTest(unittest.TestCase):
                 self.assertEqual(batch.wire, self.wire(*numbers))
                 self.assertEqual((batch.count, upto), (len(numbers), 5))
 
-    def test_who_is_ahead_stays_so(self):
+    def test_a_position_ahead_of_the_memory_stays(self):
         self.publish("a")
         self.assertEqual(self.filled().batch_after(("a",), 9)[1], 9)
 
-    def test_what_many_ask_for_is_joined_once(self):
+    def test_the_same_question_gets_the_same_batch(self):
         self.publish("a", "a")
         found = self.filled()
         self.assertIs(found.batch_after(("a",), 1)[0], found.batch_after(("a",), 1)[0])
@@ -59,7 +59,7 @@ class RecentTest(unittest.TestCase):
         found.add(self.log.read(2))
         self.assertEqual(found.batch_after(("a",), 1)[0].wire, self.wire(2, 3))
 
-    def test_what_is_kept_of_them_is_bounded_whatever_clients_ask_for(self):
+    def test_the_memory_of_batches_is_bounded_whatever_clients_ask_for(self):
         self.publish("a")
         found = self.filled()
         tracemalloc.start()
@@ -71,7 +71,7 @@ class RecentTest(unittest.TestCase):
         used, _ = tracemalloc.get_traced_memory()
         self.assertLess(used, 8 * 1024 * 1024)
 
-    def test_what_was_joined_last_is_kept(self):
+    def test_the_latest_batches_are_kept(self):
         self.publish("a", "b")
         found = self.filled()
         for number in range(2000):

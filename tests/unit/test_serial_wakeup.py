@@ -128,7 +128,7 @@ class WakeupTest(unittest.TestCase):
             worker.back.release()
         self.expect([4, 5, 0, 1, 2, 3])
 
-    def test_who_is_called_again_while_it_is_in_the_chain_keeps_its_place(self):
+    def test_a_thread_that_is_called_again_keeps_its_place_in_the_queue(self):
         workers = self.workers(6)
         self.start(workers)
         self.start(workers)
@@ -216,7 +216,7 @@ class WakeupTest(unittest.TestCase):
             self.assertFalse(worker.thread.is_alive())
         self.expect(list(range(7)))
 
-    def test_who_leaves_while_it_is_called_is_forgotten(self):
+    def test_a_called_thread_that_leaves_is_forgotten(self):
         workers = self.workers(6)
         self.start(workers)
         self.expect([0])
@@ -232,7 +232,7 @@ class WakeupTest(unittest.TestCase):
         sleeper.call()
         self.assertEqual(self.wakeup.waiting, 0)
 
-    def test_who_is_called_at_its_deadline_waits_for_its_turn(self):
+    def test_a_thread_that_is_called_at_its_deadline_waits_for_its_token(self):
         lock, passed = threading.Lock(), threading.Event()
 
         def acquire(timeout=None):
@@ -363,7 +363,7 @@ class StreamsTest(unittest.TestCase):
             self.assertEqual(reader.numbers, list(range(300)))
             self.assertLess(reader.writes, 300, "what waited leaves in one write")
 
-    def test_what_comes_while_one_is_in_the_chain_leaves_in_one_write(self):
+    def test_events_that_come_while_a_thread_waits_for_its_token_leave_in_one_write(self):
         readers = self.readers(8)
         before = [reader.writes for reader in readers]
         go_on = self.stand_still()
@@ -375,7 +375,7 @@ class StreamsTest(unittest.TestCase):
             wait_until(lambda r=reader: len(r.numbers) == 5)
             self.assertEqual((reader.numbers, reader.writes), (list(range(5)), writes + 1))
 
-    def test_the_bound_of_a_slow_client_holds_in_the_chain_too(self):
+    def test_the_bound_of_a_slow_client_holds_while_its_thread_waits_too(self):
         readers = self.readers(8, queue_size=10)
         go_on = self.stand_still()
         for number in range(11):
@@ -398,7 +398,7 @@ class StreamsTest(unittest.TestCase):
             wait_until(lambda r=reader: r.numbers == [1])
         wait_until(lambda: self.hub.streams == 15)
 
-    def test_a_close_in_the_midst_of_a_chain_gives_all_their_events_and_their_farewell(self):
+    def test_an_end_in_the_midst_of_a_wakeup_gives_all_their_events_and_their_farewell(self):
         readers = self.readers(40)
         for reader in readers[::4]:
             reader.gate.clear()

@@ -58,7 +58,7 @@ class BroadcastTest(unittest.TestCase):
             self.audiences.remove(parked)
             self.assertEqual(parked.sent, sum(map(len, (wire,) * 5)))
 
-    def test_who_takes_a_part_gets_the_rest_later_and_nothing_in_between(self):
+    def test_a_client_that_takes_a_part_gets_the_rest_later_and_nothing_in_between(self):
         (slow, theirs), (quick, other) = self.client(send_buffer=4096), self.client()
         self.publish("before")
         before = len(self.wire("before"))
@@ -82,7 +82,7 @@ class BroadcastTest(unittest.TestCase):
         self.assertEqual(slow.sent, quick.sent)
         self.assertEqual(received.count(b"data: "), 4)
 
-    def test_who_is_gone_is_told_apart_and_the_others_get_it(self):
+    def test_clients_that_are_gone_are_noticed_and_the_others_get_the_event(self):
         clients = [self.client() for _ in range(9)]
         for gone in (0, 4, 8):
             clients[gone][1].close()
@@ -109,7 +109,7 @@ class BroadcastTest(unittest.TestCase):
         received += theirs.recv(65536)
         self.assertTrue(received.endswith(self.wire("two") + b"\r\n"), received[-100:])
 
-    def test_what_breaks_in_the_midst_ends_all_without_a_word_more(self):
+    def test_a_defect_in_the_midst_ends_all_without_another_byte(self):
         clients = [self.client() for _ in range(3)]
         self.publish("one")
         send = mock.Mock(side_effect=[42, MemoryError])
@@ -120,7 +120,7 @@ class BroadcastTest(unittest.TestCase):
             self.assertTrue(parked.state.is_lost and parked.is_over)
             self.assertNotIn(b"farewell", theirs.recv(65536))
 
-    def test_who_left_is_not_kept(self):
+    def test_a_client_that_left_is_not_kept(self):
         (gone, _), (_there, _) = self.client(chunked=False), self.client()
         self.publish("one")
         self.audiences.remove(gone)

@@ -124,7 +124,7 @@ class PrefaceTest(StreamTest):
         self.assertEqual(hub.streams, 0)
         self.ready()
 
-    def test_what_is_asked_for(self):
+    def test_accept_decides_between_a_stream_and_a_poll(self):
         self.serve()
         stream, poll = "text/event-stream; charset=utf-8", "application/json"
         for accept, kind in (
@@ -153,7 +153,7 @@ class PrefaceTest(StreamTest):
         for web in (environ, mock.Mock(environ=environ, spec=["environ"])):
             self.assertEqual(hub.stream(web, "a").mimetype, "text/event-stream")
 
-    def test_a_channel_that_is_none_is_refused(self):
+    def test_an_invalid_channel_is_refused(self):
         hub = self.serve()
         environ = make_environ("/a")
         for channels in ((), "", ["a", ""], ["a", 5], "c" * 256):
@@ -162,7 +162,7 @@ class PrefaceTest(StreamTest):
 
 
 class LiveTest(StreamTest):
-    def test_what_is_published_is_streamed_to_the_byte(self):
+    def test_events_are_streamed_to_the_byte(self):
         hub = self.serve()
         client = self.ready()
         begin = len(client.raw)
@@ -237,7 +237,7 @@ class LiveTest(StreamTest):
 
 
 class ResumeTest(StreamTest):
-    def test_what_came_after_the_last_event_id_is_replayed_and_then_it_is_live(self):
+    def test_events_after_the_last_event_id_are_replayed_and_then_it_is_live(self):
         hub = self.serve()
         ids = [hub.publish("ab"[number % 2], str(number)) for number in range(10)]
         for options in (
@@ -251,7 +251,7 @@ class ResumeTest(StreamTest):
         live = hub.publish("a", "live")
         self.assertEqual(client.next_event().last_event_id, live)
 
-    def test_an_empty_last_event_id_is_none(self):
+    def test_an_empty_last_event_id_counts_as_missing(self):
         hub = self.serve()
         hub.publish("a", "before")
         client = self.ready(last_event_id="")
@@ -265,7 +265,7 @@ class ResumeTest(StreamTest):
         missed = hub.publish("a", "while away")
         self.assertEqual(self.connect(last_event_id=client.last_event_id).next_event().last_event_id, missed)
 
-    def test_what_cannot_be_resumed_is_answered_by_a_reset_and_goes_on_live(self):
+    def test_an_id_that_cannot_be_resumed_gets_a_reset_and_then_it_is_live(self):
         hub = self.serve(retention=Retention(count=5, age=None))
         first = hub.publish("a", "x")
         for _ in range(50):
@@ -298,7 +298,7 @@ class ResumeTest(StreamTest):
         client = self.connect(last_event_id=f"{hub.log.epoch}-0")
         self.assertEqual([int(event.data) for event in client.events(3000)], list(range(3000)))
 
-    def test_what_is_trimmed_in_the_midst_of_a_replay_is_a_reset_and_no_gap(self):
+    def test_events_trimmed_in_the_midst_of_a_replay_are_a_reset_and_no_gap(self):
         hub = self.serve(retention=Retention(count=1000, age=None))
         with hub.log.transaction() as transaction:
             for number in range(1000):
@@ -312,7 +312,7 @@ class ResumeTest(StreamTest):
                 transaction.append("a", "later")
         self.assertIn(b'event: reset\ndata: {"reason":"expired"}', next(body))
 
-    def test_what_comes_while_replay_meets_live_comes_once(self):
+    def test_events_that_come_while_replay_meets_live_come_once(self):
         hub = self.serve()
         ids = [hub.publish("a", "first")]
         attach = Pump.attach
@@ -516,7 +516,7 @@ class EndTest(StreamTest):
         again = self.connect(last_event_id=slow.last_event_id)
         self.assertEqual([event.last_event_id for event in again.events(len(ids) - len(got))], ids[len(got) :])
 
-    def test_what_may_wait_is_bounded_in_bytes_too(self):
+    def test_the_events_that_wait_are_bounded_in_bytes_too(self):
         with mock.patch("sse_threaded.fanout.subscriber.WAITING_BYTES", 100_000):
             hub = self.serve()
             body = hub.stream(make_environ("/a"), "a").response
@@ -632,7 +632,7 @@ class BrokenLogTest(StreamTest):
         cursor.read()
         self.assertEqual((cursor.event_id, cursor.reset), ("aaaaaa-1", "epoch"))
 
-    def test_who_attaches_while_the_pump_is_found_behind_misses_nothing(self):
+    def test_a_stream_that_attaches_while_the_pump_is_found_behind_misses_nothing(self):
         hub = self.serve(sqlite_url(temporary_directory(self)), retention=Retention(count=1, age=None))
         living = self.ready()
         reading, go_on = threading.Event(), threading.Event()
@@ -662,7 +662,7 @@ class BrokenLogTest(StreamTest):
                 seen.append(again.next_event().last_event_id)
         self.assertEqual(seen, ids[-1:])
 
-    def test_what_another_program_put_into_the_log_is_an_error_and_no_injection(self):
+    def test_an_invalid_row_of_another_program_is_an_error_and_no_injection(self):
         directory = temporary_directory(self)
         hub = self.serve(sqlite_url(directory))
         client = self.ready()
@@ -796,7 +796,7 @@ class LongPollTest(StreamTest):
             _, body = self.poll(f"?wait={wait}")
             self.assertEqual(body, {"events": [], "lastEventId": last, "reset": False})
 
-    def test_what_cannot_be_resumed_is_a_reset_at_once(self):
+    def test_an_id_that_cannot_be_resumed_gets_a_reset_at_once(self):
         hub = self.serve()
         last = hub.publish("a", "x")
         _, body = self.poll("?wait=60&lastEventId=rubbish")
@@ -954,7 +954,7 @@ class HubTest(unittest.TestCase):
         self.assertRegex(b"".join(body), FAREWELL + rb"\Z")
         body.close()
 
-    def test_who_comes_to_a_closed_hub_comes_back_with_those_it_ended(self):
+    def test_new_clients_of_a_closed_hub_get_the_same_delays_as_those_whose_streams_ended(self):
         for url in ("memory://", sqlite_url(temporary_directory(self))):
             with self.subTest(url):
                 hub = Hub(url, retry=1000)
@@ -984,7 +984,7 @@ class HubTest(unittest.TestCase):
             with self.subTest(environ=environ), Hub() as hub, self.assertNoLogs("sse_threaded.hub"):
                 hub.stream({**EnvironBuilder("/").get_environ(), **environ}, "a")
 
-    def test_what_is_no_request_is_refused(self):
+    def test_an_invalid_request_is_refused(self):
         with Hub() as hub:
             for request in (None, "/events", object()):
                 with self.subTest(request=request), self.assertRaisesRegex(TypeError, "framework's request"):
