@@ -145,8 +145,8 @@ class Hub:
         self._parking_budget = parking_budget if max_streams is None else self._budget
         self._pump = Pump(self._log, self._pace, self._budget, self._parking_budget, self._process_ends)
         self._closed = False
-        self._warned = False
-        self._warned_of_http2 = False
+        self._has_warned = False
+        self._has_warned_of_http2 = False
         enrol(self)
 
     def __repr__(self) -> str:
@@ -221,7 +221,8 @@ class Hub:
             other = ", or as application/json by long polling" if long_poll else " only"
             return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
         bridge = calling_bridge()
-        self._warn_once(environ, bridge)
+        if not self._has_warned:
+            self._warn_of_server(environ, bridge)
         if kind == CONTENT_TYPE:
             if bridge is not None and not bridge.can_stream:
                 return self.come_back(bridge.fault)
@@ -248,7 +249,8 @@ class Hub:
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
     def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
-        if self._is_serial(environ):
+        if holds_up_others(environ):
+            self._warn_of_http2()
             return self.come_back("a stream would hold up all else on this HTTP/2 connection")
         try:
             self._pump.require_open()
@@ -258,26 +260,24 @@ class Hub:
         seat = Seat(names, self._queue_size, connection(environ))
         return _as_stream(EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY)))
 
-    def _is_serial(self, environ: Mapping[str, Any]) -> bool:
-        serial = holds_up_others(environ)
-        if serial and not self._warned_of_http2:
-            self._warned_of_http2 = True
+    def _warn_of_http2(self) -> None:
+        if not self._has_warned_of_http2:
+            self._has_warned_of_http2 = True
             _log.warning(
                 "No streams over gunicorn's own HTTP/2, which answers the requests of a connection one after "
                 "another: end HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1"
             )
-        return serial
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
         return is_ending()
 
-    def _warn_once(self, environ: Mapping[str, Any], bridge: Bridge | None) -> None:
-        # A plain attribute: two warnings at the same moment do no harm.
+    def _warn_of_server(self, environ: Mapping[str, Any], bridge: Bridge | None) -> None:
+        """Log a warning at a hub's first request, if its server cannot stream safely."""
         one_at_a_time = answers_one_at_a_time(environ)
-        if self._warned or (bridge is None and one_at_a_time and is_made_by_hand(environ)):
-            return
-        self._warned = True
+        if bridge is None and one_at_a_time and is_made_by_hand(environ):
+            return  # a test's request, which says nothing of the server
+        self._has_warned = True  # a plain attribute: two warnings at the same moment do no harm
         if bridge is not None and not bridge.can_stream:
             _log.error("No streams: %s; use %s", bridge.fault, _GTHREAD)
         elif bridge is not None:
@@ -293,7 +293,9 @@ class Hub:
     def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         web = Request(environ, populate_request=False)  # the environ's request stays the app's
         subscriber = ThreadSubscriber(names, self._queue_size, connection(environ), has_heartbeats=False)
-        may_wait = not self._is_serial(environ)
+        may_wait = not holds_up_others(environ)
+        if not may_wait:
+            self._warn_of_http2()
         return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ), may_wait=may_wait)
 
     def health(self) -> dict[str, Any]:
