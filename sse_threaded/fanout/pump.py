@@ -143,14 +143,14 @@ class Pump:
         its own thread, if that waits in the stream, goes on.
         """
         if self._registry.end_stream(subscriber):
-            subscriber.release_thread()
+            subscriber.free_thread()
             if subscriber.state.is_closed:
                 self._give_back(subscriber)
 
     def end_response(self, subscriber: Subscriber) -> None:
         """Forget ``subscriber``, as its response is over; idempotent."""
         if self._registry.end_response(subscriber):
-            subscriber.release_thread()
+            subscriber.free_thread()
             self._give_back(subscriber)
 
     def _give_back(self, subscriber: Subscriber) -> None:

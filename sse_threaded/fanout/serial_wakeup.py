@@ -5,7 +5,7 @@ it needs. Here the pump only *calls* the threads that have something to get. One
 it comes back from its send, it passes the token on, which wakes the next. A busy thread is not called, so nobody
 waits for it. A thread that is stuck with a token loses it: the pump takes it, and wakes others instead.
 
-The pump's thread calls and advances; clients' threads sleep, pass tokens on and leave.
+The pump's thread calls and advances; clients' threads sleep, pass tokens on and stop.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Sleeper:
                     return
             self._bell.acquire()  # called meanwhile, so it will have a token
 
-    def leave(self) -> bool:
+    def stop(self) -> bool:
         """Pass the token on, and sleep no more; idempotent.
 
         Returns whether its thread sleeps, so that another thread calls this and has to :meth:`wake` it.

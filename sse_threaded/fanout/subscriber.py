@@ -188,7 +188,7 @@ class Subscriber(ABC):
 
     # Any thread.
 
-    def release_thread(self) -> None:  # noqa: B027  # some have none
+    def free_thread(self) -> None:  # noqa: B027  # some have none
         """Let its thread go on, if that waits for events, as its stream is closed."""
 
     def shut_down_reading(self) -> None:

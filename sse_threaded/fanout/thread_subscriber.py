@@ -121,9 +121,9 @@ class ThreadSubscriber(Subscriber):
 
     # Any thread.
 
-    def release_thread(self) -> None:
+    def free_thread(self) -> None:
         """See :class:`Subscriber`."""
-        if self.sleeper.leave():
+        if self.sleeper.stop():
             self.sleeper.wake()
 
     # Its own thread.

@@ -195,7 +195,7 @@ class WrappedSubscriber(ThreadSubscriber):
             self._keeper.check_soon(self)
         return True
 
-    def release(self) -> None:
+    def end_response(self) -> None:
         """Let the pump forget it, as the response is over. Idempotent."""
         self._keeper.end_response(self)
 

@@ -95,7 +95,7 @@ class Exchange:
         self.chunks = iter(())
         self.respiter = None
         if wrapped is not None:
-            wrapped.release()
+            wrapped.end_response()
 
     def post_request(self) -> None:
         """gunicorn's server hook."""

@@ -53,7 +53,7 @@ class Worker:
                 if self.raises:
                     return  # as an exception would: past everything but the `finally`
         finally:
-            self.sleeper.leave()
+            self.sleeper.stop()
 
     @property
     def is_asleep(self):
@@ -216,12 +216,12 @@ class WakeupTest(unittest.TestCase):
             self.assertFalse(worker.thread.is_alive())
         self.expect(list(range(7)))
 
-    def test_a_called_thread_that_leaves_is_forgotten(self):
+    def test_a_called_thread_that_stops_is_forgotten(self):
         workers = self.workers(6)
         self.start(workers)
         self.expect([0])
-        workers[1].sleeper.leave()
-        workers[1].sleeper.leave()
+        workers[1].sleeper.stop()
+        workers[1].sleeper.stop()
         workers[0].back.release()
         self.expect([0, 2])
         workers[1].sleeper.wake()  # for the end of the test
@@ -260,7 +260,7 @@ class WakeupTest(unittest.TestCase):
             found.append(os.sched_getscheduler(0))
             sleeper.sleep((), self.clock.now)
             found.append(os.sched_getscheduler(0))
-            sleeper.leave()
+            sleeper.stop()
             found.append(os.sched_getscheduler(0))
 
         thread = threading.Thread(target=run)
@@ -276,7 +276,7 @@ class WakeupTest(unittest.TestCase):
         with mock.patch("os.sched_setscheduler", side_effect=PermissionError):
             sleeper = Sleeper(self.wakeup)
             sleeper.sleep((), self.clock.now)
-            sleeper.leave()
+            sleeper.stop()
 
 
 class Reader:
