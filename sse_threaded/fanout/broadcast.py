@@ -43,10 +43,10 @@ class Broadcast:
 
     def gather(self) -> None:
         """Take in those of :attr:`late` for which nothing waits any more."""
-        for subscriber in [each for each in self.late if each.is_in_step]:
+        for subscriber in [each for each in self.late if each.can_broadcast_now]:
             self.late.discard(subscriber)
-            subscriber.group = self
-            subscriber.group_index = len(self._subscribers)
+            subscriber.broadcast = self
+            subscriber.broadcast_index = len(self._subscribers)
             subscriber.sent -= self._sent
             self._subscribers.append(subscriber)
             self._sockets.append(cast(socket.socket, subscriber.connection))  # the pump writes to it
@@ -54,7 +54,7 @@ class Broadcast:
     def discard(self, subscriber: Subscriber) -> None:
         """Send nothing more to ``subscriber``, if it was here."""
         self.late.discard(subscriber)
-        if subscriber.group is self:
+        if subscriber.broadcast is self:
             self._remove(subscriber)
 
     def drop(self, subscriber: Subscriber) -> None:
@@ -65,12 +65,12 @@ class Broadcast:
     def _remove(self, subscriber: Subscriber) -> None:
         # The last one moves to its index.
         last = self._subscribers[-1]
-        last.group_index = subscriber.group_index
-        self._subscribers[subscriber.group_index] = last
-        self._sockets[subscriber.group_index] = self._sockets[-1]
+        last.broadcast_index = subscriber.broadcast_index
+        self._subscribers[subscriber.broadcast_index] = last
+        self._sockets[subscriber.broadcast_index] = self._sockets[-1]
         self._subscribers.pop()
         self._sockets.pop()
-        subscriber.group = None
+        subscriber.broadcast = None
         subscriber.sent += self._sent
 
     def send(self, batch: Batch) -> list[Subscriber]:

@@ -73,7 +73,7 @@ class SocketSubscriber(Subscriber):
         return self._chunked and type(self.connection).send is plain_send
 
     @property
-    def is_in_step(self) -> bool:
+    def can_broadcast_now(self) -> bool:
         """See :class:`Subscriber`."""
         return not self._pending and not self.state.is_lost
 
@@ -117,8 +117,8 @@ class SocketSubscriber(Subscriber):
 
         :param taken: :data:`.broadcast.GONE` if its socket is gone.
         """
-        if self.group is not None:
-            self.group.drop(self)
+        if self.broadcast is not None:
+            self.broadcast.drop(self)
         if taken == GONE:
             self.step(Step.LOSE)
         else:

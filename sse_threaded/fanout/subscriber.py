@@ -27,7 +27,7 @@ WRITE_BYTES = 64 * 1024
 WAITING_BYTES = 8 * 1024 * 1024
 
 
-class Group(Protocol):
+class AnyBroadcast(Protocol):
     """What a subscriber needs of the :class:`.broadcast.Broadcast` that it is in."""
 
     def drop(self, subscriber: Subscriber) -> None:
@@ -47,7 +47,7 @@ class Subscriber(ABC):
     :ivar cursor: the position of the pump's replay to it; ``None`` where it has everything, or replays by itself.
     :ivar deadline: when its lease ends (monotonic); after its end, when its connection is cut.
     :ivar end_reason: why its stream ends, ``None`` while it goes on; set with the registry's lock held.
-    :ivar group: the broadcast that it is in, ``None`` for none; ``group_index`` is its index there.
+    :ivar broadcast: the broadcast that it is in, ``None`` for none; ``broadcast_index`` is its index there.
     :ivar sent: bytes of the body that the pump has sent to it, less those that its broadcast has counted.
     :ivar state: what its stream is doing; see :mod:`.stream_state` for the threads that change it.
     :ivar watched_events: what the pump waits for at its socket, as bits of :mod:`selectors`; guarded by the
@@ -60,14 +60,14 @@ class Subscriber(ABC):
         "_taken",
         "_taken_bytes",
         "after",
+        "broadcast",
+        "broadcast_index",
         "budget",
         "channels",
         "connection",
         "cursor",
         "deadline",
         "end_reason",
-        "group",
-        "group_index",
         "sent",
         "size",
         "state",
@@ -86,8 +86,8 @@ class Subscriber(ABC):
         self.state = State.OPEN
         self.watched_events = 0
         self.cursor: Cursor | None = None
-        self.group: Group | None = None
-        self.group_index = 0
+        self.broadcast: AnyBroadcast | None = None
+        self.broadcast_index = 0
         self.sent = 0
         # Events and bytes. The pump's thread alone counts what was delivered. The thread that writes them alone
         # counts what was taken.
@@ -156,7 +156,7 @@ class Subscriber(ABC):
         return False
 
     @property
-    def is_in_step(self) -> bool:
+    def can_broadcast_now(self) -> bool:
         """Whether the next batch may go to it in a broadcast: nothing waits for it. The pump's thread."""
         return False
 

@@ -75,7 +75,7 @@ class BroadcastTest(unittest.TestCase):
         received += theirs.recv(65536)
         self.assertEqual(self.publish("and on"), [])
         received += theirs.recv(65536)
-        self.assertIs(slow.group, quick.group)  # again
+        self.assertIs(slow.broadcast, quick.broadcast)  # again
         self.assertEqual(received, read_exactly(other, len(received)))
         for client in (slow, quick):
             self.audiences.remove(client)
@@ -135,7 +135,7 @@ class BroadcastTest(unittest.TestCase):
         (parked, theirs), (other, _) = self.client(kind=OtherSocket), self.client()
         self.publish("hello")
         self.assertIn(b"DATA: HELLO", theirs.recv(65536))
-        self.assertEqual((parked.group is None, other.group is None), (True, False))
+        self.assertEqual((parked.broadcast is None, other.broadcast is None), (True, False))
 
     def test_without_chunks(self):
         (plain, theirs), (chunked, _) = self.client(chunked=False), self.client()
@@ -157,7 +157,7 @@ class BroadcastTest(unittest.TestCase):
         self.assertEqual(data_of(theirs), [b"1", b"2"])
         self.assertEqual(data_of(others), [b"2", b"3"])
         self.assertEqual(first.sent, second.sent)
-        self.assertIsNone(first.group)
+        self.assertIsNone(first.broadcast)
 
     def test_the_pump_pauses_for_half_the_time_and_never_where_few_listen(self):
         for took, pause in ((0.0, 0.0), (0.0019, 0.0), (0.002, 0.001), (0.0079, 0.003), (0.1, 0.01)):
