@@ -206,6 +206,33 @@ class EndTest(PumpCase):
         pump.join(10)
         self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
 
+    def test_at_the_end_a_client_that_does_not_read_is_cut_after_the_short_grace(self):
+        pump = self.make_pump(grace=600, shutdown_grace=0.1)
+        parked, _, finished = self.park(pump, b"x" * 4_000_000)
+        with self.assertLogs("sse_threaded.fanout", "INFO") as logs:
+            pump.request_close()
+            self.assertTrue(finished.wait(10))
+        self.assertIn("cut the connection of a client that does not read (shutdown)", logs.output[0])
+        self.assertEqual((parked.is_complete, parked.state), (False, State.ABORTED))
+        pump.join(10)
+        self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
+
+    def test_of_what_waits_for_a_slow_client_only_the_batch_that_has_begun_is_sent_to_its_end(self):
+        subscriber, theirs = parked_alone(self)
+        for letter in b"abc":
+            subscriber.deliver(Batch(bytes([letter]) * 1_000_000))
+        subscriber.end(EndReason.SLOW, b"farewell")
+        theirs.setblocking(False)
+        body = b""
+        while not subscriber.is_over:
+            subscriber.continue_writing()
+            with contextlib.suppress(BlockingIOError):
+                body += theirs.recv(1_000_000)
+        with contextlib.suppress(BlockingIOError):
+            body += theirs.recv(1_000_000)
+        self.assertEqual((body.count(b"a"), body.count(b"b"), body.count(b"c")), (1_000_001, 0, 0))
+        self.assertTrue(body.endswith(b"farewell\r\n0\r\n\r\n"), body[-50:])
+
     def test_a_stream_that_is_parked_after_the_end_gets_a_farewell_at_once(self):
         pump = self.make_pump()
         pump.reserve()

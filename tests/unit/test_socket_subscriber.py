@@ -145,6 +145,23 @@ class BroadcastTest(unittest.TestCase):
             self.audiences.remove(client)
         self.assertEqual(plain.sent, chunked.sent)
 
+    def test_a_client_whose_replay_is_ahead_gets_nothing_twice(self):
+        other, others = self.client()
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        theirs.settimeout(10)
+        ahead = SocketSubscriber(["a"], 100, ours, chunked=True, cursor=None, finished=lambda: None)
+        ahead.after = 2
+        self.audiences.add(ahead, self.position)
+        for number in range(1, 5):
+            self.publish(str(number))
+        self.assertEqual(data_of(theirs), [b"3", b"4"])
+        self.assertEqual(data_of(others), [b"1", b"2", b"3", b"4"])
+        for client in (ahead, other):
+            self.audiences.remove(client)
+        self.assertEqual(len(self.audiences), 0)
+
     def test_come_and_go(self):
         first, theirs = self.client()
         self.publish("1")
