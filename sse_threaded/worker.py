@@ -1,5 +1,5 @@
 """The worker class for gunicorn: ``gunicorn -k sse_threaded.worker.ThreadWorker``."""
 
-from .server.parking_worker import ThreadWorker
+from .server.thread_worker import ThreadWorker
 
 __all__ = ["ThreadWorker"]

@@ -25,10 +25,10 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers import gthread
 
 from ..fanout.lifecycle import request_close_all
-from . import early_signals
-from .connection import Connection, Outcome
-from .lingering import Lingering, half_close
-from .reception import Reception
+from . import startup_signals
+from .client_connection import Connection, Outcome
+from .closing_connections import Lingering, half_close
+from .request_reader import Reception
 
 # How many connections may wait for their clients to close: so many, or this part of all.
 _LEAST_LINGERING, _LINGERING_SHARE = 16, 4
@@ -56,13 +56,13 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
         self._looked = 0.0  # when deadlines were last looked at (monotonic)
         self._lent: set[Connection] = set()  # those that streams have; threads add and discard
         self._ends_at_once = False
-        early_signals.expect()
+        startup_signals.expect()
 
     def init_signals(self) -> None:
         """Take signals, and those that came since the fork."""
-        mask = early_signals.begin_handlers()
+        mask = startup_signals.begin_handlers()
         super().init_signals()
-        early_signals.end_handlers(mask)
+        startup_signals.end_handlers(mask)
 
     def run(self) -> None:
         """gunicorn's loop."""

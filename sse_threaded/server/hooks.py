@@ -26,9 +26,9 @@ from ..fanout.lifecycle import (
     request_close_all,
 )
 from .access_atoms import OneLineAtoms
-from .passthrough import joining
+from .capacity import connection_limit, file_limit, kept_connections, stream_limit
 from .request_body import checked
-from .reserves import connection_limit, file_limit, kept_connections, stream_limit
+from .transparent_wrappers import joining
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from ..fanout.lifecycle import process_budget
 from ..fanout.stream_state import EndReason
 from ..fanout.wrapped_subscriber import WrappedSubscriber
-from .exchange import Exchange
-from .turns import Turn, Turns
+from .app_response import Exchange
+from .permits import Turn, Turns
 
 # Seconds after which a wrapped stream lets others have its thread.
 _SLICE_SECONDS = 0.02

@@ -8,7 +8,7 @@ import unittest
 from unittest import mock
 
 from sse_threaded import open_log
-from sse_threaded.server import acceptor, reserves
+from sse_threaded.server import accepting_worker, capacity
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.live import test_gunicorn
 from tests.support import enter, temporary_directory, wait_until
@@ -314,7 +314,7 @@ def read_until(connection, words):
 
 class ShareTest(unittest.TestCase):
     def test_who_has_more_leaves_connections_to_the_others_for_a_while(self):
-        made = acceptor.AcceptingWorker.__new__(acceptor.AcceptingWorker)
+        made = accepting_worker.AcceptingWorker.__new__(accepting_worker.AcceptingWorker)
         made.cfg, made.shares, made.nr_conns = mock.Mock(reuse_port=False), mock.Mock(), 0
         made._gave_way = False
         pauses = []
@@ -329,7 +329,7 @@ class ShareTest(unittest.TestCase):
         self.assertEqual(made._share(), 64)
 
     def test_a_pause_that_is_over_just_after_the_loop_looked_does_not_last_a_second_more(self):
-        made = acceptor.AcceptingWorker.__new__(acceptor.AcceptingWorker)
+        made = accepting_worker.AcceptingWorker.__new__(accepting_worker.AcceptingWorker)
         made._runners, made._crowded, made._accepting = mock.Mock(), False, False
         made._runners.dispatch.return_value = False
         made.alive, made.nr_conns, made.worker_connections, made.sockets = True, 0, 10, []
@@ -337,7 +337,7 @@ class ShareTest(unittest.TestCase):
         made.poller.select.return_value = []
         now = 1000.0
         made._accepts_again = now + 0.01
-        with mock.patch.object(acceptor.time, "monotonic", lambda: now):
+        with mock.patch.object(accepting_worker.time, "monotonic", lambda: now):
             made.set_accept_enabled(True)
             self.assertFalse(made._accepting)
             now += 0.02
@@ -351,13 +351,13 @@ class ShareTest(unittest.TestCase):
 
 class FilesTest(unittest.TestCase):
     def room(self, limits, wanted=10_000):
-        made = acceptor.AcceptingWorker.__new__(acceptor.AcceptingWorker)
+        made = accepting_worker.AcceptingWorker.__new__(accepting_worker.AcceptingWorker)
         made.cfg = mock.Mock(worker_connections=wanted, threads=8)
         made.worker_connections = wanted
         made.log = mock.Mock()
         with (
-            mock.patch.object(reserves.resource, "getrlimit", return_value=limits),
-            mock.patch.object(reserves.resource, "setrlimit") as setrlimit,
+            mock.patch.object(capacity.resource, "getrlimit", return_value=limits),
+            mock.patch.object(capacity.resource, "setrlimit") as setrlimit,
         ):
             made._make_room()
         limits_set = [call.args[1] for call in setrlimit.call_args_list]
@@ -366,7 +366,7 @@ class FilesTest(unittest.TestCase):
 
     def test_the_limit_on_open_files_is_raised_as_far_as_needed(self):
         self.assertEqual(self.room((1024, 1_000_000)), (10_000, [(10_200, 1_000_000)], False))
-        self.assertEqual(self.room((1024, reserves.resource.RLIM_INFINITY))[0], 10_000)
+        self.assertEqual(self.room((1024, capacity.resource.RLIM_INFINITY))[0], 10_000)
 
     def test_a_limit_that_is_high_enough_is_left_alone(self):
         self.assertEqual(self.room((20_000, 20_000)), (10_000, [], False))

@@ -10,7 +10,7 @@ from unittest import mock
 from sse_threaded import Hub, HubClosed
 from sse_threaded.fanout.lifecycle import close_all_when, parking_budget, process_budget
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
-from sse_threaded.server.reserves import stream_limit
+from sse_threaded.server.capacity import stream_limit
 from tests.support import FAREWELL, wait_until
 from tests.unit.test_stream import make_environ
 

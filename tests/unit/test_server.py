@@ -10,11 +10,11 @@ from unittest import mock
 from gunicorn.config import Config
 from gunicorn.http.errors import InvalidChunkSize
 
-from sse_threaded.server import deadlines, reception
+from sse_threaded.server import deadlines, request_reader
 from sse_threaded.server.access_atoms import OneLineAtoms
-from sse_threaded.server.arrival import BUFFER_BYTES, Arrival, is_whole
-from sse_threaded.server.connection import Connection
-from sse_threaded.server.lingering import Lingering, half_close
+from sse_threaded.server.client_connection import Connection
+from sse_threaded.server.closing_connections import Lingering, half_close
+from sse_threaded.server.partial_request import BUFFER_BYTES, Arrival, is_whole
 from sse_threaded.server.request_body import MalformedBody, RequestTooSlow
 from sse_threaded.server.request_count import RequestCount
 
@@ -230,7 +230,7 @@ class ReceptionTest(unittest.TestCase):
         self.cfg = Config()
         self.cfg.set("threads", 2)  # so one upload at a time
         self.served, self.refused = [], []
-        self.reception = reception.Reception(
+        self.reception = request_reader.Reception(
             self.cfg,
             self.poller,
             serve=self.served.append,
@@ -260,7 +260,7 @@ class ReceptionTest(unittest.TestCase):
         self.assertEqual(self.refused, [])
 
     def test_uploads_that_wait_have_a_bound_on_their_bytes(self):
-        with mock.patch.object(reception, "_ALL_BUFFERS", 3000):
+        with mock.patch.object(request_reader, "_ALL_BUFFERS", 3000):
             first, second, third, fourth = [self.upload() for _ in range(4)]
             self.assertEqual((self.served, self.refused), ([first], [fourth]))
             first.give_place_back()
@@ -273,7 +273,7 @@ class ReceptionTest(unittest.TestCase):
             self.assertEqual(self.refused, [fourth, again[3]])
 
     def test_the_bytes_of_uploads_that_wait_count_for_other_requests(self):
-        with mock.patch.object(reception, "_ALL_BUFFERS", 3000):
+        with mock.patch.object(request_reader, "_ALL_BUFFERS", 3000):
             for _ in range(3):
                 self.upload()
             late = self.send(HEAD + b"Content-Length: 2000\r\n\r\n" + b"x" * 1000)

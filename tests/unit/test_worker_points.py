@@ -12,7 +12,7 @@ from gunicorn.workers import base, gthread
 
 # What each was when the code beside it was written: fingerprints of the source, one for each known form.
 POINTS = {
-    "overridden by worker.ThreadWorker, what it inherits from, or server.connection.Connection": {
+    "overridden by worker.ThreadWorker, what it inherits from, or server.client_connection.Connection": {
         gthread.ThreadWorker._cap_keepalive: {"69ef1ddd35fe"},
         gthread.ThreadWorker.init_process: {"357ac730010e"},
         gthread.TConn.init: {"e4b965c18bcb"},

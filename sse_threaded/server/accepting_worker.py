@@ -4,7 +4,7 @@ gunicorn accepts one connection a round and gives each to the pool at once, wher
 and, after the last response, for the client to close. When many come at once, threads that take the interpreter
 from each other cost more than the requests do; and clients that are slow or say nothing take all threads. Here
 connections are accepted many at a time, wait in the poller until their request is there
-(:mod:`.reception`) and after the last response (:mod:`.lingering`), and are served by one thread
+(:mod:`.request_reader`) and after the last response (:mod:`.closing_connections`), and are served by one thread
 after the other; and each worker leaves connections to one that has fewer.
 
 What is overridden of gunicorn's (tests/unit/test_worker_points.py knows what it looks like):
@@ -27,8 +27,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from . import reserves
-from .connection import Connection
+from . import capacity
+from .client_connection import Connection
 from .connection_worker import ConnectionWorker
 from .lazy_pool import PATIENCE, LazyPool
 from .worker_load import WorkerLoad
@@ -82,7 +82,7 @@ class AcceptingWorker(ConnectionWorker):
 
     def _make_room(self) -> None:
         wanted = self.cfg.worker_connections
-        self.worker_connections, files = reserves.raise_file_limit(wanted)
+        self.worker_connections, files = capacity.raise_file_limit(wanted)
         if self.worker_connections < wanted:
             self.log.warning(
                 "Only %s connections, as this process may open %s files, of which %s are for the app; raise that "
@@ -93,7 +93,7 @@ class AcceptingWorker(ConnectionWorker):
                 wanted,
             )
         # gunicorn keeps a connection for each thread, however few there are.
-        kept = reserves.kept_connections(self.worker_connections, self.cfg.threads)
+        kept = capacity.kept_connections(self.worker_connections, self.cfg.threads)
         self.max_keepalived = self.worker_connections - kept
 
     # The main thread.

@@ -11,8 +11,8 @@ from django.http import StreamingHttpResponse
 from werkzeug.wsgi import ClosingIterator
 
 from sse_threaded import Hub
-from sse_threaded.server import passthrough
-from sse_threaded.server.passthrough import bare_stream, passes_through
+from sse_threaded.server import transparent_wrappers
+from sse_threaded.server.transparent_wrappers import bare_stream, passes_through
 
 
 class Timed:
@@ -34,9 +34,9 @@ class PassthroughTest(unittest.TestCase):
         self.addCleanup(self.hub.close)
         self.stream = self.hub.stream({"REQUEST_METHOD": "GET"}, "a").response
         self.addCleanup(self.stream.close)
-        known = dict(passthrough._INSIDE)
-        self.addCleanup(passthrough._INSIDE.update, known)
-        self.addCleanup(passthrough._INSIDE.clear)
+        known = dict(transparent_wrappers._INSIDE)
+        self.addCleanup(transparent_wrappers._INSIDE.update, known)
+        self.addCleanup(transparent_wrappers._INSIDE.clear)
 
     def test_the_stream_is_found_inside_what_is_known(self):
         passes_through(f"{__name__}.Timed", "inner")

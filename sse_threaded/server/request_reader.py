@@ -18,8 +18,8 @@ from typing import Any
 
 from gunicorn.http2 import negotiation
 
-from .arrival import BUFFER_BYTES, Arrival, is_whole
-from .connection import Connection
+from .client_connection import Connection
+from .partial_request import BUFFER_BYTES, Arrival, is_whole
 
 # Bytes of requests that are arriving or wait for a thread that reads their rest, of all connections together.
 # Beyond that a thread reads the rest at once, or the request is refused.

@@ -11,7 +11,7 @@ from gunicorn import http
 from ..fanout.handover import Handover
 from ..fanout.socket_subscriber import SocketSubscriber
 from ..fanout.stream_state import EndReason
-from .connection import Connection, Outcome
+from .client_connection import Connection, Outcome
 
 
 class Worker(Protocol):

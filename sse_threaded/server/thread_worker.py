@@ -8,8 +8,8 @@ wrapped the stream, a thread goes on with the app's iterable whenever there is s
 When the stream has ended, a thread writes the access line, calls ``post_request`` and gives the connection back to
 gunicorn.
 
-What is overridden of gunicorn's, beside what :mod:`.acceptor` has (tests/unit/test_worker_points.py knows what it
-looks like):
+What is overridden of gunicorn's, beside what :mod:`.accepting_worker` has (tests/unit/test_worker_points.py knows
+what it looks like):
 
 - ``handle_request``, which is where a response is iterated.
 - ``load_wsgi``, for the hooks that the plain worker needs in a configuration file.
@@ -34,14 +34,14 @@ from ..fanout.handover import ENVIRON_KEY
 from ..fanout.lifecycle import process_budget
 from ..stream import EventStream
 from . import hooks
-from .acceptor import AcceptingWorker
-from .exchange import Exchange
+from .accepting_worker import AcceptingWorker
+from .app_response import Exchange
+from .capacity import stream_limit
 from .iteration import Iteration, Progress, is_encoded
-from .passthrough import bare_stream
+from .permits import Turns
 from .request_body import ChunkedBody, MalformedBody, RequestTooSlow, check_chunks, is_chunked
 from .request_count import RequestCount
-from .reserves import stream_limit
-from .turns import Turns
+from .transparent_wrappers import bare_stream
 
 
 class _Buffer:

@@ -10,8 +10,8 @@ from typing import Any
 from gunicorn.workers import gthread
 
 from . import deadlines
-from .arrival import Arrival
 from .paced_unreader import PacedUnreader
+from .partial_request import Arrival
 
 
 class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annotations

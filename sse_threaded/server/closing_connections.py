@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from . import deadlines
-from .connection import Connection
+from .client_connection import Connection
 
 # Bytes that a client may send meanwhile.
 _DRAIN_BYTES = 64 * 1024

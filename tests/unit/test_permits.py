@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 from functools import partial
 
-from sse_threaded.server.turns import Turns
+from sse_threaded.server.permits import Turns
 
 
 class TurnsTest(unittest.TestCase):
