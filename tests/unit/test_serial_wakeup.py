@@ -253,30 +253,42 @@ class WakeupTest(unittest.TestCase):
 
     @unittest.skipUnless(sys.platform == "linux", "a thread's scheduling policy is Linux's")
     def test_a_threads_scheduling_policy_is_given_back(self):
-        found = []
-
-        def run():
-            sleeper = Sleeper(self.wakeup)
-            found.append(os.sched_getscheduler(0))
-            sleeper.sleep((), self.clock.now)
-            found.append(os.sched_getscheduler(0))
-            sleeper.stop()
-            found.append(os.sched_getscheduler(0))
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join(10)
-        before, resting, after = found
-        self.assertEqual(before, after)
-        if before == os.SCHED_OTHER:
-            self.assertEqual(resting, os.SCHED_BATCH)
+        sleeper = Sleeper(self.wakeup)
+        steps = (lambda: None, lambda: sleeper.sleep((), self.clock.now), sleeper.stop)
+        self.assertEqual(policies_after(*steps), [os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_OTHER])
 
     @unittest.skipUnless(sys.platform == "linux", "a thread's scheduling policy is Linux's")
     def test_where_the_policy_cannot_be_set_it_works_without(self):
-        with mock.patch("os.sched_setscheduler", side_effect=PermissionError):
-            sleeper = Sleeper(self.wakeup)
-            sleeper.sleep((), self.clock.now)
-            sleeper.stop()
+        sleeper = Sleeper(self.wakeup)
+        real, refused = os.sched_setscheduler, []
+
+        def refuse(pid, policy, param):
+            if policy == os.SCHED_BATCH:
+                refused.append(policy)
+                raise PermissionError
+            real(pid, policy, param)
+
+        with mock.patch("os.sched_setscheduler", refuse):
+            steps = (lambda: sleeper.sleep((), self.clock.now), sleeper.stop)
+            self.assertEqual(policies_after(*steps), [os.SCHED_OTHER] * 2)
+        self.assertEqual(refused, [os.SCHED_BATCH])
+
+
+def policies_after(*steps):
+    """The scheduling policy after each step, on a thread that has the usual one before them."""
+    found = []
+
+    def run():
+        # A thread inherits the policy of the one that starts it, and earlier tests may have changed that one's.
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        for step in steps:
+            step()
+            found.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    return found
 
 
 class Reader:
