@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .errors import HubClosed, LogError, SSEError
@@ -54,17 +52,19 @@ class EventStream:
     :param pace: the stream's times.
     :param seat: what its subscriber will be made of.
     :param cursor: where the client is.
-    :param space: where the server offers to let its thread go; ``None``, the default, where it does not.
+    :param handover: how the connection leaves the thread; ``None``, the default, where the server cannot do that.
     """
 
     # A parked stream keeps no more than this. What gives the chunks does not refer to this object, so that this
     # goes as soon as nobody holds it.
     __slots__ = ("_chunks", "_delivery")
 
-    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Handover | None = None) -> None:
-        if space is not None:
-            space.has_stream = True
-        self._delivery: _Delivery | None = _Delivery(pump, pace, seat, cursor, space)
+    def __init__(
+        self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, handover: Handover | None = None
+    ) -> None:
+        if handover is not None:
+            handover.has_stream = True
+        self._delivery: _Delivery | None = _Delivery(pump, pace, seat, cursor, handover)
         self._chunks = self._delivery.chunks()
 
     @property
@@ -111,32 +111,25 @@ class EventStream:
         if delivery is not None:
             delivery.drop()
 
-    @property
-    def can_park(self) -> bool:
-        """Whether :meth:`park` may be called: the last bytes it gave were its first."""
-        return self._delivery is not None and self._delivery.is_reserved
+    def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> bytes | None:
+        """Make a parked stream of it, instead of asking it for bytes; returns its first bytes for the server to
+        send.
 
-    def park(
-        self, connection: socket.socket, chunked: bool, finished: Callable[[], None]
-    ) -> tuple[SocketSubscriber, Callable[[bytes], None]]:
-        """Make of it a parked stream, after its first bytes and instead of any further ones.
+        With ``handover.parked`` set they belong before all that the pump will send. Without it there is no room,
+        and they are the whole body. ``None`` says that the server must iterate the stream: it has begun already,
+        or it is not of this request.
 
-        Returns it, and what gives it to the pump: a function that takes the bytes that are to be sent before
-        anything else. Nobody else may use the socket after that call.
-
-        :param connection: the client's socket, to be left alone until ``finished`` is called.
+        :param handover: the request's.
+        :param connection: the client's socket.
         :param chunked: whether the body is sent in chunks.
-        :param finished: see :class:`SocketSubscriber`.
-        :raises RuntimeError: it has given more than its first bytes, or none.
         """
         delivery = self._delivery
-        if delivery is None or not delivery.is_reserved:
-            raise RuntimeError("only a stream that has just begun can be parked")
+        if delivery is None or delivery.has_begun or delivery.handover is not handover:
+            return None
         # Nothing is left that another thread could close; and what is kept for each open page should be little.
         self._delivery = None
         self._chunks = iter(())
-        parked = delivery.park(connection, chunked, finished)
-        return parked, partial(delivery.hand_over, parked)
+        return delivery.park(handover, connection, chunked)
 
 
 def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
@@ -164,27 +157,41 @@ def refusal_for(pace: Pace, error: SSEError) -> bytes:
 class _Delivery:
     """What a stream does, whoever iterates it.
 
+    :ivar handover: see :class:`EventStream`.
+    :ivar has_begun: somebody has asked for its first bytes.
     :ivar joins: see :class:`EventStream`.
     :ivar subscriber: once it is admitted.
     """
 
-    __slots__ = ("_cursor", "_is_over", "_pace", "_place", "_pump", "_seat", "_space", "joins", "subscriber")
+    __slots__ = (
+        "_cursor",
+        "_is_over",
+        "_pace",
+        "_reservation",
+        "_pump",
+        "_seat",
+        "handover",
+        "has_begun",
+        "joins",
+        "subscriber",
+    )
 
-    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, space: Handover | None) -> None:
+    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, handover: Handover | None) -> None:
         self._pump = pump
         self._pace = pace
         self._seat = seat
         self._cursor = cursor
-        self._space = space
+        self.handover = handover
+        self.has_begun = False
         self.joins = False
         self.subscriber: ThreadSubscriber | None = None
-        self._place: Reservation | None = None
+        self._reservation: Reservation | None = None
         self._is_over = False
 
     @property
     def is_reserved(self) -> bool:
         """It has a parking place, and no subscriber yet."""
-        return self._place is not None
+        return self._reservation is not None
 
     def let_go(self) -> None:
         """Give back what it holds, and take nothing any more; idempotent."""
@@ -196,9 +203,9 @@ class _Delivery:
             _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.end_reason or EndReason.GONE)
 
     def _release(self) -> None:
-        place, self._place = self._place, None
-        if place is not None:
-            self._pump.release(place)
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            self._pump.release(reservation)
 
     def drop(self) -> None:
         """The same, by the pump's thread: the garbage collector may run anywhere, also inside a lock."""
@@ -214,34 +221,38 @@ class _Delivery:
         if self.subscriber is not None and self.subscriber.end_reason is EndReason.SHUTDOWN:
             self.subscriber.shut_down_reading()
 
-    def park(self, connection: socket.socket, chunked: bool, finished: Callable[[], None]) -> SocketSubscriber:
+    def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> bytes:
         """See :meth:`EventStream.park`."""
-        self._place = None  # it is the parked one's now
-        return SocketSubscriber(
-            self._seat.channels,
-            self._seat.size,
+        seat = self._seat
+        try:
+            first = self._preface()
+            reservation = self._pump.reserve()
+        except (Overloaded, HubClosed, LogError) as error:
+            return refusal_for(self._pace, error)
+        parked = SocketSubscriber(
+            seat.channels,
+            seat.size,
             connection,
             chunked=chunked,
             cursor=self._cursor,
-            finished=finished,
+            finished=handover.take_back,
         )
+        handover.lend_to_pump(self._pump, parked, reservation)
+        return first
 
-    def hand_over(self, parked: SocketSubscriber, head: bytes) -> None:
-        """Give the pump what :meth:`park` made.
-
-        :param head: what is to be sent before anything else.
-        """
-        self._pump.park(parked, head)
+    def _preface(self) -> bytes:
+        # A reset brings an id of its own. An id before it would be wrong: a client that is cut off between the
+        # two would resume there, as if nothing were missing.
+        return self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
 
     def chunks(self) -> Iterator[bytes]:
         """What the stream gives."""
+        self.has_begun = True
         try:
             self._pump.require_open()
-            # A reset brings an id of its own; one before it would let a client that is cut off there resume
-            # as if nothing were missing.
-            head = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
-            if self._space is not None:
-                self._place = self._pump.reserve()
+            head = self._preface()
+            if self.handover is not None:
+                self._reservation = self._pump.reserve()
                 yield head
                 head = b""
             subscriber = self._admitted()
@@ -263,28 +274,21 @@ class _Delivery:
             yield subscriber.farewell
 
     def _admitted(self) -> ThreadSubscriber:
-        space, seat = self._space, self._seat
-        server = space.server if space is not None and self._may_leave(space) else None
+        handover, seat = self.handover, self._seat
         subscriber: ThreadSubscriber
-        if space is not None and server is not None and seat.connection is not None:
-            # The server goes on with another thread whenever there is something.
-            subscriber = WrappedSubscriber(seat.channels, seat.size, seat.connection, server, self._pump)
-            self._place = None  # it is the subscriber's now
+        if handover is not None and seat.connection is not None and self.is_reserved and handover.may_lend():
+            subscriber = WrappedSubscriber(seat.channels, seat.size, seat.connection, handover, self._pump)
+            self._reservation = None  # it is the subscriber's now
             self._pump.admit(subscriber, is_reserved=True)
-            space.wrapped = subscriber
+            handover.lend_to_threads(subscriber)
         else:
             self._release()
             subscriber = ThreadSubscriber(*seat)
-            self._pump.admit(subscriber, is_thread_scarce=space is not None)
+            self._pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
         if self._is_over:  # let go of by another thread meanwhile, which may not have seen the subscriber
             self._pump.end_stream(subscriber)
         return subscriber
-
-    def _may_leave(self, space: Handover) -> bool:
-        # Not for a second stream in one response, nor where a thread of the app iterates it: what the server hears
-        # is not what such a stream says.
-        return self.is_reserved and space.wrapped is None and space.thread == threading.get_ident()
 
     def _replay(self, subscriber: ThreadSubscriber) -> Iterator[list[bytes]]:
         # Read on until nothing is left, then attach, then read what came in between: up to the position at

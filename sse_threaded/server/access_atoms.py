@@ -1,7 +1,7 @@
-"""The access log's parts of a line, none of which can begin a line of its own.
+"""The parts of a line in the access log, none of which can begin a line of its own.
 
-gunicorn escapes only double quotes. A path comes percent-decoded (``%(U)s``), and with ``%0d%0a`` in it a
-stranger would write what looks like a line of the log.
+gunicorn escapes only double quotes. It decodes a path (``%(U)s``). With ``%0d%0a`` in the path a stranger could
+write what looks like a line of the log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gunicorn.glogging import SafeAtoms
 
 
 class OneLineAtoms(SafeAtoms):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's, with control characters escaped as in a Python string."""
+    """gunicorn's atoms, with control characters escaped as in a Python string."""
 
     def __init__(self, atoms: dict[str, Any]) -> None:
         super().__init__(atoms)

@@ -1,4 +1,4 @@
-"""One request and its response, from the first byte to the last, whichever threads have it meanwhile."""
+"""One request and the app's response to it: from the app's call to the access line and gunicorn's last hook."""
 
 from __future__ import annotations
 
@@ -6,130 +6,144 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
-from gunicorn import http
+from .client_connection import ClientConnection
+from .permits import Permits
 
-from ..fanout.handover import Handover
-from ..fanout.socket_subscriber import SocketSubscriber
-from ..fanout.stream_state import EndReason
-from .client_connection import Connection, Outcome
+_STREAM = "text/event-stream"
 
 
-class Worker(Protocol):
-    """What an exchange needs of its worker.
+class ResponseWorker(Protocol):
+    """What a response needs of the worker that gives it.
 
     :ivar tells_ends: somebody wants to know of a request's end: an access log, a hook.
+    :ivar permits: which wrapped streams may have a thread.
     """
 
     cfg: Any
     log: Any
     method_queue: Any
     tells_ends: bool
+    permits: Permits
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether tasks wait for a thread."""
 
     def enqueue(self, task: Callable[[], None]) -> None:
         """Have a thread run ``task``, or the main thread where the worker ends at once."""
 
-    def give_back(self, conn: Connection, outcome: Outcome) -> None:
+    def count_request(self, resp: Any, is_stream: bool) -> None:
+        """Count a request whose response begins, and say in that response whether the connection will close."""
+
+    def give_back(self, conn: ClientConnection, again: bool) -> None:
         """Wait for the connection's next request, or close it."""
 
+    def warn_once(self, kind: str, message: Callable[[], str]) -> None:
+        """Log a warning, unless one of its kind was logged in this worker."""
 
-class Exchange:
-    """One request and its response.
 
-    :param worker: which answers it.
+class AppResponse:
+    """One request, and the app's response to it. One thread at a time has it.
+
+    :param worker: gives the response.
     :param req: gunicorn's request.
-    :param conn: by which it came.
+    :param conn: the connection on which it came.
 
-    :ivar again: whether the connection may be used again.
-    :ivar chunks: the response's iterator.
-    :ivar space: where its stream says how it is sent.
+    :ivar chunks: the iterator of the app's response.
+    :ivar environ: the WSGI environ.
+    :ivar is_encoded: the response says that its body was encoded on the way.
+    :ivar has_ended: the app's iterable has given its last chunk.
+    :ivar may_reuse: whether the connection may be used again after a stream.
+    :ivar resp: gunicorn's response, which frames and sends; ``None`` before it is made.
+    :ivar respiter: what the app returned.
     """
 
-    def __init__(self, worker: Worker, req: Any, conn: Connection) -> None:
+    __slots__ = (
+        "_is_counted",
+        "_start",
+        "chunks",
+        "conn",
+        "environ",
+        "has_ended",
+        "is_encoded",
+        "may_reuse",
+        "req",
+        "resp",
+        "respiter",
+        "worker",
+    )
+
+    def __init__(self, worker: ResponseWorker, req: Any, conn: ClientConnection) -> None:
         self.worker = worker
-        self._req = req
+        self.req = req
         self.conn = conn
         self._start = datetime.now()  # noqa: DTZ005  # gunicorn's access log takes the difference
+        self._is_counted = False
+        self.has_ended = False
+        self.is_encoded = False
+        self.may_reuse = False
         self.environ: Any = {}
         self.resp: Any = None
         self.respiter: Any = None
         self.chunks: Iterator[bytes] = iter(())
-        self.space = Handover()
-        self.again = False
-        self._parked: SocketSubscriber | None = None
 
-    def announce_end(self) -> None:
-        """Say in the response's head that the connection will be closed, where a stream's request has a body."""
-        has_body = any(name in ("CONTENT-LENGTH", "TRANSFER-ENCODING") for name, _ in self._req.headers)
-        if has_body:
-            self.resp.force_close()  # nobody will read it, so where a next request would begin is unknown
+    @property
+    def has_head(self) -> bool:
+        """Whether the response's head was sent."""
+        return self.resp is not None and self.resp.headers_sent
 
-    def lend_connection(self) -> None:
-        """Note what becomes of the connection when the response ends, which outlasts its first thread."""
-        self.announce_end()
-        self.again = not self.resp.should_close()
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """PEP 3333's, for the app. It notes what kind of response begins, and counts the request once."""
+        is_stream = False
+        for name, value in headers:
+            field = name.lower()
+            if field == "content-type":
+                is_stream = value.lower().startswith(_STREAM)
+            elif field == "content-encoding":
+                self.is_encoded = True
+        if not self._is_counted:
+            self._is_counted = True
+            self.worker.count_request(self.resp, is_stream=is_stream)
+        return self.resp.start_response(status, headers, exc_info)
 
-    def park(self, parked: SocketSubscriber) -> None:
-        """Keep, for as long as the stream is parked, no more than its end will ask for."""
-        self._parked = parked
+    def expect_stream(self) -> None:
+        """Decide what becomes of the connection after a stream; before the response's head is made."""
+        for name, _ in self.req.headers:
+            if name in ("CONTENT-LENGTH", "TRANSFER-ENCODING"):
+                # Nobody will read that body, so where a next request would begin is unknown.
+                self.resp.force_close()
+        self.may_reuse = not self.resp.should_close()
+
+    def shrink(self) -> None:
+        """Forget what the end of a parked stream does not need: this object is kept for each open page."""
         if not self.conn.parser.unreader.buf.getvalue():
             self.conn.parser = None
         if not self.worker.tells_ends:
-            self._req = self.environ = self.resp = None
+            self.req = self.environ = self.resp = None
 
     def conclude(self) -> None:
-        """The access line, then the iterable's close, in gunicorn's order."""
+        """Write the access line, then close the app's iterable: gunicorn's order."""
         try:
             if self.resp is not None:
                 elapsed = datetime.now() - self._start  # noqa: DTZ005
-                self.worker.log.access(self.resp, self._req, self.environ, elapsed)
+                self.worker.log.access(self.resp, self.req, self.environ, elapsed)
         finally:
             try:
                 if hasattr(self.respiter, "close"):
                     self.respiter.close()
             finally:
-                self._let_go()
+                # Others may hold this object for longer. They must not keep the app's iterable.
+                self.chunks = iter(())
+                self.respiter = None
 
-    def _let_go(self) -> None:
-        # Of the stream, whatever still holds it; and of what refers to this, so that no circle keeps the iterable.
-        wrapped, self.space.server = self.space.wrapped, None
-        self.chunks = iter(())
-        self.respiter = None
-        if wrapped is not None:
-            wrapped.end_response()
-
-    def post_request(self) -> None:
-        """gunicorn's server hook."""
-        try:
-            self.worker.cfg.post_request(self.worker, self._req, self.environ, self.resp)
-        except Exception:
-            self.worker.log.exception("Exception in post_request hook")
-
-    def finished(self) -> None:
-        """The parked stream has ended; on the pump's thread, which must not wait for a log file or a hook."""
-        self.worker.method_queue.defer(self.worker.enqueue, self._end_parked)
-
-    def _end_parked(self) -> None:
-        parked = self._parked
-        assert parked is not None  # this is a parked stream's end
-        if self.resp is not None:
-            self.resp.sent += parked.sent
-        self.end(self.again and parked.is_complete and parked.end_reason is not EndReason.SHUTDOWN)
-
-    def end(self, again: bool) -> None:
-        """End a response that is no longer on the thread which began it.
-
-        :param again: whether the connection may be used again.
-        """
-        try:
-            self.conn.context.run(self.conclude)
-        except (Exception, SystemExit):
-            # As where gunicorn iterates: the response is out, so the log is where it can be told.
-            self.worker.log.exception("Error handling request")
-            again = False
-        finally:
-            if self.worker.tells_ends:
-                self.conn.context.run(self.post_request)
-        if again and self.conn.parser is None:
-            self.conn.parser = http.get_parser(self.worker.cfg, self.conn.sock, self.conn.client)
-            self.conn.parser.req_count = 1  # only a connection's first request may come with a PROXY line
-        self.worker.give_back(self.conn, Outcome(again))
+    def finish(self) -> None:
+        """Call gunicorn's hook ``post_request``. This is the last use of the object."""
+        if not self._is_counted and self.resp is not None:  # the app failed before its response began
+            self._is_counted = True
+            self.worker.count_request(self.resp, is_stream=False)
+        if self.worker.tells_ends:
+            try:
+                self.worker.cfg.post_request(self.worker, self.req, self.environ, self.resp)
+            except Exception:
+                self.worker.log.exception("Exception in post_request hook")
+        self.environ = None  # it holds the Handover, which holds this object

@@ -1,12 +1,14 @@
-"""How much of a worker is kept for requests that are no streams: threads, connections, open files.
+"""How many connections a worker may have, and what streams may take of its threads and connections.
 
-Each reserve is a part of what there is and has an upper bound, so that a small server keeps some and a large
-one does not keep too much. Something is left for streams, too, unless there is only one of a kind.
+Each part that is kept for ordinary requests is a share of all and has an upper bound, so that a small server
+keeps some and a large one does not keep too much. Something is left for streams, too, unless there is only one of
+a kind.
 """
 
 from __future__ import annotations
 
 import resource
+from typing import NamedTuple
 
 # Threads kept for ordinary requests: an eighth of the pool, and two at least, as gunicorn may lend one for five
 # seconds to a connection that has not sent its request yet.
@@ -40,19 +42,29 @@ def connection_limit(files: int) -> int:
     return files - min(_OTHER_FILES, files // _FILES_SHARE)
 
 
-def raise_file_limit(connections: int) -> tuple[int, int]:
-    """Let this process open the files that so many connections need, as far as it may.
+class Capacity(NamedTuple):
+    """What a worker has room for.
 
-    Returns for how many connections there is room, and how many files it may open.
+    :ivar connections: how many it may have.
+    :ivar idle: how many of them may wait for their next request, or hold streams.
+    :ivar files: how many files it may open.
     """
-    # What a shell gives is often a soft limit of 1024 open files, for the sake of programs that use select().
+
+    connections: int
+    idle: int
+    files: int
+
+
+def make_room(connections: int, threads: int) -> Capacity:
+    """Let this process open the files that so many connections need, if the system allows that."""
+    # A shell often gives a soft limit of 1024 open files, for programs that use select().
     wanted = connections + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return connections, soft
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(connections, connection_limit(soft)), soft
+    files, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < wanted:
+        files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+        connections = min(connections, connection_limit(files))
+    return Capacity(connections, connections - kept_connections(connections, threads), files)
 
 
 def file_limit() -> int | None:

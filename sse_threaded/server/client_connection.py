@@ -1,4 +1,4 @@
-"""A client's connection, and what becomes of a request on it."""
+"""A client's connection, with what the worker keeps beside gunicorn's own state of it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from gunicorn.workers import gthread
 
 from . import deadlines
 from .paced_unreader import PacedUnreader
-from .partial_request import Arrival
+from .partial_request import PartialRequest
 
 
-class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annotations
+class ClientConnection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annotations
     """gunicorn's connection.
 
-    :ivar arrival: the request that is arriving; the main thread's. ``None`` once a thread has it.
-    :ivar ahead: what has arrived of the request that a thread has.
-    :ivar whole: a thread need not wait for more of it.
-    :ivar rest: how many bytes of its body a thread has to read, ``None`` where that is not known.
-    :ivar place: gives back its place among the requests whose rest a thread reads; ``None`` where it has none.
+    :ivar partial_request: the request that is arriving; the main thread's. ``None`` once a thread has it.
+    :ivar received: what has arrived of the request that a thread has.
+    :ivar is_whole: whether all of that request has arrived, so that its thread need not wait for the client.
+    :ivar missing: how many bytes of its body the thread has to read, ``None`` where that is not known.
+    :ivar upload_ended: called when the thread need not read any more of a long request; ``None`` for other
+        requests.
     :ivar handshake_ends: when the TLS handshake must be over (monotonic), while there is one.
-    :ivar take_over: what takes it over, once its thread is done with it; ``None`` for gunicorn.
-    :ivar context: in which its request is answered.
+    :ivar context: the context in which the request is answered.
     """
 
-    arrival: Arrival | None = None
-    ahead = b""
-    whole = False
-    rest: int | None = None
-    place: Callable[[], None] | None = None
+    partial_request: PartialRequest | None = None
+    received = b""
+    is_whole = False
+    missing: int | None = None
+    upload_ended: Callable[[], None] | None = None
     handshake_ends: float | None = None
-    take_over: Callable[[], None] | None = None
     context: contextvars.Context
 
     def init(self) -> None:
@@ -51,32 +50,19 @@ class Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no annota
             read = parser.unreader.take_buffered()
             parser.unreader = PacedUnreader(self.sock)
             parser.unreader.buf.write(read)
-        ahead, self.ahead = self.ahead, b""
-        if self.place is None:
-            parser.unreader.begin(ahead)
+        received, self.received = self.received, b""
+        if self.upload_ended is None:
+            parser.unreader.begin(received)
         else:
-            parser.unreader.begin(ahead, self.rest, self.give_place_back)
+            parser.unreader.begin(received, self.missing, self.end_upload)
 
-    def give_place_back(self) -> None:
-        """Let the next request be read whose rest a thread must read; its own thread calls it, once or more."""
-        place, self.place = self.place, None
-        if place is not None:
-            place()
+    def end_upload(self) -> None:
+        """Let another thread read a long request. The request's own thread calls this, once or more often."""
+        ended, self.upload_ended = self.upload_ended, None
+        if ended is not None:
+            ended()
 
-
-class Outcome:
-    """What became of a request, as gunicorn's ``finish_request`` asks for it."""
-
-    def __init__(self, again: Any = False, error: BaseException | None = None) -> None:
-        self.again = again
-        self.error = error
-
-    def cancelled(self) -> bool:
-        """Never."""
-        return False
-
-    def result(self) -> Any:
-        """Whether the connection may be used again; or the error is raised."""
-        if self.error is not None:
-            raise self.error
-        return self.again
+    @property
+    def address(self) -> str:
+        """The client's, for a log."""
+        return str(self.client[0]) if isinstance(self.client, tuple) else "a Unix socket"

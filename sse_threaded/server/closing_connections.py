@@ -1,9 +1,9 @@
 """Connections after their last response, until the client has closed its side too (RFC 9112, section 9.6).
 
-If the server closed at once while bytes of the client's are unread, the kernel would send a reset, and the
-client might lose the end of the response. gunicorn waits in a thread; here the poller waits. The main thread's
-alone, but for
-:func:`half_close`.
+If the server closed at once while it has not read all that the client sent, the kernel would send a reset, and the
+client might lose the end of the response. gunicorn waits for the client in a thread; here the poller waits.
+
+Only the main thread uses this, except :func:`half_close`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from contextlib import suppress
 from functools import partial
 
 from . import deadlines
-from .client_connection import Connection
+from .client_connection import ClientConnection
 
 # Bytes that a client may send meanwhile.
 _DRAIN_BYTES = 64 * 1024
 
 
-def half_close(conn: Connection) -> bool:
-    """Say that nothing more comes; returns whether the client has closed already. Any thread; does not wait."""
+def half_close(conn: ClientConnection) -> bool:
+    """Tell the client that nothing more comes; returns whether it has closed already.
+
+    Any thread; this does not wait.
+    """
     try:
         conn.sock.shutdown(socket.SHUT_WR)
         conn.sock.setblocking(False)
@@ -34,25 +37,27 @@ def half_close(conn: Connection) -> bool:
         return True
 
 
-class Lingering:
+class ClosingConnections:
     """The connections that wait for their clients to close.
 
-    :param poller: which watches them.
-    :param limit: how many there may be; then the oldest is closed.
+    :param poller: watches them.
+    :param limit: how many there may be; with one more the oldest is closed.
     :param closed: called with each that was closed.
     """
 
-    def __init__(self, poller: selectors.BaseSelector, limit: int, closed: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, poller: selectors.BaseSelector, limit: int, closed: Callable[[ClientConnection], None]
+    ) -> None:
         self._poller = poller
         self._limit = limit
         self._closed = closed
         # Each with its deadline (monotonic) and the bytes it may still send; the oldest first.
-        self._left: dict[Connection, tuple[float, int]] = {}
+        self._left: dict[ClientConnection, tuple[float, int]] = {}
 
     def __len__(self) -> int:
         return len(self._left)
 
-    def add(self, conn: Connection) -> None:
+    def add(self, conn: ClientConnection) -> None:
         """Wait for one that was half closed."""
         while len(self._left) >= self._limit:
             self._close(next(iter(self._left)))
@@ -63,16 +68,16 @@ class Lingering:
             self._close(conn)
 
     def expire(self, now: float) -> None:
-        """Close those whose time is over."""
+        """Close those whose deadline is over."""
         while self._left:
             conn = next(iter(self._left))
             if self._left[conn][0] > now:
                 return
             self._close(conn)
 
-    def _drain(self, conn: Connection, _sock: socket.socket) -> None:
+    def _drain(self, conn: ClientConnection, _sock: socket.socket) -> None:
         if conn not in self._left:
-            return  # closed earlier in this round of the poller, in which it has an event still
+            return  # it was closed earlier in this round of the poller, which still has an event of it
         deadline, left = self._left[conn]
         try:
             received = len(conn.sock.recv(left))
@@ -85,7 +90,7 @@ class Lingering:
         else:
             self._left[conn] = deadline, left - received
 
-    def _close(self, conn: Connection) -> None:
+    def _close(self, conn: ClientConnection) -> None:
         del self._left[conn]
         with suppress(OSError, ValueError, KeyError):
             self._poller.unregister(conn.sock)

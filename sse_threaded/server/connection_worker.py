@@ -1,13 +1,16 @@
 """The worker as far as it is about one connection at a time: its requests, its deadlines, its end.
 
-What is overridden of gunicorn's (tests/unit/test_worker_points.py knows what it looks like):
+gunicorn lets a thread wait for a connection's request and, after the last response, for the client to close.
+Clients that are slow or say nothing take all threads. Here connections wait in the poller: until their request is
+there (:mod:`.request_reader`), and after the last response (:mod:`.closing_connections`).
+
+It overrides of gunicorn's:
 
 - ``on_client_socket_readable``, ``on_pending_socket_readable``: the main thread reads requests.
 - ``murder_pending``: the deadlines of requests that are arriving, and of connections that are closing.
-- ``_keepalive_after``: no second answer to a request whose body is malformed.
+- ``_keepalive_after``: no second answer to a request whose body is malformed, and none for a stream that goes on.
 - ``_cap_keepalive``: as threads, too, give connections back.
-- ``run``: parked streams have their last lines where the worker ends at once.
-- ``init_signals``: a signal that came before the worker could take it is let in.
+- ``run``: what it uses is made before gunicorn's loop begins.
 """
 
 from __future__ import annotations
@@ -24,24 +27,38 @@ from gunicorn import util
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers import gthread
 
-from ..fanout.lifecycle import request_close_all
-from . import startup_signals
-from .client_connection import Connection, Outcome
-from .closing_connections import Lingering, half_close
-from .request_reader import Reception
+from .client_connection import ClientConnection
+from .closing_connections import ClosingConnections, half_close
+from .pooled_worker import PooledWorker
+from .request_reader import RequestReader
+from .stream_handover import StreamHandover
 
 # How many connections may wait for their clients to close: so many, or this part of all.
-_LEAST_LINGERING, _LINGERING_SHARE = 16, 4
-
-# Seconds that parked streams have where the worker ends at once (SIGINT, SIGQUIT). The pump gives a client that
-# does not read half a second, and gunicorn's master kills a worker after two.
-_LAST_SECONDS = 1.5
+_LEAST_CLOSING, _CLOSING_SHARE = 16, 4
 
 # Seconds between two looks at the deadlines of requests and of closing connections.
 _LOOK_SECONDS = 0.25
 
 
-class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
+class FinishedFuture:
+    """A future that is done, as gunicorn's ``finish_request`` asks it for what became of a request."""
+
+    def __init__(self, again: bool, error: BaseException | None = None) -> None:
+        self._again = again
+        self._error = error
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+    def result(self) -> bool:
+        """Whether the connection may be used again; or the error is raised."""
+        if self._error is not None:
+            raise self._error
+        return self._again
+
+
+class ConnectionWorker(PooledWorker):
     """gunicorn's ThreadWorker, in which a thread gets a plain HTTP request when all of it has arrived.
 
     Threads still wait for TLS clients, long bodies, and clients that do not read their response.
@@ -50,24 +67,17 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.alive: bool
-        self._reception: Reception
-        self._lingering: Lingering
-        self._handshaking: set[Connection] = set()  # those with TLS that a thread has; threads add and discard
+        self._reader: RequestReader
+        self._closing: ClosingConnections
+        self._handshaking: set[ClientConnection] = (
+            set()
+        )  # those with TLS that a thread has; threads add and discard
         self._looked = 0.0  # when deadlines were last looked at (monotonic)
-        self._lent: set[Connection] = set()  # those that streams have; threads add and discard
-        self._ends_at_once = False
-        startup_signals.expect()
-
-    def init_signals(self) -> None:
-        """Take signals, and those that came since the fork."""
-        mask = startup_signals.begin_handlers()
-        super().init_signals()
-        startup_signals.end_handlers(mask)
+        self._streaming: set[ClientConnection] = set()  # those that streams have; threads add and discard
 
     def run(self) -> None:
-        """gunicorn's loop."""
-        self.prepare()
-        self._reception = Reception(
+        """Run gunicorn's loop."""
+        self._reader = RequestReader(
             self.cfg,
             self.poller,
             serve=self.enqueue_req,
@@ -76,36 +86,13 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
             refuse=self._refuse,
             defer=self.method_queue.defer,
         )
-        most = max(_LEAST_LINGERING, self.worker_connections // _LINGERING_SHARE)
-        self._lingering = Lingering(self.poller, most, self._count_out)
-        try:
-            super().run()
-        except BaseException:  # SystemExit: of a signal handler, or of sys.exit() in a view
-            with suppress(Exception):
-                self.conclude_streams()
-            raise
-
-    def prepare(self) -> None:
-        """Make ready for the first connection; after the hook ``post_worker_init``."""
-        # With it the handshake is in wrap_socket(). Meanwhile conn.sock is still the plain socket, which is
-        # detached, so the deadline could not end the handshake. Without it gunicorn does the handshake right after
-        # that, on the same thread.
-        self.cfg.set("do_handshake_on_connect", False)
-
-    def conclude_streams(self) -> None:
-        """Let parked streams have their farewell, access line and hooks before the worker ends at once."""
-        if self._ends_at_once:
-            return
-        self._ends_at_once, self.alive = True, False
-        request_close_all()
-        self.set_accept_enabled(False)
-        deadline = time.monotonic() + min(_LAST_SECONDS, self.cfg.graceful_timeout)
-        while self._lent and time.monotonic() < deadline:
-            self.wait_for_and_dispatch_events(_LOOK_SECONDS)
+        most = max(_LEAST_CLOSING, self.worker_connections // _CLOSING_SHARE)
+        self._closing = ClosingConnections(self.poller, most, self._count_out)
+        super().run()
 
     # The main thread.
 
-    def _await_request(self, conn: Connection) -> None:
+    def _await_request(self, conn: ClientConnection) -> None:
         # No thread waits for the first byte of a request; the client has as long as with gunicorn.
         conn.timeout = time.monotonic() + gthread.DEFAULT_WORKER_DATA_TIMEOUT + self.cfg.keepalive
         readable = partial(self.on_pending_socket_readable, conn)
@@ -116,17 +103,17 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
         else:
             self.pending_conns.append(conn)
 
-    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+    def on_client_socket_readable(self, conn: ClientConnection, client: socket.socket) -> None:
         """The next request of a connection begins to arrive, or the client has closed."""
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
-        self._reception.receive(conn)
+        self._reader.receive(conn)
 
-    def on_pending_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+    def on_pending_socket_readable(self, conn: ClientConnection, client: socket.socket) -> None:
         """The first request of a connection begins to arrive, or the client has closed."""
         self.poller.unregister(client)
         self.pending_conns.remove(conn)
-        self._reception.receive(conn)
+        self._reader.receive(conn)
 
     def murder_pending(self) -> None:
         """Close what has taken too long."""
@@ -135,85 +122,88 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
         if now < self._looked + _LOOK_SECONDS:
             return
         self._looked = now
-        self._lingering.expire(now)
-        self._reception.expire(now)
+        self._closing.expire(now)
+        self._reader.expire(now)
         for conn in tuple(self._handshaking):
             if conn.handshake_ends is not None and conn.handshake_ends < now:
                 with suppress(OSError):  # the base class's method, as an SSLSocket's own forgets its state
                     socket.socket.shutdown(conn.sock, socket.SHUT_RDWR)
 
-    def _drop(self, conn: Connection) -> None:
-        conn.close()
-        self._count_out(conn)
-
-    def _refuse(self, conn: Connection) -> None:
-        self.log.info("A request of ip=%s did not arrive in time", _ip(conn))
-        with suppress(OSError):
-            util.write_error(conn.sock, 408, "Request Timeout", "")
-        self._part(conn)
-
-    def _part(self, conn: Connection) -> None:
-        if half_close(conn):
-            self._drop(conn)
-        else:
-            self._lingering.add(conn)
-
-    def _read_on(self, conn: Connection) -> None:
-        # The client sent its next request, or a part of it, before it had the response.
-        conn.sock.setblocking(False)
-        self._reception.take(conn, conn.parser.unreader.take_buffered())
-
-    def _count_out(self, _conn: Connection) -> None:
-        self.nr_conns -= 1
-
     def _cap_keepalive(self, deadline: float) -> None:
         # On the main thread, over a copy, as threads may still append to it.
         for conn in (*self.keepalived_conns, *self.pending_conns):
             conn.timeout = min(conn.timeout, deadline)
-        self._reception.cap(deadline)
+        self._reader.cap(deadline)
+
+    def _drop(self, conn: ClientConnection) -> None:
+        conn.close()
+        self._count_out(conn)
+
+    def _refuse(self, conn: ClientConnection) -> None:
+        self.log.info("A request of ip=%s did not arrive in time", conn.address)
+        with suppress(OSError):
+            util.write_error(conn.sock, 408, "Request Timeout", "")
+        if half_close(conn):
+            self._drop(conn)
+        else:
+            self._closing.add(conn)
+
+    def _read_next(self, conn: ClientConnection) -> None:
+        # The client sent its next request, or a part of it, before it had the response.
+        conn.sock.setblocking(False)
+        self._reader.add(conn, conn.parser.unreader.take_buffered())
+
+    def _count_out(self, _conn: ClientConnection) -> None:
+        self.nr_conns -= 1
 
     # Threads of the pool.
 
-    def _serve(self, conn: Connection) -> None:
+    def _serve(self, conn: ClientConnection) -> None:
         if self.cfg.is_ssl:
             self._handshaking.add(conn)
+        result: bool | StreamHandover = False
+        failure: BaseException | None = None
         try:
             # A parked stream's iterable is in the midst of its work: what it has set must not reach the thread's
             # next request, and must be there when another thread closes it.
             conn.context = contextvars.copy_context()
-            outcome = Outcome(conn.context.run(self.handle, conn))
+            result = conn.context.run(self.handle, conn)
         except BaseException as error:
-            outcome = Outcome(error=error)
+            failure = error
         self._handshaking.discard(conn)
-        conn.give_place_back()
-        take_over, conn.take_over = conn.take_over, None
-        if take_over is None:
-            self.give_back(conn, outcome)
+        if conn.upload_ended is not None:
+            conn.end_upload()
+        if isinstance(result, StreamHandover):
+            self._streaming.add(conn)
+            result.begin()
         else:
-            self._lent.add(conn)
-            take_over()
+            self.give_back(conn, result, failure)
 
-    def give_back(self, conn: Connection, outcome: Outcome) -> None:
-        """Wait for the connection's next request, or close it."""
-        self._lent.discard(conn)
-        if outcome.again and not outcome.error and self._reception.reads(conn):
+    def give_back(self, conn: ClientConnection, again: bool, error: BaseException | None = None) -> None:
+        """Wait for the connection's next request, or close it.
+
+        :param again: whether the connection may be used again.
+        :param error: what the main thread is to raise; default ``None``.
+        """
+        self._streaming.discard(conn)
+        if again and self._reader.may_read(conn):
             if conn.parser.unreader.buf.getvalue():
-                self.method_queue.defer(self._read_on, conn)
+                self.method_queue.defer(self._read_next, conn)
                 return
             if self.alive:
-                self._await_next(conn)
+                self._await_next_request(conn)
                 return
-        if outcome.error or outcome.again:
-            self.method_queue.defer(self.finish_request, conn, outcome)
+        if error or again:
+            self.method_queue.defer(self.finish_request, conn, FinishedFuture(again, error))
         elif half_close(conn):
             conn.close()
             self.method_queue.defer(self._count_out, conn)
         else:
-            self.method_queue.defer(self._lingering.add, conn)
+            self.method_queue.defer(self._closing.add, conn)
 
-    def _await_next(self, conn: Connection) -> None:
-        # As finish_request does; but the main thread need not be woken, since the poller may be given something
-        # while it waits.
+    def _await_next_request(self, conn: ClientConnection) -> None:
+        # As finish_request does. But the main thread need not wake, since the poller may be given something while
+        # it waits.
         conn.set_timeout()
         self.keepalived_conns.append(conn)
         try:
@@ -222,17 +212,16 @@ class ConnectionWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn 
             self.poller.register(conn.sock, selectors.EVENT_READ, readable)
         except (OSError, ValueError, KeyError) as error:
             self.keepalived_conns.remove(conn)
-            self.method_queue.defer(self.finish_request, conn, Outcome(error=error))
+            self.method_queue.defer(self.finish_request, conn, FinishedFuture(False, error))
         if not self.alive:
             conn.timeout = min(conn.timeout, time.monotonic() + gthread.STOP_KEEPALIVE_LINGER)
 
-    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        # What the app did not read of a body is drained here. If it is malformed, that concerns nobody any more.
+    def _keepalive_after(self, conn: ClientConnection, result: bool | StreamHandover) -> bool | StreamHandover:
+        # gunicorn's handle() returns what this returns, to _serve().
+        if isinstance(result, StreamHandover):
+            return result
+        # gunicorn reads here what the app did not read of a body. If that is malformed, nobody needs to know.
         try:
-            return bool(super()._keepalive_after(conn, keepalive))
+            return bool(super()._keepalive_after(conn, result))
         except (ParseException, NoMoreData):
             return False
-
-
-def _ip(conn: Connection) -> str:
-    return str(conn.client[0]) if isinstance(conn.client, tuple) else "a Unix socket"

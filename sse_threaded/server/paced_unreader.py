@@ -1,5 +1,6 @@
-"""Where gunicorn's parser reads from: first what the main thread has read, then the socket, but not without
-end."""
+"""Where gunicorn's parser reads a request from: first what the main thread has read, then the socket, for a
+limited time.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +19,19 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no an
     :param sock: the client's, blocking.
     """
 
-    def begin(self, ahead: bytes, rest: int | None = None, read: Callable[[], None] | None = None) -> None:
+    def begin(
+        self, received: bytes, missing: int | None = None, on_complete: Callable[[], None] | None = None
+    ) -> None:
         """Begin a request.
 
-        :param ahead: its first bytes.
-        :param rest: how many bytes of it have not come; default ``None``, not known.
-        :param read: called when these have been read; default ``None``, nobody wants to know.
+        :param received: its first bytes.
+        :param missing: how many bytes of it have not come; ``None``, the default, where that is not known.
+        :param on_complete: called when these have been read; default ``None``.
         """
         self.buf.seek(0, 2)
-        self.buf.write(ahead)
-        self._rest = rest
-        self._read = read
+        self.buf.write(received)
+        self._missing = missing
+        self._on_complete = on_complete
         self._waited = 0.0
         self._received = 0
 
@@ -53,7 +56,7 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no an
             self.sock.settimeout(before)
             self._waited += time.monotonic() - begun
         self._received += len(data)
-        if self._read is not None and self._rest is not None and self._received >= self._rest:
-            self._read()
-            self._read = None
+        if self._on_complete is not None and self._missing is not None and self._received >= self._missing:
+            self._on_complete()
+            self._on_complete = None
         return data

@@ -1,10 +1,10 @@
 """A request of which a part has arrived: would a thread have to wait for the rest?
 
-This is a forecast, which decides when a thread takes the request. What the request is, only gunicorn's parser
-decides, from the same bytes; where the forecast is wrong, a thread waits, but no longer than :mod:`.deadlines`
+The answer is a forecast. It decides when a thread takes the request. Only gunicorn's parser decides what the
+request is, from the same bytes. Where the forecast is wrong, a thread waits, but no longer than :mod:`.deadlines`
 allows.
 
-The main thread's alone.
+Only the main thread uses this.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import re
 
 from . import deadlines
 
-# A request of up to this many bytes is kept here until all of it has come. Of a longer one a thread reads the
-# rest.
+# The main thread keeps a request of up to this many bytes until all of it has come. Of a longer one a thread reads
+# the rest.
 BUFFER_BYTES = 64 * 1024
 
-# The fields that say whether a body follows, and whether the client waits before it sends it.
+# The fields that say whether a body follows, and whether the client waits before it sends the body.
 _FIELDS = re.compile(rb"\n(content-length|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
-# Without a body, as a rule. Where there is one, the app most likely does not read it: it is not waited for.
+# Requests of these methods have no body as a rule. If there is one, the app most likely does not read it, so
+# nobody waits for it.
 _BODILESS = (b"GET ", b"HEAD ")
 
 # RFC 9112, section 7.1.
@@ -32,61 +33,61 @@ _PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether this is one request without a body, as nearly all are; else :class:`Arrival` can tell."""
+    """Whether this is one request without a body, as nearly all are. If not, :class:`PartialRequest` can tell."""
     ends = data.startswith(_BODILESS) and data.endswith(b"\r\n\r\n")
     return ends and data.find(b"\r\n\r\n") == len(data) - 4 and _FIELDS.search(data) is None
 
 
-class Arrival:
-    """The bytes of a request so far, and of what the client has sent behind it.
+class PartialRequest:
+    """The bytes of a request so far, and what the client has sent behind it.
 
     :param now: when its first byte came (monotonic).
 
-    :ivar whole: no thread would have to wait: all of it is there, or the parser will refuse it.
-    :ivar large: a thread must read the rest as it comes.
-    :ivar latest: not after this (monotonic), whatever else.
+    :ivar is_whole: no thread would have to wait: all of it is there, or the parser will refuse it.
+    :ivar is_large: a thread must read the rest as it comes.
+    :ivar latest: when it must be there (monotonic) at the latest, whatever its own times are.
     """
 
     __slots__ = (
-        "_at",
         "_body_at",
-        "_chunked",
         "_head_at",
+        "_is_chunked",
+        "_next_at",
         "_scanned",
         "_since",
         "data",
-        "large",
+        "is_large",
+        "is_whole",
         "latest",
-        "whole",
     )
 
     def __init__(self, now: float) -> None:
         self.data = bytearray()
-        self.whole = False
-        self.large = False
+        self.is_whole = False
+        self.is_large = False
         self.latest = float("inf")
-        self._since = now  # the head's first byte, then the body's
+        self._since = now  # when the head's first byte came, then the body's
         self._head_at = -1  # where the head begins, once that is known
-        self._scanned = 0  # where the search for its end goes on
+        self._scanned = 0  # where the search for the head's end goes on
         self._body_at = 0  # where the body begins, once the head is there
-        self._chunked = False
-        self._at = 0  # where the next chunk begins; or where the body ends
+        self._is_chunked = False
+        self._next_at = 0  # where the next chunk begins; or where the body ends
 
     def add(self, piece: bytes, now: float) -> None:
-        """Take in what has come."""
+        """Add what has come."""
         self.data += piece
         if not self._body_at and self._find_head_end():
             self._since = now
             self._read_head()
-        if self._body_at and not self.whole:
-            self.whole = self._has_chunks() if self._chunked else len(self.data) >= self._at
-        if not self.whole and len(self.data) >= BUFFER_BYTES:
-            self.large = True
+        if self._body_at and not self.is_whole:
+            self.is_whole = self._has_chunks() if self._is_chunked else len(self.data) >= self._next_at
+        if not self.is_whole and len(self.data) >= BUFFER_BYTES:
+            self.is_large = True
 
     @property
-    def rest(self) -> int | None:
+    def missing(self) -> int | None:
         """How many bytes of the body have not come, ``None`` where that is not known."""
-        return None if self._chunked or not self._body_at else max(0, self._at - len(self.data))
+        return None if self._is_chunked or not self._body_at else max(0, self._next_at - len(self.data))
 
     def is_late(self, now: float) -> bool:
         """Whether it takes longer than it may."""
@@ -106,7 +107,7 @@ class Arrival:
         while line >= 0 and data[line - 1 : line] == b"\r":
             line = data.find(b"\n", line + 1, end if end >= 0 else len(data))
         if line >= 0:
-            self.whole = True
+            self.is_whole = True
             return False
         self._scanned = len(data)
         if end >= 0:
@@ -114,7 +115,7 @@ class Arrival:
         return end >= 0
 
     def _find_head(self) -> bool:
-        """Pass by what may stand before the head: empty lines, a binary PROXY header."""
+        """Skip what may stand before the head: empty lines, a binary PROXY header."""
         data = self.data
         if data.startswith(_PROXY_SIGNATURE):
             if len(data) < 16:
@@ -132,27 +133,26 @@ class Arrival:
     def _read_head(self) -> None:
         head = bytes(self.data[self._head_at : self._body_at])
         fields = {name.lower(): value.strip() for name, value in _FIELDS.findall(head)}
-        self._at = self._body_at
+        self._next_at = self._body_at
         if b"transfer-encoding" in fields:
-            self._chunked = True
+            self._is_chunked = True
         elif b"content-length" in fields:
             length = fields[b"content-length"]
             if not length.isdigit() or len(length) > 18:
                 return  # the parser refuses it
-            self._at += int(length)
-        waits = b"expect" in fields or head.startswith(_BODILESS)
-        self.large = (waits and (self._chunked or self._at > self._body_at)) or (
-            self._at - self._body_at > BUFFER_BYTES
-        )
+            self._next_at += int(length)
+        nobody_waits = b"expect" in fields or head.startswith(_BODILESS)
+        has_body = self._is_chunked or self._next_at > self._body_at
+        self.is_large = (nobody_waits and has_body) or self._next_at - self._body_at > BUFFER_BYTES
 
     def _has_chunks(self) -> bool:
         """Whether all chunks are there, or one that the parser will refuse."""
         data = self.data
         while True:
-            line_end = data.find(b"\r\n", self._at)
+            line_end = data.find(b"\r\n", self._next_at)
             if line_end < 0:
-                return len(data) - self._at > _LONGEST_SIZE_LINE
-            size_line = _CHUNK_SIZE_LINE.fullmatch(data, self._at, line_end)
+                return len(data) - self._next_at > _LONGEST_SIZE_LINE
+            size_line = _CHUNK_SIZE_LINE.fullmatch(data, self._next_at, line_end)
             if size_line is None:
                 return True
             size = int(size_line[1], 16)
@@ -164,4 +164,4 @@ class Arrival:
                 return False
             if data[end : end + 2] != b"\r\n":
                 return True
-            self._at = end + 2
+            self._next_at = end + 2

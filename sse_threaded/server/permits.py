@@ -1,4 +1,4 @@
-"""Whose turn it is among tasks that take threads of a pool: so few at once that other work finds a thread."""
+"""A bound on tasks that take threads of a pool, so that other work finds a thread."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Callable
 from functools import partial
 
 
-class Turn:
-    """A task's, which ends with the task, or earlier.
+class Permit:
+    """A task's permit to have a thread. It ends with the task, or earlier.
 
-    :param end: what is called when it ends earlier.
+    :param next_task: called when the task gives the permit back before its end.
 
-    :ivar ended: it did.
+    :ivar is_given_back: whether the task did.
     """
 
-    __slots__ = ("_end", "ended")
+    __slots__ = ("_next_task", "is_given_back")
 
-    def __init__(self, end: Callable[[], None]) -> None:
-        self._end = end
-        self.ended = False
+    def __init__(self, next_task: Callable[[], None]) -> None:
+        self._next_task = next_task
+        self.is_given_back = False
 
-    def end(self) -> None:
-        """Let the next task have it. Idempotent; the task's thread."""
-        if not self.ended:
-            self.ended = True
-            self._end()
+    def give_back(self) -> None:
+        """Let the next task have it. Idempotent; the task's thread calls it."""
+        if not self.is_given_back:
+            self.is_given_back = True
+            self._next_task()
 
 
-class Turns:
-    """Tasks that wait for a turn, in their order.
+class Permits:
+    """A limited number of permits, and the tasks that wait for one, in their order.
 
-    :param limit: how many turns there may be now, at least 1; asked at each change.
+    :param limit: how many permits there may be now, at least 1; asked at each change.
     :param start: has a thread run a task; it must not wait.
-    :param put: the same, where the calling thread is about to look for a task: no other need be woken.
+    :param put: the same, where the calling thread is about to look for a task: no other thread need wake.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Turns:
         self._start = start
         self._put = put
         self._lock = threading.Lock()  # guards both below
-        self._tasks: deque[Callable[[Turn], None]] = deque()
+        self._tasks: deque[Callable[[Permit], None]] = deque()
         self._taken = 0
 
     @property
     def waiting(self) -> int:
-        """Tasks without a turn."""
+        """Tasks without a permit."""
         return len(self._tasks)
 
-    def ask(self, task: Callable[[Turn], None]) -> None:
-        """Let ``task`` be run in its turn, which is its argument; it must not raise. Any thread."""
+    def ask(self, task: Callable[[Permit], None]) -> None:
+        """Have ``task`` run when there is a permit, which is its argument; it must not raise. Any thread."""
         with self._lock:
             if self._taken >= self._limit():
                 self._tasks.append(task)
@@ -64,12 +64,12 @@ class Turns:
             self._taken += 1
         self._start(partial(self._run, task))
 
-    def _run(self, task: Callable[[Turn], None]) -> None:
-        turn = Turn(partial(self._next, self._start))
+    def _run(self, task: Callable[[Permit], None]) -> None:
+        permit = Permit(partial(self._next, self._start))
         try:
-            task(turn)
+            task(permit)
         finally:
-            if not turn.ended:
+            if not permit.is_given_back:
                 self._next(self._put)
 
     def _next(self, start: Callable[[Callable[[], None]], None]) -> None:

@@ -1,6 +1,6 @@
-"""A request's body, and what reading it can fail with through the client's fault.
+"""A request's body, and the errors of reading it that are the client's fault.
 
-Each of these faults is an answer that Werkzeug and Flask give by themselves, and an ``OSError``, by which other
+Each of these errors is an answer that Werkzeug and Flask give by themselves, and an ``OSError``, by which other
 frameworks know that a body cannot be read.
 """
 
@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest, RequestTimeout
 
 
 class MalformedBody(BadRequest, OSError):
-    """The chunks are not what RFC 9112, section 7.1, says.
+    """The chunks do not follow RFC 9112, section 7.1.
 
     :ivar fault: gunicorn's own error.
     """
@@ -70,24 +70,23 @@ class ChunkedBody:
             raise MalformedBody(fault) from fault
 
 
-def is_chunked(req: Any) -> bool:
-    """Whether the body of gunicorn's request comes in chunks."""
-    return req.body is not None and isinstance(req.body.reader, ChunkedReader)
+def chunked_body(req: Any, is_whole: bool) -> ChunkedBody | None:
+    """The body of gunicorn's request for the app, ``None`` where it does not come in chunks.
 
-
-def check_chunks(req: Any) -> None:
-    """Read a chunked body that has arrived as a whole, and keep it for the app.
-
-    So a malformed one is refused before any app is called.
-
+    :param is_whole: whether all of it has arrived. Then it is read now, so that a malformed body is refused before
+        any app is called.
     :raises ParseException: it is malformed.
     """
-    data = req.body.read()
-    req.body.buf.write(data)  # from which it reads first
+    if req.body is None or not isinstance(req.body.reader, ChunkedReader):
+        return None
+    if is_whole:
+        data = req.body.read()
+        req.body.buf.write(data)  # from which it reads first
+    return ChunkedBody(req.body)
 
 
 def checked(wsgi: Callable[..., Any]) -> Callable[..., Any]:
-    """An app under gunicorn's own worker, which is told :class:`MalformedBody` where reading a body fails."""
+    """An app under gunicorn's own worker, for which reading a malformed body fails with :class:`MalformedBody`."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         if "HTTP_TRANSFER_ENCODING" not in environ:

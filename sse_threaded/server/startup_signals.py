@@ -1,10 +1,12 @@
 """A signal that reaches a worker in its first moments is kept until the worker can take it.
 
-From the fork until ``init_signals`` a worker of gunicorn's has the master's handlers, which put a signal into a
-queue that nobody reads in the worker. Told to end then, it would serve on until ``graceful_timeout`` is over
-and be killed with the requests it has. So the worker gets handlers that only note the signal, and the signals
-noted are raised again when it has its own. They are blocked for the fork itself and no longer: what the hooks
-``pre_fork`` and ``post_fork`` start would inherit that, and could not be told to end.
+From the fork until ``init_signals`` a worker of gunicorn's has the master's handlers. They put a signal into a
+queue that nobody reads in the worker. If it were told to end then, it would serve on until ``graceful_timeout``
+is over and be killed with the requests it has. So the worker gets handlers that only note the signal. The signals
+noted are raised again when it has its own handlers.
+
+The signals are blocked for the fork itself and no longer. What the hooks ``pre_fork`` and ``post_fork`` start
+would inherit that, and could not be told to end.
 """
 
 from __future__ import annotations
@@ -17,19 +19,19 @@ from typing import Any
 # What gunicorn's master sends to its workers, and they have a handler for.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
-# The function of gunicorn's master that forks a worker. Between expect() and that fork there is the hook pre_fork,
-# which may fork too.
+# The function of gunicorn's master that forks a worker. Between expect_worker() and that fork there is the hook
+# pre_fork, which may fork too.
 _FORKER = "spawn_worker"
 
-_expected = False
+_is_expected = False
 _mask: set[int] | None = None  # what was blocked before a worker's fork, while that lasts
 _noted: list[int] | None = None  # the signals of a worker that has no handlers of its own yet
 
 
-def expect() -> None:
+def expect_worker() -> None:
     """In the master: what it forks next is a worker."""
-    global _expected
-    _expected = True
+    global _is_expected
+    _is_expected = True
 
 
 def begin_handlers() -> set[int]:
@@ -52,9 +54,9 @@ def _note(signum: int, frame: Any) -> None:
 
 
 def _before_fork() -> None:
-    global _expected, _mask
-    if _expected and sys._getframe(1).f_code.co_name == _FORKER:
-        _expected = False
+    global _is_expected, _mask
+    if _is_expected and sys._getframe(1).f_code.co_name == _FORKER:
+        _is_expected = False
         _mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
@@ -73,7 +75,7 @@ def _after_fork_in_child() -> None:
             signal.signal(signum, _note)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     elif _noted is not None:
-        # A child of the hook post_fork: nobody would raise again what it notes.
+        # A child of the hook post_fork: nobody would raise the signals again that it notes.
         _noted = None
         for signum in _SIGNALS:
             if signal.getsignal(signum) is _note:

@@ -1,8 +1,8 @@
-"""Which iterables around a stream are known to leave its bytes alone, so that a server may go past them.
+"""Which iterables around a stream leave its bytes alone, so that a server need not ask them for chunks.
 
 An app may wrap a stream to change it: to filter, to redact, to end it early. A server that took the stream out of
-such a wrapper would send what the app holds back. So a wrapper is looked through only if its class is in a list. A
-subclass is not, as it may do something else.
+such a wrapper would send what the app holds back. So a server looks into a wrapper only if the wrapper's class is
+in a list. Subclasses are not in it, as they may do something else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INSIDE: dict[str, Callable[[Any], Any]] = {
     ),
 }
 
-# Wrappers around wrappers that are looked through; more would be a circle.
+# How many wrappers around each other are looked into; more would be a circle.
 _DEPTH = 8
 
 
@@ -36,7 +36,7 @@ def passes_through(name: str, attribute: str) -> None:
     Call it once at import, before the first request. A wrong name or attribute raises nothing: then the stream is
     iterated on a thread. Never add a wrapper that changes chunks: clients would get the bytes that it removes.
 
-    :param name: the class's full name, such as ``"shop.tracing.TimedIterable"``; its subclasses are not meant.
+    :param name: the class's full name, such as ``"shop.tracing.TimedIterable"``; this does not add its subclasses.
     :param attribute: the attribute of its instances that holds the iterable inside.
     """
     _INSIDE[name] = lambda wrapper: getattr(wrapper, attribute, None)
@@ -59,7 +59,7 @@ def bare_stream(iterable: object) -> EventStream | None:
 
 
 def joining(app: WSGIApplication) -> WSGIApplication:
-    """The app, with streams that reach the server bare told to join the events that wait into one chunk."""
+    """The app, with bare streams told to join the events that wait into one chunk."""
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         iterable = app(environ, start_response)

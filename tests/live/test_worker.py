@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import unittest
-from unittest import mock
 
 from sse_threaded import open_log
-from sse_threaded.server import accepting_worker, capacity
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.live import test_gunicorn
 from tests.support import enter, temporary_directory, wait_until
@@ -310,71 +308,3 @@ def read_until(connection, words):
             raise AssertionError(f"the connection ended: {received!r}")
         received += piece
     return received
-
-
-class ShareTest(unittest.TestCase):
-    def test_who_has_more_leaves_connections_to_the_others_for_a_while(self):
-        made = accepting_worker.AcceptingWorker.__new__(accepting_worker.AcceptingWorker)
-        made.cfg, made.shares, made.nr_conns = mock.Mock(reuse_port=False), mock.Mock(), 0
-        made._gave_way = False
-        pauses = []
-        made._pause_accepting = pauses.append
-        steps = (None, 64), (-500, 64), (-3, 7), (0, 4), (3, 1), (4, 0), (4, 4), (10, 0), (200, 4), (200, 0)
-        for lead, share in steps:
-            with self.subTest(lead=lead):
-                made.shares.lead.return_value = lead
-                self.assertEqual(made._share(), share)
-        self.assertEqual(pauses, [0.002, 0.005, 0.02])
-        made.cfg.reuse_port = True
-        self.assertEqual(made._share(), 64)
-
-    def test_a_pause_that_is_over_just_after_the_loop_looked_does_not_last_a_second_more(self):
-        made = accepting_worker.AcceptingWorker.__new__(accepting_worker.AcceptingWorker)
-        made._runners, made._crowded, made._accepting = mock.Mock(), False, False
-        made._runners.dispatch.return_value = False
-        made.alive, made.nr_conns, made.worker_connections, made.sockets = True, 0, 10, []
-        made.poller = mock.Mock()
-        made.poller.select.return_value = []
-        now = 1000.0
-        made._accepts_again = now + 0.01
-        with mock.patch.object(accepting_worker.time, "monotonic", lambda: now):
-            made.set_accept_enabled(True)
-            self.assertFalse(made._accepting)
-            now += 0.02
-            made.wait_for_and_dispatch_events(1.0)
-            self.assertTrue(made._accepting)
-            made.set_accept_enabled(False)
-            made._accepts_again, made.alive = now - 0.01, False
-            made.wait_for_and_dispatch_events(1.0)
-            self.assertFalse(made._accepting)  # it is ending
-
-
-class FilesTest(unittest.TestCase):
-    def room(self, limits, wanted=10_000):
-        made = accepting_worker.AcceptingWorker.__new__(accepting_worker.AcceptingWorker)
-        made.cfg = mock.Mock(worker_connections=wanted, threads=8)
-        made.worker_connections = wanted
-        made.log = mock.Mock()
-        with (
-            mock.patch.object(capacity.resource, "getrlimit", return_value=limits),
-            mock.patch.object(capacity.resource, "setrlimit") as setrlimit,
-        ):
-            made._make_room()
-        limits_set = [call.args[1] for call in setrlimit.call_args_list]
-        self.assertGreater(made.max_keepalived, 0)
-        return made.worker_connections, limits_set, made.log.warning.called
-
-    def test_the_limit_on_open_files_is_raised_as_far_as_needed(self):
-        self.assertEqual(self.room((1024, 1_000_000)), (10_000, [(10_200, 1_000_000)], False))
-        self.assertEqual(self.room((1024, capacity.resource.RLIM_INFINITY))[0], 10_000)
-
-    def test_a_limit_that_is_high_enough_is_left_alone(self):
-        self.assertEqual(self.room((20_000, 20_000)), (10_000, [], False))
-
-    def test_where_it_cannot_be_raised_there_are_fewer_connections_and_a_warning(self):
-        self.assertEqual(self.room((1024, 4096)), (3896, [(4096, 4096)], True))
-
-    def test_of_few_files_a_half_is_for_connections(self):
-        self.assertEqual(self.room((100, 100)), (50, [(100, 100)], True))
-        self.assertEqual(self.room((256, 256)), (128, [(256, 256)], True))
-        self.assertEqual(self.room((256, 256), wanted=100), (100, [(256, 256)], False))

@@ -146,13 +146,14 @@ class IteratingTest(unittest.TestCase):
         ):
             before = parking_budget.taken, process_budget.taken
             self.assertEqual(before, (0, 0))
-            ahead = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: Handover()}, "a").response
+            handover = Handover()
+            ahead = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: handover}, "a").response
             self.assertIn(b"stream-start", next(ahead))
             self.assertEqual((parking_budget.taken, process_budget.taken), (1, 0))
             found, thread = self.in_thread(next, ahead)
             wait_until(lambda: ahead.subscriber and ahead.subscriber.sleeper.is_asleep, message="it waits")
             self.assertEqual((parking_budget.taken, process_budget.taken), (0, 1))
-            self.assertFalse(ahead.can_park)
+            self.assertIsNone(ahead.park(handover, mock.Mock(), chunked=True), "it can be parked no more")
             other = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: Handover()}, "a").response
             self.assertIn(b"stream-start", next(other), "the parking place is free again")
             hub.publish("a", "hello")

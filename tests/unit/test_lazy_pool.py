@@ -1,33 +1,31 @@
-"""The runners: short tasks on one thread after the other, and a thread more for each that takes its time."""
+"""The lazy pool: short tasks on one thread after the other, and a thread more for each that takes its time."""
 
 from __future__ import annotations
 
 import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
-from unittest import mock
 
-from sse_threaded.server import lazy_pool as runners_module
 from sse_threaded.server.lazy_pool import LazyPool
 from tests.support import wait_until
 
 
-class RunnersTest(unittest.TestCase):
+class LazyPoolTest(unittest.TestCase):
     def setUp(self):
         self.pool = ThreadPoolExecutor(4)
         self.addCleanup(self.pool.shutdown)
         self.idle = threading.Semaphore(0)
-        self.runners = LazyPool(self.pool, 4, self.idle.release)
+        self.lazy = LazyPool(self.pool, 4, self.idle.release)
 
     def put(self, *tasks):
         for task in tasks:
-            self.runners.put(task)
+            self.lazy.put(task)
 
     def dispatch_until(self, condition):
         """As the main thread does: again and again for as long as it is asked to."""
 
         def done():
-            self.runners.dispatch()
+            self.lazy.dispatch()
             return condition()
 
         wait_until(done, message="the tasks")
@@ -40,8 +38,8 @@ class RunnersTest(unittest.TestCase):
         self.assertTrue(self.idle.acquire(timeout=30), "it is said that a thread stops")
 
     def test_without_tasks_no_thread_is_woken(self):
-        self.assertFalse(self.runners.dispatch())
-        self.assertFalse(self.runners.brisk)
+        self.assertFalse(self.lazy.dispatch())
+        self.assertFalse(self.lazy.is_brisk)
 
     def test_a_task_that_waits_holds_nobody_up(self):
         leave, ran = threading.Event(), []
@@ -65,7 +63,7 @@ class RunnersTest(unittest.TestCase):
 
         self.put(*[wait] * 4, lambda: ran.append("after"))
         self.dispatch_until(lambda: together[0] == 4)
-        wait_until(lambda: not self.runners.dispatch(), message="nothing more to be done")
+        wait_until(lambda: not self.lazy.dispatch(), message="nothing more to be done")
         self.assertFalse(ran)
         leave.set()
         wait_until(lambda: ran, message="the last task")  # without another dispatch
@@ -89,31 +87,41 @@ class RunnersTest(unittest.TestCase):
         self.assertEqual(together[1], 4)
 
     def test_where_threads_compute_no_more_are_woken_unless_it_takes_long(self):
-        pool = mock.Mock()
-        runners = LazyPool(pool, 4, self.idle.release)
         now = used = 1000.0
-        with (
-            mock.patch.object(runners_module.time, "monotonic", lambda: now),
-            mock.patch.object(runners_module.time, "process_time", lambda: used),
+        pool = ThreadPoolExecutor(4)
+        self.addCleanup(pool.shutdown)
+        lazy = LazyPool(pool, 4, self.idle.release, clock=lambda: now, processor_clock=lambda: used)
+        begun, leave = threading.Semaphore(0), threading.Semaphore(0)
+        self.addCleanup(leave.release, 100)
+
+        def task():
+            begun.release()
+            leave.acquire()
+
+        for _ in range(100):
+            lazy.put(task)
+        threads = 0
+        for seconds, share, takes, expected in (
+            (0.0, 0.0, False, 1),
+            (0.005, 1.0, True, 1),
+            (0.005, 0.6, True, 1),
+            (0.005, 0.1, True, 2),
+            (0.005, 0.9, True, 2),
+            (0.05, 1.0, False, 3),
+            (0.005, 0.0, True, 4),
+            (0.005, 0.0, True, 4),
         ):
-            for _ in range(100):
-                runners.put(self.idle.release)
-            for seconds, share, takes, threads in (
-                (0.0, 0.0, False, 1),
-                (0.005, 1.0, True, 1),
-                (0.005, 0.6, True, 1),
-                (0.005, 0.1, True, 2),
-                (0.005, 0.9, True, 2),
-                (0.05, 1.0, False, 3),
-                (0.005, 0.0, True, 4),
-                (0.005, 0.0, True, 4),
-            ):
-                now += seconds
-                used += seconds * share
-                if takes:
-                    runners._take(now)
-                runners.dispatch()
-                self.assertEqual(pool.submit.call_count, threads)
+            now += seconds
+            used += seconds * share
+            if takes:  # a thread ends its task and takes the next one
+                leave.release()
+                self.assertTrue(begun.acquire(timeout=30))
+            lazy.dispatch()
+            if threads < expected:
+                self.assertTrue(begun.acquire(timeout=30))
+                threads += 1
+            self.assertFalse(begun.acquire(blocking=False))
+            self.assertEqual(threads, expected)
 
     def test_one_that_fails_is_told_and_the_next_is_run(self):
         done = threading.Event()
