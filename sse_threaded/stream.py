@@ -167,8 +167,8 @@ class _Delivery:
         "_cursor",
         "_is_over",
         "_pace",
-        "_reservation",
         "_pump",
+        "_reservation",
         "_seat",
         "handover",
         "has_begun",
@@ -225,7 +225,7 @@ class _Delivery:
         """See :meth:`EventStream.park`."""
         seat = self._seat
         try:
-            first = self._preface()
+            first = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
             reservation = self._pump.reserve()
         except (Overloaded, HubClosed, LogError) as error:
             return refusal_for(self._pace, error)
@@ -240,17 +240,14 @@ class _Delivery:
         handover.lend_to_pump(self._pump, parked, reservation)
         return first
 
-    def _preface(self) -> bytes:
-        # A reset brings an id of its own. An id before it would be wrong: a client that is cut off between the
-        # two would resume there, as if nothing were missing.
-        return self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
-
     def chunks(self) -> Iterator[bytes]:
         """What the stream gives."""
         self.has_begun = True
         try:
             self._pump.require_open()
-            head = self._preface()
+            # A reset brings an id of its own. An id before it would be wrong: a client that is cut off between the
+            # two would resume there, as if nothing were missing. The same holds in park().
+            head = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
             if self.handover is not None:
                 self._reservation = self._pump.reserve()
                 yield head

@@ -117,8 +117,8 @@ class AcceptingWorker(ConnectionWorker):
 
     # A thread of the pool.
 
-    def _on_idle_thread(self) -> None:
+    def _on_idle_thread(self, has_tasks: bool) -> None:
         if self._is_crowded:
             self.method_queue.defer(self._accept_more)
-        else:
-            super()._on_idle_thread()
+        elif has_tasks:
+            self.method_queue.defer(self._lazy_pool.dispatch)

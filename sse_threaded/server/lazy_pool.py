@@ -31,7 +31,7 @@ class LazyPool:
 
     :param pool: has the threads.
     :param limit: how many there may be: the pool's size.
-    :param idle: called by a thread that stops.
+    :param idle: called by a thread that stops, with whether tasks wait: one may have come after it looked.
     :param patience: see :data:`PATIENCE`, the default.
     :param clock: default the monotonic one.
     :param processor_clock: processor seconds that the process has used; default :func:`time.process_time`.
@@ -41,7 +41,7 @@ class LazyPool:
         self,
         pool: ThreadPoolExecutor,
         limit: int,
-        idle: Callable[[], None],
+        idle: Callable[[bool], None],
         *,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
@@ -126,4 +126,4 @@ class LazyPool:
                     break
                 self._last_taken = self._clock()
                 task = self._tasks.popleft()[1]
-        self._idle()
+        self._idle(bool(self._tasks))

@@ -74,7 +74,9 @@ class PooledWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         self._dispatch_is_asked = False
         self._lazy_pool.dispatch()
 
-    def _on_idle_thread(self) -> None:
-        # A thread of the pool stops. A task may have come after it looked.
-        if self._lazy_pool.waiting:
-            self.method_queue.defer(self._lazy_pool.dispatch)
+    def _on_idle_thread(self, has_tasks: bool) -> None:
+        """A thread of the pool stops; that thread calls this.
+
+        :param has_tasks: whether tasks wait.
+        """
+        raise NotImplementedError

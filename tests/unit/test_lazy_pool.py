@@ -15,7 +15,10 @@ class LazyPoolTest(unittest.TestCase):
         self.pool = ThreadPoolExecutor(4)
         self.addCleanup(self.pool.shutdown)
         self.idle = threading.Semaphore(0)
-        self.lazy = LazyPool(self.pool, 4, self.idle.release)
+        self.lazy = LazyPool(self.pool, 4, self.note_idle)
+
+    def note_idle(self, has_tasks):
+        self.idle.release()
 
     def put(self, *tasks):
         for task in tasks:
@@ -90,7 +93,7 @@ class LazyPoolTest(unittest.TestCase):
         now = used = 1000.0
         pool = ThreadPoolExecutor(4)
         self.addCleanup(pool.shutdown)
-        lazy = LazyPool(pool, 4, self.idle.release, clock=lambda: now, processor_clock=lambda: used)
+        lazy = LazyPool(pool, 4, self.note_idle, clock=lambda: now, processor_clock=lambda: used)
         begun, leave = threading.Semaphore(0), threading.Semaphore(0)
         self.addCleanup(leave.release, 100)
 
