@@ -296,30 +296,6 @@ class EndTest(GunicornTest):
             self.assertEqual(client.ids, ids)
             self.assertEqual(client.resets, [])
 
-    def test_every_other_end_says_farewell_too(self):
-        def post_30(server):
-            for _ in range(30):
-                self.post(server)
-
-        for name, args, end in (
-            ("SIGINT", (), lambda server: os.kill(server.pid, signal.SIGINT)),
-            ("SIGQUIT", (), lambda server: os.kill(server.pid, signal.SIGQUIT)),
-            ("the master is killed", (), lambda server: os.kill(server.pid, signal.SIGKILL)),
-            ("max_requests", ("--max-requests", "30"), post_30),
-            ("one worker less", (), lambda server: [os.kill(pid, 15) for pid in server.worker_pids()]),
-        ):
-            with self.subTest(name):
-                # One worker, as the streams show that it is up: what gunicorn forks has for its first moments the
-                # master's signal handlers, with which SIGTERM comes to nothing.
-                server = self.serve("-w", "1", *args, "--graceful-timeout", "600")
-                clients = [self.connect(server) for _ in range(8)]
-                workers = server.worker_pids()
-                end(server)
-                self.assert_farewells(clients)
-                wait_until(
-                    lambda old=workers: not any(map(is_running, old)), timeout=30, message="the workers to end"
-                )
-
     def test_a_worker_that_holds_streams_is_not_killed_by_timeout(self):
         server = self.serve("-w", "1", "--timeout", "2")
         client = self.connect(server)
@@ -341,6 +317,10 @@ def is_running(pid):
 
 
 class FaultTest(GunicornTest):
+    """Processes that are killed. What they leave behind is the log's and the hub's, so one worker is enough."""
+
+    args = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "8")
+
     def test_workers_killed_at_random_lose_and_double_nothing(self):
         server = self.serve("-w", "2")
         clients = [self.follow(server) for _ in range(8)]
@@ -418,6 +398,8 @@ log.append("board-1", {"type": "note"})
         done = subprocess.run([sys.executable, "-c", code, self.log_url], timeout=60, check=False)
         self.assertEqual(done.returncode, -signal.SIGKILL)
 
+
+class SlowTest(GunicornTest):
     def test_slow_consumers_are_cut_off_and_resume_without_loss(self):
         server = self.serve("-w", "1", SSE_THREADED_QUEUE_SIZE="20")
         client = self.connect(server, receive_buffer=4096)

@@ -17,6 +17,14 @@ WORKER = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "8")
 class ProtocolTest(test_gunicorn.ProtocolTest):
     args = WORKER
 
+    # These are of the configuration file and of the log, whichever worker runs: gunicorn's own has them.
+    test_a_mistyped_variable_is_warned_of = None
+    test_more_workers_on_a_log_in_memory_are_refused_with_a_reason = None
+    test_one_worker_on_a_log_in_memory_works = None
+    test_what_could_not_work_is_refused_in_one_line = None
+    # This is of the hub and its log; test_gunicorn_redis.py has it with this worker.
+    test_preloading_the_app_changes_nothing = None
+
     def test_with_the_pool_full_of_streams_ordinary_requests_are_answered(self):
         # There is no such pool: what streams may take is connections.
         server = self.serve("-w", "1", "--worker-connections", "60")
@@ -59,7 +67,7 @@ class EndTest(test_gunicorn.EndTest):
         self.assertEqual(server.wait(30), 0)
 
 
-class FaultTest(test_gunicorn.FaultTest):
+class SlowTest(test_gunicorn.SlowTest):
     args = WORKER
 
 
@@ -163,8 +171,8 @@ class ParkingTest(test_gunicorn.GunicornTest):
         (line,) = re.findall(rf"^ACCESS {test_gunicorn.EVENTS} .*$", server.output(), re.MULTILINE)
         self.assertEqual(line, f"ACCESS {test_gunicorn.EVENTS} 200 {len(client.raw)}")
 
-    def test_connections_that_say_nothing_hold_no_thread_and_are_closed(self):
-        server = self.serve()
+    def test_connections_that_say_nothing_hold_no_thread(self):
+        server = self.serve()  # how long they stay open is tested in test_worker_requests.py
         silent = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(20)]
         for connection in silent:
             self.addCleanup(connection.close)
@@ -175,8 +183,6 @@ class ParkingTest(test_gunicorn.GunicornTest):
         for half in halves:
             half.sendall(b"st: localhost\r\n\r\n")
             self.assertTrue(half.recv(100).startswith(b"HTTP/1.1 200"))
-        for connection in silent:
-            self.assertEqual(connection.recv(100), b"")
 
     def test_a_crowd_is_served_beside_requests_that_wait(self):
         directory = temporary_directory(self)

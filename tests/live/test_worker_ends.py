@@ -14,7 +14,7 @@ import unittest
 
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.live.test_gunicorn import is_running
-from tests.support import enter, temporary_directory, wait_until
+from tests.support import FAREWELL, enter, temporary_directory, wait_until
 
 WORKER = ("-k", "sse_threaded.worker.ThreadWorker", "--threads", "4", "-w", "1")
 GTHREAD = ("-k", "gthread", "--threads", "64", "-w", "1")
@@ -87,7 +87,8 @@ class EndsTest(unittest.TestCase):
         for client in clients:
             client.wait_for_end(10)
             self.assertTrue(client.complete, client.raw[-100:])
-            self.assertRegex(client.raw.decode().rpartition("data: x\n\n")[2], r"retry: \d+\n")
+            self.assertRegex(client.raw, FAREWELL + rb"\Z")
+            self.assertTrue(1000 <= client.retry <= 5000, client.retry)
 
 
 def view_exits(server):

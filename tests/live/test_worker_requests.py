@@ -7,18 +7,21 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
+import time
 import unittest
+from pathlib import Path
 from unittest import mock
 
 from werkzeug.test import Client
 
 from sse_threaded.board import create_app
 from sse_threaded.testing import GunicornServer, request
-from tests.support import enter, free_port, sqlite_url, temporary_directory, wait_until
+from tests.support import enter, free_port, has_failed, sqlite_url, temporary_directory, wait_until
 
 WORKER = ("-k", "sse_threaded.worker.ThreadWorker", "-w", "1")
 
-# Its own name for each kind of app: one that knows nothing, one of Werkzeug's kind.
+# Two kinds of apps: one that knows nothing of errors in a body, and one of Werkzeug's kind.
 APP = """
 import os, threading
 from flask import Flask, request as current
@@ -63,10 +66,12 @@ from sse_threaded.server import deadlines
 deadlines.HEAD_SECONDS = deadlines.BODY_SECONDS = 0.3
 """
 
-PATIENT = """
+LONG_REQUESTS = """
 from sse_threaded.server import deadlines
-deadlines.HEAD_SECONDS = deadlines.BODY_SECONDS = deadlines.LONG_BODY_SECONDS = deadlines.LINGER_SECONDS = 600.0
+deadlines.HEAD_SECONDS = deadlines.BODY_SECONDS = deadlines.LONG_BODY_SECONDS = 600.0
 """
+
+PATIENT = LONG_REQUESTS + "deadlines.LINGER_SECONDS = 600.0\n"
 
 HOOKED = """
 def post_worker_init(worker):
@@ -80,15 +85,31 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class RequestsTest(unittest.TestCase):
-    def setUp(self):
-        self.directory = temporary_directory(self)
-        (self.directory / "shop.py").write_text(APP, encoding="utf-8")
+    """Tests of one class share servers, as no request is to change what the next one meets."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.servers = {}
+        cls.resources = contextlib.ExitStack()
+        cls.addClassCleanup(cls.resources.close)
 
     def serve(self, *args, app="app", config="", worker=WORKER, **env):
-        path = self.directory / "conf.py"
-        path.write_text(config, encoding="utf-8")
-        server = GunicornServer(f"shop:{app}", config=path, args=[*worker, *args], env=env, cwd=self.directory)
-        return enter(self, server)
+        """The class's server with these settings. One of its tests may end it, if no other asks for the same."""
+        key = args, app, config, worker, tuple(env.items())
+        if key not in self.servers:
+            directory = Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-")))
+            (directory / "shop.py").write_text(APP, encoding="utf-8")
+            (directory / "conf.py").write_text(config, encoding="utf-8")
+            server = GunicornServer(
+                f"shop:{app}", config=directory / "conf.py", args=[*worker, *args], env=env, cwd=directory
+            )
+            self.servers[key] = self.resources.enter_context(server)
+            self.addCleanup(self.show, server)
+        return self.servers[key]
+
+    def show(self, server):
+        if has_failed(self):
+            sys.stderr.write(f"--- output of gunicorn\n{server.output()}\n--- end of it\n")
 
     def connect(self, server, *pieces):
         connection = enter(self, socket.create_connection(("127.0.0.1", server.port), timeout=30))
@@ -201,6 +222,8 @@ class StalledTest(RequestsTest):
             stream.recv(1)
 
     def test_over_tls_half_a_handshake_and_half_a_head_are_cut(self):
+        self.directory = temporary_directory(self)
+        (self.directory / "shop.py").write_text(APP, encoding="utf-8")
         words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
         make = ["openssl", *words.split()]
         subprocess.run(make, cwd=self.directory, check=True, capture_output=True, timeout=60)
@@ -248,7 +271,55 @@ class StalledTest(RequestsTest):
                 self.assertIn(answer[:13], (b"", b"HTTP/1.1 408 "))
 
 
+BRIEF = """
+from gunicorn.workers import gthread
+gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.5
+"""
+
+
+class WaitingTest(RequestsTest):
+    def test_silent_connections_have_their_time_and_are_closed_then(self):
+        server = self.serve("--threads", "4", "--keep-alive", "1", config=BRIEF)
+        begun = time.monotonic()
+        silent = [self.connect(server) for _ in range(8)]
+        self.assert_serves(server)
+        for connection in silent:
+            self.assertEqual(connection.recv(1), b"")
+            self.assertGreaterEqual(time.monotonic() - begun, 1.5)  # the two times above
+
+    def test_connections_that_wait_do_not_hold_the_end_up(self):
+        server = self.serve(
+            "--threads", "4", "--keep-alive", "600", "--graceful-timeout", "600", config=LONG_REQUESTS
+        )
+        idle = self.connect(server, GET)
+        self.assertEqual(read_body(idle), b"well")
+        silent, half, body = (self.connect(server, data) for data in (b"", GET[:20], CHUNKED + b"5\r\nab"))
+        self.assert_serves(server)
+        server.terminate()
+        self.assertEqual(server.wait(30), 0)
+        for connection in (idle, silent):
+            self.assertEqual(read_all(connection), b"")
+        for connection in (half, body):
+            self.assertTrue(read_all(connection).startswith(b"HTTP/1.1 408 "))
+
+
+OWN_LOGGER = """
+from gunicorn.glogging import Logger
+
+class OwnLogger(Logger):
+    def access(self, resp, req, environ, request_time):
+        self.error("OWN %s %s", req.path, resp.sent)
+
+logger_class = OwnLogger
+"""
+
+
 class HookTest(RequestsTest):
+    def test_a_logger_with_an_access_method_of_its_own_is_told_of_a_streams_end(self):
+        server = self.serve("--threads", "4", config=OWN_LOGGER, LEASE="0.5")
+        body = read_all(self.connect(server, b"GET /events HTTP/1.0\r\n\r\n")).partition(b"\r\n\r\n")[2]
+        wait_until(lambda: f"OWN /events {len(body)}" in server.output(), message="the line")
+
     def test_what_post_worker_init_sets_holds(self):
         server = self.serve("--threads", "4", config=HOOKED)
         answer = read_all(self.connect(server, GET))
@@ -367,7 +438,7 @@ class MalformedTest(RequestsTest):
         for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
             args = ["-k", worker, "-w", "1"]
             config = "python:sse_threaded.board.gunicorn_conf"
-            server = enter(self, GunicornServer(config=config, args=args, cwd=self.directory))
+            server = enter(self, GunicornServer(config=config, args=args, cwd=temporary_directory(self)))
             # The last is too long for the board, which says so.
             self.assert_refused(server, b"/boards/board-1/tasks", b"application/json", MALFORMED[:-1])
 
@@ -407,7 +478,7 @@ class LogLinesTest(RequestsTest):
                 self.assertNotRegex(server.output(), "(?m)^FORGED")
 
     def test_nor_into_the_boards(self):
-        app = create_app(sqlite_url(self.directory))
+        app = create_app(sqlite_url(temporary_directory(self)))
         app.hub.close()
         client = Client(app)
         with self.assertLogs("sse_threaded.board.app", "WARNING") as logs:
