@@ -1,6 +1,6 @@
 """How long a request may take to arrive.
 
-A configuration file of gunicorn's may set these, as each use looks here anew::
+gunicorn's configuration file may set these, as each use reads them here again::
 
     from sse_threaded.server import deadlines
 
@@ -13,19 +13,19 @@ from __future__ import annotations
 # slowest honest client needs some seconds for a few kilobytes of cookies. The TLS handshake gets as long.
 HEAD_SECONDS = 10.0
 
-# Seconds that the server waits for a body at all events, and the bytes a second that it must have on average after
-# that. A modem of 1998 has ten times the rate.
+# Seconds that the server waits for any body, and the bytes a second that must come on average after that. A modem
+# of 1998 has ten times this rate.
 BODY_SECONDS = 10.0
 BODY_RATE = 500
 
-# The same for a long body, which holds one of few threads: it must have a higher rate after a minute. With
-# BODY_RATE alone, a client that announces 10 GB could hold its thread for months. A client with half of this rate
-# can still send 1.2 megabytes.
+# The same for a long body, which holds one of few threads: it must come faster after a minute. With BODY_RATE
+# alone, a client that announces 10 GB could hold its thread for months. A client with half of this rate can still
+# send 1.2 megabytes.
 LONG_BODY_SECONDS = 60.0
 LONG_BODY_RATE = 20_000
 
 # Seconds that a connection stays half open after the last response, so that the client gets all of it (RFC 9112,
-# section 9.6); as gunicorn has it.
+# section 9.6). gunicorn waits as long.
 LINGER_SECONDS = 2.0
 
 
