@@ -1,8 +1,10 @@
-"""A stream: the body of a ``text/event-stream`` response, over a subscriber, on the server's thread.
+"""A stream: the body of a ``text/event-stream`` response.
 
-It subscribes when the server first asks it for bytes; so a response that is never sent (HEAD, an error in a
-middleware) holds nothing. It lets go when it is closed, when it has ended, when it fails, and when nobody holds it
-any more: an app's generator around it is closed by the server, and not the stream.
+It subscribes when the server first asks for bytes. So a response that is never sent (HEAD, an error in a
+middleware) holds nothing. It gives back what it holds when it is closed, when it has ended, when it fails, and
+when nothing refers to it any more: a server closes an app's generator around a stream, and not the stream.
+
+The thread that iterates it runs all of this, except where something else is said.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _throttled = ThrottledLog(_log)  # while the log is away, each request would wri
 class Seat(NamedTuple):
     """What a stream's subscriber is made of.
 
+    :ivar channels: what it subscribes to.
     :ivar size: how many events may wait for it.
     :ivar connection: the client's socket; ``None`` where the server does not show it.
     """
@@ -45,18 +48,18 @@ class Seat(NamedTuple):
 class EventStream:
     """An iterator over chunks that ends when its subscriber does.
 
-    A chunk holds one event, so that an app can filter chunks. Where the server sends them as they are, it sets
+    A chunk holds one event, so that an app can filter chunks. Where the server sends them unchanged, it sets
     ``joins``, and a chunk holds all events that wait.
 
-    :param pump: who hands out events.
+    :param pump: hands out events.
     :param pace: the stream's times.
     :param seat: what its subscriber will be made of.
-    :param cursor: where the client is.
+    :param cursor: the client's position in the log.
     :param handover: how the connection leaves the thread; ``None``, the default, where the server cannot do that.
     """
 
-    # A parked stream keeps no more than this. What gives the chunks does not refer to this object, so that this
-    # goes as soon as nobody holds it.
+    # The object that gives the chunks does not refer to this one, so that this one is deleted as soon as nothing
+    # else refers to it. Beside a parked stream no more than this one is left.
     __slots__ = ("_chunks", "_delivery")
 
     def __init__(
@@ -90,34 +93,35 @@ class EventStream:
         try:
             return next(chunks)
         except BaseException:  # its end, too
-            # One that has not ended was not asked at all: another thread is inside it.
+            # If the chunks have not ended, they were not asked at all: another thread is inside them.
             if self._delivery is not None and getattr(chunks, "gi_frame", None) is None:
-                self._delivery.let_go()
+                self._delivery.close()
             raise
 
     def close(self) -> None:
-        """Let go of everything; idempotent. A server calls it on the stream's thread, before it closes the
-        socket. Called by another thread it ends the stream there.
+        """Give everything back; idempotent.
+
+        A server calls this on the stream's thread, before it closes the socket. If another thread calls it, the
+        stream ends on its own thread.
         """
         delivery, self._delivery = self._delivery, None
         self._chunks = iter(())
         if delivery is not None:
-            delivery.let_go()
-            delivery.hang_up()
+            delivery.close()
+            delivery.shut_down_reading()
 
     def __del__(self) -> None:
-        # Where __init__ failed there is nothing.
+        # Any thread. Where __init__ failed there is no attribute.
         delivery = getattr(self, "_delivery", None)
         if delivery is not None:
-            delivery.drop()
+            delivery.close_later()
 
     def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> bytes | None:
-        """Make a parked stream of it, instead of asking it for bytes; returns its first bytes for the server to
-        send.
+        """Make a parked stream of it, instead of asking it for bytes.
 
-        With ``handover.parked`` set they belong before all that the pump will send. Without it there is no room,
-        and they are the whole body. ``None`` says that the server must iterate the stream: it has begun already,
-        or it is not of this request.
+        Returns the first bytes, for the server to send. If ``handover.parked`` is set then, the pump sends all
+        that follows. If not, there was no room, and these bytes are the whole body. Returns ``None`` where the
+        server must iterate the stream: it has begun already, or it is of another request.
 
         :param handover: the request's.
         :param connection: the client's socket.
@@ -126,7 +130,7 @@ class EventStream:
         delivery = self._delivery
         if delivery is None or delivery.has_begun or delivery.handover is not handover:
             return None
-        # Nothing is left that another thread could close; and what is kept for each open page should be little.
+        # Then another thread has nothing to close, and little is kept for each open page.
         self._delivery = None
         self._chunks = iter(())
         return delivery.park(handover, connection, chunked)
@@ -155,7 +159,7 @@ def refusal_for(pace: Pace, error: SSEError) -> bytes:
 
 
 class _Delivery:
-    """What a stream does, whoever iterates it.
+    """What a stream does, whatever iterates it.
 
     :ivar handover: see :class:`EventStream`.
     :ivar has_begun: somebody has asked for its first bytes.
@@ -165,7 +169,7 @@ class _Delivery:
 
     __slots__ = (
         "_cursor",
-        "_is_over",
+        "_is_closed",
         "_pace",
         "_pump",
         "_reservation",
@@ -186,37 +190,37 @@ class _Delivery:
         self.joins = False
         self.subscriber: ThreadSubscriber | None = None
         self._reservation: Reservation | None = None
-        self._is_over = False
+        self._is_closed = False
 
     @property
     def is_reserved(self) -> bool:
-        """It has a parking place, and no subscriber yet."""
+        """Whether it has a parking place, and no subscriber yet."""
         return self._reservation is not None
 
-    def let_go(self) -> None:
-        """Give back what it holds, and take nothing any more; idempotent."""
-        self._is_over = True  # before the look at the subscriber, which another thread may be about to set
-        self._release()
+    def close(self) -> None:
+        """Give back what it holds, and take nothing any more; idempotent. Any thread."""
+        self._is_closed = True  # before the look at the subscriber, which another thread may be about to set
+        self._give_place_back()
         subscriber = self.subscriber
         if subscriber is not None and not subscriber.state.is_closed:
             self._pump.end_stream(subscriber)
             _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.end_reason or EndReason.GONE)
 
-    def _release(self) -> None:
+    def _give_place_back(self) -> None:
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
             self._pump.release(reservation)
 
-    def drop(self) -> None:
-        """The same, by the pump's thread: the garbage collector may run anywhere, also inside a lock."""
+    def close_later(self) -> None:
+        """Have the pump's thread close it: the garbage collector may run anywhere, also inside a lock."""
         subscriber = self.subscriber
         if self.is_reserved or (subscriber is not None and not subscriber.state.is_closed):
             if subscriber is not None:
                 subscriber.sleeper.restore_policy()
-            self._pump.close_later(self.let_go)
+            self._pump.close_later(self.close)
 
-    def hang_up(self) -> None:
-        """Let the server close the connection of a stream that was ended by a shutdown."""
+    def shut_down_reading(self) -> None:
+        """Let the server close the connection of a stream that a shutdown has ended."""
         # A server that is told to stop would wait some seconds for the client to close its idle connection.
         if self.subscriber is not None and self.subscriber.end_reason is EndReason.SHUTDOWN:
             self.subscriber.shut_down_reading()
@@ -241,7 +245,7 @@ class _Delivery:
         return first
 
     def chunks(self) -> Iterator[bytes]:
-        """What the stream gives."""
+        """Yield what the stream gives."""
         self.has_begun = True
         try:
             self._pump.require_open()
@@ -252,7 +256,7 @@ class _Delivery:
                 self._reservation = self._pump.reserve()
                 yield head
                 head = b""
-            subscriber = self._admitted()
+            subscriber = self._admit()
             for wires in self._replay(subscriber):
                 if self.joins:
                     yield head + b"".join(wires)
@@ -270,7 +274,7 @@ class _Delivery:
         if subscriber.end_reason is not EndReason.GONE:
             yield subscriber.farewell
 
-    def _admitted(self) -> ThreadSubscriber:
+    def _admit(self) -> ThreadSubscriber:
         handover, seat = self.handover, self._seat
         subscriber: ThreadSubscriber
         if handover is not None and seat.connection is not None and self.is_reserved and handover.may_lend():
@@ -279,17 +283,17 @@ class _Delivery:
             self._pump.admit(subscriber, is_reserved=True)
             handover.lend_to_threads(subscriber)
         else:
-            self._release()
+            self._give_place_back()
             subscriber = ThreadSubscriber(*seat)
             self._pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
-        if self._is_over:  # let go of by another thread meanwhile, which may not have seen the subscriber
+        if self._is_closed:  # by another thread meanwhile, which may not have seen the subscriber
             self._pump.end_stream(subscriber)
         return subscriber
 
     def _replay(self, subscriber: ThreadSubscriber) -> Iterator[list[bytes]]:
-        # Read on until nothing is left, then attach, then read what came in between: up to the position at
-        # which the queue took over. So the queue cannot fill up during a long replay.
+        # Read until nothing is left, then attach, then read what came in between, up to the position at which the
+        # queue took over. So the queue cannot fill up during a long replay.
         cursor = self._cursor
         upto: int | None = None
         while subscriber.end_reason is None:
@@ -320,9 +324,9 @@ class _Delivery:
             elif subscriber.end_reason is not None:
                 return
             elif subscriber.note_empty_chunk():
-                yield b""  # nothing is there; the server takes note of it
+                yield b""  # nothing is there; the server notes that
             else:
-                # Asked again and again: what wraps the stream does not pass on b"". So it needs a thread.
+                # It was asked again and again: its wrapper does not pass on b"". So it needs a thread.
                 self._pump.keep_thread(subscriber)
                 return
 
