@@ -1,1 +1,5 @@
-"""What is gunicorn's: connections before and after a request, and responses as the app returns them."""
+"""gunicorn: the worker that parks streams, and the hooks for gunicorn's own workers.
+
+The worker, :class:`.thread_worker.ThreadWorker`, is a chain of classes. Each is one subject, in a module of its
+own. What :class:`~sse_threaded.fanout.handover.Handover` needs of a server is in :mod:`.stream_handover`.
+"""

@@ -1,7 +1,8 @@
-"""The points of gunicorn that worker.py and gunicorn_hooks.py rest on: has a release changed one?"""
+"""The functions of gunicorn that the worker and the hooks rest on: has a release changed one?"""
 
 import hashlib
 import inspect
+import sys
 import unittest
 
 import gunicorn
@@ -10,9 +11,14 @@ from gunicorn.http import body, parser, unreader, wsgi
 from gunicorn.http2 import negotiation
 from gunicorn.workers import base, gthread
 
-# What each was when the code beside it was written: fingerprints of the source, one for each known form.
+from sse_threaded.server.client_connection import ClientConnection
+from sse_threaded.worker import ThreadWorker
+
+OVERRIDDEN = "overridden by worker.ThreadWorker or server.client_connection.ClientConnection"
+
+# What each was when our code was written: fingerprints of the source, one for each known form.
 POINTS = {
-    "overridden by worker.ThreadWorker, what it inherits from, or server.client_connection.Connection": {
+    OVERRIDDEN: {
         gthread.ThreadWorker._cap_keepalive: {"69ef1ddd35fe"},
         gthread.ThreadWorker.init_process: {"357ac730010e"},
         gthread.TConn.init: {"e4b965c18bcb"},
@@ -72,7 +78,25 @@ def fingerprint(function):
     return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()[:12]
 
 
+def overridden():
+    """What our classes override of gunicorn's methods: our class, and gunicorn's function."""
+    for ours, theirs in ((ThreadWorker, gthread.ThreadWorker), (ClientConnection, gthread.TConn)):
+        for owner in ours.__mro__[: ours.__mro__.index(theirs)]:
+            for name in vars(owner).keys() & {name for their in theirs.__mro__[:-1] for name in vars(their)}:
+                if inspect.isfunction(vars(owner)[name]) and name != "__init__":
+                    yield owner, getattr(theirs, name)
+
+
 class PointsTest(unittest.TestCase):
+    def test_what_is_overridden_is_known(self):
+        self.assertEqual({function for _, function in overridden()}, set(POINTS[OVERRIDDEN]))
+
+    def test_each_module_of_the_worker_says_what_it_overrides(self):
+        for owner, function in overridden():
+            if owner is not ClientConnection:
+                with self.subTest(owner=owner.__name__, function=function.__name__):
+                    self.assertIn(f"``{function.__name__}``", sys.modules[owner.__module__].__doc__)
+
     def test_gunicorn_is_what_the_worker_was_written_for(self):
         for role, points in POINTS.items():
             for function, known in points.items():
