@@ -1,10 +1,11 @@
 """A stream: the body of a ``text/event-stream`` response.
 
 It subscribes when the server first asks for bytes. So a response that is never sent (HEAD, an error in a
-middleware) holds nothing. It gives back what it holds when it is closed, when it has ended, when it fails, and
-when nothing refers to it any more: a server closes an app's generator around a stream, and not the stream.
+middleware) holds nothing. It gives everything back when it is closed, when it has ended, and when it fails. It
+also does when no object refers to it any more: a server closes an app's generator around a stream, and not the
+stream.
 
-The thread that iterates it runs all of this, except where something else is said.
+The thread that iterates it runs all of this, except where another thread is named.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from .protocol.event import comment
 from .throttled_log import ThrottledLog
 
 _log = logging.getLogger(__name__)
-_throttled = ThrottledLog(_log)  # while the log is away, each request would write a line
+_throttled = ThrottledLog(_log)  # while the log cannot be read, each request would write a line
 
 
 class Seat(NamedTuple):
-    """What a stream's subscriber is made of.
+    """The parts of which a stream's subscriber is made.
 
-    :ivar channels: what it subscribes to.
+    :ivar channels: the channels that it subscribes to.
     :ivar size: how many events may wait for it.
     :ivar connection: the client's socket; ``None`` where the server does not show it.
     """
@@ -53,13 +54,13 @@ class EventStream:
 
     :param pump: hands out events.
     :param pace: the stream's times.
-    :param seat: what its subscriber will be made of.
+    :param seat: the parts of its subscriber.
     :param cursor: the client's position in the log.
     :param handover: how the connection leaves the thread; ``None``, the default, where the server cannot do that.
     """
 
-    # The object that gives the chunks does not refer to this one, so that this one is deleted as soon as nothing
-    # else refers to it. Beside a parked stream no more than this one is left.
+    # The object that gives the chunks does not refer to this one. So this one is deleted as soon as the app and
+    # the server have no reference to it. Of a parked stream only this one is left.
     __slots__ = ("_chunks", "_delivery")
 
     def __init__(
@@ -159,7 +160,7 @@ def refusal_for(pace: Pace, error: SSEError) -> bytes:
 
 
 class _Delivery:
-    """What a stream does, whatever iterates it.
+    """The delivery of a stream's bytes, whatever iterates it.
 
     :ivar handover: see :class:`EventStream`.
     :ivar has_begun: somebody has asked for its first bytes.
@@ -221,7 +222,7 @@ class _Delivery:
 
     def shut_down_reading(self) -> None:
         """Let the server close the connection of a stream that a shutdown has ended."""
-        # A server that is told to stop would wait some seconds for the client to close its idle connection.
+        # A server that stops would wait a few seconds for the client to close its idle connection.
         if self.subscriber is not None and self.subscriber.end_reason is EndReason.SHUTDOWN:
             self.subscriber.shut_down_reading()
 
@@ -287,12 +288,12 @@ class _Delivery:
             subscriber = ThreadSubscriber(*seat)
             self._pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
-        if self._is_closed:  # by another thread meanwhile, which may not have seen the subscriber
+        if self._is_closed:  # by another thread in between, which may not have seen the subscriber
             self._pump.end_stream(subscriber)
         return subscriber
 
     def _replay(self, subscriber: ThreadSubscriber) -> Iterator[list[bytes]]:
-        # Read until nothing is left, then attach, then read what came in between, up to the position at which the
+        # Read until nothing is left, then attach, then read the events in between, up to the position at which the
         # queue took over. So the queue cannot fill up during a long replay.
         cursor = self._cursor
         upto: int | None = None
@@ -324,7 +325,7 @@ class _Delivery:
             elif subscriber.end_reason is not None:
                 return
             elif subscriber.note_empty_chunk():
-                yield b""  # nothing is there; the server notes that
+                yield b""  # the server notes that there is nothing
             else:
                 # It was asked again and again: its wrapper does not pass on b"". So it needs a thread.
                 self._pump.keep_thread(subscriber)

@@ -1,7 +1,7 @@
 """How a connection goes from the thread that answers its request to the pump, and back to the server.
 
 A server that does not need a thread for each open stream puts a :class:`Handover` into the WSGI environ of each
-request. The stream and the server use nothing else to tell each other who has the connection.
+request. Through it the stream and the server tell each other who has the connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENVIRON_KEY = "sse_threaded.fanout.parked_streams"
 
 
 class Handover:
-    """The connection of one request, and who has it. A server has a subclass, with what only a server can do.
+    """The connection of one request, and who has it. Each server has a subclass.
 
     It is an object and not a key for each attribute, as a middleware may have copied the environ.
 
@@ -72,7 +72,7 @@ class Handover:
     def lend_to_pump(self, pump: Pump, parked: SocketSubscriber, reservation: Reservation) -> None:
         """Note that ``pump`` is to write to the connection after :meth:`begin`.
 
-        :param reservation: what ``pump.reserve()`` gave.
+        :param reservation: the result of ``pump.reserve()``.
         """
         self.pump = pump
         self.parked = parked
@@ -80,8 +80,8 @@ class Handover:
 
     def may_lend(self) -> bool:
         """Whether the stream that asks may let its thread leave."""
-        # Not a second stream in one response, and not one that a thread of the app iterates: the server hears of
-        # the first stream only, and from its own thread.
+        # The server knows of one stream in a response, and hears from its own thread only. So a second stream may
+        # not, and neither may one that a thread of the app iterates.
         return self.can_resume and self.wrapped is None and self.thread == threading.get_ident()
 
     def lend_to_threads(self, wrapped: WrappedSubscriber) -> None:

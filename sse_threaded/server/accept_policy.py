@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .worker_load import WorkerLoad
 
-# Connections accepted before the main thread looks at anything else.
+# Connections accepted before the main thread looks at other events.
 _ACCEPTS_A_ROUND = 64
 
 # How many connections a worker may have more than another before it leaves new ones to that one. And for how many
@@ -22,8 +22,8 @@ _PAUSE_A_LEAD, _LONGEST_PAUSE = 0.0005, 0.02
 class AcceptPolicy:
     """The decisions of one worker.
 
-    :param load: the connections of all workers that share its listeners; ``None`` where it shares them with
-        nobody.
+    :param load: the connections of all workers that share its listeners; ``None`` where it shares them with no
+        worker.
     :param clock: default the monotonic one.
 
     :ivar paused_until: when the worker accepts again (monotonic); 0 if it does not pause.

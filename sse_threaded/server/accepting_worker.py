@@ -1,4 +1,4 @@
-"""The worker as far as it accepts connections: many at a time, and not while another worker has fewer.
+"""How the worker accepts connections: many at a time, and not while another worker has fewer.
 
 gunicorn accepts one connection a round of its loop.
 
@@ -7,7 +7,7 @@ It overrides of gunicorn's:
 - ``accept``: as many connections as there are, not one.
 - ``set_accept_enabled``: for pauses.
 - ``wait_for_and_dispatch_events``: a pause may end earlier, and :mod:`.lazy_pool` is to be asked.
-- ``notify``: less often; and the other workers are told, too.
+- ``notify``: less often; and the other workers read how many connections this one has.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .client_connection import ClientConnection
 from .connection_worker import ConnectionWorker
 from .worker_load import WorkerLoad
 
-# What accept() fails with when the process or the machine has no room for another connection. And for how many
-# seconds the worker then accepts nothing: the connection stays in the kernel's queue.
+# accept() fails with these errors when the process or the machine has no room for another connection. The worker
+# then accepts nothing for so many seconds; the connection stays in the kernel's queue.
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_ROOM_PAUSE = 1.0
 

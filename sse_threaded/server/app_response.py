@@ -13,7 +13,7 @@ _STREAM = "text/event-stream"
 
 
 class ResponseWorker(Protocol):
-    """What a response needs of the worker that gives it.
+    """The worker, for a response that it gives.
 
     :ivar tells_ends: somebody wants to know of a request's end: an access log, a hook.
     :ivar permits: which wrapped streams may have a thread.
@@ -55,7 +55,7 @@ class AppResponse:
     :ivar has_ended: the app's iterable has given its last chunk.
     :ivar may_reuse: whether the connection may be used again after a stream.
     :ivar resp: gunicorn's response, which frames and sends; ``None`` before it is made.
-    :ivar respiter: what the app returned.
+    :ivar respiter: the iterable that the app returned.
     """
 
     __slots__ = (
@@ -110,7 +110,7 @@ class AppResponse:
         """Decide what becomes of the connection after a stream; before the response's head is made."""
         for name, _ in self.req.headers:
             if name in ("CONTENT-LENGTH", "TRANSFER-ENCODING"):
-                # Nobody will read that body, so where a next request would begin is unknown.
+                # No thread will read that body, so the place where a next request would begin is unknown.
                 self.resp.force_close()
         self.may_reuse = not self.resp.should_close()
 

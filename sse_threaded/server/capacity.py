@@ -1,8 +1,8 @@
-"""How many connections a worker may have, and what streams may take of its threads and connections.
+"""How many connections a worker may have, and how many of its threads and connections streams may hold.
 
-Each part that is kept for ordinary requests is a share of all and has an upper bound, so that a small server
-keeps some and a large one does not keep too much. Something is left for streams, too, unless there is only one of
-a kind.
+A part is kept for ordinary requests. It is a share of all and has an upper bound. So a small server keeps some,
+and a large one does not keep too much. The rest, at least one, is for streams, unless there is only one of a
+kind.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import resource
 from typing import NamedTuple
 
-# Threads kept for ordinary requests: an eighth of the pool, and two at least, as gunicorn may lend one for five
-# seconds to a connection that has not sent its request yet.
+# Threads kept for ordinary requests: an eighth of the pool, and two at least. gunicorn may lend one of them for
+# five seconds to a connection that has not sent its request yet.
 _LEAST_THREADS, _THREADS_SHARE = 2, 8
 
-# Connections kept for them: as many as there are threads to serve them, but no more than a quarter; two at least,
-# where there are four.
+# Connections kept for them: as many as there are threads to serve them, but no more than a quarter. Of four or
+# more, two at least are kept.
 _LEAST_CONNECTIONS, _CONNECTIONS_SHARE = 2, 4
 
-# Files that a worker opens beside its connections: listeners, logs, databases, what the app reads. No more than a
-# half of what it may open.
+# Files that a worker opens beside its connections: listeners, logs, databases, files of the app. No more than
+# half of all files that it may open.
 _OTHER_FILES, _FILES_SHARE = 200, 2
 
 
@@ -43,7 +43,7 @@ def connection_limit(files: int) -> int:
 
 
 class Capacity(NamedTuple):
-    """What a worker has room for.
+    """How much a worker has room for.
 
     :ivar connections: how many it may have.
     :ivar idle: how many of them may wait for their next request, or hold streams.

@@ -1,4 +1,4 @@
-"""A client's connection, with what the worker keeps beside gunicorn's own state of it."""
+"""A client's connection, and the worker's state of it beside gunicorn's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClientConnection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no 
     """gunicorn's connection.
 
     :ivar partial_request: the request that is arriving; the main thread's. ``None`` once a thread has it.
-    :ivar received: what has arrived of the request that a thread has.
+    :ivar received: the bytes that have arrived of the request that a thread has.
     :ivar is_whole: whether all of that request has arrived, so that its thread need not wait for the client.
     :ivar missing: how many bytes of its body the thread has to read, ``None`` where that is not known.
     :ivar upload_ended: called when the thread need not read any more of a long request; ``None`` for other

@@ -1,7 +1,7 @@
 """Connections after their last response, until the client has closed its side too (RFC 9112, section 9.6).
 
-If the server closed at once while it has not read all that the client sent, the kernel would send a reset, and the
-client might lose the end of the response. gunicorn waits for the client in a thread; here the poller waits.
+If the server closed while it has unread bytes of the client's, the kernel would send a reset. Then the client
+might lose the end of the response. gunicorn waits for the client in a thread; here the poller waits.
 
 Only the main thread uses this, except :func:`half_close`.
 """
@@ -18,7 +18,7 @@ from functools import partial
 from . import deadlines
 from .client_connection import ClientConnection
 
-# Bytes that a client may send meanwhile.
+# Bytes that a client may send during this time.
 _DRAIN_BYTES = 64 * 1024
 
 

@@ -1,4 +1,4 @@
-"""The worker as far as it is about one connection at a time: its requests, its deadlines, its end.
+"""How the worker treats one connection: its requests, its deadlines, its end.
 
 gunicorn lets a thread wait for a connection's request and, after the last response, for the client to close.
 Clients that are slow or say nothing take all threads. Here connections wait in the poller: until their request is
@@ -41,7 +41,7 @@ _LOOK_SECONDS = 0.25
 
 
 class FinishedFuture:
-    """A future that is done, as gunicorn's ``finish_request`` asks it for what became of a request."""
+    """A future that is done: gunicorn's ``finish_request`` asks it for the result of a request."""
 
     def __init__(self, again: bool, error: BaseException | None = None) -> None:
         self._again = again
@@ -93,7 +93,7 @@ class ConnectionWorker(PooledWorker):
     # The main thread.
 
     def _await_request(self, conn: ClientConnection) -> None:
-        # No thread waits for the first byte of a request; the client has as long as with gunicorn.
+        # No thread waits for the first byte of a request; gunicorn gives the client the same time.
         conn.timeout = time.monotonic() + gthread.DEFAULT_WORKER_DATA_TIMEOUT + self.cfg.keepalive
         readable = partial(self.on_pending_socket_readable, conn)
         try:
@@ -116,7 +116,7 @@ class ConnectionWorker(PooledWorker):
         self._reader.receive(conn)
 
     def murder_pending(self) -> None:
-        """Close what has taken too long."""
+        """Close the connections that have taken too long."""
         super().murder_pending()
         now = time.monotonic()
         if now < self._looked + _LOOK_SECONDS:
@@ -164,8 +164,8 @@ class ConnectionWorker(PooledWorker):
         result: bool | StreamHandover = False
         failure: BaseException | None = None
         try:
-            # A parked stream's iterable is in the midst of its work: what it has set must not reach the thread's
-            # next request, and must be there when another thread closes it.
+            # A parked stream's iterable has not ended. The variables that it has set must not reach the thread's
+            # next request, and the thread that closes it needs them.
             conn.context = contextvars.copy_context()
             result = conn.context.run(self.handle, conn)
         except BaseException as error:
@@ -183,7 +183,7 @@ class ConnectionWorker(PooledWorker):
         """Wait for the connection's next request, or close it.
 
         :param again: whether the connection may be used again.
-        :param error: what the main thread is to raise; default ``None``.
+        :param error: an exception for the main thread to raise; default ``None``.
         """
         self._streaming.discard(conn)
         if again and self._reader.may_read(conn):
@@ -220,7 +220,8 @@ class ConnectionWorker(PooledWorker):
         # gunicorn's handle() returns what this returns, to _serve().
         if isinstance(result, StreamHandover):
             return result
-        # gunicorn reads here what the app did not read of a body. If that is malformed, nobody needs to know.
+        # gunicorn reads here the part of a body that the app did not read. If it is malformed, no answer is
+        # needed.
         try:
             return bool(super()._keepalive_after(conn, result))
         except (ParseException, NoMoreData):

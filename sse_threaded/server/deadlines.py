@@ -9,8 +9,8 @@ gunicorn's configuration file may set these, as each use reads them here again::
 
 from __future__ import annotations
 
-# Seconds from the first byte of a request to the end of its head. A browser sends a head in one packet or two; the
-# slowest honest client needs some seconds for a few kilobytes of cookies. The TLS handshake gets as long.
+# Seconds from the first byte of a request to the end of its head. A browser sends a head in one packet or two;
+# the slowest honest client needs a few seconds for some kilobytes of cookies. The TLS handshake gets as long.
 HEAD_SECONDS = 10.0
 
 # Seconds that the server waits for any body, and the bytes a second that must come on average after that. A modem

@@ -33,7 +33,7 @@ _LAST_SECONDS = 1.0
 
 
 def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
-    """Set the stream budget from ``threads`` and connections, and end streams when the worker is told to end.
+    """Set the stream budget from ``threads`` and connections, and end streams when the worker ends.
 
     gevent's workers have no threads. There the budget comes from ``worker_connections``.
 
@@ -66,7 +66,7 @@ def post_worker_init(worker: Worker, *, parks: bool = False) -> None:
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """End what is still open, and close the logs; in a worker's process only.
+    """End the streams that are still open, and close the logs; in a worker's process only.
 
     :mod:`sse_threaded.worker` calls it by itself.
     """

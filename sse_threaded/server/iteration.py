@@ -22,12 +22,12 @@ class Progress(enum.Enum):
     """How far the app's iterable was followed."""
 
     ENDED = enum.auto()
-    WAITING = enum.auto()  # nothing is there, or the socket takes no more
+    WAITING = enum.auto()  # the stream has nothing, or the socket takes no more
     INTERRUPTED = enum.auto()  # it has had a thread for long, and others wait for one
 
 
 def advance(response: AppResponse, handover: Handover) -> Progress:
-    """Ask the app's iterable for chunks for as long as there are some; returns how far that came.
+    """Ask the app's iterable for chunks while there are some; returns the progress.
 
     One thread at a time calls this.
 
@@ -38,7 +38,7 @@ def advance(response: AppResponse, handover: Handover) -> Progress:
         return _advance(response, handover)
     except BaseException:
         if handover.wrapped is not None:
-            handover.wrapped.flush()  # what came before the failure
+            handover.wrapped.flush()  # the chunks before the failure
         raise
 
 
@@ -57,7 +57,7 @@ def _advance(response: AppResponse, handover: Handover) -> Progress:
         resp.write(item)
         if wrapped.keeps_thread:
             continue
-        # Each chunk at once, as nobody knows for what the wrapper waits before it gives the next one.
+        # Each chunk at once, as the wrapper may wait for something before it gives the next one.
         if not wrapped.flush() or wrapped.is_idle(bool(item)):
             return Progress.WAITING
         if wrapped.state.is_lost:
@@ -85,7 +85,7 @@ def _begin_wrapped(response: AppResponse, wrapped: WrappedSubscriber) -> None:
 
 
 def askers() -> str:
-    """Who has asked the stream for a chunk that the calling thread is in: the nearest first."""
+    """The functions between the server and the stream, in which the calling thread is: the nearest first."""
     found: list[str] = []
     frame = sys._getframe()
     while frame is not None and frame.f_code is not _advance.__code__:

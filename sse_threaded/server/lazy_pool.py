@@ -1,8 +1,8 @@
 """Tasks for a pool of threads, run by as few of them as keep up.
 
 A pool that gets a thousand short tasks wakes all its threads, which then fight for the interpreter lock. Here a
-thread that has done a task takes the next one itself. Another thread wakes only when a task has waited for some
-milliseconds and the threads at work do not compute: then they wait for something, such as a database.
+thread that has done a task takes the next one itself. Another thread wakes only when a task has waited for a few
+milliseconds and the threads at work do not compute. Then they wait for something, such as a database.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 _log = logging.getLogger(__name__)
 
-# Seconds that a task waits before another thread wakes for it, and between two looks at what the threads do.
+# Seconds that a task waits before another thread wakes for it, and between two looks at the threads.
 PATIENCE = 0.003
 
-# The share of a core that the process has to use so that its threads count as computing: one more thread would
-# only take the interpreter from them. They do not count as computing if none has taken a task for so many
-# seconds: a task that takes this long may compute without the interpreter.
+# With this share of a core, the threads of a process count as computing: one more thread would only take the
+# interpreter from them. They do not count as computing if no thread has taken a task for so many seconds. A task
+# that takes this long may compute without the interpreter.
 _COMPUTING = 0.5
 _LONG = 0.01
 

@@ -38,10 +38,10 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no an
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Wait for some bytes.
 
-        :raises RequestTooSlow: none came in time. What the app does between two reads does not count.
+        :raises RequestTooSlow: none came in time. The app's own time between two reads does not count.
         """
         left = deadlines.body_seconds(self._received) - self._waited
-        before = self.sock.gettimeout()  # what the parser's own drain has set, or None
+        before = self.sock.gettimeout()  # the parser's own drain has set it, or it is None
         begun = time.monotonic()
         try:
             if left <= 0.0:

@@ -20,15 +20,15 @@ BUFFER_BYTES = 64 * 1024
 # The fields that say whether a body follows, and whether the client waits before it sends the body.
 _FIELDS = re.compile(rb"\n(content-length|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
-# Requests of these methods have no body as a rule. If there is one, the app most likely does not read it, so
-# nobody waits for it.
+# Requests of these methods have no body as a rule. If there is one, the app most likely does not read it, so no
+# thread waits for it.
 _BODILESS = (b"GET ", b"HEAD ")
 
 # RFC 9112, section 7.1.
 _CHUNK_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[^\r\n]*)?")
 _LONGEST_SIZE_LINE = 8192
 
-# The PROXY protocol's second version is binary: this, two bytes more, then the length of what follows.
+# The PROXY protocol's second version is binary: this, two bytes more, then the length of the rest.
 _PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
@@ -39,11 +39,11 @@ def is_whole(data: bytes) -> bool:
 
 
 class PartialRequest:
-    """The bytes of a request so far, and what the client has sent behind it.
+    """The bytes of a request so far, and those that the client has sent behind it.
 
     :param now: when its first byte came (monotonic).
 
-    :ivar is_whole: no thread would have to wait: all of it is there, or the parser will refuse it.
+    :ivar is_whole: no thread would have to wait: all of it has come, or the parser will refuse it.
     :ivar is_large: a thread must read the rest as it comes.
     :ivar latest: when it must be there (monotonic) at the latest, whatever its own times are.
     """
@@ -69,12 +69,12 @@ class PartialRequest:
         self._since = now  # when the head's first byte came, then the body's
         self._head_at = -1  # where the head begins, once that is known
         self._scanned = 0  # where the search for the head's end goes on
-        self._body_at = 0  # where the body begins, once the head is there
+        self._body_at = 0  # where the body begins, once the head has come
         self._is_chunked = False
         self._next_at = 0  # where the next chunk begins; or where the body ends
 
     def add(self, piece: bytes, now: float) -> None:
-        """Add what has come."""
+        """Add bytes that have come."""
         self.data += piece
         if not self._body_at and self._find_head_end():
             self._since = now
@@ -115,7 +115,7 @@ class PartialRequest:
         return end >= 0
 
     def _find_head(self) -> bool:
-        """Skip what may stand before the head: empty lines, a binary PROXY header."""
+        """Skip lines that may stand before the head: empty lines, a binary PROXY header."""
         data = self.data
         if data.startswith(_PROXY_SIGNATURE):
             if len(data) < 16:
@@ -146,7 +146,7 @@ class PartialRequest:
         self.is_large = (nobody_waits and has_body) or self._next_at - self._body_at > BUFFER_BYTES
 
     def _has_chunks(self) -> bool:
-        """Whether all chunks are there, or one that the parser will refuse."""
+        """Whether all chunks have come, or one that the parser will refuse."""
         data = self.data
         while True:
             line_end = data.find(b"\r\n", self._next_at)

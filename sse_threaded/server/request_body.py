@@ -1,7 +1,7 @@
 """A request's body, and the errors of reading it that are the client's fault.
 
-Each of these errors is an answer that Werkzeug and Flask give by themselves, and an ``OSError``, by which other
-frameworks know that a body cannot be read.
+Each of these errors is an answer that Werkzeug and Flask give by themselves. Each is an ``OSError``, too, by
+which other frameworks know that a body cannot be read.
 """
 
 from __future__ import annotations

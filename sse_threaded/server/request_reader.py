@@ -1,9 +1,9 @@
 """The main thread reads requests, so that few threads of the pool wait for slow clients.
 
-A thread gets a request when all of it is there. It must read the rest itself where the body is long, where the
-client waits for a ``100 Continue``, and where a request has a body that such requests do not have as a rule.
-These requests are called uploads here. Half of the threads may read uploads at the same time. Further uploads
-wait, while ordinary requests are answered. With TLS or another protocol, a thread reads from the first byte on.
+A thread gets a request when all of it has come. Of some requests, called uploads here, the thread must read the
+rest itself. Their body is long, or the client waits for a ``100 Continue``, or such requests have no body as a
+rule. Half of the threads may read uploads at the same time. Further uploads wait, while ordinary requests are
+answered. With TLS or another protocol, a thread reads from the first byte on.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class RequestReader:
         return not negotiation.prior_knowledge_allowed(self._cfg, conn.client)
 
     def receive(self, conn: ClientConnection, _sock: object = None) -> None:
-        """Read what has come on a connection that the poller does not watch, or watches for this method."""
+        """Read from a connection that the poller does not watch, or watches for this method."""
         if not (self._reads_all or self.may_read(conn)):
             self._leave_to_thread(conn)
             return
@@ -97,7 +97,10 @@ class RequestReader:
                 self._end(conn)
 
     def add(self, conn: ClientConnection, piece: bytes) -> None:
-        """Add what a connection has sent. Then a thread serves the request, or the poller watches for the rest."""
+        """Add bytes that a connection has sent.
+
+        Then a thread serves the request, or the poller watches for the rest.
+        """
         request = conn.partial_request
         if request is None and is_whole(piece):
             conn.received, conn.missing, conn.is_whole, conn.data_ready = piece, 0, True, True

@@ -1,12 +1,12 @@
 """A signal that reaches a worker in its first moments is kept until the worker can take it.
 
 From the fork until ``init_signals`` a worker of gunicorn's has the master's handlers. They put a signal into a
-queue that nobody reads in the worker. If it were told to end then, it would serve on until ``graceful_timeout``
-is over and be killed with the requests it has. So the worker gets handlers that only note the signal. The signals
-noted are raised again when it has its own handlers.
+queue, which the worker does not read. After a SIGTERM it would serve until ``graceful_timeout`` is over, and be
+killed with the requests it has. So the worker gets handlers that only note the signal. The signals noted are
+raised again when it has its own handlers.
 
-The signals are blocked for the fork itself and no longer. What the hooks ``pre_fork`` and ``post_fork`` start
-would inherit that, and could not be told to end.
+The signals are blocked for the fork itself and no longer. Processes that the hooks ``pre_fork`` and
+``post_fork`` start would inherit that, and SIGTERM could not end them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 from typing import Any
 
-# What gunicorn's master sends to its workers, and they have a handler for.
+# The signals that gunicorn's master sends to its workers, and they have a handler for.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
 # The function of gunicorn's master that forks a worker. Between expect_worker() and that fork there is the hook
@@ -24,12 +24,12 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 _FORKER = "spawn_worker"
 
 _is_expected = False
-_mask: set[int] | None = None  # what was blocked before a worker's fork, while that lasts
+_mask: set[int] | None = None  # the signals blocked before a worker's fork, while that lasts
 _noted: list[int] | None = None  # the signals of a worker that has no handlers of its own yet
 
 
 def expect_worker() -> None:
-    """In the master: what it forks next is a worker."""
+    """In the master: the next process that it forks is a worker."""
     global _is_expected
     _is_expected = True
 
@@ -75,7 +75,7 @@ def _after_fork_in_child() -> None:
             signal.signal(signum, _note)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     elif _noted is not None:
-        # A child of the hook post_fork: nobody would raise the signals again that it notes.
+        # A child of the hook post_fork: no code would raise the signals again that it notes.
         _noted = None
         for signum in _SIGNALS:
             if signal.getsignal(signum) is _note:

@@ -73,7 +73,7 @@ class StreamHandover(Handover):
         response, resp, sock = self._response, self._response.resp, self._response.conn.sock
         if response.worker.cfg.is_ssl or resp.status is None or resp.response_length is not None:
             may_park = False
-        else:  # what follows the head is sent past gunicorn
+        else:  # the pump sends the rest, and not gunicorn's response
             may_park = not (response.is_encoded or resp._omits_body)
         first = stream.park(self, sock, resp.chunked) if may_park else None
         if first is None:
@@ -108,6 +108,7 @@ class StreamHandover(Handover):
             self._go_on(self.wrapped, self._progress)
         elif self.pump is not None and self.parked is not None:
             head, self._head = self._head, b""
+            self._reservation = None  # the subscriber has the place; and this object is kept for each open page
             self.pump.park(self.parked, head)
         else:
             raise RuntimeError("no stream is to leave this thread")
@@ -115,7 +116,7 @@ class StreamHandover(Handover):
     # The thread that asks a wrapped stream for chunks.
 
     def _go_on(self, wrapped: WrappedSubscriber, progress: Progress) -> None:
-        """Go on with the response for as long as there is something.
+        """Go on with the response while there is something.
 
         :param progress: how far it has come.
         """
@@ -156,15 +157,15 @@ class StreamHandover(Handover):
         """See :class:`Handover`."""
         if self._permit is not None:
             self._permit.give_back()  # the pump counts this thread elsewhere
-        self._response.conn.end_upload()  # nobody reads the body for as long as the stream lasts
+        self._response.conn.end_upload()  # no thread reads the body while the stream lasts
         self._response.worker.warn_once("thread", self._names_who_swallows)
 
     def _names_who_swallows(self) -> str:
         respiter = self._response.respiter
         who = askers() or f"{type(respiter).__module__}.{type(respiter).__qualname__}"
         return (
-            f"A stream keeps its thread: what wraps it ({who}) does not pass on an empty chunk (b''), so that no "
-            f"thread can leave it; {process_budget.limit} such streams may be open"
+            f"A stream keeps its thread: its wrapper ({who}) does not pass on an empty chunk (b''), so no thread "
+            f"can leave it. {process_budget.limit} such streams may be open"
         )
 
     # The pump's thread.
@@ -197,7 +198,7 @@ class StreamHandover(Handover):
         try:
             conn.context.run(self.conclude)
         except (Exception, SystemExit):
-            # As where gunicorn iterates: the response is out, so the log is where it can be told.
+            # As where gunicorn iterates: the response is out, so only the log can have the error.
             worker.log.exception("Error handling request")
             again = False
         finally:

@@ -2,11 +2,11 @@
 
     gunicorn -k sse_threaded.worker.ThreadWorker --threads 8 --worker-connections 10000 app:app
 
-gunicorn handles a request as ever. When its answer is a stream of this package, the thread sends the head and the
-first bytes, leaves the socket to the pump and takes the next request. Where the app has wrapped the stream, a
-thread goes on with the app's iterable whenever there is something, and then leaves again. When the stream has
-ended, a thread writes the access line, calls ``post_request`` and gives the connection back to gunicorn. The
-steps are described at :class:`~sse_threaded.fanout.handover.Handover`.
+gunicorn handles a request as it always does. If the answer is a stream of this package, the thread makes the head
+and the first bytes. Then it gives the socket to the pump, and takes the next request. Where the app has wrapped
+the stream, a thread goes on with the app's iterable whenever there is something, and then leaves again. When the
+stream has ended, a thread writes the access line, calls ``post_request`` and gives the connection back to
+gunicorn. The steps are described at :class:`~sse_threaded.fanout.handover.Handover`.
 
 The worker is a chain of classes with one subject each; each overrides what its module lists of gunicorn's:
 
@@ -100,7 +100,7 @@ class ThreadWorker(LifecycleWorker):
     def count_request(self, resp: Any, is_stream: bool) -> None:
         """See :class:`.app_response.ResponseWorker`.
 
-        Streams do not count toward ``max_requests``. When a worker ends, its pages come back to the workers that
+        Streams do not count toward ``max_requests``. When a worker ends, its pages reconnect to the workers that
         are left. If they counted, those workers would end too, and so on without end.
         """
         if not is_stream:

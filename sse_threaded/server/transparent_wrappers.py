@@ -2,7 +2,7 @@
 
 An app may wrap a stream to change it: to filter, to redact, to end it early. A server that took the stream out of
 such a wrapper would send what the app holds back. So a server looks into a wrapper only if the wrapper's class is
-in a list. Subclasses are not in it, as they may do something else.
+in a list. Subclasses are not in it, as they may behave differently.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from ..stream import EventStream
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# By the name of the class, as its package may not be installed: what gives the iterable inside, None for none.
+# By the name of the class, as its package may not be installed: a function that gives the iterable inside, or
+# None.
 _INSIDE: dict[str, Callable[[Any], Any]] = {
     # Its _next is partial(next, iterator).
     "werkzeug.wsgi.ClosingIterator": lambda wrapper: wrapper._next.args[0] if wrapper._next.func is next else None,
-    # Its _iterator is what a middleware has left there. What it makes of bytes is the same bytes, unless the app
-    # has given this one response another function for that.
+    # A middleware may have replaced its _iterator. It sends the bytes unchanged, unless the app has given this one
+    # response another function for that.
     "django.http.response.StreamingHttpResponse": lambda wrapper: (
         None if "make_bytes" in vars(wrapper) else wrapper._iterator
     ),
@@ -31,7 +32,7 @@ _DEPTH = 8
 
 
 def passes_through(name: str, attribute: str) -> None:
-    """Add a class of wrappers that give each chunk of what they wrap, unchanged, in order, and nothing else.
+    """Add a class of wrappers that give each chunk of the wrapped iterable, unchanged and in order, and add none.
 
     Call it once at import, before the first request. A wrong name or attribute raises nothing: then the stream is
     iterated on a thread. Never add a wrapper that changes chunks: clients would get the bytes that it removes.

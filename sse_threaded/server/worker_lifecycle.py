@@ -4,8 +4,8 @@ It overrides of gunicorn's:
 
 - ``init_signals``: signals that came before the worker could take them are let in.
 - ``init_process``: ``worker_exit`` closes the logs at every end.
-- ``load_wsgi``: the limit on open files must be raised before the first request, and the plain worker's hooks are
-  called, which a configuration file need not name then.
+- ``load_wsgi``: it raises the limit on open files before the first request. It also calls the plain worker's
+  hooks, so that a configuration file need not name them.
 - ``run``: parked streams get their last lines where the worker ends at once.
 """
 
@@ -51,7 +51,7 @@ class LifecycleWorker(AcceptingWorker):
         startup_signals.end_handlers(mask)
 
     def init_process(self) -> None:
-        """Live. However the worker ends, its streams are told and its logs are closed."""
+        """Live. However the worker ends, its streams end with a farewell and its logs are closed."""
         own_hook = self.cfg.worker_exit
 
         def worker_exit(server: Any, worker: Any) -> None:
@@ -68,7 +68,7 @@ class LifecycleWorker(AcceptingWorker):
         self._make_room()
         super().load_wsgi()
         hooks.post_worker_init(self, parks=True)
-        gc.freeze()  # the app stays for as long as the worker, so collections need not look at it
+        gc.freeze()  # the app stays while the worker lives, so collections need not look at it
 
     def _make_room(self) -> None:
         wanted = self.cfg.worker_connections
@@ -78,7 +78,7 @@ class LifecycleWorker(AcceptingWorker):
         self.max_keepalived = capacity.idle
         if capacity.connections < wanted:
             self.log.warning(
-                "Only %s connections, as this process may open %s files, of which %s are for the app; raise that "
+                "Only %s connections: this process may open %s files, and %s of them are for the app. Raise that limit "
                 "(ulimit -n) for the %s of worker_connections",
                 capacity.connections,
                 capacity.files,
@@ -97,9 +97,9 @@ class LifecycleWorker(AcceptingWorker):
             raise
 
     def _fix_settings(self) -> None:
-        # With it the handshake is in wrap_socket(). Meanwhile conn.sock is still the plain socket, which is
-        # detached, so the deadline could not end the handshake. Without it gunicorn does the handshake right after
-        # that, on the same thread.
+        # With it the handshake is in wrap_socket(). During that call conn.sock is still the plain socket. That
+        # one is detached, so the deadline could not end the handshake. Without it gunicorn does the handshake
+        # right after that, on the same thread.
         self.cfg.set("do_handshake_on_connect", False)
         # After post_worker_init, so no setting changes from here on. gunicorn finds a setting by way of
         # __getattr__, which is a tenth of the time a request takes.

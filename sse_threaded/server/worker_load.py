@@ -11,7 +11,7 @@ import mmap
 import time
 from collections.abc import Callable
 
-# Workers that can be told apart: those of one moment, and of a reload.
+# How many workers have a slot of their own: those of one moment, and of a reload.
 _SLOTS = 1024
 
 # Seconds after which a worker that says nothing counts as gone.
