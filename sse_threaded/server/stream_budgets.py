@@ -77,8 +77,8 @@ def warn_of_restarts(worker: Worker) -> None:
     most, limit = worker.max_requests, process_budget.limit or 0
     if most < limit * _RESTART_FACTOR:
         worker.log.warning(
-            "max_requests=%s is low for the %s streams that a worker may hold. A page counts when it reconnects, so "
-            "workers may restart again and again. Set it to %s or more, or use sse_threaded.worker.ThreadWorker",
+            "max_requests=%s is low for the %s streams that a worker may hold. A page counts when it reconnects, "
+            "so workers may restart over and over. Set it to %s or more, or use sse_threaded.worker.ThreadWorker",
             most,
             limit,
             limit * _RESTART_FACTOR,

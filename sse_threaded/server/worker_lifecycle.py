@@ -78,8 +78,8 @@ class LifecycleWorker(AcceptingWorker):
         self.max_keepalived = capacity.idle
         if capacity.connections < wanted:
             self.log.warning(
-                "Only %s connections: this process may open %s files, and %s of them are for the app. Raise that limit "
-                "(ulimit -n) for the %s of worker_connections",
+                "Only %s connections: this process may open %s files, and %s of them are for the app. Raise that "
+                "limit (ulimit -n) for the %s of worker_connections",
                 capacity.connections,
                 capacity.files,
                 capacity.files - capacity.connections,

@@ -1,10 +1,13 @@
-"""Wrapped streams on the project's worker, where they hold no thread; and how servers end them on SIGTERM."""
+"""Wrapped streams on this project's worker, where they hold no thread; and how servers end them on SIGTERM."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
+import tempfile
 import unittest
+from pathlib import Path
 
 from sse_threaded import open_log
 from tests.live.wrappers.exercise import WRAPPERS, Exercise, Wrapper
@@ -35,8 +38,11 @@ class ServedTest(unittest.TestCase):
             client.wait_for(lambda: b"5000" in client.raw, what="the preface")
         return client, exercise
 
+    def told(self, words):
+        return self.running.get("/told").split().count(words)
+
     def wait_told(self, count, words):
-        wait_until(lambda: self.running.get("/told").split().count(words) >= count, message=words)
+        wait_until(lambda: self.told(words) >= count, message=words)
 
     def wait_count(self, count, hub):
         wait_until(lambda: self.running.streams()[hub] == count, message=f"{count} streams")
@@ -100,39 +106,12 @@ class WorkerTest(ServedTest):
     def test_streams_with_much_to_do_take_turns_with_requests(self):
         self.serve(threads=1)
         clients = [self.connect(SLOW, "quiet") for _ in range(3)]
-        before = self.running.get("/told").split().count("slow")
+        before = self.told("slow")
         expected = clients[0][1].publish("x", 60)
         clients[0][0].next_event()
-        self.assertLess(self.running.get("/told").split().count("slow") - before, 180)
+        self.assertLess(self.told("slow") - before, 180)
         for number, (client, exercise) in enumerate(clients):
             self.assertEqual(exercise.events(client, 60 - (not number)), expected[not number :])
-
-    def test_a_client_that_takes_its_time_at_the_end_gets_all(self):
-        self.serve(threads=4)
-        client, _ = self.connect(TRAILING, "short", receive_buffer=4096)
-        self.wait_told(1, "trailing")
-        client.wait_for_end()
-        self.assertTrue(client.complete)
-        self.assertTrue(client.raw.endswith(b"xx\n"))
-        self.wait_free()
-
-    def test_readers_that_stall_hold_no_thread_and_are_cut_off(self):
-        self.serve(threads=4)
-        stalled = [self.connect(FILTER, "quiet", receive_buffer=4096) for _ in range(12)]
-        stalled += [self.connect(TRAILING, "short", receive_buffer=4096)]
-        healthy, exercise = self.connect(PLAIN, "quiet")
-        before = self.running.kilobytes()
-        for _ in range(8):
-            with self.log.transaction() as transaction:
-                for _ in range(250):
-                    transaction.append(exercise.channel("x"), "all")
-                    transaction.append(stalled[0][1].channel("x"), "for:all" + "x" * 4000)
-            self.assertEqual(self.running.get("/ping"), "pong")
-            self.assertEqual(len(healthy.events(250)), 250)
-        self.assertLess(self.running.kilobytes() - before, 60_000)
-        wait_until(lambda: self.running.streams()["quiet "] == 1, timeout=30, message="the stalled ones cut off")
-        healthy.close()
-        self.wait_free()
 
     def test_two_streams_in_one_response_follow_each_other(self):
         self.serve(threads=6)
@@ -170,8 +149,49 @@ class WorkerTest(ServedTest):
                     client.close()
                 self.wait_free()
 
+
+class SharedWorkerTest(ServedTest):
+    """These leave the worker as they found it, so one is enough."""
+
+    @classmethod
+    def setUpClass(cls):
+        resources = contextlib.ExitStack()
+        cls.addClassCleanup(resources.close)
+        directory = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-")))
+        cls.running = resources.enter_context(serve("worker", directory, threads=4))
+        cls.log = open_log(f"sqlite:///{directory}/worker.db")
+        resources.callback(cls.log.close)
+
+    def setUp(self):
+        self.wait_free()
+
+    def test_a_client_that_takes_its_time_at_the_end_gets_all(self):
+        told = self.told("trailing")
+        client, _ = self.connect(TRAILING, "short", receive_buffer=4096)
+        self.wait_told(told + 1, "trailing")
+        client.wait_for_end()
+        self.assertTrue(client.complete)
+        self.assertTrue(client.raw.endswith(b"xx\n"))
+        self.wait_free()
+
+    def test_readers_that_stall_hold_no_thread_and_are_cut_off(self):
+        stalled = [self.connect(FILTER, "quiet", receive_buffer=4096) for _ in range(12)]
+        stalled += [self.connect(TRAILING, "short", receive_buffer=4096)]
+        healthy, exercise = self.connect(PLAIN, "quiet")
+        before = self.running.kilobytes()
+        for _ in range(8):
+            with self.log.transaction() as transaction:
+                for _ in range(250):
+                    transaction.append(exercise.channel("x"), "all")
+                    transaction.append(stalled[0][1].channel("x"), "for:all" + "x" * 4000)
+            self.assertEqual(self.running.get("/ping"), "pong")
+            self.assertEqual(len(healthy.events(250)), 250)
+        self.assertLess(self.running.kilobytes() - before, 60_000)
+        wait_until(lambda: self.running.streams()["quiet "] == 1, timeout=30, message="the stalled ones cut off")
+        healthy.close()
+        self.wait_free()
+
     def test_one_that_keeps_its_thread_waits_for_a_client_that_stalls(self):
-        self.serve(threads=4)
         stalled, exercise = self.connect(NOT_EMPTY, "quiet", receive_buffer=4096)
         healthy, _ = self.connect(NOT_EMPTY, "quiet")
         ids = [self.log.append(exercise.channel("x"), "x" * 200_000) for _ in range(30)]
@@ -181,7 +201,6 @@ class WorkerTest(ServedTest):
         self.assertNotIn("Traceback", self.running.printed())
 
     def test_one_that_keeps_its_thread_leaves_bodies_that_are_long_to_others(self):
-        self.serve(threads=4)
         for _ in range(2):
             self.connect(NOT_EMPTY, "quiet", headers={"Content-Length": "5"})  # which never come
         with socket.create_connection(("127.0.0.1", self.running.port), timeout=20) as connection:
@@ -192,7 +211,6 @@ class WorkerTest(ServedTest):
                 received += connection.recv(65536)
 
     def test_a_response_to_a_request_with_a_body_says_that_it_closes_the_connection(self):
-        self.serve(threads=4)
         fields = "Host: x\r\nContent-Length: 2\r\n"
         for wrapper in ("bare", "redacting", "not_empty", "chained", "flask_with_context", "middleware"):
             with self.subTest(wrapper):
@@ -206,7 +224,6 @@ class WorkerTest(ServedTest):
                 self.assertTrue(received.endswith(b"\r\n0\r\n\r\n"), received)
 
     def test_the_connection_can_be_used_again(self):
-        self.serve(threads=4)
         with socket.create_connection(("127.0.0.1", self.running.port), timeout=30) as connection:
             connection.sendall(b"GET /redacting?hub=short&channel=x HTTP/1.1\r\nHost: x\r\n\r\n")
             received = b""
