@@ -1,4 +1,4 @@
-"""The worker that parks streams: all that is promised under plain gthread, and what only it does."""
+"""The worker that parks streams: the promises of plain gthread, and its own."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class ParkingTest(test_gunicorn.GunicornTest):
         self.assertEqual([event.last_event_id for event in slow[0].events(len(ids), timeout=60)], ids)
         for client in slow[1:]:
             client.close()
-        wait_until(lambda: self.streams(server) == 2, message="the rest to be let go")
+        wait_until(lambda: self.streams(server) == 2, message="the others to be closed")
 
     def test_a_lease_ends_it_and_the_connection_can_be_used_again(self):
         server = self.serve(SSE_THREADED_LEASE="0.5")
@@ -279,7 +279,7 @@ def threads():
 
 
 class MiddlewareTest(unittest.TestCase):
-    """What wrappers do is in tests/live/wrappers."""
+    """Wrappers have tests of their own in tests/live/wrappers."""
 
     def setUp(self):
         self.directory = temporary_directory(self)
@@ -306,7 +306,7 @@ def threads_of(pid):
 
 
 def read_until(connection, words):
-    """What comes, up to ``words``."""
+    """The bytes that come, up to ``words``."""
     received = b""
     while words not in received:
         piece = connection.recv(65536)

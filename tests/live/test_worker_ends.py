@@ -1,4 +1,4 @@
-"""What is left when a worker ends, however it ends: streams told, logs closed, ends written down."""
+"""A worker ends, in every way: its streams get a farewell, its logs are closed, access lines are written."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class RestartTest(EndsTest):
         wait_until(lambda: not is_running(worker), timeout=30, message="the worker's end")
 
 
-# What a hook starts: by a new program, by a fork, by a thread.
+# A hook starts something: by a new program, by a fork, by a thread.
 STARTS = """
 import multiprocessing, os, subprocess, threading, time
 

@@ -122,7 +122,7 @@ class RequestsTest(unittest.TestCase):
 
 
 def read_all(connection):
-    """What comes up to the end."""
+    """The bytes that come, up to the end."""
     received = b""
     with contextlib.suppress(ConnectionError):
         while piece := connection.recv(65536):

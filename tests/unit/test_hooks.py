@@ -1,4 +1,4 @@
-"""The server hooks, on a worker that is none: what its main thread is told, and what it passes on."""
+"""The server hooks, on an object in place of a worker: budgets, warnings, signals."""
 
 import os
 import signal

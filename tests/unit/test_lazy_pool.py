@@ -25,7 +25,7 @@ class LazyPoolTest(unittest.TestCase):
             self.lazy.put(task)
 
     def dispatch_until(self, condition):
-        """As the main thread does: again and again for as long as it is asked to."""
+        """As the main thread does: again and again until the condition holds."""
 
         def done():
             self.lazy.dispatch()

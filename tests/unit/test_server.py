@@ -23,7 +23,8 @@ HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\n"
 GET_PART = b"GET / HTTP/1.1\r\n"
 PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + b"\r\n\r\n" * 3
 
-# What has come, and whether a thread may have it: "whole", it need not wait for more; "large", it reads the rest.
+# The bytes that have come, and whether a thread may have them: "whole", it need not wait for more; "large", it
+# reads the rest.
 PARTS = (
     (b"", ""),
     (b"GET / HT", ""),
@@ -108,7 +109,7 @@ class PartialRequestTest(unittest.TestCase):
                 with self.subTest(data=data[:80], size=size):
                     request = PartialRequest(0.0)
                     for at in range(0, len(data), size):
-                        # Who waits for a 100 Continue is not kept waiting for what it has not sent yet.
+                        # A client that waits for a 100 Continue sends the rest only after it.
                         self.assertIn(self.state(request), ("", state, "large" if b"Expect" in data else ""))
                         if not request.is_whole:
                             request.add(data[at : at + size], 0.0)
@@ -341,7 +342,7 @@ class AtomsTest(unittest.TestCase):
 
 class CountTest(unittest.TestCase):
     def counted(self, *steps):
-        """Whether each request that the worker was told of is a stream's, if the response begins with these."""
+        """Whether each request that the worker counts is a stream's, if the response begins with these headers."""
         worker = mock.Mock()
         response = AppResponse(worker, mock.Mock(), mock.Mock())
         response.resp = mock.Mock()

@@ -15,7 +15,7 @@ from sse_threaded.server.transparent_wrappers import bare_stream, passes_through
 
 
 class Timed:
-    """A class that an app adds to the list; both tests add it, and nobody else knows it."""
+    """A class that an app adds to the list; both tests add it, and no other module knows it."""
 
     def __init__(self, inner):
         self.inner = inner

@@ -16,7 +16,7 @@ from sse_threaded.worker import ThreadWorker
 
 OVERRIDDEN = "overridden by worker.ThreadWorker or server.client_connection.ClientConnection"
 
-# What each was when our code was written: fingerprints of the source, one for each known form.
+# Fingerprints of each function's source when our code was written, one for each known form.
 POINTS = {
     OVERRIDDEN: {
         gthread.ThreadWorker._cap_keepalive: {"69ef1ddd35fe"},
@@ -79,7 +79,7 @@ def fingerprint(function):
 
 
 def overridden():
-    """What our classes override of gunicorn's methods: our class, and gunicorn's function."""
+    """The methods of gunicorn's that our classes override: our class, and gunicorn's function."""
     for ours, theirs in ((ThreadWorker, gthread.ThreadWorker), (ClientConnection, gthread.TConn)):
         for owner in ours.__mro__[: ours.__mro__.index(theirs)]:
             for name in vars(owner).keys() & {name for their in theirs.__mro__[:-1] for name in vars(their)}:

@@ -112,7 +112,7 @@ class WithClose:
 
 
 class InACircle:
-    """Nobody closes the stream, and only the garbage collector finds it."""
+    """No code closes the stream, and only the garbage collector finds it."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self.iterator = iter(chunks)

@@ -1,4 +1,4 @@
-"""What a client must see of a wrapped stream; each returns nothing, or raises an ``AssertionError``."""
+"""The scenarios of a wrapped stream; each raises an ``AssertionError`` where a client sees something wrong."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def _redacted(data: str) -> str:
 
 @dataclass(frozen=True)
 class Wrapper:
-    """What is known of one.
+    """A wrapper of the app's.
 
     :ivar name: its path.
-    :ivar change: what becomes of an event's data, ``None`` if nothing.
+    :ivar change: gives an event's data as a client sees it, ``None`` if it does not see the event.
     :ivar passes_preface: clients get the stream's first bytes at once.
     :ivar holds_back: it gives an event when the next chunk comes, where chunks come only with bytes.
     :ivar ends: it ends the stream after ``[DONE]``; ``complete`` says whether as HTTP does.
@@ -120,7 +120,7 @@ class Exercise:
         return f"{scenario}-{self.wrapper.name}"
 
     def publish(self, scenario: str, number: int = 1, *, last: str = "") -> list[tuple[str, str]]:
-        """Publish some in one transaction; returns what is to come of them, with ids."""
+        """Publish some in one transaction; returns the ids and data that a client must see."""
         expected = []
         with self.log.transaction() as transaction:
             for index in range(number):
@@ -236,7 +236,7 @@ class Exercise:
         return self.streams("few") == 0
 
     def ended(self) -> None:
-        """At its lease's end, and where the wrapper ends it, the response ends, and the stream is let go of."""
+        """At its lease's end, and where the wrapper ends it, the response ends, and the stream is closed."""
         start = self.log.last_event_id()
         self.publish("ended", 20, last="[DONE]" if self.wrapper.ends else "")
         with self.connect("short", "ended", last_event_id=start) as client:

@@ -61,7 +61,7 @@ class Client(EventStreamClient):
 class Running(NamedTuple):
     """A server that runs.
 
-    :ivar output: what it prints.
+    :ivar output: the text that it prints.
     """
 
     name: str

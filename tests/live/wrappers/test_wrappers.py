@@ -13,10 +13,10 @@ from tests.support import temporary_directory
 
 
 class ServerCase(unittest.TestCase):
-    """What a table of wrappers and servers needs."""
+    """Runs a table of wrappers and servers."""
 
     def exercise(self, server, wrappers, **options):
-        """Try all wrappers at the same time; returns what became of each, and what the server has printed."""
+        """Try all wrappers at the same time; returns the result of each, and the server's output."""
         directory = temporary_directory(self)
         outcome = {}
         with contextlib.ExitStack() as stack:

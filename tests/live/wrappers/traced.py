@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 TRACER = os.environ["TRACER"]
-CLOSED = os.environ["TRACER_PORT"]  # nobody listens there
+CLOSED = os.environ["TRACER_PORT"]  # no server listens there
 
 if TRACER == "ddtrace":
     os.environ.update(
@@ -19,7 +19,7 @@ if TRACER == "ddtrace":
         DD_TRACE_STARTUP_LOGS="false",
         DD_CRASHTRACKING_ENABLED="false",
     )
-    import ddtrace.auto  # noqa: F401  # before all that it is to change
+    import ddtrace.auto  # noqa: F401  # before the modules that it changes
     from ddtrace.contrib.internal.wsgi.wsgi import DDWSGIMiddleware as Middleware
 elif TRACER == "sentry":
     import sentry_sdk
