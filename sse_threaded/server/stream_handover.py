@@ -71,10 +71,9 @@ class StreamHandover(Handover):
 
     def _send_bare(self, stream: EventStream) -> bool:
         response, resp, sock = self._response, self._response.resp, self._response.conn.sock
-        if response.worker.cfg.is_ssl or resp.status is None or resp.response_length is not None:
-            may_park = False
-        else:  # the pump sends the rest, and not gunicorn's response
-            may_park = not (response.is_encoded or resp._omits_body)
+        # The pump frames and sends all that follows the head, past gunicorn's response and past TLS.
+        has_plain_body = resp.status is not None and resp.response_length is None and not resp._omits_body
+        may_park = has_plain_body and not (response.is_encoded or response.worker.cfg.is_ssl)
         first = stream.park(self, sock, resp.chunked) if may_park else None
         if first is None:
             stream.joins = True
