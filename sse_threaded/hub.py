@@ -43,7 +43,7 @@ from .protocol.request import (
     is_made_by_hand,
     last_event_id,
 )
-from .stream import EventStream, Seat, refusal, refusal_for
+from .stream import EventStream, SubscriberSettings, refusal, refusal_for
 
 _log = logging.getLogger(__name__)
 
@@ -257,8 +257,8 @@ class Hub:
             cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
         except (HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
-        seat = Seat(names, self._queue_size, connection(environ))
-        return _as_stream(EventStream(self._pump, self._pace, seat, cursor, environ.get(ENVIRON_KEY)))
+        settings = SubscriberSettings(names, self._queue_size, connection(environ))
+        return _as_stream(EventStream(self._pump, self._pace, settings, cursor, environ.get(ENVIRON_KEY)))
 
     def _warn_of_http2(self) -> None:
         if not self._has_warned_of_http2:

@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 _throttled = ThrottledLog(_log)  # while the log cannot be read, each request would write a line
 
 
-class Seat(NamedTuple):
-    """The parts of which a stream's subscriber is made.
+class SubscriberSettings(NamedTuple):
+    """How the subscriber of a stream is made.
 
     :ivar channels: the channels that it subscribes to.
     :ivar size: how many events may wait for it.
@@ -54,7 +54,7 @@ class EventStream:
 
     :param pump: hands out events.
     :param pace: the stream's times.
-    :param seat: the parts of its subscriber.
+    :param settings: how its subscriber is made.
     :param cursor: the client's position in the log.
     :param handover: how the connection leaves the thread; ``None``, the default, where the server cannot do that.
     """
@@ -64,11 +64,16 @@ class EventStream:
     __slots__ = ("_chunks", "_delivery")
 
     def __init__(
-        self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, handover: Handover | None = None
+        self,
+        pump: Pump,
+        pace: Pace,
+        settings: SubscriberSettings,
+        cursor: Cursor,
+        handover: Handover | None = None,
     ) -> None:
         if handover is not None:
             handover.has_stream = True
-        self._delivery: _Delivery | None = _Delivery(pump, pace, seat, cursor, handover)
+        self._delivery: _Delivery | None = _Delivery(pump, pace, settings, cursor, handover)
         self._chunks = self._delivery.chunks()
 
     @property
@@ -174,17 +179,19 @@ class _Delivery:
         "_pace",
         "_pump",
         "_reservation",
-        "_seat",
+        "_settings",
         "handover",
         "has_begun",
         "joins",
         "subscriber",
     )
 
-    def __init__(self, pump: Pump, pace: Pace, seat: Seat, cursor: Cursor, handover: Handover | None) -> None:
+    def __init__(
+        self, pump: Pump, pace: Pace, settings: SubscriberSettings, cursor: Cursor, handover: Handover | None
+    ) -> None:
         self._pump = pump
         self._pace = pace
-        self._seat = seat
+        self._settings = settings
         self._cursor = cursor
         self.handover = handover
         self.has_begun = False
@@ -228,15 +235,15 @@ class _Delivery:
 
     def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> bytes:
         """See :meth:`EventStream.park`."""
-        seat = self._seat
+        settings = self._settings
         try:
             first = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
             reservation = self._pump.reserve()
         except (Overloaded, HubClosed, LogError) as error:
             return refusal_for(self._pace, error)
         parked = SocketSubscriber(
-            seat.channels,
-            seat.size,
+            settings.channels,
+            settings.size,
             connection,
             chunked=chunked,
             cursor=self._cursor,
@@ -276,16 +283,18 @@ class _Delivery:
             yield subscriber.farewell
 
     def _admit(self) -> ThreadSubscriber:
-        handover, seat = self.handover, self._seat
+        handover, settings = self.handover, self._settings
         subscriber: ThreadSubscriber
-        if handover is not None and seat.connection is not None and self.is_reserved and handover.may_lend():
-            subscriber = WrappedSubscriber(seat.channels, seat.size, seat.connection, handover, self._pump)
+        if handover is not None and settings.connection is not None and self.is_reserved and handover.may_lend():
+            subscriber = WrappedSubscriber(
+                settings.channels, settings.size, settings.connection, handover, self._pump
+            )
             self._reservation = None  # it is the subscriber's now
             self._pump.admit(subscriber, is_reserved=True)
             handover.lend_to_threads(subscriber)
         else:
             self._give_place_back()
-            subscriber = ThreadSubscriber(*seat)
+            subscriber = ThreadSubscriber(*settings)
             self._pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
         if self._is_closed:  # by another thread in between, which may not have seen the subscriber
