@@ -21,7 +21,7 @@ from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
 from sse_threaded.log.interface import NestedTransaction
 from sse_threaded.log.sqlite.file import SQLiteFile
 from sse_threaded.log.sqlite.log import SQLiteLog
-from sse_threaded.log.sqlite.mark import Mark
+from sse_threaded.log.sqlite.high_water_mark import Mark
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 

@@ -39,7 +39,7 @@ from ..interface import (
     new_epoch,
     page_of,
 )
-from ..opening import begin
+from ..startup import begin
 from .client import PATIENCE, RedisServer, SharedServer
 from .listener import Feed, Gaps, record_of
 from .scripts import (

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from ...errors import LogUnavailable, LogUnusable
 from ..interface import new_epoch
 from .lent_connection import LentConnection
-from .mark import Mark
+from .high_water_mark import Mark
 
 _log = logging.getLogger(__name__)
 
@@ -275,7 +275,7 @@ class SQLiteFile:
                 meta.update(boot=boot, epoch=new_epoch())
 
     def promise(self, number: int, settled: int | None) -> None:
-        """Leave the mark for a transaction that is about to commit; see :mod:`.mark`.
+        """Leave the mark for a transaction that is about to commit; see :mod:`.high_water_mark`.
 
         :param number: its newest event's; the caller has the write lock.
         :param settled: numbers up to this one are known to be committed; ``None`` for not known.

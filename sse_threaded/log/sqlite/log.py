@@ -31,9 +31,9 @@ from ..interface import (
     checked,
     page_of,
 )
-from ..opening import begin
+from ..startup import begin
 from .app_connection import app_connection, in_transaction, name_of_file
-from .check import Check
+from .health_check import Check
 from .connection import Gate
 from .file import SQLiteFile, last_sequence, plainly, translated
 from .lent_connection import LentConnection
@@ -55,7 +55,7 @@ class SQLiteLog(EventLog):
     :param must_open: refuse a file that cannot be opened now. Default ``False``: it is tried again at each use,
         which raises :class:`LogUnavailable` until then.
     :raises LogUnusable: the URL is invalid, the file is corrupt, or its schema is newer (see
-        :mod:`sse_threaded.log.opening`).
+        :mod:`sse_threaded.log.startup`).
     """
 
     # What a process leaves that dies between its commit and the bell is found by this look.
