@@ -15,8 +15,9 @@ from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
 from .fanout.cursor import Cursor
 from .log import EventLog, open_log, without_secret
 from .log.doorbell import Doorbell
-from .log.interface import AS_OTHERS_KEEP, check_channel
+from .log.retention import AS_OTHERS_KEEP
 from .log.sqlite.url import parse_url
+from .log.validation import validate_channel
 
 # Seconds between two attempts to read a log that cannot be reached.
 _RETRY_SECONDS = 1.0
@@ -133,7 +134,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 def _listen(options: argparse.Namespace) -> int:
     for channel in options.channel:
-        check_channel(channel)
+        validate_channel(channel)
     log = _open(options.url)
     doorbell = log.open_doorbell()
     try:

@@ -27,7 +27,7 @@ from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log
-from .log.interface import check_channel
+from .log.validation import validate_channel
 from .longpoll import long_poll
 from .protocol.event import CONTENT_TYPE
 from .protocol.problem import problem
@@ -209,7 +209,7 @@ class Hub:
         if not names:
             raise InvalidEvent("channel", "name at least one to subscribe to")
         for name in names:
-            check_channel(name)
+            validate_channel(name)
         environ = request if isinstance(request, dict) else getattr(request, "environ", None)
         if not isinstance(environ, dict):
             raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")

@@ -16,7 +16,6 @@ from importlib.resources import files
 from typing import Any, NoReturn
 
 from ..log import EventLog
-from ..log.interface import checked
 from ..log.redis.log import RedisLog
 from .model import (
     BOARDS_A_PAGE,

@@ -35,7 +35,7 @@ class Cursor:
             return
         self.epoch = log.epoch
         try:
-            self.after = log.position(last_event_id, known=known)
+            self.after = log.sequence_of(last_event_id, known=known)
         except HistoryGone as gone:
             self._begin_anew(gone, None)
 

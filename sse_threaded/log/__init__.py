@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 
 from ..errors import LogUnusable
-from .interface import EventLog, Page, Record, Retention, Snapshot, Transaction, without_secret
+from .interface import EventLog, Snapshot, Transaction
 from .memory import MemoryLog
+from .record import Page, Record
+from .retention import Retention
 from .sqlite.log import SQLiteLog
 from .sqlite.url import url_of
+from .url import without_secret
 
 __all__ = [
     "EventLog",

@@ -17,20 +17,11 @@ from operator import attrgetter
 
 from ..errors import HistoryGone
 from .doorbell import Doorbell
-from .interface import (
-    EventLog,
-    NestedTransaction,
-    Page,
-    Record,
-    Retention,
-    Snapshot,
-    Transaction,
-    TransactionOver,
-    checked,
-    needs_sqlite,
-    new_epoch,
-    page_of,
-)
+from .event_id import new_epoch
+from .interface import EventLog, NestedTransaction, Snapshot, Transaction, TransactionOver, needs_sqlite
+from .record import Page, Record, page_of
+from .retention import Retention
+from .validation import validate_event
 
 # Channels that each append looks at for events past their age: two, so that sweeping outpaces appending.
 _SWEPT_PER_APPEND = 2
@@ -110,7 +101,7 @@ class MemoryLog(EventLog):
         self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
     ) -> str:
         """See :class:`EventLog`."""
-        name, text, kind = checked(channel, data, event)
+        name, text, kind = validate_event(channel, data, event)
         if connection is not None:
             raise needs_sqlite(self.url, "append(connection=...)")
         with self._lock:
@@ -244,7 +235,7 @@ class _Batch(_View, Transaction):
         self.appended: list[tuple[str, str, str | None]] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
-        row = checked(channel, data, event)
+        row = validate_event(channel, data, event)
         if self.over:
             raise TransactionOver(self._url)
         self.appended.append(row)

@@ -20,8 +20,8 @@ from unittest import mock
 from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
 from sse_threaded.log.interface import NestedTransaction
 from sse_threaded.log.sqlite.file import SQLiteFile
-from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.high_water_mark import Mark
+from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
@@ -280,7 +280,7 @@ class BeginningTest(OpeningTest):
 
     def test_a_hub_is_made_without_its_log_and_takes_it_up_later(self) -> None:
         url = sqlite_url(self.folder / "later")
-        with self.assertLogs("sse_threaded.log.opening", "WARNING") as logged:
+        with self.assertLogs("sse_threaded.log.startup", "WARNING") as logged:
             hub = Hub(url)
         self.addCleanup(hub.close)
         self.assertEqual(len(logged.output), 1)

@@ -160,7 +160,7 @@ class DivergedTest(unittest.TestCase):
         self.assertEqual(set(lost) & set(new), set())
         for each in lost:
             with self.subTest(each), self.assertRaises(HistoryGone):
-                after.read(after.position(each), channels=["a"])
+                after.read(after.sequence_of(each), channels=["a"])
         self.assertEqual(len(after.read(3, channels=["a"])), 20)
 
     def open(self, server: RedisServer) -> EventLog:

@@ -20,12 +20,12 @@ from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retentio
 from sse_threaded.fanout.cursor import Cursor
 from sse_threaded.fanout.recent_events import RecentEvents
 from sse_threaded.fanout.socket_subscriber import SocketSubscriber
-from sse_threaded.log.interface import AS_OTHERS_KEEP
 from sse_threaded.log.redis import client as redis_client
 from sse_threaded.log.redis import log as redis_log
 from sse_threaded.log.redis.listener import Gaps
 from sse_threaded.log.redis.scripts import GAP
 from sse_threaded.log.redis.url import parse_url
+from sse_threaded.log.retention import AS_OTHERS_KEEP
 from tests.harness.redis_server import RedisServer
 from tests.support import ROOT, free_port, missing, temporary_directory, wait_until
 
@@ -119,14 +119,14 @@ class LossTest(RedisCase):
         second = self.log.append("a", "new")
         self.assertNotEqual(first, second)
         with self.assertRaises(HistoryGone):
-            self.log.read(self.log.position(first), channels=["a"])
+            self.log.read(self.log.sequence_of(first), channels=["a"])
 
     def test_a_master_that_was_a_replica_meanwhile_is_another_server(self):
         self.log.append("a", "x")
         with self.redis.client() as client:
             client.replicaof("127.0.0.1", free_port())
             client.replicaof("no", "one")
-        self.assertGreater(self.log.position(self.log.append("a", "y")), GAP)
+        self.assertGreater(self.log.sequence_of(self.log.append("a", "y")), GAP)
 
     def test_a_transaction_that_does_nothing_ends_no_stream(self):
         self.listen(self.log)
@@ -458,7 +458,7 @@ class BeginningAnewTest(RedisCase):
         self.assertNotEqual(first.partition("-")[0], second.partition("-")[0])
         self.assertTrue(second.endswith("-1"))
         with self.assertRaises(HistoryGone) as caught:
-            self.log.position(first)
+            self.log.sequence_of(first)
         self.assertEqual(caught.exception.reason, "epoch")
 
     def test_two_processes_agree_on_the_epoch(self):
@@ -497,7 +497,7 @@ class RestartTest(unittest.TestCase):
         self.redis.kill()
         self.redis.start()
         self.assertGreater(number_of(log.append("a", "two")), GAP)
-        self.assertEqual(log.position(last), 1)
+        self.assertEqual(log.sequence_of(last), 1)
         self.assertEqual([r.data for r in log.read(1, channels=["a"])], ["two"])
         self.assertEqual([r.data for r in log.read(0)], ["one", "two"])
 
@@ -519,7 +519,7 @@ class RestartTest(unittest.TestCase):
         self.assertGreater(number_of(other.append("a", "new")), GAP)
         for each in (log, other, self.open()):
             with self.assertRaises(HistoryGone):
-                each.read(each.position(lost), channels=["a"])
+                each.read(each.sequence_of(lost), channels=["a"])
             self.assertEqual([r.data for r in each.read(3, channels=["a"])], ["new"])
 
     def test_a_torn_step_in_the_append_only_file_counts_for_nothing(self):
@@ -536,7 +536,7 @@ class RestartTest(unittest.TestCase):
         self.redis.start()
         self.assertEqual(log.last_event_id(), new)
         with self.assertRaises(HistoryGone):
-            log.read(log.position(lost), channels=["a"])
+            log.read(log.sequence_of(lost), channels=["a"])
         self.assertEqual([r.data for r in log.read(1)][-1], "new")
 
     def test_after_a_restart_replays_come_from_memory_too(self):
@@ -643,7 +643,7 @@ class RestartTest(unittest.TestCase):
 
     def test_without_redis_an_app_starts_and_finds_it_later(self):
         self.redis.kill()
-        with self.assertLogs("sse_threaded.log.opening", logging.WARNING):
+        with self.assertLogs("sse_threaded.log.startup", logging.WARNING):
             log = self.open()
         self.assertRaises(LogUnavailable, lambda: log.epoch)
         later = threading.Timer(0.5, self.redis.start)

@@ -65,7 +65,7 @@ class FailoverTest(unittest.TestCase):
         found = []
         wait_until(lambda: found.append(append()) or found[-1], timeout=60, message="the replica takes over")
         self.assertGreater(number_of(found[-1]), GAP)
-        self.assertEqual([r.data for r in log.read(log.position(first), channels=["a"])], ["two"])
+        self.assertEqual([r.data for r in log.read(log.sequence_of(first), channels=["a"])], ["two"])
         wait_until(lambda: doorbell.clear() or self.data_after(log, 1) == ["two"], timeout=20)
 
     def data_after(self, log, after):

@@ -17,7 +17,7 @@ from tests.harness.imports import SOURCES, TREES, below, full_name, imports_of, 
 ROOMS = (
     "errors throttled_log",
     "protocol protocol.*",
-    "log.interface log.doorbell log.startup",
+    "log.interface log.record log.retention log.validation log.event_id log.url log.doorbell log.startup",
     "log.memory log.sqlite log.sqlite.* log.redis log.redis.*",
     "log",
     "fanout fanout.*",

@@ -8,13 +8,9 @@ import unittest
 from unittest import mock
 
 from sse_threaded import HistoryGone, InvalidEvent, LogUnusable, Retention, open_log
-from sse_threaded.log.interface import (
-    MAX_DATA_CHARACTERS,
-    PAGE_CHARACTERS,
-    PAGE_EVENTS,
-    NestedTransaction,
-    TransactionOver,
-)
+from sse_threaded.log.interface import NestedTransaction, TransactionOver
+from sse_threaded.log.record import PAGE_CHARACTERS, PAGE_EVENTS
+from sse_threaded.log.validation import MAX_DATA_CHARACTERS
 from tests.harness.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory
 
@@ -126,8 +122,8 @@ class LogContract:
     def test_a_last_event_id_that_cannot_be_resumed_says_why(self):
         log = self.make_log()
         log.append("a", "x")
-        self.assertEqual(log.position(f"{log.epoch}-0"), 0)
-        self.assertEqual(log.position(f"{log.epoch}-1"), 1)
+        self.assertEqual(log.sequence_of(f"{log.epoch}-0"), 0)
+        self.assertEqual(log.sequence_of(f"{log.epoch}-1"), 1)
         malformed = ["", "1", "-1", f"{log.epoch}-", f"{log.epoch}-01", f"{log.epoch}-1 ", f"{log.epoch}--1"]
         malformed += [f"{log.epoch}-1\n", f"{log.epoch.upper()}-1", f"{log.epoch}-" + "9" * 40]
         malformed += ["\xff\0", "éééééé-1"]
@@ -139,7 +135,7 @@ class LogContract:
             for event_id in ids:
                 with self.subTest(event_id=event_id):
                     with self.assertRaises(HistoryGone) as caught:
-                        log.position(event_id)
+                        log.sequence_of(event_id)
                     self.assertEqual(caught.exception.reason, reason)
 
     def test_a_transaction_takes_effect_as_a_whole(self):
@@ -240,8 +236,8 @@ class LogContract:
         for thread in threads:
             thread.join(60)
         for mine in ids:
-            self.assertEqual(mine, sorted(mine, key=log.position))
-        self.assertEqual({log.position(i) for mine in ids for i in mine}, set(range(1, 101)))
+            self.assertEqual(mine, sorted(mine, key=log.sequence_of))
+        self.assertEqual({log.sequence_of(i) for mine in ids for i in mine}, set(range(1, 101)))
 
     def test_every_append_rings_the_doorbell(self):
         log = self.make_log()

@@ -846,7 +846,7 @@ class EpochTest(SQLiteTest):
         for _ in range(5):
             log.append("a", "in the new order")
         with self.assertRaises(HistoryGone) as raised:
-            log.position(f"{epoch}-5")
+            log.sequence_of(f"{epoch}-5")
         self.assertEqual(raised.exception.reason, "epoch")
         self.assertEqual(self.make_log().epoch, log.epoch, "for the next process too")
         self.assertEqual([path.name for path in bells.iterdir()], [".mark"], "nothing is left over")

@@ -358,7 +358,7 @@ class MarkTest(unittest.TestCase):
         log = self.make_log()
         shutil.rmtree(self.mark.parent)
         self.mark.parent.write_text("in the way")
-        with self.assertLogs("sse_threaded.log.sqlite.mark", "WARNING") as logged:
+        with self.assertLogs("sse_threaded.log.sqlite.high_water_mark", "WARNING") as logged:
             for _ in range(3):
                 log.append("a", "x")
         self.assertEqual(len(logged.output), 1, logged.output)

@@ -20,7 +20,7 @@ from redis import exceptions
 
 from ...errors import HistoryGone, LogError, LogUnavailable
 from ..doorbell import Doorbell
-from ..interface import Page, Record, page_of
+from ..record import Page, Record, page_of
 from .client import RedisServer, SharedServer
 from .scripts import NEW_EPOCH, STATE
 

@@ -22,24 +22,12 @@ from redis.exceptions import ResponseError
 
 from ...errors import HistoryGone, LogUnavailable, LogUnusable
 from ..doorbell import Doorbell
-from ..interface import (
-    AS_OTHERS_KEEP,
-    PAGE_CHARACTERS,
-    PAGE_EVENTS,
-    EventLog,
-    NestedTransaction,
-    Page,
-    Record,
-    Retention,
-    Snapshot,
-    Transaction,
-    TransactionOver,
-    checked,
-    needs_sqlite,
-    new_epoch,
-    page_of,
-)
+from ..event_id import new_epoch
+from ..interface import EventLog, NestedTransaction, Snapshot, Transaction, TransactionOver, needs_sqlite
+from ..record import PAGE_CHARACTERS, PAGE_EVENTS, Page, Record, page_of
+from ..retention import AS_OTHERS_KEEP, Retention
 from ..startup import begin
+from ..validation import validate_event
 from .client import PATIENCE, RedisServer, SharedServer
 from .listener import Feed, Gaps, record_of
 from .scripts import (
@@ -159,7 +147,7 @@ class RedisLog(EventLog):
             known), or refuses. Where it is the answer that did not come, the event may be in the log all the same:
             then nobody can know.
         """
-        name, text, kind = checked(channel, data, event)
+        name, text, kind = validate_event(channel, data, event)
         if connection is not None:
             raise needs_sqlite(self.url, "append(connection=...)")
         event_id: bytes = self.run(APPEND, name, text, *([] if kind is None else [kind]))
@@ -298,9 +286,9 @@ class RedisLog(EventLog):
             self._ask(CHECK)
         return self.last_event_id()
 
-    def position(self, last_event_id: str, *, known: int = 0) -> int:
+    def sequence_of(self, last_event_id: str, *, known: int = 0) -> int:
         """See :class:`EventLog`."""
-        sequence = super().position(last_event_id, known=known)
+        sequence = super().sequence_of(last_event_id, known=known)
         if self._feed.gaps.hold(sequence):
             raise HistoryGone("beyond")
         return sequence
@@ -414,7 +402,7 @@ class _RedisTransaction(_RedisSnapshot, Transaction):
         self.rows: list[str | int] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
-        name, text, kind = checked(channel, data, event)
+        name, text, kind = validate_event(channel, data, event)
         if self.over:
             raise TransactionOver(self._url)
         self.rows += [name, text, int(kind is not None), kind or ""]

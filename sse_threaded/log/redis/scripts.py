@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ..interface import Retention
+from ..retention import Retention
 
 # Numbers left out after a change of server, at least: more than any server loses. To these come as many as nine
 # digits of its master_replid say, up to 2**36 at random: of two servers that went on from the same place, unknown

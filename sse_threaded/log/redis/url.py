@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ...errors import LogUnusable
-from ..interface import without_secret
+from ..url import without_secret
 
 _FORMS = (
     "write redis://host:6379/0, rediss://… for TLS, redis+sentinel://host:26379,host:26379/service/0 or "

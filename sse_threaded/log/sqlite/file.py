@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from ...errors import LogUnavailable, LogUnusable
-from ..interface import new_epoch
-from .lent_connection import LentConnection
+from ..event_id import new_epoch
 from .high_water_mark import Mark
+from .lent_connection import LentConnection
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ..doorbell import make_folder
-from ..interface import new_epoch
+from ..event_id import new_epoch
 
 _log = logging.getLogger(__name__)
 

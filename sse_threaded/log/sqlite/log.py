@@ -20,22 +20,15 @@ from heapq import merge
 
 from ...errors import HistoryGone, LogError, LogUnavailable
 from ..doorbell import Doorbell, FifoDoorbell, Ringer
-from ..interface import (
-    EventLog,
-    Page,
-    Record,
-    Retention,
-    Snapshot,
-    Transaction,
-    TransactionOver,
-    checked,
-    page_of,
-)
+from ..interface import EventLog, Snapshot, Transaction, TransactionOver
+from ..record import Page, Record, page_of
+from ..retention import Retention
 from ..startup import begin
+from ..validation import validate_event
 from .app_connection import app_connection, in_transaction, name_of_file
-from .health_check import Check
 from .connection import Gate
 from .file import SQLiteFile, last_sequence, plainly, translated
+from .health_check import Check
 from .lent_connection import LentConnection
 from .trimmer import FOLDED, Trimmer
 from .url import parse_url
@@ -95,7 +88,7 @@ class SQLiteLog(EventLog):
             commit, readers find the event up to ``poll_interval`` late. In autocommit mode with no transaction
             open, the event is committed when this returns.
         """
-        row = checked(channel, data, event)
+        row = validate_event(channel, data, event)
         if connection is not None:
             own = app_connection(connection, self.url)
             self._file.require_prepared()
@@ -298,7 +291,7 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
     _newest = (0, 0.0)  # the last event's number, and when it was made
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
-        row = checked(channel, data, event)
+        row = validate_event(channel, data, event)
         if self.over:
             raise TransactionOver(self._log.url)
         self.require_kept()

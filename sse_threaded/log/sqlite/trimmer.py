@@ -17,7 +17,7 @@ from itertools import takewhile
 
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
-from ..interface import Retention
+from ..retention import Retention
 from .connection import Gate
 from .file import SQLiteFile, translated
 

@@ -10,7 +10,7 @@ import re
 from urllib.parse import parse_qsl, quote, unquote
 
 from ...errors import LogUnusable
-from ..interface import without_secret
+from ..url import without_secret
 
 _SCHEME = "sqlite:///"
 _FORMS = "write sqlite:///relative/path.db, or sqlite:////absolute/path.db"
