@@ -11,7 +11,7 @@ from .record import Page, Record
 from .retention import Retention
 from .sqlite.log import SQLiteLog
 from .sqlite.url import url_of
-from .url import without_secret
+from .url import MEMORY, REDIS, SQLITE, without_secret
 
 __all__ = [
     "EventLog",
@@ -27,28 +27,24 @@ __all__ = [
 ]
 
 
-# Over TLS, and by way of a Sentinel or a Cluster: the rest is after these.
-_REDIS = ("redis:", "rediss:", "redis+", "rediss+")
-
-
 def open_log(url: str | os.PathLike[str], retention: Retention | None = None) -> EventLog:
-    """Open the log that ``url`` names, and make it if it is not there.
+    """Open a log, and make it if it is not there.
 
     :param url: ``memory://``, ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or, with the extra
-        ``redis``, ``redis://host:port/db`` and its kin (:mod:`sse_threaded.log.redis.log`). In a path of a URL
-        write ``%`` as ``%25``, ``?`` as ``%3F`` and ``#`` as ``%23``. A :class:`~pathlib.Path`
-        names a SQLite file, and is taken as it is. A relative path is relative to the working directory.
+        ``redis``, ``redis://host:port/db`` and its variants (:mod:`sse_threaded.log.redis.log`). In the path of a
+        URL write ``%`` as ``%25``, ``?`` as ``%3F`` and ``#`` as ``%23``. A :class:`~pathlib.Path` names a SQLite
+        file and needs no escapes. A relative path is relative to the working directory.
     :param retention: how much is kept, default :class:`Retention`.
-    :raises LogUnusable: no such scheme, or the log needs a person's help.
+    :raises LogUnusable: the URL is invalid, or the log needs a person's help.
     :raises LogUnavailable: the log cannot be opened now.
     """
     if isinstance(url, os.PathLike):
         url = url_of(url)
-    if url == "memory://":
+    if url == MEMORY:
         return MemoryLog(retention)
-    if str(url).startswith("sqlite:"):
+    if str(url).startswith(SQLITE):
         return SQLiteLog(url, retention)
-    if str(url).startswith(_REDIS):
+    if str(url).startswith(REDIS):
         try:
             from .redis.log import RedisLog  # noqa: PLC0415  # its driver may not be installed
         except ModuleNotFoundError as error:

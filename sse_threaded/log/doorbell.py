@@ -1,8 +1,8 @@
 """Doorbells: how an append wakes the threads that wait for the log, here and in other processes.
 
-A doorbell is a file descriptor that becomes readable when somebody rings, so that the pump waits for
-it in the same ``select`` as for its sockets. Ringing carries no data: whoever is woken reads the log.
-A doorbell is waited on and cleared by one thread; any thread of any process may ring it.
+A doorbell is a file descriptor that becomes readable when somebody rings. So the pump waits for it in the same
+``select`` as for its sockets. Ringing carries no data: the woken thread reads the log. One thread waits on a
+doorbell and clears it; any thread of any process may ring it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import stat
 import threading
 from contextlib import suppress
 
-# One read takes all rings that a pipe can hold (64 KiB on Linux): they mean the same.
+# One read takes all rings that a pipe can hold (64 KiB on Linux). Many rings mean the same as one.
 _DRAIN_BYTES = 65536
 
 
 class Doorbell:
     """A doorbell inside one process: a pipe.
 
-    :ivar closed: nobody listens any more.
+    :ivar closed: whether it was closed; then nobody waits on it any more.
     """
 
     closed = False
-    _read = _write = -1  # until it is open
+    _read = _write = -1  # until they are open
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -33,40 +33,40 @@ class Doorbell:
         os.set_blocking(self._write, False)
 
     def fileno(self) -> int:
-        """The descriptor to wait on."""
+        """Return the descriptor to wait on."""
         return self._read
 
     def ring(self) -> None:
-        """Wake the waiting thread; takes no lock, so a signal handler may call it."""
-        # A full pipe has rung already.
+        """Wake the waiting thread. This takes no lock, so a signal handler may call it."""
+        # A full pipe is readable already.
         with suppress(BlockingIOError):
             os.write(self._write, b"\0")
 
     def clear(self) -> None:
-        """Forget the rings so far; call it before looking at what they announced."""
+        """Forget the rings so far. Call it before you read the log, so that no later ring is lost."""
         with suppress(BlockingIOError):
             os.read(self._read, _DRAIN_BYTES)
 
     def close(self) -> None:
-        """Stop listening; idempotent."""
+        """Close it; idempotent."""
         self.closed = True
 
     def __del__(self) -> None:
-        # Not in close(): a thread that is just ringing must never write to a number that the system has
-        # given to somebody's socket meanwhile. Its reference keeps the pipe open.
+        # Not in close(): the system gives a closed descriptor's number to the next socket. A thread that is just
+        # ringing must never write to that. Its reference to this object keeps the pipe open.
         for descriptor in {self._read, self._write} - {-1}:
             os.close(descriptor)
 
 
 def make_folder(folder: str, mode: int) -> None:
-    """Make a log's folder of doorbells if it is missing; whoever may write the log's file may add to it.
+    """Make a log's folder of doorbells if it is missing. Users who may write the log's file may add to the folder.
 
     :param folder: its path.
     :param mode: permission bits of the log's file.
     :raises OSError: it cannot be made.
     """
     try:
-        os.mkdir(folder)  # not the folder above, which may have been moved away just now
+        os.mkdir(folder)  # not the folder above it, which may have been moved away just now
     except FileExistsError:
         if not os.path.isdir(folder):
             raise
@@ -78,7 +78,7 @@ class FifoDoorbell(Doorbell):
     """A doorbell for all processes of a machine: a FIFO in the log's folder of doorbells.
 
     :param folder: the folder, made if it is missing.
-    :param mode: permission bits of folder and FIFO, taken from the log's file: who may append may ring.
+    :param mode: permission bits of folder and FIFO, those of the log's file: users who may append may ring.
     :raises OSError: the folder cannot be written.
     """
 
@@ -89,17 +89,17 @@ class FifoDoorbell(Doorbell):
         self._path = os.path.join(folder, name)
         os.mkfifo(hidden)
         try:
-            # Read and write: a FIFO without a writer would be readable (end of file) for good.
+            # Read and write: a FIFO without a writer would be readable (end of file) all the time.
             self._read = self._write = os.open(hidden, os.O_RDWR | os.O_NONBLOCK)
             os.chmod(hidden, mode)
-            # Seen by ringers only from here on: a FIFO that nobody reads yet looks like a dead process's.
+            # Ringers see it only now: a FIFO that nobody reads yet looks like that of a dead process.
             os.rename(hidden, self._path)
         except OSError:
             os.unlink(hidden)
             raise
 
     def close(self) -> None:
-        """Take the FIFO away; idempotent."""
+        """Close it and remove the FIFO; idempotent."""
         if not self.closed:
             self.closed = True
             with suppress(OSError):
@@ -107,19 +107,19 @@ class FifoDoorbell(Doorbell):
 
 
 class Ringer:
-    """Rings every doorbell in a folder, and sweeps away those of processes that died.
+    """Rings every doorbell in a folder, and removes the doorbells of processes that died.
 
     :param folder: the folder of doorbells; it need not exist yet.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        # Guards _descriptors. Held over non-blocking calls only.
+        # Guards _descriptors. Held during non-blocking calls only.
         self._lock = threading.Lock()
         self._descriptors: dict[str, int] = {}
 
     def ring(self) -> None:
-        """Wake all that listen; never blocks and never fails, for listeners look now and then anyway."""
+        """Wake all processes. This never blocks and never fails: readers look at the log now and then anyway."""
         with self._lock:
             try:
                 names = [name for name in os.listdir(self._folder) if name[0] != "."]
@@ -135,15 +135,15 @@ class Ringer:
         try:
             if name not in self._descriptors:
                 if not _is_fifo(path):
-                    return  # not ours, and nothing to write into
+                    return  # somebody else's file
                 descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
                 self._descriptors[name] = descriptor
-                if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # somebody put it there since
+                if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # somebody has replaced it since
                     os.close(self._descriptors.pop(name))
                     return
             os.write(self._descriptors[name], b"\0")
         except OSError as error:
-            # EAGAIN: full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
+            # EAGAIN: it is full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
             if error.errno in (errno.ENXIO, errno.EPIPE):
                 if name in self._descriptors:
                     os.close(self._descriptors.pop(name))
@@ -152,13 +152,13 @@ class Ringer:
                         os.unlink(path)
 
     def close(self) -> None:
-        """Close what it opened; idempotent."""
+        """Close the descriptors; idempotent."""
         with self._lock:
             while self._descriptors:
                 os.close(self._descriptors.popitem()[1])
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: the lock may have been held by a thread that stayed with the parent."""
+        """Close the descriptors and make a new lock: a thread that stayed with the parent may hold the old one."""
         self._lock = threading.Lock()
         self.close()
 

@@ -24,27 +24,39 @@ _LUA = "Lua needs a log in Redis (redis://host:6379/0); a log in SQLite has tran
 
 
 class NestedTransaction(LogError):
-    """Using the log beside one's own open transaction or snapshot would wait for itself."""
+    """This thread has a transaction or snapshot of the log open, and would wait for itself.
+
+    :ivar url: the log's URL, without a password.
+    :ivar reason: what happened and what to do, one sentence.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url, "this thread has a transaction or snapshot open; use that, or end it first")
 
 
 class TransactionOver(LogError):
-    """Its block was left, or the caller has ended it: what is appended now would be no part of it."""
+    """The transaction's block was left, or the caller has ended the transaction; nothing more can be appended.
+
+    :ivar url: the log's URL, without a password.
+    :ivar reason: what happened and what to do, one sentence.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url, "this transaction is over; append inside its block, or begin another one")
 
 
 def needs_sqlite(url: str, what: str) -> LogUnusable:
-    """The error for a feature that other engines do not have."""
+    """Return the error for a feature that only a log in SQLite has.
+
+    :param url: the log's, without a password.
+    :param what: the feature, as the beginning of a sentence.
+    """
     others = "write hub.log.run() for a log in Redis" if url.startswith("redis") else "this log has no database"
     return LogUnusable(url, f"{what} needs a log in SQLite (sqlite:///file.db); {others}")
 
 
 class Snapshot(ABC):
-    """The log at one moment; made by the log, used by one thread.
+    """The log at one moment. The log makes it, and one thread uses it.
 
     :param url: the log's, without a password.
     :ivar has_connection: whether :attr:`connection` can be used: ``True`` for a log in SQLite, else ``False``.
@@ -65,24 +77,30 @@ class Snapshot(ABC):
 
     @abstractmethod
     def last_event_id(self) -> str:
-        """The id of the newest event it sees."""
+        """Return the id of the newest event that it sees.
+
+        :raises LogError: the log cannot be read.
+        """
 
 
 class Transaction(Snapshot):
-    """Several steps on the log that take effect together.
+    """Several steps on the log that take effect together. One thread uses it.
 
-    :ivar over: its block was left.
+    :ivar over: whether its block was left; then nothing more can be appended.
     """
 
     over = False
 
     @abstractmethod
     def append(self, channel: str, data: object, event: str | None = None) -> str:
-        """Append an event when, and only when, the transaction commits; returns its id.
+        """Append an event if, and only if, the transaction commits; returns its id.
 
-        :raises InvalidEvent: it cannot be an event.
+        :param channel: its channel, 1 to 255 characters.
+        :param data: text, or anything JSON can write.
+        :param event: its type; ``None``, the default, for ``message``.
+        :raises InvalidEvent: the values cannot be an event.
         :raises TransactionOver: the block was left, or the caller has committed.
-        :raises LogError: it could not be written; leave the block by this error.
+        :raises LogError: the event could not be written; leave the block by this error.
         """
 
 
@@ -90,7 +108,8 @@ class EventLog(ABC):
     """The interface of all engines; :func:`sse_threaded.open_log` makes one from a URL.
 
     :ivar url: where it is, without a password.
-    :ivar poll_interval: seconds after which a reader looks without having been rung for, ``None`` for never.
+    :ivar poll_interval: seconds after which a reader looks at the log even if no doorbell has rung; ``None``:
+        never.
     """
 
     url: str
@@ -99,7 +118,12 @@ class EventLog(ABC):
     @property
     @abstractmethod
     def epoch(self) -> str:
-        """The random letters that all ids of this log begin with."""
+        """The random letters that all ids of this log begin with.
+
+        :raises LogError: the log could not be opened until now, and cannot be opened now either.
+        """
+
+    # Writing.
 
     @abstractmethod
     def append(
@@ -111,97 +135,81 @@ class EventLog(ABC):
         :param data: text, or anything JSON can write.
         :param event: its type; ``None``, the default, for ``message``.
         :param connection: for a log in SQLite, the app's own :class:`sqlite3.Connection` to the log's file. The
-            event is then a part of the transaction that is open there, and does not ring: call :meth:`ring`
-            after the commit. ``None``, the default: a transaction of its own.
-        :raises InvalidEvent: it cannot be an event.
+            event is then a part of the transaction that is open there, and does not ring: call :meth:`ring` after
+            the commit. ``None``, the default: a transaction of its own.
+        :raises InvalidEvent: the values cannot be an event.
         :raises NestedTransaction: this thread has a transaction open.
         :raises LogUnusable: the log is not in SQLite, or the connection is not to the log's file.
-        :raises LogError: it is not in the log.
+        :raises LogError: the event is not in the log.
         """
 
     def run(self, body: str, *args: str | bytes | int) -> Any:
-        """Run Lua inside Redis, in one step with the events that it appends, where the log is in Redis.
+        """Run Lua inside Redis, in one step with the events that it appends, if the log is in Redis.
 
         :param body: see :meth:`sse_threaded.log.redis.log.RedisLog.run`.
-        :raises LogUnusable: the log is not in Redis.
-        """
-        raise LogUnusable(self.url, _LUA)
-
-    def look(self, body: str, *args: str | bytes | int) -> Any:
-        """Run Lua that changes nothing inside Redis, where the log is in Redis.
-
-        :param body: see :meth:`sse_threaded.log.redis.log.RedisLog.look`.
+        :param args: the body's arguments.
         :raises LogUnusable: the log is not in Redis.
         """
         raise LogUnusable(self.url, _LUA)
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """A write transaction: commits at the end of the block and rings; an exception rolls all back.
+        """Begin a write transaction: it commits and rings at the end of the block; an exception rolls all back.
 
-        One is open at a time in a process; do in it what must happen together, and no more.
+        A process can have one open at a time. Do in it only the steps that must happen together.
 
+        :raises NestedTransaction: this thread has a transaction open.
         :raises LogError: it could not begin, or could not commit; then nothing of it happened.
         """
 
+    # Reading.
+
+    def look(self, body: str, *args: str | bytes | int) -> Any:
+        """Run Lua that changes nothing inside Redis, if the log is in Redis.
+
+        :param body: see :meth:`sse_threaded.log.redis.log.RedisLog.look`.
+        :param args: the body's arguments.
+        :raises LogUnusable: the log is not in Redis.
+        """
+        raise LogUnusable(self.url, _LUA)
+
     @abstractmethod
     def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """A read transaction: the caller's rows, and the last event ID that belongs to them.
+        """Begin a read transaction: the caller's rows, and the last event ID that belongs to them.
 
-        Nothing can be changed in it. Be quick: every other reader of this process waits for the block to end.
+        Nothing can be changed in it. Be quick: every other reader of this process waits for the end of the block.
 
         :raises LogError: the log cannot be read.
         """
 
     @abstractmethod
     def last_sequence(self) -> int:
-        """The newest event's number, 0 before the first."""
+        """Return the newest event's number, 0 before the first.
 
-    @abstractmethod
-    def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
-        """One page of events, oldest first; an empty one means that there are no more.
-
-        :param after: the number after which to read.
-        :param channels: only these; ``None``, the default, for all.
-        :param upto: the last number wanted; ``None``, the default, for no bound.
-        :raises HistoryGone: some of what is asked for has been trimmed.
         :raises LogError: the log cannot be read.
         """
 
     @abstractmethod
-    def open_doorbell(self) -> Doorbell:
-        """A new doorbell that every append rings, in whichever process; the caller closes it."""
+    def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
+        """Return one page of events, oldest first; an empty page means that there are no more.
 
-    @abstractmethod
-    def ring(self) -> None:
-        """Ring all doorbells: for who appended through a connection of their own, after the commit."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release files and threads; idempotent."""
-
-    @abstractmethod
-    def before_fork(self) -> None:
-        """Come to rest: no thread of this process is inside the log until ``after_fork``."""
-
-    @abstractmethod
-    def after_fork(self, in_child: bool) -> None:
-        """Go on after a fork; the child lets go of what belongs to its parent."""
+        :param after: the number after which to read.
+        :param channels: only these channels; ``None``, the default, for all.
+        :param upto: the last number that is wanted; ``None``, the default, for no bound.
+        :raises HistoryGone: some of the wanted events have been trimmed, or are lost.
+        :raises LogError: the log cannot be read.
+        """
 
     def event_id(self, sequence: int) -> str:
-        """The id of the event with this number."""
+        """Return the id of the event with this number."""
         return f"{self.epoch}-{sequence}"
 
     def last_event_id(self) -> str:
-        """The id of the newest event; ``<epoch>-0`` before the first."""
-        return self.event_id(self.last_sequence())
+        """Return the id of the newest event; ``<epoch>-0`` before the first.
 
-    def check(self) -> str:
-        """Try what publishing needs, and change nothing; returns the id of the newest event. For health checks.
-
-        :raises LogError: an event could not be published now, or the log cannot be read.
+        :raises LogError: the log cannot be read.
         """
-        return self.last_event_id()
+        return self.event_id(self.last_sequence())
 
     def sequence_of(self, last_event_id: str, *, known: int = 0) -> int:
         """Return the number in a last event ID that a client has sent.
@@ -217,3 +225,45 @@ class EventLog(ABC):
         if sequence > known and sequence > self.last_sequence():
             raise HistoryGone("beyond")
         return sequence
+
+    def check(self) -> str:
+        """Try what publishing needs, without a change; returns the id of the newest event. For health checks.
+
+        :raises LogError: an event could not be published now, or the log cannot be read.
+        """
+        return self.last_event_id()
+
+    # Doorbells, trimming and the end.
+
+    @abstractmethod
+    def open_doorbell(self) -> Doorbell:
+        """Return a new doorbell that every append of every process rings; the caller closes it.
+
+        :raises LogError: the log cannot be opened now.
+        """
+
+    @abstractmethod
+    def ring(self) -> None:
+        """Ring all doorbells. Call it after a commit on a connection of your own."""
+
+    @abstractmethod
+    def trim(self) -> int:
+        """Trim all channels now, as the log does by and by; returns how many events were deleted.
+
+        :raises LogError: the log cannot be written now.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files, connections and threads; idempotent."""
+
+    @abstractmethod
+    def before_fork(self) -> None:
+        """Wait until no thread of this process uses the log, and keep all out until :meth:`after_fork`."""
+
+    @abstractmethod
+    def after_fork(self, in_child: bool) -> None:
+        """Let the threads use the log again.
+
+        :param in_child: in the child process; it drops what belongs to its parent.
+        """

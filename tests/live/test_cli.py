@@ -125,8 +125,12 @@ class CliTest(CliCase):
         with log.transaction() as transaction:
             transaction.connection.execute("UPDATE sse_events SET created = created - 1e6")
         main = (
-            "from sse_threaded.log.sqlite import trimmer; trimmer._PERIOD = 0.001\n"  # rounds one after the other
-            "from sse_threaded.cli import main; main()"
+            "from sse_threaded import cli\n"
+            "from sse_threaded.log.sqlite.log import SQLiteLog\n"
+            "from sse_threaded.log.sqlite.timeouts import Timeouts\n"
+            "rounds = Timeouts(trim=0.001)  # one after the other\n"
+            "cli.open_log = lambda url, retention: SQLiteLog(url, retention, timeouts=rounds)\n"
+            "cli.main()\n"
         )
         child = self.start("listen", "news", "--since", f"{log.epoch}-0", command=[sys.executable, "-c", main])
         for number in range(100):

@@ -19,9 +19,11 @@ from unittest import mock
 
 from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
 from sse_threaded.log.interface import NestedTransaction
+from sse_threaded.log.sqlite.connection import SharedConnection
 from sse_threaded.log.sqlite.file import SQLiteFile
-from sse_threaded.log.sqlite.high_water_mark import Mark
+from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
 from sse_threaded.log.sqlite.log import SQLiteLog
+from sse_threaded.log.sqlite.timeouts import Timeouts
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
@@ -315,7 +317,7 @@ class BeginningTest(OpeningTest):
 
     def test_a_file_that_goes_away_while_it_is_opened(self) -> None:
         with (
-            mock.patch.object(Mark, "begin", side_effect=FileNotFoundError(2, "No such file")),
+            mock.patch.object(HighWaterMark, "begin", side_effect=FileNotFoundError(2, "No such file")),
             self.assertLogs("sse_threaded", "WARNING"),
         ):
             log = open_log(self.url)
@@ -389,19 +391,34 @@ class BeginningTest(OpeningTest):
 class CheckTest(OpeningTest):
     """What health checks ask of a log."""
 
-    def make_log(self) -> SQLiteLog:
-        log = open_log(self.url)
+    def make_log(self, timeouts: Timeouts | None = None) -> SQLiteLog:
+        log = SQLiteLog(self.url, timeouts=timeouts)
         self.addCleanup(log.close)
-        assert isinstance(log, SQLiteLog)
         return log
 
+    def start_check(self, log: SQLiteLog, results: list[str]) -> threading.Thread:
+        """A thread that checks the log, once it has begun to wait for the connection that writes."""
+        thread = threading.Thread(target=lambda: results.append(log.check()))
+        waits, use = threading.Event(), SharedConnection.use
+
+        def noted_use(shared: SharedConnection, **options: bool) -> contextlib.AbstractContextManager[object]:
+            if threading.current_thread() is thread:
+                waits.set()
+            return use(shared, **options)
+
+        patch = mock.patch.object(SharedConnection, "use", noted_use)
+        patch.start()
+        self.addCleanup(patch.stop)
+        thread.start()
+        self.assertTrue(waits.wait(10))
+        return thread
+
     def test_it_changes_nothing(self) -> None:
-        log = self.make_log()
+        log = self.make_log(Timeouts(health=0))
         first = log.append("a", "x")
         mark = self.folder / "log.db-bells" / ".mark"
         before = mark.read_bytes()
         for _ in range(3):
-            log._check._good_until = 0.0
             self.assertEqual(log.check(), first)
         self.assertEqual(mark.read_bytes(), before)
         self.assertEqual([record.data for record in log.read(0)], ["x"])
@@ -419,11 +436,12 @@ class CheckTest(OpeningTest):
         self.assertGreater(wal.stat().st_size, before)
 
     def test_a_good_result_holds_for_a_while(self) -> None:
-        log = self.make_log()
-        with mock.patch.object(log._check, "_try", wraps=log._check._try) as tries:
+        log = self.make_log(Timeouts(health=600))
+        begin = SQLiteFile.begin_write
+        with mock.patch.object(SQLiteFile, "begin_write", autospec=True, side_effect=begin) as tries:
             for _ in range(20):
                 log.check()
-        self.assertLess(tries.call_count, 20)
+        self.assertEqual(tries.call_count, 1)
 
     def test_a_full_file(self) -> None:
         log = self.make_log()
@@ -451,9 +469,7 @@ class CheckTest(OpeningTest):
         with log.transaction() as transaction:
             transaction.append("a", "x")
             self.assertRaises(NestedTransaction, log.check)
-            checking = threading.Thread(target=lambda: results.append(log.check()))
-            checking.start()
-            wait_until(log._check._trying.locked, message="it to wait")
+            checking = self.start_check(log, results)
             self.assertEqual(log.check(), f"{log.epoch}-0", "another prober has the result before")
         checking.join()
         self.assertEqual(results, [f"{log.epoch}-1"])
@@ -464,17 +480,14 @@ class CheckTest(OpeningTest):
         with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             results: list[str] = []
-            checking = threading.Thread(target=lambda: results.append(log.check()))
-            checking.start()
-            wait_until(log._check._trying.locked, message="it to wait")
+            checking = self.start_check(log, results)
             self.assertEqual(log.check(), log.last_event_id(), "another prober is not kept")
             other.execute("ROLLBACK")
             checking.join()
             self.assertEqual(results, [log.last_event_id()])
+            impatient = self.make_log(Timeouts(lock=0.05))
             other.execute("BEGIN IMMEDIATE")
-            log._check._good_until = 0.0
-            with mock.patch.object(SQLiteFile, "busy_timeout", 0.05):
-                self.assertRaisesRegex(LogUnavailable, "locked by another writer", log.check)
+            self.assertRaisesRegex(LogUnavailable, "locked by another writer", impatient.check)
             other.execute("ROLLBACK")
         self.assertEqual(log.check(), log.last_event_id())
 

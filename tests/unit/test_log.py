@@ -1,25 +1,29 @@
-"""What every engine does, in one table of engines."""
+"""What every engine does: one class of cases, run for each engine (for Redis in tests/redis)."""
 
 import re
 import select
 import threading
-import time
 import unittest
-from unittest import mock
+import weakref
 
 from sse_threaded import HistoryGone, InvalidEvent, LogUnusable, Retention, open_log
+from sse_threaded.log import MemoryLog, SQLiteLog
 from sse_threaded.log.interface import NestedTransaction, TransactionOver
 from sse_threaded.log.record import PAGE_CHARACTERS, PAGE_EVENTS
 from sse_threaded.log.validation import MAX_DATA_CHARACTERS
-from tests.harness.redis_server import RedisServer
 from tests.support import sqlite_url, temporary_directory
 
 
 class LogContract:
-    """Mixed into a TestCase per engine; ``make_log`` makes an empty log."""
+    """The cases of every engine, mixed into a TestCase for each.
+
+    ``make_log`` makes an empty log, ``make_older`` lets its events be older than any age bound here, and
+    ``remembered`` returns for how many channels it remembers what was trimmed.
+    """
 
     has_connection = False
     has_lua = False
+    trimmed_of_five = 5
 
     def read_all(self, log, after=0, **options):
         found = []
@@ -205,20 +209,19 @@ class LogContract:
             self.assertFalse(hasattr(snapshot, "append"))
 
     def test_channels_that_are_long_gone_do_not_add_up_and_are_still_no_silence(self):
-        log = self.make_log(Retention(count=None, age=1.0))
-        with self.remembering(3):
-            for number in range(20):
-                log.append(f"channel-{number}", "x")
-            self.make_older(log)
-            log.append("young", "x")
-            self.trim(log)
-            self.assertLess(self.remembered(log), 10)
-            for number in range(20):
-                self.assertRaises(HistoryGone, log.read, number, channels=[f"channel-{number}"])
-            log.append("channel-0", "again")
-            self.assertRaises(HistoryGone, log.read, 0, channels=["channel-0"])
-            self.assertEqual([record.data for record in log.read(21, channels=["channel-0"])], ["again"])
-            self.assertEqual(log.read(21, channels=["never heard of"]), [])
+        log = self.make_log(Retention(count=None, age=1.0), remembered_channels=3)
+        for number in range(20):
+            log.append(f"channel-{number}", "x")
+        self.make_older(log)
+        log.append("young", "x")
+        log.trim()
+        self.assertLess(self.remembered(log), 10)
+        for number in range(20):
+            self.assertRaises(HistoryGone, log.read, number, channels=[f"channel-{number}"])
+        log.append("channel-0", "again")
+        self.assertRaises(HistoryGone, log.read, 0, channels=["channel-0"])
+        self.assertEqual([record.data for record in log.read(21, channels=["channel-0"])], ["again"])
+        self.assertEqual(log.read(21, channels=["never heard of"]), [])
 
     def test_many_threads_append_in_one_order(self):
         log = self.make_log()
@@ -262,7 +265,7 @@ class LogContract:
         log.append("quiet", "kept")
         for number in range(50):
             log.append("busy", str(number))
-        self.trim(log)
+        log.trim()
         self.assertEqual([int(r.data) for r in log.read(41, channels=["busy"])], list(range(40, 50)))
         self.assertEqual([r.data for r in log.read(0, channels=["quiet"])], ["kept"])
 
@@ -271,7 +274,7 @@ class LogContract:
         log.append("quiet", "kept")
         for _ in range(50):
             log.append("busy", "x")
-        self.trim(log)
+        log.trim()
         self.assertEqual(len(log.read(41, channels=["busy"])), 10)
         for channels in (["busy"], ["quiet", "busy"]):
             with self.subTest(channels=channels), self.assertRaises(HistoryGone) as caught:
@@ -286,7 +289,7 @@ class LogContract:
         self.make_older(log)
         for number in range(3):
             log.append("c", str(number))
-        self.trim(log)
+        log.trim()
         for channel in ("a", "b"):
             self.assertRaises(HistoryGone, log.read, 0, channels=[channel])
         self.assertEqual(len(log.read(2, channels=["a", "b", "c"])), 3)
@@ -295,9 +298,19 @@ class LogContract:
         log = self.make_log(Retention(count=None, age=3600.0))
         log.append("a", "old")
         self.make_older(log)
-        self.trim(log)
+        log.trim()
         self.assertEqual(log.append("a", "new"), f"{log.epoch}-2")
         self.assertRaises(HistoryGone, log.read, 0, channels=["a"])
+
+    def test_trimming_says_how_many_events_went(self):
+        log = self.make_log(Retention(count=None, age=3600.0))
+        for number in range(5):
+            log.append(f"channel-{number % 2}", "old")
+        self.assertEqual(log.trim(), 0)
+        self.make_older(log)
+        log.append("young", "new")
+        self.assertEqual(log.trim(), self.trimmed_of_five)
+        self.assertEqual(log.trim(), 0)
 
     def test_close_is_idempotent(self):
         log = self.make_log()
@@ -311,24 +324,19 @@ def is_readable(doorbell, timeout):
 
 
 class MemoryLogTest(LogContract, unittest.TestCase):
-    def make_log(self, retention=None):
-        log = open_log("memory://", retention)
+    def setUp(self):
+        self.now = 0.0
+
+    def make_log(self, retention=None, **options):
+        log = MemoryLog(retention, clock=lambda: self.now, **options)
         self.addCleanup(log.close)
         return log
 
     def make_older(self, log):
-        for channel in log._channels.values():
-            channel.times = [moment - 7200 for moment in channel.times]
-
-    def trim(self, log):
-        for name in tuple(log._channels):
-            log._sweep_one(name, time.monotonic())
-
-    def remembering(self, count):
-        return mock.patch("sse_threaded.log.memory._REMEMBERED", count)
+        self.now += 7200
 
     def remembered(self, log):
-        return len(log._channels)
+        return int(re.search(r"channels=(\d+)", repr(log))[1])
 
     def test_a_reader_far_behind_the_feed_still_gets_all(self):
         log = self.make_log()
@@ -336,18 +344,26 @@ class MemoryLogTest(LogContract, unittest.TestCase):
             log.append(f"channel-{number % 7}", str(number))
         self.assertEqual([int(r.data) for r in self.read_all(log)], list(range(2500)))
 
-    def test_trimmed_events_are_let_go(self):
+    def test_a_trimmed_event_takes_no_memory(self):
+        class Text(str):
+            """Text that a weak reference can point to."""
+
         log = self.make_log(Retention(count=5, age=None))
-        for _ in range(10_000):
-            log.append("a", "x")
-        self.assertLess(len(log._channels["a"].records), 20)
+        texts = []
+        for _ in range(2000):  # more than the newest events, which are kept for the pump
+            text = Text("x")
+            texts.append(weakref.ref(text))
+            log.append("a", text)
+            del text
+        kept = [text() for text in texts if text() is not None]
+        self.assertLess(len(kept), 1100)
 
 
 class SQLiteLogTest(LogContract, unittest.TestCase):
     has_connection = True
 
-    def make_log(self, retention=None):
-        log = open_log(sqlite_url(temporary_directory(self)), retention)
+    def make_log(self, retention=None, **options):
+        log = SQLiteLog(sqlite_url(temporary_directory(self)), retention, **options)
         self.addCleanup(log.close)
         return log
 
@@ -355,44 +371,9 @@ class SQLiteLogTest(LogContract, unittest.TestCase):
         with log.transaction() as transaction:
             transaction.connection.execute("UPDATE sse_events SET created = created - 7200")
 
-    def trim(self, log):
-        log.trim()
-
-    def remembering(self, count):
-        return mock.patch("sse_threaded.log.sqlite.trimmer._REMEMBERED", count)
-
     def remembered(self, log):
         with log.snapshot() as snapshot:
             return snapshot.connection.execute("SELECT count(*) FROM sse_channels").fetchone()[0]
-
-
-class RedisLogTest(LogContract, unittest.TestCase):
-    has_lua = True
-
-    @classmethod
-    def setUpClass(cls):
-        cls.redis = RedisServer()
-        cls.addClassCleanup(cls.redis.close)
-
-    def make_log(self, retention=None):
-        log = open_log(self.redis.url(), retention)
-        self.addCleanup(log.close)
-        return log
-
-    def make_older(self, log):
-        # All are older than they are kept: their streams have expired.
-        client = log._server.client()
-        for key in client.scan_iter(f"{log._server.meta.removesuffix('meta')}{log.epoch}:channel:*"):
-            client.delete(key)
-
-    def trim(self, log):
-        log.trim()
-
-    def remembering(self, count):
-        return mock.patch("sse_threaded.log.redis.scripts.REMEMBERED", count)
-
-    def remembered(self, log):
-        return log._server.client().zcard(f"{log._server.meta.removesuffix('meta')}{log.epoch}:last")
 
 
 class OpenLogTest(unittest.TestCase):

@@ -10,6 +10,9 @@ import unittest
 from unittest import mock
 
 from sse_threaded import LogError, LogUnavailable, LogUnusable, open_log
+from sse_threaded.log.sqlite.file import SQLiteFile
+from sse_threaded.log.sqlite.log import SQLiteLog
+from sse_threaded.log.sqlite.timeouts import Timeouts
 from tests.support import missing, sqlite_url, temporary_directory, wait_until
 
 try:
@@ -178,21 +181,23 @@ class AutocommitTest(ConnectionCase):
         other.rollback()
 
     def test_nobody_appends_between_the_event_and_its_mark(self):
-        other = open_log(f"sqlite:///{self.path}")
+        other = SQLiteLog(sqlite_url(self.folder, self.path.name), timeouts=Timeouts(lock=0))
         self.addCleanup(other.close)
-        other._file.busy_timeout = 0
-        promise = self.log._file.promise
+        reserve, busy = SQLiteFile.reserve, []
 
-        def promise_later(*arguments):
-            with contextlib.suppress(LogUnavailable):  # which says that the file is locked
-                other.append("a", "theirs")
-            promise(*arguments)
+        def reserve_later(file, *arguments):
+            if not busy:  # else it is the other's own
+                busy.append(True)
+                with contextlib.suppress(LogUnavailable):  # it says that the file is locked
+                    other.append("a", "theirs")
+                busy.clear()
+            reserve(file, *arguments)
 
         for options in AUTOCOMMIT:
             with self.subTest(options=options):
                 mine = self.connect(self.path, **options)
                 before = self.log.last_sequence()
-                with mock.patch.object(self.log._file, "promise", promise_later):
+                with mock.patch.object(SQLiteFile, "reserve", reserve_later):
                     event_id = self.log.append("a", "x", connection=mine)
                 self.assert_as_before(mine, options)
                 self.assertEqual(event_id, f"{self.log.epoch}-{before + 1}")
@@ -219,10 +224,10 @@ class AutocommitTest(ConnectionCase):
 
     def test_an_event_that_is_refused_is_not_in_the_file(self):
         for options in AUTOCOMMIT:
-            for step in ("require_same", "promise"):
+            for step in ("require_unchanged", "reserve"):
                 with self.subTest(options=options, step=step):
                     mine = self.connect(self.path, **options)
-                    refuse = mock.patch.object(self.log._file, step, side_effect=KeyboardInterrupt)
+                    refuse = mock.patch.object(SQLiteFile, step, side_effect=KeyboardInterrupt)
                     with refuse, self.assertRaises(KeyboardInterrupt):
                         self.log.append("a", "x", connection=mine)
                     self.assert_as_before(mine, options)
@@ -271,8 +276,10 @@ class AutocommitTest(ConnectionCase):
 class OtherThreadTest(ConnectionCase):
     def test_it_does_not_wait_for_another_threads_snapshot(self):
         # The app's connection has the write lock, so the writers of all processes would wait, too.
-        self.log._file.busy_timeout = 600  # seconds; longer than this test waits
-        self.addCleanup(setattr, self.log._file, "busy_timeout", type(self.log._file).busy_timeout)
+        self.log = SQLiteLog(
+            sqlite_url(self.folder, self.path.name), timeouts=Timeouts(lock=600)
+        )  # longer than this test waits
+        self.addCleanup(self.log.close)
         for begin in (None, "BEGIN", "BEGIN IMMEDIATE"):
             for level in ("", None):
                 with self.subTest(begin=begin, level=level):

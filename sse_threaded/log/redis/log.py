@@ -26,7 +26,7 @@ from ..event_id import new_epoch
 from ..interface import EventLog, NestedTransaction, Snapshot, Transaction, TransactionOver, needs_sqlite
 from ..record import PAGE_CHARACTERS, PAGE_EVENTS, Page, Record, page_of
 from ..retention import AS_OTHERS_KEEP, Retention
-from ..startup import begin
+from ..startup import open_at_start
 from ..validation import validate_event
 from .client import PATIENCE, RedisServer, SharedServer
 from .listener import Feed, Gaps, record_of
@@ -84,7 +84,7 @@ class RedisLog(EventLog):
         listener = RedisServer(address, "sse_threaded-listener")
         self._feed = Feed(listener, self._server, self._meet_new_epoch)
         self._begin(None)
-        begin(self.url, lambda: self.epoch)
+        open_at_start(self.url, lambda: self.epoch)
 
     def _begin(self, epoch: str | None) -> None:
         self._epoch = epoch

@@ -1,4 +1,4 @@
-"""The app's own connection to the log's file: whether it is one, and under which name it has the file."""
+"""The app's own connection to the log's file, which :meth:`EventLog.append` may be given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...errors import LogUnusable
-from .file import plainly
+from .schema import execute_plain
 
 _LIST = "PRAGMA database_list"
 
@@ -23,12 +23,12 @@ _IN_MEMORY = (
 _OTHER_FILE = "make the hub with the absolute path of that file, or publish after the commit"
 
 
-def app_connection(connection: object, url: str) -> sqlite3.Connection:
-    """The connection, if it is one of sqlite3's.
+def sqlite3_connection(connection: object, url: str) -> sqlite3.Connection:
+    """Return the connection of the module ``sqlite3``.
 
-    :param connection: it, or the wrapper of it that SQLAlchemy's pool hands out.
+    :param connection: that connection, or the wrapper of it from SQLAlchemy's pool.
     :param url: the log's, for the error.
-    :raises LogUnusable: it is not.
+    :raises LogUnusable: it is something else.
     """
     found = getattr(connection, "driver_connection", connection)
     if not isinstance(found, sqlite3.Connection):
@@ -37,13 +37,14 @@ def app_connection(connection: object, url: str) -> sqlite3.Connection:
     return found
 
 
-def name_of_file(connection: sqlite3.Connection, path: str, url: str) -> str:
-    """The name that a connection has for the log's file: ``main``, or that of an attached database.
+def database_name(connection: sqlite3.Connection, path: str, url: str) -> str:
+    """Return the connection's name for the log's file: ``main``, or the name of an attached database.
 
+    :param connection: the app's.
     :param path: the log's absolute path.
     :param url: the log's, for the error.
-    :raises LogUnusable: the connection is to another file, or to a database in memory. An event in it would not
-        reach anybody.
+    :raises LogUnusable: the connection is to another file, or to a database in memory. Nobody would get an event
+        that is appended there.
     """
     files = _files(connection)
     for name, file in files.items():
@@ -55,11 +56,11 @@ def name_of_file(connection: sqlite3.Connection, path: str, url: str) -> str:
 
 
 @contextmanager
-def in_transaction(connection: sqlite3.Connection) -> Iterator[bool]:
-    """Run the block in a transaction: the app's, or one of its own where each statement would commit by itself.
+def transaction_of(connection: sqlite3.Connection) -> Iterator[bool]:
+    """Run the block in the app's transaction, or in a new one if each statement would commit by itself.
 
-    It yields whether the transaction is its own. Then it commits at the end of the block, or rolls back on an
-    error. The connection's settings stay as they are.
+    It yields whether the transaction is new. A new one commits at the end of the block, or rolls back on an error.
+    The connection's settings stay as they are.
     """
     if not _commits_each_statement(connection):
         yield False
@@ -70,7 +71,7 @@ def in_transaction(connection: sqlite3.Connection) -> Iterator[bool]:
         yield True
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
+        if connection.in_transaction:  # SQLite rolls back by itself if the disk is full
             connection.execute("ROLLBACK")
         raise
 
@@ -79,19 +80,19 @@ def _commits_each_statement(connection: sqlite3.Connection) -> bool:
     if connection.in_transaction:
         return False
     # From Python 3.12 on, True or False here mean that no statement begins a transaction, whatever the
-    # isolation level. With False one is always open, unless SQLite rolled back by itself.
+    # isolation level is. With False a transaction is always open, unless SQLite rolled back by itself.
     if isinstance(getattr(connection, "autocommit", None), bool):
         return True
     return connection.isolation_level is None
 
 
 def _files(connection: sqlite3.Connection) -> dict[str, str]:
-    """The file of each database of a connection, by its name; ``""`` for one in memory."""
-    # The pragma itself, as a SELECT from pragma_database_list would begin to read: where somebody else writes
-    # then, the app's transaction could write no more.
+    """Return the file of each database of a connection, by its name; ``""`` for a database in memory."""
+    # The pragma itself: a SELECT from pragma_database_list would begin to read. If somebody else wrote then, the
+    # app's transaction could not write any more.
     set_by_app, connection.text_factory = connection.text_factory, bytes
     try:
-        rows = plainly(connection, _LIST).fetchall()
+        rows = execute_plain(connection, _LIST).fetchall()
     finally:
         connection.text_factory = set_by_app
     return {name.decode(): os.fsdecode(file or b"") for _, name, file in rows}

@@ -1,4 +1,4 @@
-"""A connection to the SQLite file for one thread at a time, that comes to rest for a fork."""
+"""A connection to the SQLite file: the threads of a process share it, and the app may use it for a while."""
 
 from __future__ import annotations
 
@@ -6,54 +6,100 @@ import ctypes
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ...errors import LogUnavailable, LogUnusable
 from ..interface import NestedTransaction
-from .file import Companions, SQLiteFile
-from .lent_connection import LentConnection
+from .file import SQLiteFile, WalFiles
 
 _log = logging.getLogger(__name__)
 
 
-class Gate:
-    """A connection and the lock that lets one thread at a time use it; opened at first use.
+class TrackedConnection(sqlite3.Connection):
+    """A connection that knows the cursors that the app makes with it, and closes them."""
 
-    :param file: what to connect to.
-    :param read_only: refuse to change anything through it; default ``False``.
+    # The cursors made while the app uses it. Not a WeakSet: a Ctrl-C during its callbacks would be lost.
+    _cursors: list[weakref.ref[sqlite3.Cursor]] | None = None
+
+    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
+        """See :class:`sqlite3.Connection`."""
+        made = super().cursor(factory)
+        if self._cursors is not None:
+            self._cursors.append(weakref.ref(made))
+        return made
+
+    # The methods of the base class make their cursors without calling cursor().
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """See :class:`sqlite3.Connection`."""
+        return self.cursor().execute(sql, parameters)  # type: ignore[no-any-return]
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        """See :class:`sqlite3.Connection`."""
+        return self.cursor().executemany(sql, parameters)  # type: ignore[no-any-return]
+
+    def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
+        """See :class:`sqlite3.Connection`."""
+        return self.cursor().executescript(sql_script)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def used_by_app(self) -> Iterator[None]:
+        """Let the app use the connection in the block; afterwards its cursors are closed.
+
+        A cursor that is not read to its end would show the state of that time for ever, and the log would have no
+        new events.
+        """
+        cursors: list[weakref.ref[sqlite3.Cursor]] = []
+        self._cursors = cursors
+        try:
+            yield
+        finally:
+            self._cursors = None
+            for cursor in filter(None, (made() for made in cursors)):
+                cursor.close()
+            self.row_factory, self.text_factory = None, str
+
+
+class SharedConnection:
+    """A connection that one thread at a time uses. It is opened at the first use, and closed for a fork.
+
+    :param file: the file to connect to.
+    :param read_only: refuse every change through it; default ``False``.
     """
 
     def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
         self._file = file
         self._read_only = read_only
-        # Guards the connection and its companions, for as long as a statement or a transaction lasts. Nobody
-        # enters twice, and yet it is one that knows its owner: a signal handler may raise (Ctrl-C, a time limit)
-        # when it was taken just now and nothing has been noted.
+        # Guards the connection and its WAL files, for as long as a statement or a transaction lasts. No thread
+        # takes it twice. It is an RLock because that one knows its owner: a signal handler may raise (Ctrl-C, a
+        # time limit) just after it was taken, before anything else was noted.
         self._lock = threading.RLock()
-        self._connection: LentConnection | None = None
-        self._companions: Companions | None = None  # what was beside the file when it was opened
-        self._is_left = False  # the connection must not be closed
+        self._connection: TrackedConnection | None = None
+        self._wal_files: WalFiles | None = None  # the files beside the log's file when it was opened
+        self._must_stay_open = False
         self._owner = 0
-        self._rests = False  # the lock is held for a fork
+        self._is_held_for_fork = False
         self._closed = False
 
     @contextmanager
-    def enter(self, *, wait: bool = True) -> Iterator[LentConnection]:
-        """The connection, for the length of the block.
+    def use(self, *, wait: bool = True) -> Iterator[TrackedConnection]:
+        """Have the connection for the length of the block.
 
-        :param wait: wait until no other thread has it, up to the file's ``busy_timeout``; default ``True``.
-        :raises NestedTransaction: this thread is inside already.
-        :raises LogUnavailable: another thread of this process keeps it for longer than another process may, or
-            has it now and ``wait`` is ``False``.
+        :param wait: wait until no other thread has it, up to the lock's time-out; default ``True``.
+        :raises NestedTransaction: this thread has it already.
+        :raises LogUnavailable: another thread of this process keeps it for longer than the time-out, or has it now
+            and ``wait`` is ``False``.
         :raises LogUnusable: the log was closed, or the file is no longer the one at its path.
-        :raises LogError: the file could not be opened yet, nor can it be now.
+        :raises LogError: the file could not be opened until now, and cannot be opened now either.
         """
         if self._owner == threading.get_ident():
             raise NestedTransaction(self._file.url)
-        # The first step of each "finally" is one that no signal handler can come before.
+        # A signal handler cannot run before the first step of each "finally".
         try:
-            timeout = self._file.busy_timeout if wait else 0
+            timeout = self._file.timeouts.lock if wait else 0
             if not self._lock.acquire(timeout=timeout):
                 waited = f"kept by another thread for over {timeout:g} s"
                 raise LogUnavailable(self._file.url, f"{waited}; try again")
@@ -67,86 +113,92 @@ class Gate:
                 while True:  # an interrupt may have left it taken before
                     self._lock.release()
             except RuntimeError:
-                pass  # it is not this thread's
+                pass  # this thread does not have it any more
 
-    def _opened(self) -> LentConnection:
+    def _opened(self) -> TrackedConnection:
         if self._closed:
             raise LogUnusable(self._file.url, "this log was closed; open it again")
         self._file.require_prepared()
         try:
-            self._file.require_same(self._companions)
+            self._file.require_unchanged(self._wal_files)
         except LogUnusable:
-            self._leave_to_others()
+            self._keep_open_if_behind()
             raise
         if self._connection is None:
-            self._connection = self._file.connect(read_only=self._read_only)
-            self._companions = self._file.companions()
+            self._connection = self._file.connect(TrackedConnection, read_only=self._read_only)
+            self._wal_files = self._file.wal_files()
         if self._connection.in_transaction:
-            self._connection.rollback()  # what was interrupted left it open
+            self._connection.rollback()  # an interrupt left it open
         return self._connection
 
-    def require_same(self) -> None:
-        """Refuse what was written just now if that was no longer into the log's file; called inside.
+    def require_unchanged(self) -> None:
+        """Raise if the last write did not go into the log's file; call it inside :meth:`use`.
 
         :raises LogUnusable: the file was removed or replaced meanwhile.
         """
-        self._file.require_same(self._companions)
+        self._file.require_unchanged(self._wal_files)
 
     def close(self) -> None:
-        """Close the connection for good; idempotent. Who is inside for too long keeps it."""
+        """Close the connection for good; idempotent.
+
+        If a thread uses it for longer than the time-out, it stays.
+        """
         self._closed = True
-        if self._lock.acquire(timeout=self._file.busy_timeout):
+        if self._lock.acquire(timeout=self._file.timeouts.lock):
             self._disconnect()
             self._lock.release()
 
     def _disconnect(self) -> None:
         if self._connection is None:
             return
-        self._leave_to_others()
-        if not self._is_left:
+        self._keep_open_if_behind()
+        if not self._must_stay_open:
             self._connection.close()
-        self._connection = self._companions = None
-        self._is_left = False
+        self._connection = self._wal_files = None
+        self._must_stay_open = False
 
-    def _leave_to_others(self) -> None:
-        """Never close the connection where others have gone on with files that were put into its files' place.
+    def _keep_open_if_behind(self) -> None:
+        """Never close the connection if others have gone on with new files in the place of its files.
 
-        The last to close a file copies its own -wal into it, and would overwrite what the others have written.
+        SQLite copies the ``-wal`` into the file when its last connection is closed. Here that would overwrite what
+        the others have written.
         """
-        if self._connection is None or self._is_left or self._companions in (None, self._file.companions()):
+        if self._connection is None or self._must_stay_open:
+            return
+        if self._wal_files in (None, self._file.wal_files()):
             return
         if self._file.is_behind(self._connection):
-            self._is_left = True
-            _keep_for_good(self._connection)
+            self._must_stay_open = True
+            _never_close(self._connection)
 
     def before_fork(self) -> None:
-        """Wait until nobody is inside, and close the connection: a child must not inherit one.
+        """Wait until no thread uses the connection, and close it: a child must not inherit one.
 
-        SQLite keeps what it knows of a file in the process, so that a child of a process with an open
-        connection would take the parent's locks for its own, whether it uses that connection or not. Only
-        where the forking thread, or one that stays inside, has a transaction open does that remain so.
+        SQLite keeps its knowledge of a file in the process. So the child of a process with an open connection
+        would take the parent's locks for its own, whether it uses that connection or not. This cannot be avoided
+        where the forking thread, or a thread that uses the connection for too long, has a transaction open.
         """
-        mine = self._owner == threading.get_ident()
-        self._rests = not mine and self._lock.acquire(timeout=self._file.busy_timeout)
-        if self._rests:
+        is_mine = self._owner == threading.get_ident()
+        self._is_held_for_fork = not is_mine and self._lock.acquire(timeout=self._file.timeouts.lock)
+        if self._is_held_for_fork:
             self._disconnect()
         else:
             _log.warning("%s: forking with a transaction open; the child must not use this log", self._file.url)
 
     def after_fork(self, in_child: bool) -> None:
-        """Let others in again."""
-        if in_child and not self._rests:
-            # Of the parent's transaction the child can have no part, not even in closing its connection.
+        """Let the threads use it again."""
+        if in_child and not self._is_held_for_fork:
+            # The child has no part in the parent's transaction, and must not even close its connection.
             if self._connection is not None:
-                _keep_for_good(self._connection)
-            self._connection = self._companions = None
+                _never_close(self._connection)
+            self._connection = self._wal_files = None
             self._owner = 0
             self._lock = threading.RLock()
-        elif self._rests:
-            self._rests = False
+        elif self._is_held_for_fork:
+            self._is_held_for_fork = False
             self._lock.release()
 
 
-def _keep_for_good(connection: sqlite3.Connection) -> None:
-    """Let neither the garbage collector nor the interpreter's end close a connection."""
+def _never_close(connection: sqlite3.Connection) -> None:
+    """Keep the garbage collector and the interpreter's end from closing a connection."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -1,6 +1,6 @@
-"""Whether an event could be published now: tried on the log's file, without a trace in it.
+"""Whether an event could be published now: this tries it on the log's file, and leaves nothing behind.
 
-For health checks, which may come from several sides each second. Any thread may call it.
+It is for health checks, which may come from several sides each second. Any thread may call it.
 """
 
 from __future__ import annotations
@@ -9,45 +9,43 @@ import threading
 import time
 
 from ...errors import LogUnavailable, LogUnusable
-from .connection import Gate
-from .file import SQLiteFile, translated
+from .connection import SharedConnection
+from .errors import translated
+from .file import SQLiteFile
 
-# Seconds for which a good result holds.
-_GOOD_FOR = 1.0
-
-# An event of a page or more, so that it needs a new page of the file. It is taken back.
+# An event larger than a page of the file, so that SQLite needs a new page for it. It is rolled back.
 _INSERT = "INSERT INTO sse_events (channel, data, created) VALUES ('', hex(zeroblob(4096)), 0)"
 
-# This changes nothing, but SQLite writes the page and waits for the disk, as with an event.
+# This changes nothing, but SQLite writes the page and waits for the disk, as for an event.
 _WRITE = "UPDATE sse_meta SET value = value WHERE name = 'schema'"
 
 
-class Check:
+class HealthCheck:
     """Tries what an append does.
 
     :param file: the log's file.
     :param writer: the connection that appends.
     """
 
-    def __init__(self, file: SQLiteFile, writer: Gate) -> None:
+    def __init__(self, file: SQLiteFile, writer: SharedConnection) -> None:
         self._file = file
         self._writer = writer
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: the lock may have been held by a thread that stayed with the parent."""
-        # Held by the one thread that tries. Only that thread writes the two below; others read them without it.
+        """Forget the results and make a new lock: a thread that stayed with the parent may hold the old one."""
+        # The one thread that tries holds it. Only that thread writes the two below; others read them without it.
         self._trying = threading.Lock()
         self._failure: LogUnavailable | LogUnusable | None = None
         self._good_until = 0.0  # monotonic
 
     def run(self) -> None:
-        """Return if an event could be published; waits for other writers as long as publishing does.
+        """Return if an event could be published. It waits for other writers as long as publishing does.
 
-        While another thread tries, the previous result is returned at once, however old; before the first result,
-        success. So a locked file takes one thread, however many ask.
+        While one thread tries, all others get the previous result at once, however old it is; before the first
+        result they get success. So a locked file occupies one thread, however many ask.
 
-        :raises LogError: none could be published.
+        :raises LogError: no event could be published.
         """
         if time.monotonic() < self._good_until:
             return
@@ -58,17 +56,17 @@ class Check:
             return
         try:
             self._try()
-            self._failure, self._good_until = None, time.monotonic() + _GOOD_FOR
-        except (LogUnavailable, LogUnusable) as error:  # and no other: that is the caller's own mistake
+            self._failure, self._good_until = None, time.monotonic() + self._file.timeouts.health
+        except (LogUnavailable, LogUnusable) as error:  # only these: others are the caller's own mistake
             self._failure = error
             raise
         finally:
             self._trying.release()
 
     def _try(self) -> None:
-        with self._writer.enter() as writer, translated(self._file.url):
-            writer.execute("PRAGMA shrink_memory")  # look at the file, and not at what was read from it before
-            self._file.take_lock(writer)
+        with self._writer.use() as writer, translated(self._file.url):
+            writer.execute("PRAGMA shrink_memory")  # look at the file, and not at SQLite's cache of it
+            self._file.begin_write(writer)
             try:
                 writer.execute("SAVEPOINT sse_check")
                 writer.execute(_INSERT)
@@ -79,4 +77,4 @@ class Check:
                 if writer.in_transaction:
                     writer.execute("ROLLBACK")
                 raise
-            self._writer.require_same()
+            self._writer.require_unchanged()

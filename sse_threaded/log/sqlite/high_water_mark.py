@@ -1,11 +1,12 @@
-"""The mark beside the log's file: how far the log has come, so that a file that goes back is noticed.
+"""The high-water mark: a small file beside the log's file that says how far the log has come.
 
-A file that went back (a backup was put into it, or its ``-wal`` was removed) would give numbers again that
-clients have seen with other events. The file cannot know this, but it is behind its mark. On another machine the
-mark is missing, and the file has another inode than it says. In all these cases its ids begin a new epoch.
+It shows when the log's file goes back: somebody put a backup into it, or removed its ``-wal``. Such a file would
+give numbers again that clients have seen with other events. The file itself cannot know this, but it is behind its
+mark. On another machine there is no mark, and the file's inode differs from the one that the file says. In all
+these cases the ids begin a new epoch.
 
-Each transaction writes the mark before it commits, so the mark is never behind the file. Any thread of any process
-may use it; a thread that writes it has the write lock of the log's file.
+Each transaction reserves its numbers in the mark before it commits, so the mark is never behind the file. Any
+thread of any process may use the mark. A thread that writes it has the write lock of the log's file.
 """
 
 from __future__ import annotations
@@ -23,32 +24,34 @@ from ..event_id import new_epoch
 
 _log = logging.getLogger(__name__)
 
-# The key of sse_meta that says whether the mark was written. If it was and is missing, nobody knows how far the
-# log had come.
+# The name in sse_meta that says whether the mark was written. If it was and is missing now, nobody knows how far
+# the log had come.
 _KEY = "mark"
 
 
 class _Reading(NamedTuple):
+    """What a mark says."""
+
     epoch: str
-    settled: int  # all numbers up to this one belong to committed transactions
-    promised: int  # a transaction that was about to commit had numbers up to this one
+    committed: int  # all numbers up to this one belong to committed transactions
+    reserved: int  # a transaction that was about to commit had numbers up to this one
 
     def encode(self) -> bytes:
-        # Always of the same length, as it is overwritten in place. The checksum shows a half-written one.
-        text = b"%b %018d %018d" % (self.epoch.encode(), self.settled, self.promised)
+        # The length is always the same, as it is overwritten in place. The checksum shows a half-written one.
+        text = b"%b %018d %018d" % (self.epoch.encode(), self.committed, self.reserved)
         return b"%b %08x\n" % (text, zlib.crc32(text))
 
 
-# What stands for a mark that this user may not read.
-_UNKNOWN = _Reading("", 0, 0)
+# Stands for a mark that this user must not read.
+_UNREADABLE = _Reading("", 0, 0)
 
-_FOR_BOTH = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_AND_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_SIZE = len(_UNKNOWN._replace(epoch="letter").encode())
+_SIZE = len(_UNREADABLE._replace(epoch="letter").encode())
 
 
-class Mark:
-    """A log's epoch and newest numbers, in a hidden file among its doorbells.
+class HighWaterMark:
+    """A log's epoch and newest numbers, in a hidden file in the folder of its doorbells.
 
     :param path: the log's file.
     """
@@ -58,74 +61,79 @@ class Mark:
         self._folder = path + "-bells"
         self._path = os.path.join(self._folder, ".mark")
         self._has_warned = False
-        # What this process has promised last, which most often is what it finds. Guarded by the file's write lock.
-        self._last, self._last_data = _UNKNOWN, b""
+        # The last reading that this process wrote, which is mostly what it finds. The file's write lock guards it.
+        self._last, self._last_data = _UNREADABLE, b""
+
+    # When a process opens the log.
 
     def agrees(self, meta: dict[str, str], read_last: Callable[[], int]) -> bool:
-        """Whether nothing is to be done: the file is the one it says it is, and did not go back. Needs no lock.
+        """Whether the file is the one that it says, and did not go back. Needs no lock.
 
         :param meta: what the file says of itself.
-        :param read_last: gives its newest number.
+        :param read_last: returns its newest number.
         """
-        marked = self._read()
+        mark = self._read()
         last = read_last()  # after the mark: another process may append between the two
         if meta.get("inode") != self._inode() or _KEY not in meta:
             return False
-        if marked is None:
+        if mark is None:
             return meta[_KEY] == "no"
-        if marked is _UNKNOWN:
+        if mark is _UNREADABLE:
             return True
-        return meta[_KEY] == "yes" and marked.epoch == meta["epoch"] and marked.promised <= last
+        return meta[_KEY] == "yes" and mark.epoch == meta["epoch"] and mark.reserved <= last
 
     def begin(self, meta: dict[str, str], known: str | None, last: int, *, wal_is_empty: bool) -> int | None:
-        """Decide under the write lock whether the log goes on; put what has changed into ``meta``.
+        """Decide under the write lock whether the log goes on or begins a new epoch; change ``meta`` accordingly.
 
-        Returns the number after which to go on, ``last`` or a later one; ``None`` if a known log begins anew.
+        Returns the number after which the log goes on, ``last`` or a later one. It is ``None`` if the epoch of a
+        known log ends here.
 
         :param meta: what the file says of itself, complete; the caller writes it.
         :param known: the epoch that it had; ``None`` for a new file.
         :param last: its newest number.
-        :param wal_is_empty: whether SQLite has nothing that is not in the file itself yet.
+        :param wal_is_empty: whether all that SQLite has committed is in the file itself.
         """
         inode = self._inode()
         is_copy = meta.setdefault("inode", inode) != inode
-        marked = self._read()
-        if meta["epoch"] == known and not is_copy and not _is_past(marked, meta, last, wal_is_empty):
-            if marked is _UNKNOWN:
+        mark = self._read()
+        if meta["epoch"] == known and not is_copy and not _went_back(mark, meta, last, wal_is_empty):
+            if mark is _UNREADABLE:
                 meta[_KEY] = "yes"
                 return last
-            # A promise whose transaction did not commit, or whose commit is gone: nobody gets that number again.
-            reached = max(last, marked.promised) if marked else last
-            meta[_KEY] = "yes" if self._replace(_Reading(known, reached, reached)) or marked else "no"
+            # Numbers that were reserved without a commit, or whose commit is gone: nobody gets them again.
+            reached = max(last, mark.reserved) if mark else last
+            meta[_KEY] = "yes" if self._replace(_Reading(known, reached, reached)) or mark else "no"
             return reached
-        is_begun = meta["epoch"] != known  # already, for another reason
-        epoch = meta["epoch"] if is_begun else new_epoch()
+        has_new_epoch = meta["epoch"] != known  # already, for another reason
+        epoch = meta["epoch"] if has_new_epoch else new_epoch()
         is_written = self._replace(_Reading(epoch, last, last))
-        if not is_written and not is_copy and marked:
+        if not is_written and not is_copy and mark:
             return last  # the next process would find the old mark, and begin another epoch
         meta.update({"inode": inode, "epoch": epoch, _KEY: "yes" if is_written else "no"})
-        return last if is_begun else None
+        return last if has_new_epoch else None
 
-    def promise(self, epoch: str, number: int, settled: int | None) -> bool:
-        """Note that a transaction is about to commit; returns whether that number can be given.
+    # While the log is in use.
 
-        It cannot where the log has had it already: then the file went back while it was in use.
+    def reserve(self, epoch: str, number: int, committed: int | None) -> bool:
+        """Write that a transaction is about to commit; returns ``False`` if it must not have that number.
 
-        :param epoch: the log's, as far as this process knows.
-        :param number: the newest event's in the transaction, which has the write lock.
-        :param settled: numbers up to this one are known to be committed; ``None`` for not known.
+        The log has given the number already then: the file went back while it was in use.
+
+        :param epoch: the log's, as this process knows it.
+        :param number: of the newest event in the transaction, which has the write lock.
+        :param committed: numbers up to this one are known to be committed; ``None`` if that is not known.
         """
         try:
-            # Not with _opened() and one call for each step: each append comes by here.
-            descriptor = os.open(self._path, _FOR_BOTH)
+            # Not with _opened() and a call for each step: each append does this.
+            descriptor = os.open(self._path, _READ_AND_WRITE)
             try:
                 data = os.pread(descriptor, _SIZE, 0)
-                marked = self._last if data == self._last_data else _decode(data)
-                if marked is not None:
-                    if marked.epoch != epoch or number <= marked.settled:
+                mark = self._last if data == self._last_data else _decode(data)
+                if mark is not None:
+                    if mark.epoch != epoch or number <= mark.committed:
                         return False
-                    settled = max(marked.settled, settled or 0)
-                reading = _Reading(epoch, settled or 0, number)
+                    committed = max(mark.committed, committed or 0)
+                reading = _Reading(epoch, committed or 0, number)
                 encoded = reading.encode()
                 if len(data) == _SIZE and os.pwrite(descriptor, encoded, 0) == _SIZE:
                     self._last, self._last_data = reading, encoded
@@ -134,11 +142,11 @@ class Mark:
                 os.close(descriptor)
         except OSError:
             pass
-        self._replace(_Reading(epoch, settled or 0, number))
+        self._replace(_Reading(epoch, committed or 0, number))
         return True
 
-    def settle(self, epoch: str, last: int) -> None:
-        """Note that the newest committed number is ``last``, and that nothing else is about to commit.
+    def commit(self, epoch: str, last: int) -> None:
+        """Write that the newest committed number is ``last``, and that no other transaction is about to commit.
 
         The caller has the write lock.
         """
@@ -147,29 +155,29 @@ class Mark:
                 return
         self._replace(_Reading(epoch, last, last))
 
-    def is_past(self, epoch: str, last: int) -> bool:
-        """Whether others have gone on with another epoch, or beyond ``last``."""
-        marked = self._read()
-        return marked is not None and marked is not _UNKNOWN and (marked.epoch != epoch or marked.promised > last)
-
     def sync(self) -> None:
-        """Let it outlast a power cut."""
+        """Let the mark outlast a power cut."""
         with suppress(OSError), _opened(self._path, os.O_RDONLY) as descriptor:
             os.fsync(descriptor)
 
-    def is_settled(self, epoch: str, last: int) -> bool:
-        """Whether it says so already."""
-        return self._read() in (_Reading(epoch, last, last), _UNKNOWN)
+    def is_up_to_date(self, epoch: str, last: int) -> bool:
+        """Whether the mark says already that ``last`` is the newest committed number, or cannot be read."""
+        return self._read() in (_Reading(epoch, last, last), _UNREADABLE)
 
     def is_ahead(self, epoch: str, read_last: Callable[[], int]) -> bool:
-        """Whether the file went back while in use. Needs no lock.
+        """Whether the mark is ahead of the file: the file went back while it was in use. Needs no lock.
 
-        :param read_last: gives its newest number.
+        :param read_last: returns the file's newest number.
         """
-        marked = self._read()
-        if not marked or marked is _UNKNOWN:
+        mark = self._read()
+        if not mark or mark is _UNREADABLE:
             return False
-        return marked.epoch != epoch or marked.settled > read_last()
+        return mark.epoch != epoch or mark.committed > read_last()
+
+    def is_beyond(self, epoch: str, last: int) -> bool:
+        """Whether others have gone on with another epoch, or with numbers beyond ``last``."""
+        mark = self._read()
+        return mark is not None and mark is not _UNREADABLE and (mark.epoch != epoch or mark.reserved > last)
 
     def _inode(self) -> str:
         return str(os.stat(self._log_path).st_ino)
@@ -179,12 +187,12 @@ class Mark:
             with _opened(self._path, os.O_RDONLY) as descriptor:
                 return _decode(os.pread(descriptor, _SIZE, 0))
         except PermissionError:
-            return _UNKNOWN
+            return _UNREADABLE
         except OSError:
             return None
 
     def _replace(self, reading: _Reading) -> bool:
-        """Make a new one that outlasts a power cut; returns whether that could be done."""
+        """Make a new mark that outlasts a power cut; returns whether that worked."""
         new = f"{self._path}-{secrets.token_hex(4)}"
         try:
             mode = os.stat(self._log_path).st_mode & 0o666
@@ -202,7 +210,7 @@ class Mark:
                 os.unlink(new)
             if not self._has_warned:
                 self._has_warned = True
-                risk = "where the log's file goes back unnoticed, ids are given again"
+                risk = "if the log's file goes back, nobody notices, and ids are given again"
                 _log.warning("%s cannot be written (%s); %s", self._path, error, risk)
             return False
         return True
@@ -218,30 +226,33 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 
 
 def _overwrite(descriptor: int, reading: _Reading) -> bool:
-    """Write it in place, which takes a microsecond and no room on the disk; returns whether it has that form."""
-    is_of_this_form = os.fstat(descriptor).st_size == _SIZE
-    return is_of_this_form and os.pwrite(descriptor, reading.encode(), 0) == _SIZE
+    """Write it in place, which takes a microsecond and no room on the disk.
+
+    Returns ``False`` if the mark has another form, of an earlier release.
+    """
+    has_this_form = os.fstat(descriptor).st_size == _SIZE
+    return has_this_form and os.pwrite(descriptor, reading.encode(), 0) == _SIZE
 
 
 def _decode(data: bytes) -> _Reading | None:
     try:
         text = data.decode("ascii")
-        if "-" in text:  # of an earlier release
+        if "-" in text:  # written by an earlier release
             epoch, _, last = text.partition("-")
             return _Reading(epoch, int(last), int(last))
-        epoch, settled, promised, _ = text.split()
-        reading = _Reading(epoch, int(settled), int(promised))
+        epoch, committed, reserved, _ = text.split()
+        reading = _Reading(epoch, int(committed), int(reserved))
     except ValueError:
         return None
     return reading if reading.encode() == data else None
 
 
-def _is_past(marked: _Reading | None, meta: dict[str, str], last: int, wal_is_empty: bool) -> bool:
-    """Whether a log that is there now cannot have left this mark."""
-    if marked is None:
+def _went_back(mark: _Reading | None, meta: dict[str, str], last: int, wal_is_empty: bool) -> bool:
+    """Whether the file is behind its mark, or has lost its mark."""
+    if mark is None:
         return meta.get(_KEY) == "yes"
-    if marked is _UNKNOWN:
+    if mark is _UNREADABLE:
         return False
-    # A promise without its event: the process died before the commit, or what SQLite had committed was removed.
-    is_lost = wal_is_empty and marked.promised > last
-    return marked.epoch != meta["epoch"] or marked.settled > last or is_lost
+    # A reserved number without its event: the process died before the commit, or the committed event was removed.
+    is_lost = wal_is_empty and mark.reserved > last
+    return mark.epoch != meta["epoch"] or mark.committed > last or is_lost

@@ -1,10 +1,10 @@
 """A log in a SQLite file: one machine, many processes, nothing to install.
 
-The file may be the application's own: the log's tables begin with ``sse_``, and an event can be appended
-in the very transaction that changes the application's rows. SQLite allows one writer at a time, so numbers
-are given in the order of the commits and no reader sees a number before a smaller one.
+The file may be the application's own. The log's tables begin with ``sse_``, and an event can be appended in the
+same transaction that changes the application's rows. SQLite allows one writer at a time, so numbers are given in
+the order of the commits, and no reader sees a number before a smaller one.
 
-A process has three connections: one that writes, one that reads, each behind its gate, and the trimmer's.
+A process has three connections: one writes, one reads, and one is the trimmer's.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from ..doorbell import Doorbell, FifoDoorbell, Ringer
 from ..interface import EventLog, Snapshot, Transaction, TransactionOver
 from ..record import Page, Record, page_of
 from ..retention import Retention
-from ..startup import begin
+from ..startup import open_at_start
 from ..validation import validate_event
-from .app_connection import app_connection, in_transaction, name_of_file
-from .connection import Gate
-from .file import SQLiteFile, last_sequence, plainly, translated
-from .health_check import Check
-from .lent_connection import LentConnection
-from .trimmer import FOLDED, Trimmer
+from .app_connection import database_name, sqlite3_connection, transaction_of
+from .connection import SharedConnection, TrackedConnection
+from .errors import translated
+from .file import SQLiteFile
+from .health_check import HealthCheck
+from .schema import execute_plain, last_sequence
+from .timeouts import Timeouts
+from .trimmer import FOLDED, REMEMBERED_CHANNELS, Trimmer
 from .url import parse_url
 
 _log = logging.getLogger(__name__)
@@ -42,75 +44,90 @@ _COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
 class SQLiteLog(EventLog):
     """``sqlite:///path`` (relative to the working directory) or ``sqlite:////path`` (absolute).
 
-    :param url: as above; ``?synchronous=normal`` gives up durability in a power cut (not in a crash of the
-        process) for several times the publish rate.
+    :param url: as above. With ``?synchronous=normal`` a power cut (not a crash of the process) may undo the last
+        events, and the publish rate is several times higher.
     :param retention: how much is kept, default :class:`Retention`.
-    :param must_open: refuse a file that cannot be opened now. Default ``False``: it is tried again at each use,
-        which raises :class:`LogUnavailable` until then.
+    :param must_open: refuse a file that cannot be opened now. Default ``False``: each use tries again, and raises
+        :class:`LogUnavailable` until the file can be opened.
+    :param timeouts: default :class:`~.timeouts.Timeouts`.
+    :param remembered_channels: channels without events for which the log remembers what was trimmed; default
+        10,000.
     :raises LogUnusable: the URL is invalid, the file is corrupt, or its schema is newer (see
         :mod:`sse_threaded.log.startup`).
     """
 
-    # What a process leaves that dies between its commit and the bell is found by this look.
+    # If a process dies between its commit and the ring, readers find its event by this look.
     poll_interval = 1.0
 
-    def __init__(self, url: str, retention: Retention | None = None, *, must_open: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        retention: Retention | None = None,
+        *,
+        must_open: bool = False,
+        timeouts: Timeouts | None = None,
+        remembered_channels: int = REMEMBERED_CHANNELS,
+    ) -> None:
         self.url = url
         path, synchronous = parse_url(url)
-        self._file = SQLiteFile(path, url, synchronous)
-        begin(url, self._file.require_prepared, must=must_open)
-        self._writer = Gate(self._file)
-        self._reader = Gate(self._file, read_only=True)
-        self._bells = os.path.realpath(path) + "-bells"  # the same by whichever link
-        self._ringer = Ringer(self._bells)
-        self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # where FIFOs could not be made
-        self._trimmer = Trimmer(self._file, retention or Retention())
-        self._check = Check(self._file, self._writer)
+        self._file = SQLiteFile(path, url, synchronous, timeouts)
+        open_at_start(url, self._file.require_prepared, is_required=must_open)
+        self._writer = SharedConnection(self._file)
+        self._reader = SharedConnection(self._file, read_only=True)
+        self._doorbell_folder = os.path.realpath(path) + "-bells"  # the same for every link to the file
+        self._ringer = Ringer(self._doorbell_folder)
+        self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # the doorbells that could not be FIFOs
+        self._trimmer = Trimmer(self._file, retention or Retention(), remembered_channels)
+        self._health = HealthCheck(self._file, self._writer)
         self._has_appended = False
 
     @property
     def epoch(self) -> str:
         """See :class:`EventLog`.
 
-        :raises LogError: the file could not be opened yet, nor can it be now.
+        :raises LogError: the file could not be opened until now, and cannot be opened now either.
         """
         if not self._file.epoch:
-            with self._reader.enter():
+            with self._reader.use():
                 pass  # this opens it
         return self._file.epoch
+
+    # Writing.
 
     def append(
         self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
     ) -> str:
         """See :class:`EventLog`.
 
-        :param connection: likewise. The log's file may be attached to it, too. Without :meth:`ring` after the
-            commit, readers find the event up to ``poll_interval`` late. In autocommit mode with no transaction
-            open, the event is committed when this returns.
+        :param connection: as there. The log's file may also be a database attached to it. Without a call of
+            :meth:`ring` after the commit, readers find the event up to ``poll_interval`` late. In autocommit mode
+            with no transaction open, the event is committed when this returns.
         """
         row = validate_event(channel, data, event)
         if connection is not None:
-            own = app_connection(connection, self.url)
-            self._file.require_prepared()
-            with translated(self.url):
-                name = name_of_file(own, self._file.path, self.url).replace('"', '""')
-                insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
-                with in_transaction(own) as commits_at_end:
-                    sequence = self._insert(own, row, time.time(), insert)
-                    self._file.require_same()  # before anything is written beside another file
-                    self._file.promise(sequence, sequence - 1 if commits_at_end else self._committed())
-            return self.event_id(sequence)
-        with self._writer.enter() as writer, translated(self.url):
-            self._file.take_lock(writer)
+            return self._append_with(sqlite3_connection(connection, self.url), row)
+        with self._writer.use() as writer, translated(self.url):
+            self._file.begin_write(writer)
             try:
                 sequence = self._insert(writer, row, time.time())
-                self._file.promise(sequence, sequence - 1)
+                self._file.reserve(sequence, sequence - 1)
                 writer.execute("COMMIT")
             except BaseException:
                 self._roll_back(writer)
                 raise
-            self._writer.require_same()
+            self._writer.require_unchanged()
         self.ring()
+        return self.event_id(sequence)
+
+    def _append_with(self, connection: sqlite3.Connection, row: tuple[str, str, str | None]) -> str:
+        self._file.require_prepared()
+        with translated(self.url):
+            name = database_name(connection, self._file.path, self.url).replace('"', '""')
+            insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
+            with transaction_of(connection) as commits_at_end:
+                sequence = self._insert(connection, row, time.time(), insert)
+                self._file.require_unchanged()  # before the mark of another file is written
+                self._file.reserve(sequence, sequence - 1 if commits_at_end else self._committed())
         return self.event_id(sequence)
 
     def _insert(
@@ -123,40 +140,40 @@ class SQLiteLog(EventLog):
         channel, text, event = row
         cursor = connection.execute(statement, (channel, event, text, created))
         self._has_appended = True
-        self._trimmer.appended(channel)
+        self._trimmer.count_append(channel)
         return cursor.lastrowid or 0
 
     def _committed(self) -> int | None:
-        """The newest number as others see it, ``None`` where that cannot be read now.
+        """Return the newest number as others see it; ``None`` if it cannot be read now.
 
-        It does not wait for another thread's snapshot. The app's connection has the write lock already, so the
-        writers of all processes would wait, too.
+        This does not wait for another thread's snapshot. The app's connection has the write lock already, so the
+        writers of all processes would wait too.
         """
         try:
-            with self._reader.enter(wait=False) as reader, translated(self.url):
+            with self._reader.use(wait=False) as reader, translated(self.url):
                 return last_sequence(reader)
         except LogError:
             return None
 
     def _roll_back(self, writer: sqlite3.Connection) -> None:
-        if writer.in_transaction:  # SQLite has rolled back by itself where the disk was full
+        if writer.in_transaction:  # SQLite rolls back by itself if the disk is full
             writer.execute("ROLLBACK")
         with suppress(LogError, sqlite3.Error):
-            self._file.leave_mark(writer)  # what was promised is off
+            self._file.update_mark(writer)  # the reserved numbers are not used
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """See :class:`EventLog`; errors of the caller's own statements pass unless they are about the file."""
-        with self._writer.enter() as writer, translated(self.url, known_only=True):
+        """See :class:`EventLog`; errors of the caller's own statements pass, unless they are about the file."""
+        with self._writer.use() as writer, translated(self.url, known_only=True):
             transaction = _SQLiteTransaction(self, writer)
             try:
-                self._file.take_lock(writer)
-                with writer.lent():
+                self._file.begin_write(writer)
+                with writer.used_by_app():
                     yield transaction
                 transaction.require_kept()
-                if writer.in_transaction:  # or the caller has committed
+                if writer.in_transaction:  # else the caller has committed
                     writer.execute("COMMIT")
-                self._writer.require_same()
+                self._writer.require_unchanged()
             except BaseException:
                 self._roll_back(writer)
                 raise
@@ -165,16 +182,18 @@ class SQLiteLog(EventLog):
         if transaction.appended:
             self.ring()
 
+    # Reading.
+
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
-        with self._reading(known_only=True) as reader, reader.lent():
+        with self._reading(known_only=True) as reader, reader.used_by_app():
             yield _SQLiteSnapshot(self, reader)
 
     @contextmanager
-    def _reading(self, *, known_only: bool = False) -> Iterator[LentConnection]:
+    def _reading(self, *, known_only: bool = False) -> Iterator[TrackedConnection]:
         # All statements of the block see one state of the file.
-        with self._reader.enter() as reader, translated(self.url, known_only=known_only):
+        with self._reader.use() as reader, translated(self.url, known_only=known_only):
             try:
                 reader.execute("BEGIN")
                 yield reader
@@ -184,19 +203,20 @@ class SQLiteLog(EventLog):
 
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
-        with self._reader.enter() as reader, translated(self.url):
+        with self._reader.use() as reader, translated(self.url):
             return last_sequence(reader)
 
     def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
         """See :class:`EventLog`."""
         if channels is None and upto is None:
-            # Numbers are given without gaps: where none is missing, nothing was trimmed, and one statement tells.
-            with self._reader.enter() as reader, translated(self.url):
+            # Numbers are given without gaps. If no number is missing, nothing was trimmed: one statement is
+            # enough.
+            with self._reader.use() as reader, translated(self.url):
                 page = _page(reader, after, None, None)
             if page and page[-1].sequence == after + len(page):
                 return page
-        # One state for all channels: an event of the first that is appended while the second is read would be
-        # passed over for good.
+        # All channels are read in one state. Otherwise an event of the first channel that is appended while the
+        # second is read would be lost for this reader.
         with self._reading() as reader:
             if _trimmed(reader, channels) > after:
                 raise HistoryGone("expired")
@@ -204,19 +224,21 @@ class SQLiteLog(EventLog):
 
     def check(self) -> str:
         """See :class:`EventLog`; a good result holds for a second."""
-        self._check.run()
+        self._health.run()
         return self.last_event_id()
 
-    def open_doorbell(self) -> Doorbell:
-        """See :class:`EventLog`; whoever listens also trims.
+    # Doorbells, trimming and the end.
 
-        :raises LogError: the file could not be opened yet, nor can it be now.
+    def open_doorbell(self) -> Doorbell:
+        """See :class:`EventLog`; a process with a doorbell also trims.
+
+        :raises LogError: the file could not be opened until now, and cannot be opened now either.
         """
-        with self._reader.enter():
+        with self._reader.use():
             pass  # this opens it
         self._trimmer.start()
         try:
-            return FifoDoorbell(self._bells, self._file.mode())
+            return FifoDoorbell(self._doorbell_folder, self._file.mode())
         except OSError as error:
             _log.warning(
                 "%s: no doorbell for other processes (%s); looking every %g s instead",
@@ -235,19 +257,16 @@ class SQLiteLog(EventLog):
             pipe.ring()
 
     def trim(self) -> int:
-        """Trim all channels now, as the background does by and by; returns how many events went.
-
-        :raises LogError: the file cannot be written now.
-        """
-        return self._trimmer.sweep()
+        """See :class:`EventLog`."""
+        return self._trimmer.trim_all()
 
     def close(self) -> None:
         """See :class:`EventLog`."""
         self._trimmer.stop()
         if self._has_appended:
-            # In the midst of a transaction of this thread's own it is left to others.
-            with suppress(LogError), self._writer.enter() as writer, translated(self.url):
-                self._file.leave_mark(writer)
+            # In a transaction of this thread's own, other processes write the mark later.
+            with suppress(LogError), self._writer.use() as writer, translated(self.url):
+                self._file.update_mark(writer)
                 self._file.sync_mark()
         self._ringer.close()
         self._writer.close()
@@ -255,16 +274,16 @@ class SQLiteLog(EventLog):
 
     def before_fork(self) -> None:
         """See :class:`EventLog`."""
-        for gate in (self._writer, self._reader, self._trimmer.gate):
-            gate.before_fork()
+        for connection in (self._writer, self._reader, self._trimmer.connection):
+            connection.before_fork()
 
     def after_fork(self, in_child: bool) -> None:
         """See :class:`EventLog`."""
-        for gate in (self._writer, self._reader, self._trimmer.gate):
-            gate.after_fork(in_child)
+        for connection in (self._writer, self._reader, self._trimmer.connection):
+            connection.after_fork(in_child)
         if in_child:
             self._file.after_fork_in_child()
-            self._check.after_fork_in_child()
+            self._health.after_fork_in_child()
             self._trimmer.after_fork_in_child()
             self._ringer.after_fork_in_child()
 
@@ -296,26 +315,28 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
             raise TransactionOver(self._log.url)
         self.require_kept()
         if not self.connection.in_transaction:
-            # The caller has committed: this one would be there for good at once, whatever becomes of the block.
+            # The caller has committed. This event would be in the log at once, even if the block fails.
             raise TransactionOver(self._log.url)
         self.appended = True
         created = time.time()
         sequence = self._log._insert(self.connection, row, created)
         self._first = self._first or sequence
         # Now and not at the end of the block, as the caller may commit.
-        self._log._file.promise(sequence, self._first - 1)
+        self._log._file.reserve(sequence, self._first - 1)
         self._newest = sequence, created
         return self._log.event_id(sequence)
 
     def require_kept(self) -> None:
-        """Refuse to go on where SQLite has rolled back by itself, which it does when the disk is full, and the
-        caller has caught the error: the ids that were told are no events.
+        """Raise if SQLite has rolled back by itself and the caller has caught the error.
+
+        SQLite does so when the disk is full. The ids that the caller got belong to no events then.
         """
         if not self.appended or self.connection.in_transaction:
             return
         sequence, created = self._newest
-        row = plainly(self.connection, "SELECT created FROM sse_events WHERE sequence = ?", (sequence,)).fetchone()
-        # The caller has committed; what is gone although its number was given has been trimmed since.
+        query = "SELECT created FROM sse_events WHERE sequence = ?"
+        row = execute_plain(self.connection, query, (sequence,)).fetchone()
+        # The caller has committed. An event that is missing although its number was given has been trimmed since.
         if row == (created,) or (row is None and sequence <= last_sequence(self.connection)):
             return
         self.appended = False
@@ -324,8 +345,8 @@ class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
 
 
 def _page(reader: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None) -> Page:
-    # A walk along the table, or along each channel's part of the index, merged: SQLite finds the rows one by
-    # one as they are asked for, so no more is read than the page takes.
+    # A walk along the table, or along each channel's part of the index, merged. SQLite finds the rows one by one
+    # as they are asked for, so it reads no more than the page takes.
     if channels is None:
         cursors = [reader.execute(f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence", (after,))]
     else:
@@ -334,13 +355,13 @@ def _page(reader: sqlite3.Connection, after: int, channels: Collection[str] | No
     try:
         return page_of(map(Record._make, merge(*cursors)), upto)
     finally:
-        # An open cursor would hold the write-ahead log back from being written home.
+        # An open cursor would keep SQLite from copying the write-ahead log into the file.
         for cursor in cursors:
             cursor.close()
 
 
 def _trimmed(reader: sqlite3.Connection, channels: Collection[str] | None) -> int:
-    """The highest number that has been trimmed from any of the channels."""
+    """Return the highest number that was trimmed from any of the channels."""
     if channels is None:
         return reader.execute("SELECT max(trimmed) FROM sse_channels").fetchone()[0] or 0
     one = "SELECT trimmed FROM sse_channels WHERE channel = ?"

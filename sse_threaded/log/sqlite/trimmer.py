@@ -1,8 +1,8 @@
-"""Trimming a SQLite log to its retention, on a thread of its own and a little at a time; it leaves the mark, too.
+"""Trims a SQLite log to its retention, on a thread of its own and a little at a time; it updates the mark too.
 
-An append only counts. When a channel has grown by an eighth of what it may keep the thread looks at that
-channel; every few seconds it looks at some others, for age's sake. So what an append causes does not grow with
-the log.
+An append only counts. When a channel has grown by an eighth of its count bound, the thread trims that channel.
+Every few seconds it looks at some other channels, because events also expire by age. So the work that an append
+causes does not grow with the log.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from itertools import takewhile
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
 from ..retention import Retention
-from .connection import Gate
-from .file import SQLiteFile, translated
+from .connection import SharedConnection
+from .errors import translated
+from .file import SQLiteFile
 
 _log = logging.getLogger(__name__)
 
-# Events that one transaction deletes: a millisecond or two in which writers wait.
+# Events that one transaction deletes. Writers wait for it, a millisecond or two.
 _BATCH = 250
-# Seconds between two rounds, and how many channels one takes in: the next goes on from there.
-_PERIOD = 5.0
+# How many channels one round looks at; the next round goes on from there.
 _CHANNELS_A_ROUND = 200
 # Channels whose growth is counted at one time.
 _COUNTED = 100 * _CHANNELS_A_ROUND
-# Channels without events of which is remembered up to where they were trimmed. Beyond so many the oldest are
-# folded into one row: whoever resumes from before it on a channel without a row of its own gets a reset.
-_REMEMBERED = 10_000
-# The name of that row; no channel's is empty.
+# Channels without events for which the log remembers what was trimmed. Beyond this number the oldest are folded
+# into one row: a client that resumes from before it, on a channel without a row, gets a reset.
+REMEMBERED_CHANNELS = 10_000
+# The name of that row; no channel has an empty name.
 FOLDED = ""
 
 _NEXT_CHANNEL = "SELECT channel FROM sse_events WHERE channel > ? ORDER BY channel LIMIT 1"
-# Each by itself, as SQLite looks up a max or a min, but for both in one it walks along the whole channel.
+# Two queries: SQLite looks up a max or a min, but for both in one query it walks along the whole channel.
 _SPAN = """SELECT (SELECT max(sequence) FROM sse_events WHERE channel = :channel)
     - (SELECT min(sequence) FROM sse_events WHERE channel = :channel)"""
 _OVER_COUNT = "SELECT sequence FROM sse_events WHERE channel = ? ORDER BY sequence DESC LIMIT 1 OFFSET ?"
@@ -51,21 +51,25 @@ _FOLDABLE = """SELECT channel, trimmed FROM sse_channels
 
 
 class Trimmer:
-    """The trimming of one process; its thread starts with the first doorbell or the first full channel.
+    """The trimming of one process. Its thread starts with the first doorbell or the first full channel.
 
     :param file: the log's file.
     :param retention: what is kept.
-    :ivar gate: its connection.
+    :param remembered_channels: channels without events for which the log remembers what was trimmed.
+    :ivar connection: the connection that it trims with.
     """
 
-    def __init__(self, file: SQLiteFile, retention: Retention) -> None:
+    def __init__(
+        self, file: SQLiteFile, retention: Retention, remembered_channels: int = REMEMBERED_CHANNELS
+    ) -> None:
         self._retention = retention
         self._file = file
-        self.gate = Gate(file)
+        self._remembered_channels = remembered_channels
+        self.connection = SharedConnection(file)
         self._keeps_all = retention.count is None and retention.age is None
         self._slack = max(16, (retention.count or 0) // 8)
         self._throttled = ThrottledLog(_log)
-        self._last_channel = ""  # where the next round goes on; the thread's alone
+        self._last_channel = ""  # the next round goes on after it; only the thread uses it
         self._begin()
 
     def _begin(self) -> None:
@@ -76,13 +80,13 @@ class Trimmer:
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def appended(self, channel: str) -> None:
+    def count_append(self, channel: str) -> None:
         """Count one append to ``channel``; any thread."""
         if self._retention.count is None:
             return
         with self._lock:
             if len(self._grown) > _COUNTED:
-                self._grown.clear()  # counting must not grow without end; the rounds take them in
+                self._grown.clear()  # the counts must not grow without end; the rounds find these channels
             grown = self._grown[channel] = self._grown.get(channel, 0) + 1
         if grown >= self._slack:
             self._wake.set()
@@ -96,7 +100,7 @@ class Trimmer:
                 try:
                     thread.start()
                 except RuntimeError:
-                    return  # the system gives no more threads; the event is in the log, the next one tries again
+                    return  # the system has no more threads; the event is in the log, and the next one tries again
                 self._thread = thread
 
     def stop(self) -> None:
@@ -107,15 +111,15 @@ class Trimmer:
         if thread is not None:
             thread.join(1.0)
             with suppress(LogError):
-                self._leave_mark()
-        self.gate.close()
+                self._update_mark()
+        self.connection.close()
 
     def after_fork_in_child(self) -> None:
-        """The thread stayed with the parent: begin anew."""
+        """Begin without a thread: it stayed with the parent."""
         self._begin()
 
-    def sweep(self) -> int:
-        """Trim every channel now; returns how many events went. Any thread.
+    def trim_all(self) -> int:
+        """Trim every channel now; any thread. Returns how many events were deleted.
 
         :raises LogError: the file cannot be written now.
         """
@@ -126,21 +130,26 @@ class Trimmer:
         return trimmed
 
     def _run(self) -> None:
+        period = self._file.timeouts.trim
         next_round = 0.0
         while not self._stopped:
-            self._wake.wait(_PERIOD)
+            self._wake.wait(period)
             self._wake.clear()
             try:
-                self._trim_grown()
+                self.trim_grown()
                 if time.monotonic() >= next_round:
-                    next_round = time.monotonic() + _PERIOD
+                    next_round = time.monotonic() + period
                     self._round()
             except LogError as error:
                 if not self._stopped:
                     # The events stay for now; the next round tries again.
                     self._throttled.warning(str(error), "could not trim: %s", error)
 
-    def _trim_grown(self) -> None:
+    def trim_grown(self) -> None:
+        """Trim the channels that have grown by an eighth of their count bound; the thread calls it.
+
+        :raises LogError: the file cannot be written now.
+        """
         with self._lock:
             grown = [channel for channel, by in self._grown.items() if by >= self._slack]
             for channel in grown:
@@ -152,11 +161,11 @@ class Trimmer:
         if not self._keeps_all:
             self._trim_some()
             self._fold()
-        self._leave_mark()
+        self._update_mark()
 
-    def _leave_mark(self) -> None:
-        with self._entered() as connection:
-            self._file.leave_mark(connection)
+    def _update_mark(self) -> None:
+        with self._reading() as connection:
+            self._file.update_mark(connection)
             self._file.sync_mark()
 
     def _trim_some(self) -> None:
@@ -167,14 +176,14 @@ class Trimmer:
             self._trim(self._last_channel)
 
     @contextmanager
-    def _entered(self) -> Iterator[sqlite3.Connection]:
-        with self.gate.enter() as connection, translated(self._file.url):
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self.connection.use() as connection, translated(self._file.url):
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._entered() as connection:
-            self._file.take_lock(connection)
+        with self._reading() as connection:
+            self._file.begin_write(connection)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -183,48 +192,49 @@ class Trimmer:
                     connection.execute("ROLLBACK")
 
     def _next_channel(self, after: str) -> str:
-        with self._entered() as connection:
+        with self._reading() as connection:
             row = connection.execute(_NEXT_CHANNEL, (after,)).fetchone()
         return row[0] if row else ""
 
     def _trim(self, channel: str) -> int:
-        """Delete what ``channel`` need not keep, in small transactions; returns how many events went."""
+        """Delete the events that ``channel`` need not keep, in small transactions; returns how many."""
         trimmed = 0
-        with self._entered() as connection:
+        with self._reading() as connection:
             limit = self._count_limit(connection, channel)
         while not self._stopped:
-            with self._entered() as connection, closing(connection.execute(_OLDEST, (channel, _BATCH))) as oldest:
-                gone = self._to_go(oldest, limit)
-            if gone:
+            with self._reading() as connection, closing(connection.execute(_OLDEST, (channel, _BATCH))) as oldest:
+                expired = self._expired(oldest, limit)
+            if expired:
                 with self._writing() as connection:
-                    trimmed += connection.execute(_DELETE, (channel, gone[-1])).rowcount
-                    connection.execute(_REMEMBER, (channel, gone[-1]))
-            if len(gone) < _BATCH:
+                    trimmed += connection.execute(_DELETE, (channel, expired[-1])).rowcount
+                    connection.execute(_REMEMBER, (channel, expired[-1]))
+            if len(expired) < _BATCH:
                 break
         return trimmed
 
-    def _to_go(self, oldest: Iterable[tuple[int, float]], limit: int) -> list[int]:
-        # SQLite reads each event when it is asked for: where all may stay, no more than the first.
+    def _expired(self, oldest: Iterable[tuple[int, float]], limit: int) -> list[int]:
+        # SQLite reads each event when it is asked for: if all may stay, it reads only the first.
         cutoff = float("-inf") if self._retention.age is None else time.time() - self._retention.age
-        gone = takewhile(lambda event: event[0] <= limit or event[1] < cutoff, oldest)
-        return [sequence for sequence, _ in gone]
+        expired = takewhile(lambda event: event[0] <= limit or event[1] < cutoff, oldest)
+        return [sequence for sequence, _ in expired]
 
     def _count_limit(self, connection: sqlite3.Connection, channel: str) -> int:
-        """The newest number that is over the count, 0 for none."""
+        """Return the newest number that is over the count bound, 0 for none."""
         count = self._retention.count
-        # Two looks at the index tell most channels apart before one walks along it.
+        # Two looks at the index are enough for most channels; the walk along it is for the others.
         if count is None or (connection.execute(_SPAN, {"channel": channel}).fetchone()[0] or 0) < count:
             return 0
         row = connection.execute(_OVER_COUNT, (channel, count)).fetchone()
         return row[0] if row else 0
 
     def _fold(self) -> None:
-        with self._entered() as connection:
+        with self._reading() as connection:
             (rows,) = connection.execute("SELECT count(*) FROM sse_channels").fetchone()
-        if rows <= _REMEMBERED:
+        excess = rows - self._remembered_channels
+        if excess <= 0:
             return
         with self._writing() as connection:
-            folded = connection.execute(_FOLDABLE, (min(_BATCH, rows - _REMEMBERED),)).fetchall()
+            folded = connection.execute(_FOLDABLE, (min(_BATCH, excess),)).fetchall()
             if folded:
                 connection.execute(_REMEMBER, (FOLDED, folded[-1][1]))
                 connection.executemany("DELETE FROM sse_channels WHERE channel = ?", [row[:1] for row in folded])

@@ -1,6 +1,6 @@
-"""URLs of SQLite files, and what is wrong with one.
+"""URLs of SQLite files.
 
-A URL that would open another file than its author means is refused, with the way to write it.
+A URL that may open another file than its author means is refused, and the error says how to write it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _IN_MEMORY = (
 )
 _DJANGO = "in Django's tests DATABASES['default']['TEST'] = {'NAME': BASE_DIR / 'test.sqlite3'} names one"
 
-# A path as it stands in a URL that is refused: what it looks like, and what to write instead.
+# The paths of URLs that are refused: what such a path looks like, and what to write instead.
 _REFUSED = (
     (re.compile(r"[^/]*:[^/]*@"), f"a file has no user; in a path write : as %3A and @ as %40, else {_FORMS}"),
     (re.compile(r"[^#]*#"), "in a path write # as %23 and ? as %3F"),
@@ -31,13 +31,13 @@ _REFUSED = (
         re.compile(r"\s|.*(?:\s\Z|[\x00-\x1f\x7f])", re.DOTALL),
         "in a path write control characters, and a space at its start or end, as %-escapes (a space: %20)",
     ),
-    (re.compile(r"/?[A-Za-z]:[\\/]|\\\\"), f"that is a path of Windows, which is not supported; {_FORMS}"),
+    (re.compile(r"/?[A-Za-z]:[\\/]|\\\\"), f"that is a Windows path, and Windows is not supported; {_FORMS}"),
     (re.compile(r"~[^/]*/"), "~ is not expanded in a URL; write the folder, or give Path(...).expanduser()"),
 )
 
 
 def url_of(path: str | os.PathLike[str]) -> str:
-    """The URL of a file, with ``%`` escapes where they are needed.
+    """Return the URL of a file, with the ``%`` escapes that it needs.
 
     :param path: relative to the working directory, or absolute.
     """
@@ -45,8 +45,9 @@ def url_of(path: str | os.PathLike[str]) -> str:
 
 
 def parse_url(url: str) -> tuple[str, str]:
-    """The file's absolute path and its ``synchronous`` setting.
+    """Return the file's absolute path and its ``synchronous`` setting.
 
+    :param url: as :class:`~.log.SQLiteLog` takes it.
     :raises LogUnusable: it is not such a URL, or it may mean another file.
     """
     shown = without_secret(url)
@@ -60,11 +61,11 @@ def parse_url(url: str) -> tuple[str, str]:
     if reason := next((reason for form, reason in _REFUSED if form.match(raw)), None):
         raise LogUnusable(shown, reason)
     synchronous = _synchronous(shown, query) if mark else "full"
-    path = unquote(raw, errors="surrogateescape")  # a file's name may be any bytes
+    path = unquote(raw, errors="surrogateescape")  # any bytes can be a file's name
     if "\0" in path or not _is_encodable(path):
         raise LogUnusable(shown, "no file can have this name")
     if path.rpartition("/")[2] in ("", ".", ".."):
-        raise LogUnusable(shown, f"names no file; {_FORMS}")
+        raise LogUnusable(shown, f"it must end with a file name; {_FORMS}")
     return os.path.abspath(path), synchronous
 
 
@@ -73,7 +74,7 @@ def _synchronous(shown: str, query: str) -> str:
     if ("mode", "memory") in options:
         raise LogUnusable(shown, _IN_MEMORY)
     if len(options) != 1 or options[0][0] != "synchronous" or options[0][1].lower() not in ("full", "normal"):
-        # Not what the option is: it may be a password, or a part of the path.
+        # The message does not repeat the option: it may be a password, or a part of the path.
         raise LogUnusable(shown, f"{_OPTIONS}; in a path write ? as %3F")
     return options[0][1].lower()
 
