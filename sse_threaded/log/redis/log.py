@@ -32,18 +32,18 @@ from .client import PATIENCE, RedisServer, SharedServer
 from .listener import Feed, Gaps, record_of
 from .scripts import (
     APPEND,
+    BEGIN_TRANSACTION,
     CHECK,
-    COMMIT,
+    COMMIT_TRANSACTION,
+    END_TRANSACTION,
     FROM_META,
-    LOCK,
     NEW_EPOCH,
     PREPARE,
     READ,
     STATE,
     TRIM,
-    UNLOCK,
-    reading,
-    writing,
+    reading_script,
+    writing_script,
 )
 from .url import parse_url
 
@@ -186,7 +186,7 @@ class RedisLog(EventLog):
         for _ in range(3):
             now = epoch or self._next_epoch or self.epoch
             try:
-                return self._run(writing(body), [now, token, lock, *kept, *args], PATIENCE)
+                return self._run(writing_script(body), [now, token, lock, *kept, *args], PATIENCE)
             except ResponseError as error:
                 if NEW_EPOCH not in str(error) or epoch is not None:
                     lost = "the transaction's lock was lost; nothing of it happened"
@@ -209,7 +209,7 @@ class RedisLog(EventLog):
         try:
             self._owner = threading.get_ident()
             lock = secrets.token_hex(8)
-            last = int(self._write(LOCK, [lock]))
+            last = int(self._write(BEGIN_TRANSACTION, [lock]))
             epoch = self._next_epoch or self.epoch
             transaction = _RedisTransaction(self.url, epoch, last)
             try:
@@ -220,7 +220,7 @@ class RedisLog(EventLog):
             finally:
                 transaction.over = True
             if transaction.rows:
-                self._write(COMMIT, [last, *transaction.rows], lock, epoch)
+                self._write(COMMIT_TRANSACTION, [last, *transaction.rows], lock, epoch)
             else:
                 self._unlock(epoch, lock)
         finally:
@@ -229,7 +229,7 @@ class RedisLog(EventLog):
 
     def _unlock(self, epoch: str, lock: str) -> None:
         try:
-            self._server.run(UNLOCK, [epoch, lock])
+            self._server.run(END_TRANSACTION, [epoch, lock])
         except (LogUnavailable, ResponseError) as error:
             _log.warning("a lock stays until it expires: %s", error)
 
@@ -249,7 +249,7 @@ class RedisLog(EventLog):
         :raises LogUnavailable: Redis cannot be reached, or was made anew just now.
         """
         try:
-            return self._ask(reading(body), *args)
+            return self._ask(reading_script(body), *args)
         except HistoryGone:
             raise self._anew() from None
 

@@ -1,0 +1,99 @@
+-- What appends and trims. A body may call append(channel, data, event or false), which returns the event's id.
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local looked = false
+local function look_at_server()
+    if looked then return end
+    looked = true
+    local own = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+    local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+    local run, most, longest = unpack(redis.call('HMGET', meta, 'run', 'count', 'age'))
+    if has_say and (most ~= ARGV[4] or longest ~= ARGV[5]) then
+        redis.call('HSET', meta, 'count', ARGV[4], 'age', ARGV[5])
+    end
+    if run == own .. ':' .. history then return end
+    redis.call('HSET', meta, 'run', own .. ':' .. history)
+    local last = redis.call('HGET', meta, 'last')
+    local wide = GAP + tonumber(string.sub(history, 1, 9), 16)
+    local gaps = {}
+    for gap in string.gmatch(redis.call('HGET', meta, 'gaps') or '', '[%d:]+') do gaps[#gaps + 1] = gap end
+    local past = text(tonumber(last) + wide)
+    redis.call('HSET', meta, 'last', past)
+    gaps[#gaps + 1] = last .. ':' .. past
+    if #gaps > GAPS then
+        redis.call('HSET', meta, 'forgotten', string.match(table.remove(gaps, 1), '%d+$'))
+    end
+    redis.call('HSET', meta, 'gaps', table.concat(gaps, ','))
+end
+
+-- Each call looks at a few of the oldest events, so the cost of an append does not grow.
+local function trim(channel, stream, now)
+    local over = count and redis.call('XLEN', stream) - count or 0
+    local limit = age and now - age or 0
+    local gone
+    for place, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', 24)) do
+        if place > over and time_of(entry[1]) >= limit then break end
+        gone = number_of(entry[1])
+    end
+    if not gone then return 0 end
+    redis.call('HSET', trims, channel, text(gone))
+    return redis.call('XTRIM', stream, 'MINID', text(gone + 1))
+end
+
+local function fold()
+    if redis.call('ZCARD', lasts) <= REMEMBERED_CHANNELS then return end
+    local oldest = redis.call('ZRANGE', lasts, 0, 15, 'WITHSCORES')
+    for place = 1, #oldest, 2 do
+        local stream = stream_of(oldest[place])
+        if redis.call('EXISTS', stream) == 1 then
+            -- It may be from a time when events were kept for ever. Then it would keep all others from being folded.
+            if age and redis.call('PTTL', stream) < 0 then redis.call('PEXPIRE', stream, text(age)) end
+            return
+        end
+        redis.call('ZREM', lasts, oldest[place])
+        redis.call('HDEL', trims, oldest[place])
+        redis.call('HSET', meta, 'folded', oldest[place + 1])
+    end
+end
+
+local function append(channel, data, event)
+    look_at_server()
+    local stream = stream_of(channel)
+    if redis.call('EXISTS', stream) == 0 then
+        local gone = redis.call('ZSCORE', lasts, channel) or redis.call('HGET', meta, 'folded')
+        if gone then redis.call('HSET', trims, channel, gone) end
+    end
+    -- Set, not incremented: at a later start Redis may run a part of a torn step in its append-only file again.
+    local number = tonumber(redis.call('HGET', meta, 'last')) + 1
+    redis.call('HSET', meta, 'last', text(number))
+    local now = now()
+    local entry = text(number) .. '-' .. text(now)
+    if event then
+        redis.call('XADD', stream, entry, 'd', data, 'e', event)
+        redis.call('XADD', feed, 'MAXLEN', '~', FEED_EVENTS, entry, 'c', channel, 'd', data, 'e', event)
+    else
+        redis.call('XADD', stream, entry, 'd', data)
+        redis.call('XADD', feed, 'MAXLEN', '~', FEED_EVENTS, entry, 'c', channel, 'd', data)
+    end
+    if redis.call('HINCRBY', meta, 'size', #channel + #data) > FEED_STEP then
+        redis.call('HSET', meta, 'size', '0')
+        if redis.call('RPUSH', marks, text(number)) > FEED_STEPS then
+            redis.call('XTRIM', feed, 'MINID', redis.call('LPOP', marks))
+        end
+    end
+    redis.call('ZADD', lasts, text(number), channel)
+    if age then
+        redis.call('PEXPIRE', stream, text(age))
+        redis.call('PEXPIRE', feed, text(age))
+    else
+        -- A process with a bound may have appended before, and nobody may append after this event.
+        redis.call('PERSIST', stream)
+        redis.call('PERSIST', feed)
+    end
+    if redis.call('XLEN', stream) % 16 == 0 then trim(channel, stream, now) end
+    if number % 16 == 0 then fold() end
+    return ARGV[1] .. '-' .. text(number)
+end
