@@ -1,1 +1,1 @@
-"""A log in Redis, for the processes of many machines."""
+"""A log in Redis or Valkey, for several machines."""

@@ -1,11 +1,11 @@
 """A log in Redis: many machines, one order. Redis 6.2 or newer, or Valkey; needs the extra ``redis``.
 
-Streams and scripts, not bare publish and subscribe: an event is in the log, with its number, before anybody hears
-of it. Appends are one script each, and take what they need of :mod:`.scripts`; reading what comes is the
-work of :mod:`.listener`; of replays and of other reads, any thread's, with connections that the driver pools.
+It uses streams and scripts, and not bare publish and subscribe: an event is in the log, with its number, before
+anybody gets it. Each append is one script (:mod:`.scripts`). The listener (:mod:`.listener`) reads new events. Any
+thread may do replays and other reads; the driver pools their connections.
 
-What Redis acknowledged it may still lose (a crash between two writes to its disk, a replica that was behind and
-took over). Then its clients are told ``reset``; nothing passes in silence.
+Redis may still lose events that it has acknowledged: in a crash between two writes to its disk, or when a replica
+takes over that was behind. Their clients get a ``reset``, so no loss goes unnoticed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import secrets
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from heapq import merge
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -23,13 +22,21 @@ from redis.exceptions import ResponseError
 from ...errors import HistoryGone, LogUnavailable, LogUnusable
 from ..doorbell import Doorbell
 from ..event_id import new_epoch
-from ..interface import EventLog, NestedTransaction, Snapshot, Transaction, TransactionOver, needs_sqlite
-from ..record import PAGE_CHARACTERS, PAGE_EVENTS, Page, Record, page_of
+from ..interface import (
+    EventLog,
+    NestedTransaction,
+    Snapshot,
+    Transaction,
+    TransactionOver,
+    needs_sqlite,
+)
+from ..record import Page
 from ..retention import AS_OTHERS_KEEP, Retention
 from ..startup import open_at_start
 from ..validation import validate_event
-from .client import PATIENCE, RedisServer, SharedServer
-from .listener import Feed, Gaps, record_of
+from .client import RedisClient, SharedClient
+from .listener import Listener
+from .pages import bounds_of, page_from
 from .scripts import (
     APPEND,
     BEGIN_TRANSACTION,
@@ -40,78 +47,84 @@ from .scripts import (
     NEW_EPOCH,
     PREPARE,
     READ,
+    REMEMBERED_CHANNELS,
     STATE,
     TRIM,
     reading_script,
     writing_script,
 )
+from .timeouts import Timeouts
 from .url import parse_url
 
 _log = logging.getLogger(__name__)
 
+# Counts the versions of the keys. A log of a higher version is left alone.
 SCHEMA = 1
 
-# Of each channel, in a page of many: events, and bytes.
-_LEAST_EVENTS, _LEAST_SIZE = 8, 16 * 1024
+_OLDEST_REDIS = (6, 2)
 
-_OLDEST = (6, 2)
+# How often a write is tried with the log's newest epoch.
+_EPOCH_TRIES = 3
 
 
 class RedisLog(EventLog):
-    """``redis://[user:password@]host:port/db``, with ``rediss`` over TLS,
-    ``redis+sentinel://host,host/service/db`` or ``redis+cluster://host,host``.
+    """``redis://[user:password@]host:port/db``, ``rediss`` over TLS, ``redis+sentinel://host,host/service/db`` or
+    ``redis+cluster://host,host``.
 
-    :param url: as above; ``?prefix=`` begins all keys (default ``sse_threaded``), for TLS there are
-        ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_cert_reqs`` and ``ssl_check_hostname``, for a
-        Sentinel that wants them ``sentinel_username`` and ``sentinel_password``.
+    If Redis cannot be reached at the start, each use tries again.
+
+    :param url: as above. ``?prefix=`` begins all keys (default ``sse_threaded``). For TLS there are
+        ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_cert_reqs`` and ``ssl_check_hostname``; for a
+        Sentinel that wants them, ``sentinel_username`` and ``sentinel_password``.
     :param retention: how much is kept, default :class:`Retention`.
-    :raises LogUnusable: the URL is no such thing, Redis is too old or denies the user, the log is of a newer
-        schema.
-
-    A Redis that cannot be reached at the start is tried again at each use.
+    :param timeouts: default :class:`~.timeouts.Timeouts`.
+    :param remembered_channels: channels without events for which the log remembers what was trimmed; default
+        10,000.
+    :raises LogUnusable: the URL is invalid, Redis is too old or denies the user, or the log's schema is newer.
+    :ivar listener: the thread that waits for events; it runs from the first doorbell on.
     """
 
-    # The listener rings; this is for what nobody would think of.
+    # The listener rings for every event. This look is a precaution against unknown faults.
     poll_interval = 1.0
 
     _epoch: str | None
 
-    def __init__(self, url: str, retention: Retention | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        retention: Retention | None = None,
+        *,
+        timeouts: Timeouts | None = None,
+        remembered_channels: int = REMEMBERED_CHANNELS,
+    ) -> None:
         address = parse_url(url)
         self.url = address.url
         self._retention = retention or Retention()
-        self._server = SharedServer(address, "sse_threaded")
-        listener = RedisServer(address, "sse_threaded-listener")
-        self._feed = Feed(listener, self._server, self._meet_new_epoch)
+        self._retry_for = (timeouts or Timeouts()).retry
+        self._remembered_channels = remembered_channels
+        self._client = SharedClient(address, "sse_threaded", timeouts)
+        of_listener = RedisClient(address, "sse_threaded-listener", timeouts)
+        self.listener = Listener(of_listener, self._client, self._meet_new_epoch)
         self._begin(None)
         open_at_start(self.url, lambda: self.epoch)
 
     def _begin(self, epoch: str | None) -> None:
         self._epoch = epoch
-        # What the log has become; taken on by who reads all of it, so that no event gets the wrong epoch's id.
+        # The epoch of the log that is there now. The reader of all events takes it on, so that no event gets an id
+        # of the wrong epoch.
         self._next_epoch: str | None = None
         self._renewing = threading.Lock()
-        self._has_pump = False  # somebody reads all that comes
+        self._has_pump = False  # somebody reads all events that come
         # One transaction at a time in a process; held as long as it lasts.
         self._lock = threading.Lock()
         self._owner = 0
         self._closed = False
-        self._rests = False  # for a fork
+        self._is_held_for_fork = False
 
-    def _prepare(self, patience: float = 0.0) -> str:
-        schema, epoch, version, evicts, denied = self._run(PREPARE, [SCHEMA, new_epoch()], patience)
-        if denied:
-            command = denied.decode().upper()
-            raise LogUnusable(self.url, f"the ACL denies this user {command}; see docs/deployment.md")
-        if tuple(map(int, version.split(b".")[:2])) < _OLDEST:
-            raise LogUnusable(self.url, f"Redis {version.decode()} is too old; 6.2 is the first that will do")
-        if int(schema) > SCHEMA:
-            versions = f"a newer sse_threaded (schema {int(schema)}; this one knows {SCHEMA})"
-            raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
-        if evicts != b"noeviction":
-            policy = evicts.decode()
-            _log.warning("%s may lose events: set maxmemory-policy to noeviction, not %s", self.url, policy)
-        return str(epoch.decode())
+    def __repr__(self) -> str:
+        return f"<RedisLog {self.url} epoch={self._epoch} {self.listener.buffer!r}>"
+
+    # The epoch.
 
     @property
     def epoch(self) -> str:
@@ -123,18 +136,42 @@ class RedisLog(EventLog):
             self._epoch = self._prepare()
         return self._epoch
 
+    def _prepare(self, retry_for: float = 0.0) -> str:
+        """Make the log if it is not there; returns its epoch."""
+        schema, epoch, version, policy, denied = self._run(PREPARE, [SCHEMA, new_epoch()], retry_for)
+        if denied:
+            command = denied.decode().upper()
+            raise LogUnusable(self.url, f"the ACL denies this user {command}; see docs/deployment.md")
+        if tuple(map(int, version.split(b".")[:2])) < _OLDEST_REDIS:
+            raise LogUnusable(self.url, f"Redis {version.decode()} is too old; use 6.2 or newer")
+        if int(schema) > SCHEMA:
+            versions = f"a newer sse_threaded (schema {int(schema)}; this one knows {SCHEMA})"
+            raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
+        if policy != b"noeviction":
+            found = policy.decode()
+            _log.warning("%s may lose events: set maxmemory-policy to noeviction, not %s", self.url, found)
+        return str(epoch.decode())
+
     def _meet_new_epoch(self) -> None:
-        """The keys are gone (flushed, evicted, another server): find out what the log is now."""
-        epoch = self._prepare(PATIENCE)
+        """Find out what the log is now: its keys are gone (flushed, evicted, another server)."""
+        epoch = self._prepare(self._retry_for)
         if epoch == self._epoch:
             return
         if self._next_epoch is None:
             _log.warning("%s was made anew; clients are told to fetch their state again", self.url)
         self._next_epoch = epoch
         if self._has_pump:
-            self._feed.ring()
+            self.listener.ring()
         else:
             self._take_on_new_epoch()
+
+    def _take_on_new_epoch(self) -> bool:
+        with self._renewing:
+            if self._next_epoch is None:
+                return False
+            self._epoch, self._next_epoch = self._next_epoch, None
+            self.listener.renew(self._epoch)
+            return True
 
     # Writing.
 
@@ -143,9 +180,8 @@ class RedisLog(EventLog):
     ) -> str:
         """See :class:`EventLog`.
 
-        :raises LogUnavailable: Redis could not be reached for 5 s (7 where nothing answers, at once where that is
-            known), or refuses. Where it is the answer that did not come, the event may be in the log all the same:
-            then nobody can know.
+        :raises LogUnavailable: Redis could not be reached for 5 s (7 s if nothing answers, at once if that is
+            known), or it refuses. If only the answer did not come, the event may be in the log; nobody can know.
         """
         name, text, kind = validate_event(channel, data, event)
         if connection is not None:
@@ -154,16 +190,18 @@ class RedisLog(EventLog):
         return event_id.decode()
 
     def run(self, body: str, *args: str | bytes | int) -> Any:
-        """Run Lua of the caller's own inside Redis, in one step with the events that it appends.
+        """Run the caller's own Lua inside Redis, in one step with the events that it appends.
 
-        :param body: may call ``append(channel, data, event or false)``, which returns the event's id, and
-            ``last_event_id()``; begins its keys with ``base``; has ``args``, as text; this returns what it does.
-            It may be run again where its answer got lost, but takes effect once. Redis undoes nothing: a body
-            looks first, returns ``redis.error_reply(text)`` if it must, and then changes what cannot fail.
-        :raises TypeError: an argument is neither text, bytes nor a whole number.
+        :param body: it may call ``append(channel, data, event or false)``, which returns the event's id, and
+            ``last_event_id()``. It begins its keys with ``base``, and has ``args`` as text. This method returns
+            what it returns. If its answer gets lost it is run again, but it takes effect once. Redis undoes
+            nothing. So a body looks first, returns ``redis.error_reply(text)`` if it must, and then makes changes
+            that cannot fail.
+        :param args: the body's arguments.
+        :raises TypeError: an argument is not text, bytes or a whole number.
         :raises NestedTransaction: this thread has a transaction open.
         :raises LogUnavailable: as :meth:`append`.
-        :raises LogUnusable: as :meth:`append`, and where the body fails.
+        :raises LogUnusable: as :meth:`append`, and if the body fails.
         """
         for each in args:
             if not isinstance(each, str | bytes | int):
@@ -177,35 +215,37 @@ class RedisLog(EventLog):
         self, body: str, args: Collection[str | bytes | int], lock: str = "", epoch: str | None = None
     ) -> Any:
         if self._epoch is None:
-            self._epoch = self._prepare(PATIENCE)
+            self._epoch = self._prepare(self._retry_for)
         token = secrets.token_hex(8)
         kept: list[str | int] = [FROM_META, ""]
         if self._retention is not AS_OTHERS_KEEP:
             count, age = self._retention.count, self._retention.age
             kept = ["" if count is None else count, "" if age is None else int(age * 1000)]
-        for _ in range(3):
+        script = writing_script(body, self._remembered_channels)
+        for _ in range(_EPOCH_TRIES):
             now = epoch or self._next_epoch or self.epoch
             try:
-                return self._run(writing_script(body), [now, token, lock, *kept, *args], PATIENCE)
+                return self._run(script, [now, token, lock, *kept, *args], self._retry_for)
             except ResponseError as error:
                 if NEW_EPOCH not in str(error) or epoch is not None:
                     lost = "the transaction's lock was lost; nothing of it happened"
                     raise LogUnavailable(self.url, lost) from error
             self._meet_new_epoch()
-        raise LogUnavailable(self.url, "the log is made anew again and again; look at who deletes its keys")
+        raise LogUnavailable(self.url, "the log is made anew again and again; find out who deletes its keys")
 
-    def _run(self, script: str, args: Sequence[str | bytes | int], patience: float = 0.0) -> Any:
+    def _run(self, script: str, args: Sequence[str | bytes | int], retry_for: float = 0.0) -> Any:
         if self._closed:
             raise LogUnusable(self.url, "this log was closed; open it again")
-        return self._server.run(script, args, patience)
+        return self._client.run(script, args, retry_for)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """See :class:`EventLog`; while one is open, in whichever process, other appends wait, for 5 s at most."""
+        """See :class:`EventLog`; while one is open, other appends of all processes wait, for 5 s at most."""
         if self._owner == threading.get_ident():
             raise NestedTransaction(self.url)
-        if not self._lock.acquire(timeout=PATIENCE):
-            raise LogUnavailable(self.url, f"kept by another thread for over {PATIENCE:g} s; try again")
+        if not self._lock.acquire(timeout=self._retry_for):
+            kept = f"kept by another thread for over {self._retry_for:g} s"
+            raise LogUnavailable(self.url, f"{kept}; try again")
         try:
             self._owner = threading.get_ident()
             lock = secrets.token_hex(8)
@@ -229,7 +269,7 @@ class RedisLog(EventLog):
 
     def _unlock(self, epoch: str, lock: str) -> None:
         try:
-            self._server.run(END_TRANSACTION, [epoch, lock])
+            self._client.run(END_TRANSACTION, [epoch, lock])
         except (LogUnavailable, ResponseError) as error:
             _log.warning("a lock stays until it expires: %s", error)
 
@@ -243,17 +283,18 @@ class RedisLog(EventLog):
             raise HistoryGone("epoch") from None
 
     def look(self, body: str, *args: str | bytes | int) -> Any:
-        """Run Lua of the caller's own that changes nothing, over one state of the log and of the caller's keys.
+        """Run the caller's own Lua that changes nothing, on one state of the log and of the caller's keys.
 
         :param body: as with :meth:`run`, but it may not append; ``last_event_id()`` is the id of the newest event.
-        :raises LogUnavailable: Redis cannot be reached, or was made anew just now.
+        :param args: the body's arguments.
+        :raises LogUnavailable: Redis cannot be reached, or the log was made anew just now.
         """
         try:
             return self._ask(reading_script(body), *args)
         except HistoryGone:
-            raise self._anew() from None
+            raise self._made_anew() from None
 
-    def _anew(self) -> LogUnavailable:
+    def _made_anew(self) -> LogUnavailable:
         return LogUnavailable(self.url, "the log was made anew just now; try again")
 
     @contextmanager
@@ -267,9 +308,9 @@ class RedisLog(EventLog):
             last = int(self._ask(STATE)[0])
         except HistoryGone:
             if self._next_epoch is not None:
-                raise self._anew() from None
+                raise self._made_anew() from None
             last = int(self._ask(STATE)[0])
-        self._feed.is_to_have(last)
+        self.listener.buffer.expect(last)
         return last
 
     def last_event_id(self) -> str:
@@ -277,7 +318,7 @@ class RedisLog(EventLog):
         while True:
             epoch = self.epoch
             last = self.last_sequence()
-            if epoch == self.epoch:  # else they do not belong together
+            if epoch == self.epoch:  # otherwise they do not belong together
                 return f"{epoch}-{last}"
 
     def check(self) -> str:
@@ -289,59 +330,38 @@ class RedisLog(EventLog):
     def sequence_of(self, last_event_id: str, *, known: int = 0) -> int:
         """See :class:`EventLog`."""
         sequence = super().sequence_of(last_event_id, known=known)
-        if self._feed.gaps.hold(sequence):
+        if self.listener.buffer.is_lost(sequence):
             raise HistoryGone("beyond")
         return sequence
 
     def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
         """See :class:`EventLog`."""
-        if channels is None and upto is None and self._feed.is_running:
+        if channels is None and upto is None and self.listener.is_running:
             self._has_pump = True
             if self._take_on_new_epoch():
                 raise HistoryGone("epoch")
-            page = self._feed.page(after)
+            page = self.listener.page(after)
             if page is not None:
                 return page
-        names = [None] if channels is None else list(dict.fromkeys(channels))
-        if not names:
+        names = None if channels is None else list(dict.fromkeys(channels))
+        if names is not None and not names:
             return Page()
-        # A page of many channels has a part of each; of one that is cut short the next page has more.
-        share = max(len(names), 1)
-        events, size = max(PAGE_EVENTS // share, _LEAST_EVENTS), max(PAGE_CHARACTERS // share, _LEAST_SIZE)
-        bounds = ("" if upto is None else upto, events + 1, size + 1)
-        asked = [name for name in names if name is not None]
-        last, gaps, gone, streams = self._ask(READ, after, *bounds, *asked)
-        known = Gaps(gaps)
-        if gone:
-            raise HistoryGone("expired")
-        if known.hold(after) or (channels is not None and after > int(last)):
-            raise HistoryGone("beyond")
-        found = [
-            [record_of(entry, dict(zip(flat[::2], flat[1::2], strict=True)), name) for entry, flat in entries]
-            for (_, entries), name in zip(streams, names, strict=True)
-        ]
-        if channels is None:
-            _require_whole(found[0], after, int(last) if upto is None else min(int(last), upto), known)
-        # Of a channel that was cut short there may be more, so nothing that comes later may be given yet.
-        cut = [records[-1].sequence for (is_cut, _), records in zip(streams, found, strict=True) if is_cut]
-        limit = min(cut, default=None)
-        page = page_of((each for each in merge(*found) if limit is None or each.sequence <= limit), upto)
-        page.full = page.full or bool(cut)
-        return page
+        bounds = bounds_of(1 if names is None else len(names))
+        answer = self._ask(READ, after, "" if upto is None else upto, *bounds, *(names or ()))
+        return page_from(answer, after, names, upto)
 
-    def _take_on_new_epoch(self) -> bool:
-        with self._renewing:
-            if self._next_epoch is None:
-                return False
-            self._epoch, self._next_epoch = self._next_epoch, None
-            self._feed.renew(self._epoch)
-            return True
+    # Doorbells, trimming and the end.
+
+    def open_doorbell(self) -> Doorbell:
+        """See :class:`EventLog`; the first one starts the listener."""
+        return self.listener.open_doorbell(self.epoch)
+
+    def ring(self) -> None:
+        """See :class:`EventLog`; the events in the log ring without this."""
+        self.listener.ring()
 
     def trim(self) -> int:
-        """Trim all channels now, as appends do by and by; returns how many events went.
-
-        :raises LogError: Redis cannot be reached.
-        """
+        """See :class:`EventLog`."""
         channel, trimmed = b"", 0
         while True:
             channel, gone, is_all = self._write(TRIM, [channel])
@@ -349,41 +369,28 @@ class RedisLog(EventLog):
             if is_all:
                 return trimmed
 
-    def open_doorbell(self) -> Doorbell:
-        """See :class:`EventLog`; the first starts the listener."""
-        return self._feed.start(self.epoch)
-
-    def ring(self) -> None:
-        """See :class:`EventLog`; events that are in the log ring by themselves."""
-        self._feed.ring()
-
     def close(self) -> None:
         """See :class:`EventLog`."""
         self._closed = True
-        self._feed.stop()
-        self._server.close()
+        self.listener.stop()
+        self._client.close()
 
     def before_fork(self) -> None:
         """See :class:`EventLog`."""
-        self._rests = self._owner != threading.get_ident() and self._lock.acquire(timeout=PATIENCE)
+        is_mine = self._owner == threading.get_ident()
+        self._is_held_for_fork = not is_mine and self._lock.acquire(timeout=self._retry_for)
 
     def after_fork(self, in_child: bool) -> None:
         """See :class:`EventLog`; the child has connections and a listener of its own."""
         if in_child:
             closed = self._closed
-            self._server.after_fork_in_child()
-            self._feed.after_fork_in_child()
+            self._client.after_fork_in_child()
+            self.listener.after_fork_in_child()
             self._begin(self._epoch)
             self._closed = closed
-        elif self._rests:
-            self._rests = False
+        elif self._is_held_for_fork:
+            self._is_held_for_fork = False
             self._lock.release()
-
-
-def _require_whole(records: list[Record], after: int, last: int, gaps: Gaps) -> None:
-    """Refuse a part of the feed before which something is missing."""
-    if not gaps.follows(records[0].sequence if records else last + 1, after) and (records or last > after):
-        raise HistoryGone("expired")
 
 
 class _RedisSnapshot(Snapshot):

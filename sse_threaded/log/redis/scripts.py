@@ -9,7 +9,7 @@ All keys of a log begin with its prefix in braces, so that a Cluster keeps them 
 
     {prefix}:meta                       hash: schema, epoch, last, run, gaps, forgotten, folded, size, count, age
     {prefix}:lock                       the token of the open transaction
-    {prefix}:next                       the token of a writer that found it locked, and comes before the next transaction
+    {prefix}:next                       the token of a refused writer, which comes before the next transaction
     {prefix}:done:TOKEN                 a script's answer, for a caller that did not get it
     {prefix}:EPOCH:feed                 stream: fields c (channel), d (data), e (event)
     {prefix}:EPOCH:marks                list: numbers in the feed, one for each 8 MB
@@ -80,7 +80,7 @@ _BODY = "-- BODY\n"
 
 
 def _load(name: str) -> str:
-    return files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 def _constants(**values: str | int) -> str:

@@ -1,4 +1,4 @@
-"""URLs of Redis servers, and what is wrong with one."""
+"""URLs of Redis servers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,17 @@ _TLS_OPTIONS = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
 
 
 class Address(NamedTuple):
-    """What a URL says.
+    """The parts of a URL.
 
-    :ivar url: the same without a password.
+    :ivar url: the URL without a password.
     :ivar kind: ``""``, ``"sentinel"`` or ``"cluster"``.
+    :ivar tls: whether the connection is over TLS.
+    :ivar hosts: host and port of each server, or of each Sentinel.
+    :ivar service: the master's name, as Sentinels know it; else ``""``.
+    :ivar db: the number of the database.
+    :ivar prefix: it begins all keys, in braces.
+    :ivar secrets: users and passwords, by the driver's names.
+    :ivar options: for TLS, by the driver's names.
     """
 
     url: str
@@ -42,14 +49,15 @@ class Address(NamedTuple):
     options: dict[str, str]
 
     def __repr__(self) -> str:
-        # Not all fields: a traceback that shows values, or a log line, must not hold a password.
+        # Not all fields: a log line, or a traceback that shows values, must not have a password in it.
         return f"<Address {self.url}>"
 
 
 def parse_url(url: str) -> Address:
     """Take a URL apart.
 
-    :raises LogUnusable: it is none of those forms.
+    :param url: as :class:`~.log.RedisLog` takes it.
+    :raises LogUnusable: it is invalid.
     """
     shown = without_secret(url)
     try:
@@ -73,8 +81,8 @@ def parse_url(url: str) -> Address:
         secret |= {"password": unquote(password)} if colon else {}
     known = _TLS_OPTIONS if scheme == "rediss" else ()
     if options.keys() - set(known):
-        # Which one is not said: it may be a part of a password that has a raw ? or & in it.
-        raise LogUnusable(shown, f"it has an option that is not known; {_OPTIONS}")
+        # The message does not repeat it: it may be a part of a password that has a raw ? or & in it.
+        raise LogUnusable(shown, f"it has an unknown option; {_OPTIONS}")
     _check_tls(shown, options)
     if prefix != "sse_threaded":
         shown += f"?prefix={prefix}"
@@ -87,7 +95,7 @@ def parse_url(url: str) -> Address:
 
 
 def _check_tls(url: str, options: dict[str, str]) -> None:
-    # Now, as the driver would say so at each connection, and it would look as if Redis were away.
+    # Checked now: the driver would raise at each connection, as if Redis were away.
     for name in _TLS_FILES:
         if name in options and not (os.path.isfile(options[name]) and os.access(options[name], os.R_OK)):
             raise LogUnusable(url, f"{name} must name a file that can be read")
@@ -108,5 +116,5 @@ def _path(url: str, path: str, kind: str) -> tuple[str, int]:
     if len(rest) > 1 or (kind == "sentinel" and not service) or not re.fullmatch(r"[0-9]{0,4}", db, re.ASCII):
         raise LogUnusable(url, _FORMS)
     if kind == "cluster" and int(db or 0):
-        raise LogUnusable(url, "a Cluster has no other database than 0")
+        raise LogUnusable(url, "a Cluster has only database 0")
     return unquote(service), int(db or 0)
