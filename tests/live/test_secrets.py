@@ -10,7 +10,7 @@ import unittest
 
 from sse_threaded import Hub, LogError, open_log
 from sse_threaded.log import without_secret
-from sse_threaded.log.redis.client import RedisServer as Client
+from sse_threaded.log.redis.errors import ErrorTranslator
 from sse_threaded.log.redis.url import parse_url
 from tests.harness.redis_server import RedisServer
 from tests.support import free_port, temporary_directory
@@ -135,15 +135,15 @@ class ServerTest(unittest.TestCase):
         self.assertNotIn("hidden", shown + str(logs.output))
 
     def test_an_error_with_the_password_in_it_is_shown_without(self):
-        server = Client(parse_url("redis://:hidden-word@h"), "x")
+        errors = ErrorTranslator(parse_url("redis://:hidden-word@h"))
         cut = "unknown command 'AUTH', with args beginning with: 'hidd"
         for said in ("no such user: hidden-word", cut):
             with self.subTest(said=said):
                 error = ConnectionError(said)
-                self.assertNotIn("hidd", str(server.meaning(error)))
-                self.assertIsNone(server._cause(error))
+                self.assertNotIn("hidd", str(errors.translate(error)))
+                self.assertIsNone(errors.cause(error))
         plain = ConnectionError("connection refused")
-        self.assertIs(server._cause(plain), plain)
+        self.assertIs(errors.cause(plain), plain)
 
 
 class ShownTest(unittest.TestCase):

@@ -56,10 +56,11 @@ class FaultTest(OnRedis, test_gunicorn.FaultTest):
         """Another process appends an event and is dead before it has the answer."""
         code = """
 import os, sys
+from redis import Redis
 from sse_threaded import open_log
 log = open_log(sys.argv[1])
-run = log._server._run
-log._server._run = lambda script, args: (run(script, args), os.kill(os.getpid(), 9))
+execute = Redis.execute_command
+Redis.execute_command = lambda *words, **options: (execute(*words, **options), os.kill(os.getpid(), 9))
 log.append("board-1", {"type": "note"})
 """
         done = subprocess.run([sys.executable, "-c", code, self.log_url], timeout=60, check=False)

@@ -5,12 +5,15 @@ import itertools
 import unittest
 from unittest import mock
 
+import redis
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from sse_threaded import Hub, LogUnavailable, LogUnusable, open_log
-from sse_threaded.log.redis import log as redis_log
+from sse_threaded.log.redis.client import RedisClient
+from sse_threaded.log.redis.log import RedisLog
 from sse_threaded.log.redis.scripts import GAP
+from sse_threaded.log.redis.timeouts import Timeouts
 from sse_threaded.testing import LiveServer
 from tests.harness.redis_server import RedisServer
 from tests.support import free_port, temporary_directory, wait_until
@@ -80,9 +83,11 @@ class FailoverTest(unittest.TestCase):
             wait_until(lambda: client.sentinel_slaves("main"), timeout=30, message=knows)
             log = open_log(self.url)
             self.addCleanup(log.close)
-            self.addCleanup(log.open_doorbell().close)
-            log.append("a", "one")
-            wait_until(lambda: log._feed._server._master, timeout=30, message="the first look")
+            look = RedisClient.find_new_master
+            with mock.patch.object(RedisClient, "find_new_master", autospec=True, side_effect=look) as looks:
+                self.addCleanup(log.open_doorbell().close)
+                log.append("a", "one")
+                wait_until(lambda: looks.call_count >= 2, timeout=30, message="the first look to be over")
             # It promotes only a replica that it has asked of late, and found well.
             wait_until(lambda: self.fails_over(client), timeout=30, message="the sentinel promotes the replica")
             new = self.replica.port
@@ -99,10 +104,12 @@ class FailoverTest(unittest.TestCase):
             return False
 
     def is_on(self, port, log):
-        with contextlib.suppress(LogUnavailable):
-            log.append("a", "x")
-        address = log._server.client().connection_pool.master_address
-        return address is not None and address[1] == port
+        try:
+            number = number_of(log.append("a", "x"))
+        except LogUnavailable:
+            return False
+        with redis.Redis(port=port) as client:
+            return int(client.hget("{sse_threaded}:meta", "last") or 0) == number
 
     def test_of_a_replica_can_be_read(self):
         log = open_log(self.master.url(prefix="p"))
@@ -147,15 +154,15 @@ class ClusterCase(unittest.TestCase):
         info = self.tell(node, "CLUSTER INFO")
         return info["cluster_state"] == "ok" and info["cluster_slots_ok"] == str(SLOTS)
 
-    def open(self):
-        log = open_log(f"redis+cluster://127.0.0.1:{self.nodes[0].port}")
+    def open(self, timeouts=None):
+        log = RedisLog(f"redis+cluster://127.0.0.1:{self.nodes[0].port}", timeouts=timeouts)
         self.addCleanup(log.close)
         return log
 
     def listen(self, log):
         doorbell = log.open_doorbell()
         self.addCleanup(doorbell.close)
-        wait_until(lambda: log._feed._end is not None, timeout=30, message="the listener has begun")
+        wait_until(lambda: log.listener.buffer.place[1] is not None, timeout=30, message="the listener has begun")
 
     def come(self, log, after, expected):
         def read():
@@ -218,19 +225,20 @@ class ClusterOfTwoTest(ClusterCase):
         self.listen(log)
         for number in range(20):
             log.append("ab"[number % 2], str(number))
+        impatient = self.open(Timeouts(retry=0.2))
+        impatient.last_sequence()
         ids = {node: self.tell(node, "CLUSTER", "MYID") for node in self.nodes}
         self.tell(self.other, "CLUSTER", "SETSLOT", self.slot, "IMPORTING", ids[self.owner])
         self.tell(self.owner, "CLUSTER", "SETSLOT", self.slot, "MIGRATING", ids[self.other])
         keys = self.tell(self.owner, "CLUSTER", "GETKEYSINSLOT", self.slot, 100)
         keys.sort(key=lambda key: not key.endswith(b":meta"))  # what is looked at first
-        with mock.patch.object(redis_log, "PATIENCE", 0.2):
-            for key in keys:
-                with self.subTest(next=key):
-                    self.assertRaises(LogUnavailable, log.append, "a", "refused")
-                    self.assertRaises(LogUnavailable, log.read, 0, channels=["a"])
-                moved = self.tell(self.owner, "MIGRATE", "127.0.0.1", self.other.port, key, 0, 5000)
-                self.assertEqual(moved, b"OK")
-            self.assertRaises(LogUnavailable, log.append, "a", "refused")
+        for key in keys:
+            with self.subTest(next=key):
+                self.assertRaises(LogUnavailable, impatient.append, "a", "refused")
+                self.assertRaises(LogUnavailable, impatient.read, 0, channels=["a"])
+            moved = self.tell(self.owner, "MIGRATE", "127.0.0.1", self.other.port, key, 0, 5000)
+            self.assertEqual(moved, b"OK")
+        self.assertRaises(LogUnavailable, impatient.append, "a", "refused")
         for node in self.nodes:
             self.tell(node, "CLUSTER", "SETSLOT", self.slot, "NODE", ids[self.other])
         wait_until(lambda: self.appended(log), timeout=60, message="the log has moved")
@@ -253,5 +261,5 @@ class NoClusterTest(unittest.TestCase):
     def test_what_is_no_redis_is_told(self):
         with LiveServer(lambda environ, start_response: []) as server:
             for scheme in ("redis", "redis+cluster"):
-                with self.subTest(scheme), self.assertRaisesRegex(LogUnusable, "is no Redis"):
+                with self.subTest(scheme), self.assertRaisesRegex(LogUnusable, "is not Redis"):
                     open_log(f"{scheme}://127.0.0.1:{server.port}")

@@ -22,9 +22,6 @@ from .url import Address
 # Seconds between two tries, doubling from the first to the last.
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5
 
-# Seconds without a failure after which Redis may be back for all that this process knows.
-_FORGOTTEN = 2.0
-
 
 class RedisClient:
     """A client of one Redis, for any thread. Each thread has a connection to itself while it needs one.
@@ -40,7 +37,7 @@ class RedisClient:
     def __init__(self, address: Address, name: str, timeouts: Timeouts | None = None) -> None:
         self._address = address
         self._name = name
-        self._timeout = (timeouts or Timeouts()).answer
+        self._timeouts = timeouts or Timeouts()
         self.url = address.url
         self.errors = ErrorTranslator(address)
         self.base = f"{{{address.prefix}}}:"
@@ -57,7 +54,7 @@ class RedisClient:
         """Return the driver's client. Only for a Cluster this connects at once."""
         client = self._client
         if client is None:
-            client = self._client = connect(self._address, self._name, self._timeout)
+            client = self._client = connect(self._address, self._name, self._timeouts.answer)
         return client
 
     def close(self) -> None:
@@ -166,7 +163,7 @@ class SharedClient(RedisClient):
     def run(self, script: str, args: Sequence[object], retry_for: float = 0.0) -> Any:
         """See :class:`RedisClient`."""
         since, now = self._away_since, time.monotonic()
-        if since is not None and now - self._away_at > _FORGOTTEN:
+        if since is not None and now - self._away_at > self._timeouts.forget:
             since = self._away_since = None
         if since is not None:
             retry_for = max(0.0, retry_for - (now - since))
