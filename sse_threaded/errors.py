@@ -7,13 +7,13 @@ from __future__ import annotations
 
 
 class SSEError(Exception):
-    """Root of every error this package raises on purpose."""
+    """The root of every error that this package raises on purpose."""
 
 
 class InvalidEvent(SSEError):
-    """The values cannot be an event; mend them, nothing was published.
+    """The values cannot be an event. Correct them; nothing was published.
 
-    :ivar field: which one: ``"data"``, ``"event"``, ``"id"``, ``"retry"``, ``"comment"`` or ``"channel"``.
+    :ivar field: the invalid value: ``"data"``, ``"event"``, ``"id"``, ``"retry"``, ``"comment"`` or ``"channel"``.
     :ivar reason: what is wrong with it and what to do, one sentence.
     """
 
@@ -37,11 +37,19 @@ class LogError(SSEError):
 
 
 class LogUnavailable(LogError):
-    """It may pass (locked, disk full, cut off): try again later."""
+    """The fault may pass: the log is locked, the disk is full, or the connection is cut. Try again later.
+
+    :ivar url: the log's URL, without a password.
+    :ivar reason: what happened and what to do, one sentence.
+    """
 
 
 class LogUnusable(LogError):
-    """It will not pass by itself (bad URL, corrupt, a newer schema): a person must act."""
+    """The fault does not pass by itself: an invalid URL, a corrupt file, a newer schema. A person must act.
+
+    :ivar url: the log's URL, without a password.
+    :ivar reason: what happened and what to do, one sentence.
+    """
 
 
 class HubClosed(SSEError):
@@ -49,10 +57,10 @@ class HubClosed(SSEError):
 
 
 class HistoryGone(SSEError):
-    """What came after a last event ID is no longer known: fetch the state anew.
+    """The events after a last event ID are not known any more: fetch the state again.
 
-    :ivar reason: ``"malformed"`` (not an id of this package), ``"epoch"`` (of another log, or of
-        one that was made anew), ``"beyond"`` (past the log's end) or ``"expired"`` (older than what is kept).
+    :ivar reason: ``"malformed"`` (not an id of this package), ``"epoch"`` (of another log, or of a log that was
+        made anew), ``"beyond"`` (past the log's end) or ``"expired"`` (older than the events that are kept).
     """
 
     def __init__(self, reason: str) -> None:

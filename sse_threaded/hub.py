@@ -284,7 +284,7 @@ class Hub:
             _log.warning("%s; use %s, or Hub(lease=60, max_streams=...) below its threads", bridge.fault, _GTHREAD)
         elif one_at_a_time:
             _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
-        elif self.max_streams is None and not has_a_thread_of_its_own(environ):
+        elif self.max_streams is None and not has_thread_for_each_request(environ):
             _log.warning(
                 "Streams may take every thread of this server. Under gunicorn set the hooks of "
                 "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"

@@ -1,4 +1,4 @@
-"""Log lines that would come with every request while something is away: one line a while for each kind.
+"""Limits log lines that would come with every request during an outage: one line a minute for each kind.
 
     throttled = ThrottledLog(logging.getLogger(__name__))
     throttled.warning("no log", "%s: %s", path, error)
@@ -15,14 +15,14 @@ import time
 # Seconds between two lines of one kind.
 _PERIOD = 60.0
 
-# Kinds that are told apart; beyond so many the one that was logged longest ago is forgotten.
+# How many kinds are told apart. Beyond this number, the kind that was logged longest ago is forgotten.
 _KINDS = 64
 
 
 class ThrottledLog:
-    """A logger of which each kind of line comes once a while, with the number of lines that were left out.
+    """A logger that writes one line of each kind in a period, with the number of lines that were left out.
 
-    :param logger: where the lines go.
+    :param logger: it gets the lines.
     :param period: seconds between two lines of one kind; default 60.
     """
 
@@ -30,14 +30,15 @@ class ThrottledLog:
         self._logger = logger
         self._period = period
         self._lock = threading.Lock()  # guards _kinds
-        # When a line of each kind comes next (monotonic), and how many were left out; the oldest line first.
+        # When the next line of each kind may come (monotonic), and how many were left out; the oldest line first.
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def warning(self, kind: str, message: str, *args: object) -> None:
-        """Log a warning, unless one of its kind was logged a moment ago.
+        """Log a warning, unless one of its kind was logged within the period.
 
-        :param kind: what counts as the same; not what a client can choose.
-        :param message: as for :meth:`logging.Logger.warning`, with ``args``.
+        :param kind: lines of the same kind are limited together. Do not make it of what a client can choose.
+        :param message: as for :meth:`logging.Logger.warning`.
+        :param args: as for :meth:`logging.Logger.warning`.
         """
         now = time.monotonic()
         with self._lock:

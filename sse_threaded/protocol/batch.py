@@ -1,4 +1,4 @@
-"""Ready-made bytes: what goes to many clients is joined and framed once."""
+"""Events' bytes that are ready to send: those that go to many clients are joined and framed once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 
 class Batch:
-    """Some events' bytes, shared by all clients that get them; never changed.
+    """The bytes of some events. All clients that get them share it; it never changes.
 
-    :param wire: the bytes of the body.
-    :param count: how many events they are.
-    :param parts: the bytes of each event; ``None``, the default, where they are not needed one by one.
-
-    :ivar chunk: the same as a chunk (RFC 9112, section 7.1).
+    :param wire: the bytes of the response's body.
+    :param count: how many events they are; default 1.
+    :param parts: the bytes of each event; ``None``, the default, if they are not needed one by one.
+    :ivar wire: as given.
+    :ivar count: as given.
+    :ivar parts: as given, else all bytes as one part.
+    :ivar chunk: the same bytes as a chunk (RFC 9112, section 7.1).
     """
 
     __slots__ = ("chunk", "count", "parts", "wire")
@@ -24,5 +26,5 @@ class Batch:
         self.chunk = b"%x\r\n%b\r\n" % (len(wire), wire)
 
 
-# The chunk that ends a body is the empty one.
+# An empty chunk ends a body.
 LAST_CHUNK = Batch(b"", 0)

@@ -1,8 +1,8 @@
 """Reads ``text/event-stream``: bytes in, events out, as WHATWG HTML 9.2.5 and 9.2.6 say.
 
-No I/O, no clock and no threads are in it: whoever has the bytes feeds them, in pieces of any size.
-A decoder belongs to one connection and to one thread at a time; a new connection takes a new one,
-which is given what must outlive the old one::
+It does no I/O and has no clock and no threads: the caller feeds it the bytes, in pieces of any size. A decoder
+belongs to one connection, and one thread at a time uses it. A new connection needs a new decoder, which takes over
+the last event ID and the reconnection time::
 
     decoder = EventStreamDecoder()
     for event in decoder.feed(b"id: 7\\ndata: hello\\n\\n"):
@@ -18,8 +18,8 @@ __all__ = ["DecodedEvent", "EventStreamDecoder"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# A reconnection time with more digits (31 million years in ms) is taken for a broken field. Without a
-# limit int() would need quadratic time for it, or refuse it (sys.set_int_max_str_digits).
+# A reconnection time with more digits (31 million years in ms) counts as a broken field. Without a limit int()
+# would need quadratic time for it, or refuse it (sys.set_int_max_str_digits).
 _RETRY_DIGITS = 18
 
 
@@ -28,9 +28,9 @@ class DecodedEvent:
     """One event, as ``EventSource`` would dispatch it (WHATWG HTML 9.2.6).
 
     :ivar data: the values of its ``data`` fields, joined by LF.
-    :ivar event: its type; ``"message"`` when the stream named none.
-    :ivar last_event_id: the last event ID of the stream after this event, which is an earlier event's
-        when this one brought none; ``""`` when there was none yet.
+    :ivar event: its type; ``"message"`` if the stream gave no type.
+    :ivar last_event_id: the last event ID of the stream after this event. If this event has no id it is that of an
+        earlier event, and ``""`` if no event had one.
     """
 
     data: str
@@ -41,15 +41,15 @@ class DecodedEvent:
 class EventStreamDecoder:
     """A decoder of one event stream (WHATWG HTML 9.2.5 and 9.2.6).
 
-    The end of the stream needs no call: an event whose closing blank line has not come is never
-    dispatched. Invalid UTF-8 becomes U+FFFD, unknown fields are skipped; no input raises an error.
+    The end of the stream needs no call: an event whose closing blank line has not come is never dispatched.
+    Invalid UTF-8 becomes U+FFFD, and unknown fields are skipped. No input raises an error.
 
-    :param last_event_id: what the connection was asked to resume after. Events without an id carry
-        it, as in browsers; default ``""``.
-    :param retry: the reconnection time known so far, in milliseconds; default ``None``, not known.
-    :ivar last_event_id: the last event ID; an ``id`` field takes effect at the next blank line, also
-        when there was no data and so no event.
-    :ivar retry: the last reconnection time the stream named, in milliseconds, or ``None``.
+    :param last_event_id: the id after which the connection resumes. Events without an id have this one, as in
+        browsers; default ``""``.
+    :param retry: the reconnection time so far, in milliseconds; default ``None``, not known.
+    :ivar last_event_id: the last event ID. An ``id`` field takes effect at the next blank line, even if there was
+        no data and so no event.
+    :ivar retry: the last reconnection time of the stream, in milliseconds, or ``None``.
     :ivar comments: how many comment lines have come (heartbeats are comments).
     """
 
@@ -65,16 +65,16 @@ class EventStreamDecoder:
         self._id = last_event_id
 
     def feed(self, chunk: bytes) -> list[DecodedEvent]:
-        """Take the next bytes of the stream; return the events they complete, in order.
+        """Take the next bytes of the stream; return the events that they complete, in order.
 
-        :param chunk: any number of bytes, cut anywhere, inside a character or a line end too.
+        :param chunk: any number of bytes. They may be cut anywhere, even inside a character or a line end.
         """
         if not chunk:
             return []
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
-        # A CR ends its line at once: waiting to see whether an LF follows would hold the event back
-        # until the next one.
+        # A CR ends its line at once. To wait and see whether an LF follows would hold the event back until the
+        # next one.
         self._after_cr = chunk.endswith(b"\r")
         events = []
         for piece in chunk.splitlines(keepends=True):  # on bytes: at LF, CR and CRLF only
@@ -96,8 +96,8 @@ class EventStreamDecoder:
         if line.startswith(b":"):
             self.comments += 1
             return None
-        # No byte of a longer UTF-8 sequence is a CR, an LF or a colon, so cutting first and decoding
-        # then gives the text that decoding first would give.
+        # No byte of a longer UTF-8 sequence is a CR, an LF or a colon. So the text is the same whether the bytes
+        # are cut first or decoded first.
         name, _, value = line.decode("utf-8", "replace").partition(":")
         self._take_field(name, value.removeprefix(" "))
         return None

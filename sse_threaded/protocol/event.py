@@ -1,8 +1,7 @@
 r"""One server-sent event as a value, and its bytes on the wire.
 
-A :class:`ServerSentEvent` that exists is a valid one: what could break the stream's framing is
-refused by the constructor, so that encoding cannot fail and nothing is cleaned silently. Any
-thread may make and encode events; they never change.
+Every :class:`ServerSentEvent` is valid: the constructor refuses a value that could break the stream's framing. So
+encoding cannot fail, and nothing is cleaned silently. Any thread may make and encode events; they never change.
 
     >>> ServerSentEvent(data={"type": "task_deleted", "taskId": "task-2"}, id="kx-7").encode()
     b'data: {"type":"task_deleted","taskId":"task-2"}\nid: kx-7\n\n'
@@ -22,26 +21,27 @@ from ..errors import InvalidEvent
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 # The names of the events that a stream sends about itself. Each is one block with data, because many clients take
-# an id or a reconnection time only from such a block. None is "open", "error" or "message", which would call
-# EventSource's own handlers, so onmessage never sees one. All names with the prefix are kept for such events.
+# an id or a reconnection time only from such a block. No name is "open", "error" or "message", which would call
+# EventSource's own handlers; so onmessage never gets one. All names with the prefix belong to such events.
 NOTICE_PREFIX = "stream-"
 START = "stream-start"
 END = "stream-end"
 UNAVAILABLE = "stream-unavailable"
 NOTICES = frozenset((START, END, UNAVAILABLE))
 
-# The name of the event that tells a client to fetch its state anew.
+# The name of the event that tells a client to fetch its state again.
 RESET = "reset"
 
-# The line ends of the format (9.2.5): CRLF counts once. str.splitlines() would also split at
-# U+2028, form feed and others, which are ordinary characters here.
+# The line ends of the format (9.2.5); CRLF counts once. str.splitlines() would also split at U+2028, form feed and
+# others, which are ordinary characters here.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def json_line(value: object) -> str:
-    """``value`` as one line of compact JSON, characters outside ASCII as they are.
+    """Return ``value`` as one line of compact JSON, with characters outside ASCII as they are.
 
-    :raises InvalidEvent: JSON cannot write it (NaN and infinities included: ``JSON.parse`` refuses them).
+    :param value: anything JSON can write.
+    :raises InvalidEvent: JSON cannot write it, or it has NaN or an infinity, which ``JSON.parse`` refuses.
     """
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -50,8 +50,9 @@ def json_line(value: object) -> str:
 
 
 def data_text(value: object) -> str:
-    """The text of an event's data: text as it is, anything else as one line of JSON.
+    """Return the text of an event's data: text as it is, anything else as one line of JSON.
 
+    :param value: text, or anything JSON can write.
     :raises InvalidEvent: JSON cannot write it, or it holds a lone surrogate.
     """
     text = value if isinstance(value, str) else json_line(value)
@@ -60,7 +61,7 @@ def data_text(value: object) -> str:
 
 
 def _require_unicode(field: str, text: str) -> None:
-    # Event streams are always UTF-8 (9.2.5), which has no form for half a surrogate pair.
+    # Event streams are always UTF-8 (9.2.5), which cannot write half a surrogate pair.
     if not text.isascii():
         try:
             text.encode()
@@ -69,9 +70,9 @@ def _require_unicode(field: str, text: str) -> None:
 
 
 def check_name(value: object) -> None:
-    """Refuse what cannot be an event's name.
+    """Raise unless ``value`` can be an event's name.
 
-    :raises InvalidEvent: not text, empty, or with a line end in it.
+    :raises InvalidEvent: it is not text, is empty, or has a line end in it.
     """
     _require_field("event", value, forbidden="\r\n")
     if value == "":
@@ -89,16 +90,17 @@ def _require_field(field: str, value: object, forbidden: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerSentEvent:
-    """One event, ready to be written: frozen, keyword-only, valid by construction.
+    """One event, ready to be written. It is frozen, keyword-only and always valid (WHATWG HTML 9.2).
 
-    :param data: text, or anything JSON can write, which becomes one line of JSON (read it back as text).
-        ``None``, the default, leaves the data out: the browser takes over ``id`` and ``retry`` and
-        dispatches nothing (9.2.6).
-    :param event: the type for ``addEventListener``; ``None``, the default, means ``message``. No CR, no LF.
-    :param id: the last event ID from here on; ``""`` unsets it, ``None``, the default, leaves it. No CR,
-        LF or NUL (9.2.6 ignores an id with NUL).
-    :param retry: the reconnection time in milliseconds, an integer from 0; ``None``, the default, leaves it.
-    :raises InvalidEvent: a value that would break the stream's framing, or be ignored by its readers.
+    :param data: text, or anything JSON can write, which becomes one line of JSON; the attribute is that text.
+        ``None``, the default, leaves the data out: the browser takes ``id`` and ``retry`` from it, and dispatches
+        nothing (9.2.6).
+    :param event: the type for ``addEventListener``, without CR and LF; ``None``, the default, means ``message``.
+    :param id: the last event ID from here on, without CR, LF and NUL (9.2.6 ignores an id with NUL). ``""`` unsets
+        it; ``None``, the default, does not change it.
+    :param retry: the reconnection time in milliseconds, an integer from 0; ``None``, the default, does not change
+        it.
+    :raises InvalidEvent: a value would break the stream's framing, or readers would ignore it.
     """
 
     data: Any = None
@@ -117,7 +119,7 @@ class ServerSentEvent:
             raise InvalidEvent("retry", f"must be a whole number of milliseconds from 0, not {self.retry!r}")
 
     def encode(self) -> bytes:
-        """The event's block: its fields, each on a line of its own, and the blank line that ends it."""
+        """Return the event's block: a line for each field, and the blank line that ends it."""
         lines = []
         if self.event is not None:
             lines.append(f"event: {self.event}\n")
@@ -125,8 +127,8 @@ class ServerSentEvent:
             lines.append(f"retry: {self.retry}\n")
         if self.data is not None:
             lines.extend(f"data: {line}\n" for line in _LINE_END.split(self.data))
-        # Last: some clients take an id at its line. One that is cut off in the middle of the data would otherwise
-        # come back with the id of an event that it has not had.
+        # The id comes last, because some clients take it when they read its line. A client that is cut off in the
+        # middle of the data would otherwise come back with the id of an event that it did not get.
         if self.id is not None:
             lines.append(f"id: {self.id}\n")
         lines.append("\n")
@@ -134,9 +136,9 @@ class ServerSentEvent:
 
 
 def comment(text: str = "") -> bytes:
-    """Comment lines, which readers skip (9.2.5): a heartbeat, or an explanation for a person who uses curl.
+    """Return comment lines, which readers skip (9.2.5): a heartbeat, or an explanation for a person who uses curl.
 
-    No blank line follows: some clients take one for the end of an empty event.
+    No blank line follows: some clients would take it for the end of an empty event.
 
     :param text: any text; each of its lines becomes a comment line.
     :raises InvalidEvent: it holds a lone surrogate.
@@ -146,12 +148,14 @@ def comment(text: str = "") -> bytes:
 
 
 def notice(name: str, retry: int, event_id: str | None = None) -> bytes:
-    """An event that a stream sends about itself; its data is an empty JSON object, which every client can parse.
+    """Return an event that a stream sends about itself.
+
+    Its data is an empty JSON object, which every client can parse.
 
     :param name: one of :data:`NOTICES`.
     :param retry: the reconnection time, milliseconds.
-    :param event_id: the last event ID from here on; ``None``, the default, leaves it.
+    :param event_id: the last event ID from here on; ``None``, the default, does not change it.
     """
-    # The reconnection time comes first, as a person sees it first.
+    # The reconnection time comes first, so that a person who looks at a stream sees it first.
     id_line = "" if event_id is None else f"id: {event_id}\n"
     return f"retry: {retry}\nevent: {name}\n{id_line}data: {{}}\n\n".encode()

@@ -9,14 +9,14 @@ from werkzeug.wrappers import Response
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """An error that a program can tell by its status and a person can act on.
+    """Return the response for an error. A program knows it by its status, and a person can act on its sentence.
+
+    The members are those of RFC 9457, section 3.1. ``type`` is left out, which means ``about:blank``: the status
+    says everything.
 
     :param status: the HTTP status code.
-    :param detail: one sentence: what was wrong and what to send instead.
-    :param headers: further headers, such as ``Allow`` or ``Retry-After``.
-
-    The members are those of RFC 9457, section 3.1; ``type`` is left out, which means
-    ``about:blank``: the status says it all.
+    :param detail: one sentence: what was wrong, and what to send instead.
+    :param headers: further headers, such as ``Allow`` or ``Retry-After``; default none.
     """
     body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     text = json.dumps(body, ensure_ascii=False) + "\n"

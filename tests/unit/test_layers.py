@@ -21,7 +21,7 @@ ROOMS = (
     "log.memory log.sqlite log.sqlite.* log.redis log.redis.*",
     "log",
     "fanout fanout.*",
-    "stream longpoll",
+    "stream longpoll wsgi_server",
     "hub",
     "server server.*",
     "worker gunicorn_hooks",

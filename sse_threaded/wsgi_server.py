@@ -1,0 +1,117 @@
+"""What calls the app: the WSGI server, or a bridge from another protocol. The environ and the call stack tell.
+
+A stream lasts for minutes, so it matters which threads the server has, what else it answers meanwhile, and whether
+the client's socket can be watched. Every function here runs on the thread that calls the app.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, NamedTuple
+
+
+def client_socket(environ: Mapping[str, Any]) -> Any:
+    """Return the socket of the request, to watch and to cut; ``None`` if it is not known, or if requests share it.
+
+    :param environ: the request's WSGI environ.
+    """
+    # In HTTP/2 other requests share it.
+    if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/1"):
+        # The last is that of gunicorn's gevent_pywsgi.
+        names = ("gunicorn.socket", "werkzeug.socket", "gunicorn.sock")
+        found = next((environ[name] for name in names if environ.get(name) is not None), None)
+        # A socket of gevent has the system's socket inside. To watch or cut that one neither waits nor disturbs
+        # the greenlet that sends.
+        return getattr(found, "_sock", found)
+    return None
+
+
+def answers_one_at_a_time(environ: Mapping[str, Any]) -> bool:
+    """Whether the server answers one request after the other, so that an open stream keeps all others waiting.
+
+    :param environ: the request's WSGI environ.
+    """
+    if not environ.get("wsgi.multithread", True):
+        return not _is_gevent(environ)
+    # Django's server says that it has threads, even with --nothreading. If it has them, each request is on a
+    # thread whose name comes from socketserver's method.
+    is_django = str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/") and "wsgi.file_wrapper" in environ
+    return is_django and "process_request_thread" not in threading.current_thread().name
+
+
+def has_thread_for_each_request(environ: Mapping[str, Any]) -> bool:
+    """Whether the server starts a thread for each request, so that a stream takes no other request's thread.
+
+    :param environ: the request's WSGI environ.
+    """
+    # Werkzeug's server, gevent's, and Django's, which is the standard library's.
+    if "werkzeug.socket" in environ or _is_gevent(environ):
+        return True
+    return str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/")
+
+
+def blocks_connection(environ: Mapping[str, Any]) -> bool:
+    """Whether the server answers nothing else on the client's connection until this response has ended.
+
+    gunicorn's workers do so in HTTP/2. There the connection may be that of a browser with all its pages, or of a
+    proxy with all its clients.
+
+    :param environ: the request's WSGI environ.
+    """
+    return "gunicorn.socket" in environ and str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2")
+
+
+def is_from_test_client(environ: Mapping[str, Any]) -> bool:
+    """Whether a test client made the environ, such as Werkzeug's, Flask's or Django's, and not a server.
+
+    :param environ: the request's WSGI environ.
+    """
+    # A server says its name or offers to send files, and mostly both; and it reads a body from the connection.
+    # Falcon's test client says that it is gunicorn. bjoern, a server, has read the body before.
+    if "wsgi.file_wrapper" in environ:
+        return False
+    return "SERVER_SOFTWARE" not in environ or isinstance(environ.get("wsgi.input"), BytesIO)
+
+
+def _is_gevent(environ: Mapping[str, Any]) -> bool:
+    """Whether the server is gevent's without gunicorn, which has a greenlet and no thread for each request."""
+    name = str(environ.get("SERVER_SOFTWARE"))
+    return name.startswith("gevent/") and "gunicorn" not in name
+
+
+class Bridge(NamedTuple):
+    """A program that calls the app in place of a WSGI server, and passes on responses in its own way.
+
+    :ivar fault: the beginning of a sentence, for a log.
+    :ivar can_stream: whether it passes on a part of a response before the end of the response.
+    """
+
+    fault: str
+    can_stream: bool
+
+
+_HIDES_HANG_UPS = "does not say that a client has gone, so its stream holds a thread until its lease ends"
+
+# By the module that calls the app.
+_BRIDGES = {
+    "tornado.wsgi": Bridge("Tornado sends a response when all of it is there, and a stream has no end", False),
+    "asgiref.wsgi": Bridge("asgiref's WsgiToAsgi runs one request at a time, and a stream is one", False),
+    "a2wsgi.wsgi": Bridge(f"a2wsgi {_HIDES_HANG_UPS}", True),
+    "starlette.middleware.wsgi": Bridge(f"Starlette's WSGIMiddleware {_HIDES_HANG_UPS}", True),
+}
+
+
+def calling_bridge() -> Bridge | None:
+    """Return the bridge that has called the app on this thread; ``None`` if a server has called it."""
+    # The environ does not show it, but the call stack does. It is searched only if such a module is loaded.
+    loaded = _BRIDGES.keys() & sys.modules.keys()
+    frame = sys._getframe() if loaded else None
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        if name in loaded:
+            return _BRIDGES[name]
+        frame = frame.f_back
+    return None
