@@ -93,7 +93,7 @@ class Bridge(NamedTuple):
     can_stream: bool
 
 
-_HIDES_HANG_UPS = "does not say that a client has gone, so its stream holds a thread until its lease ends"
+_HIDES_HANG_UPS = "does not tell that a client has gone, so its stream holds a thread until its lease ends"
 
 # By the module that calls the app.
 _BRIDGES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -25,7 +26,7 @@ from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from tests.support import enter, sqlite_url, temporary_directory, wait_until
+from tests.support import CHECKOUT, enter, sqlite_url, temporary_directory, wait_until
 
 # An app as a reader of the README writes it, with its hub made when the module is imported.
 APP = """
@@ -269,6 +270,14 @@ class RunningServerTest(OpeningTest):
         self.assertIn("the file is corrupt", output)
         for line in ("POST '/boards/board-1/tasks'", "unhealthy"):
             self.assertLessEqual(output.count(line), 2, f"one line a worker:\n{output}")
+
+
+class NewLogTest(OpeningTest):
+    def test_the_board_announces_its_own_once(self) -> None:
+        config = "python:sse_threaded.board.gunicorn_conf"
+        env = {"SSE_THREADED_URL": "sqlite:///board.db", "SSE_THREADED_WORKERS": "2", "PYTHONPATH": str(CHECKOUT)}
+        server = enter(self, GunicornServer(config=config, env=env, cwd=self.folder))
+        self.assertEqual(re.findall("made a new log in '(.*)'", server.output()), [str(self.folder / "board.db")])
 
 
 class BeginningTest(OpeningTest):

@@ -2,15 +2,13 @@
 
 import contextlib
 import os
-import re
 import sqlite3
 import subprocess
 import sys
 import unittest
 
 from sse_threaded import Hub, open_log
-from sse_threaded.testing import GunicornServer
-from tests.support import CHECKOUT, enter, sqlite_url, temporary_directory
+from tests.support import CHECKOUT, sqlite_url, temporary_directory
 
 SCRIPT = "import sys; from sse_threaded import Hub; print(Hub(sys.argv[1]).publish('orders', 'x'))"
 COMMAND = [sys.executable, "-m", "sse_threaded.cli"]
@@ -75,20 +73,6 @@ class NewLogTest(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertIn(str(self.folder / "sse_threaded.db"), done.stderr)
                 self.assertEqual(list(self.folder.iterdir()), [])
-
-    def test_of_many_processes_one_has_made_it(self):
-        command = [sys.executable, "-c", SCRIPT, sqlite_url(self.folder)]
-        children = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
-        ]
-        told = "".join(child.communicate(timeout=60)[1] for child in children)
-        self.assertEqual(told.count("made a new log"), 1, told)
-
-    def test_the_board_announces_its_own_once(self):
-        config = "python:sse_threaded.board.gunicorn_conf"
-        env = {"SSE_THREADED_URL": "sqlite:///board.db", "SSE_THREADED_WORKERS": "2", "PYTHONPATH": str(CHECKOUT)}
-        server = enter(self, GunicornServer(config=config, env=env, cwd=self.folder))
-        self.assertEqual(re.findall("made a new log in '(.*)'", server.output()), [str(self.folder / "board.db")])
 
 
 if __name__ == "__main__":

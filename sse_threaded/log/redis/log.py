@@ -27,7 +27,6 @@ from ..interface import (
     NestedTransaction,
     Snapshot,
     Transaction,
-    TransactionOver,
     needs_sqlite,
 )
 from ..record import Page
@@ -54,6 +53,7 @@ from .scripts import (
     writing_script,
 )
 from .timeouts import Timeouts
+from .transaction import RedisSnapshot, RedisTransaction
 from .url import parse_url
 
 _log = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ class RedisLog(EventLog):
             lock = secrets.token_hex(8)
             last = int(self._write(BEGIN_TRANSACTION, [lock]))
             epoch = self._next_epoch or self.epoch
-            transaction = _RedisTransaction(self.url, epoch, last)
+            transaction = RedisTransaction(self.url, epoch, last)
             try:
                 yield transaction
             except BaseException:
@@ -300,7 +300,7 @@ class RedisLog(EventLog):
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
-        yield _RedisSnapshot(self.url, self.epoch, self.last_sequence())
+        yield RedisSnapshot(self.url, self.epoch, self.last_sequence())
 
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
@@ -391,27 +391,3 @@ class RedisLog(EventLog):
         elif self._is_held_for_fork:
             self._is_held_for_fork = False
             self._lock.release()
-
-
-class _RedisSnapshot(Snapshot):
-    def __init__(self, url: str, epoch: str, last: int) -> None:
-        super().__init__(url)
-        self._epoch = epoch
-        self._last = last
-
-    def last_event_id(self) -> str:
-        return f"{self._epoch}-{self._last}"
-
-
-class _RedisTransaction(_RedisSnapshot, Transaction):
-    def __init__(self, url: str, epoch: str, last: int) -> None:
-        super().__init__(url, epoch, last)
-        self.rows: list[str | int] = []
-
-    def append(self, channel: str, data: object, event: str | None = None) -> str:
-        name, text, kind = validate_event(channel, data, event)
-        if self.over:
-            raise TransactionOver(self._url)
-        self.rows += [name, text, int(kind is not None), kind or ""]
-        self._last += 1
-        return self.last_event_id()

@@ -16,12 +16,11 @@ import time
 import weakref
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from heapq import merge
 
-from ...errors import HistoryGone, LogError, LogUnavailable
+from ...errors import HistoryGone, LogError
 from ..doorbell import Doorbell, FifoDoorbell, Ringer
-from ..interface import EventLog, Snapshot, Transaction, TransactionOver
-from ..record import Page, Record, page_of
+from ..interface import EventLog, Snapshot, Transaction
+from ..record import Page
 from ..retention import Retention
 from ..startup import open_at_start
 from ..validation import validate_event
@@ -30,15 +29,16 @@ from .connection import SharedConnection, TrackedConnection
 from .errors import translated
 from .file import SQLiteFile
 from .health_check import HealthCheck
-from .schema import execute_plain, last_sequence
+from .pages import last_trimmed, read_page
+from .schema import last_sequence
 from .timeouts import Timeouts
-from .trimmer import FOLDED, REMEMBERED_CHANNELS, Trimmer
+from .transaction import Row, SQLiteSnapshot, SQLiteTransaction
+from .trimmer import REMEMBERED_CHANNELS, Trimmer
 from .url import parse_url
 
 _log = logging.getLogger(__name__)
 
 _INSERT = "INSERT INTO sse_events (channel, event, data, created) VALUES (?, ?, ?, ?)"
-_COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
 
 
 class SQLiteLog(EventLog):
@@ -119,7 +119,7 @@ class SQLiteLog(EventLog):
         self.ring()
         return self.event_id(sequence)
 
-    def _append_with(self, connection: sqlite3.Connection, row: tuple[str, str, str | None]) -> str:
+    def _append_with(self, connection: sqlite3.Connection, row: Row) -> str:
         self._file.require_prepared()
         with translated(self.url):
             name = database_name(connection, self._file.path, self.url).replace('"', '""')
@@ -133,7 +133,7 @@ class SQLiteLog(EventLog):
     def _insert(
         self,
         connection: sqlite3.Connection,
-        row: tuple[str, str, str | None],
+        row: Row,
         created: float,
         statement: str = _INSERT,
     ) -> int:
@@ -165,7 +165,7 @@ class SQLiteLog(EventLog):
     def transaction(self) -> Iterator[Transaction]:
         """See :class:`EventLog`; errors of the caller's own statements pass, unless they are about the file."""
         with self._writer.use() as writer, translated(self.url, known_only=True):
-            transaction = _SQLiteTransaction(self, writer)
+            transaction = SQLiteTransaction(self._file, writer, self._insert)
             try:
                 self._file.begin_write(writer)
                 with writer.used_by_app():
@@ -188,7 +188,7 @@ class SQLiteLog(EventLog):
     def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
         with self._reading(known_only=True) as reader, reader.used_by_app():
-            yield _SQLiteSnapshot(self, reader)
+            yield SQLiteSnapshot(self._file, reader)
 
     @contextmanager
     def _reading(self, *, known_only: bool = False) -> Iterator[TrackedConnection]:
@@ -212,15 +212,15 @@ class SQLiteLog(EventLog):
             # Numbers are given without gaps. If no number is missing, nothing was trimmed: one statement is
             # enough.
             with self._reader.use() as reader, translated(self.url):
-                page = _page(reader, after, None, None)
+                page = read_page(reader, after, None, None)
             if page and page[-1].sequence == after + len(page):
                 return page
         # All channels are read in one state. Otherwise an event of the first channel that is appended while the
         # second is read would be lost for this reader.
         with self._reading() as reader:
-            if _trimmed(reader, channels) > after:
+            if last_trimmed(reader, channels) > after:
                 raise HistoryGone("expired")
-            return _page(reader, after, channels, upto)
+            return read_page(reader, after, channels, upto)
 
     def check(self) -> str:
         """See :class:`EventLog`; a good result holds for a second."""
@@ -286,84 +286,3 @@ class SQLiteLog(EventLog):
             self._health.after_fork_in_child()
             self._trimmer.after_fork_in_child()
             self._ringer.after_fork_in_child()
-
-
-class _SQLiteSnapshot(Snapshot):
-    has_connection = True
-
-    def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
-        super().__init__(log.url)
-        self._log = log
-        self._connection = connection
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        return self._connection
-
-    def last_event_id(self) -> str:
-        return self._log.event_id(last_sequence(self.connection))
-
-
-class _SQLiteTransaction(_SQLiteSnapshot, Transaction):
-    appended = False
-    _first = 0  # the first event's number
-    _newest = (0, 0.0)  # the last event's number, and when it was made
-
-    def append(self, channel: str, data: object, event: str | None = None) -> str:
-        row = validate_event(channel, data, event)
-        if self.over:
-            raise TransactionOver(self._log.url)
-        self.require_kept()
-        if not self.connection.in_transaction:
-            # The caller has committed. This event would be in the log at once, even if the block fails.
-            raise TransactionOver(self._log.url)
-        self.appended = True
-        created = time.time()
-        sequence = self._log._insert(self.connection, row, created)
-        self._first = self._first or sequence
-        # Now and not at the end of the block, as the caller may commit.
-        self._log._file.reserve(sequence, self._first - 1)
-        self._newest = sequence, created
-        return self._log.event_id(sequence)
-
-    def require_kept(self) -> None:
-        """Raise if SQLite has rolled back by itself and the caller has caught the error.
-
-        SQLite does so when the disk is full. The ids that the caller got belong to no events then.
-        """
-        if not self.appended or self.connection.in_transaction:
-            return
-        sequence, created = self._newest
-        query = "SELECT created FROM sse_events WHERE sequence = ?"
-        row = execute_plain(self.connection, query, (sequence,)).fetchone()
-        # The caller has committed. An event that is missing although its number was given has been trimmed since.
-        if row == (created,) or (row is None and sequence <= last_sequence(self.connection)):
-            return
-        self.appended = False
-        undone = "nothing up to there happened"
-        raise LogUnavailable(self._log.url, f"the transaction was rolled back in its midst; {undone}")
-
-
-def _page(reader: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None) -> Page:
-    # A walk along the table, or along each channel's part of the index, merged. SQLite finds the rows one by one
-    # as they are asked for, so it reads no more than the page takes.
-    if channels is None:
-        cursors = [reader.execute(f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence", (after,))]
-    else:
-        one = f"{_COLUMNS} WHERE channel = ? AND sequence > ? ORDER BY sequence"
-        cursors = [reader.execute(one, (channel, after)) for channel in dict.fromkeys(channels)]
-    try:
-        return page_of(map(Record._make, merge(*cursors)), upto)
-    finally:
-        # An open cursor would keep SQLite from copying the write-ahead log into the file.
-        for cursor in cursors:
-            cursor.close()
-
-
-def _trimmed(reader: sqlite3.Connection, channels: Collection[str] | None) -> int:
-    """Return the highest number that was trimmed from any of the channels."""
-    if channels is None:
-        return reader.execute("SELECT max(trimmed) FROM sse_channels").fetchone()[0] or 0
-    one = "SELECT trimmed FROM sse_channels WHERE channel = ?"
-    floor = reader.execute(one, (FOLDED,)).fetchone() or (0,)
-    return max(((reader.execute(one, (channel,)).fetchone() or floor)[0] for channel in channels), default=0)

@@ -21,6 +21,7 @@ from ..retention import Retention
 from .connection import SharedConnection
 from .errors import translated
 from .file import SQLiteFile
+from .pages import FOLDED
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +34,6 @@ _COUNTED = 100 * _CHANNELS_A_ROUND
 # Channels without events for which the log remembers what was trimmed. Beyond this number the oldest are folded
 # into one row: a client that resumes from before it, on a channel without a row, gets a reset.
 REMEMBERED_CHANNELS = 10_000
-# The name of that row; no channel has an empty name.
-FOLDED = ""
 
 _NEXT_CHANNEL = "SELECT channel FROM sse_events WHERE channel > ? ORDER BY channel LIMIT 1"
 # Two queries: SQLite looks up a max or a min, but for both in one query it walks along the whole channel.
