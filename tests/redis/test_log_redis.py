@@ -1001,7 +1001,14 @@ class UrlTest(unittest.TestCase):
     def test_without_the_driver_it_says_what_to_install(self):
         code = """
 import sys
-sys.modules["redis"] = None    # as where it is not installed
+
+class NotInstalled:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "redis":
+            raise ModuleNotFoundError("No module named 'redis'", name=name)
+
+sys.meta_path.insert(0, NotInstalled)
 from sse_threaded import LogUnusable, open_log
 try:
     open_log("redis://:hidden@127.0.0.1:1/0")

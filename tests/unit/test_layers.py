@@ -35,7 +35,9 @@ ROOMS = (
 # Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
 # others inside a function only.
 DRIVERS = {"redis"}
-OPTIONAL = {"log.redis.log", "log.redis.listener", "log.redis.client", "board.redis_store"}
+OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "listener", "log")} | {
+    "board.redis_store"
+}
 
 # What these modules may not import, themselves or through a module of the package.
 PURE = {

@@ -1,12 +1,13 @@
 """URLs of SQLite logs: which file each opens, and what is refused because it would open another one."""
 
+import contextlib
+import io
 import os
-import subprocess
-import sys
 import unittest
 from pathlib import Path
 
 from sse_threaded import Hub, LogUnusable, open_log
+from sse_threaded.cli import main
 from sse_threaded.log.sqlite.url import parse_url, url_of
 from tests.support import temporary_directory
 
@@ -114,18 +115,17 @@ class RefusedTest(unittest.TestCase):
                 open_log(url)
 
     def test_a_command_refuses_the_same(self):
-        command = [sys.executable, "-m", "sse_threaded.cli", "--url"]
         for url, words in (
             ("sqlite:///:memory:", "memory://"),
             ("sqlite:///a#b", "%23"),
             ("sqlite://x.db", "three"),
         ):
             with self.subTest(url=url):
-                done = subprocess.run(
-                    [*command, url, "publish", "a", "x"], capture_output=True, text=True, timeout=60, check=False
-                )
-                self.assertEqual((done.returncode, done.stdout), (1, ""))
-                self.assertIn(words, done.stderr)
+                printed, errors = io.StringIO(), io.StringIO()
+                with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+                    self.assertEqual(main(["--url", url, "publish", "a", "x"]), 1)
+                self.assertEqual(printed.getvalue(), "")
+                self.assertIn(words, errors.getvalue())
                 self.assertEqual(os.listdir(), [])
 
 
