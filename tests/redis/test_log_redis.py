@@ -24,7 +24,6 @@ from sse_threaded.fanout.socket_subscriber import SocketSubscriber
 from sse_threaded.log.redis.client import RedisClient, SharedClient
 from sse_threaded.log.redis.errors import Unreachable
 from sse_threaded.log.redis.event_buffer import EventBuffer
-from sse_threaded.log.redis.gaps import Gaps
 from sse_threaded.log.redis.log import RedisLog
 from sse_threaded.log.redis.scripts import GAP
 from sse_threaded.log.redis.timeouts import Timeouts
@@ -251,13 +250,6 @@ class LossTest(RedisCase):
             return registry.missed(parked) is not None
 
         wait_until(is_in_the_new_log, message="the new log's events in memory")
-
-    def test_gaps_may_follow_each_other(self):
-        gaps = Gaps(b"5:100,100:300,400:500")
-        self.assertTrue(gaps.follows(301, 5))
-        self.assertTrue(gaps.follows(6, 5))
-        self.assertFalse(gaps.follows(302, 5))
-        self.assertFalse(gaps.follows(501, 5))
 
     def test_trimming_goes_to_the_end(self):
         log = self.open(retention=Retention(count=10, age=None))
