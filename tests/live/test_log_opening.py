@@ -46,7 +46,7 @@ def app(request):
     return hub.stream(request, "a")
 """
 
-# Root may write whatever it likes, unless it gives up that capability (CAP_DAC_OVERRIDE and the one that reads).
+# Root may write every file unless it gives up the capability (CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH).
 LIKE_OTHERS = """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
@@ -217,7 +217,7 @@ class RunningServerTest(OpeningTest):
                 (first, second) = server.worker_pids()
                 os.kill(first, signal.SIGKILL)
                 wait_until(partial(self.are_two_without, server, first), message="a successor")
-                for _ in range(6):  # the other one cannot go on, and its successor may have to wait for its end
+                for _ in range(6):  # the other worker cannot go on, and the next one may have to wait for its end
                     self.assertIn(request("POST", url, json={"title": "x"}).status, (201, 503))
                 os.kill(second, signal.SIGKILL)
                 wait_until(partial(self.are_two_without, server, second), message="a successor")
@@ -461,7 +461,7 @@ class CheckTest(OpeningTest):
                 assert transaction.connection is not None
                 transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
 
-        let_it_have(1)  # SQLite takes the pages there are
+        let_it_have(1)  # SQLite keeps the pages that there are
         self.assertRaisesRegex(LogUnavailable, "disk is full", log.check)
         let_it_have(1_000_000)
         self.assertEqual(log.check(), log.last_event_id())

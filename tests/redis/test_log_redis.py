@@ -1,4 +1,4 @@
-"""What is special about the log in Redis: it is elsewhere, may be cut off, restart, be flushed, lose data."""
+"""What only the log in Redis meets: a cut connection, a restart, a flush, lost data."""
 
 import contextlib
 import logging
@@ -111,10 +111,10 @@ class RedisCase(unittest.TestCase):
 
 
 class LossTest(RedisCase):
-    """What is lost is told, whoever looks first."""
+    """Clients get a reset for lost events, whoever looks first."""
 
     def lose(self, log, count, last):
-        """As another server would be that had not got the last ``count`` events of channel a, up to ``last``."""
+        """Make it a server that did not get the last ``count`` events of channel a and ends with ``last``."""
         client, base = self.client(), self.key(log, log.epoch)
         for stream in (f"{base}:feed", f"{base}:channel:a") if count else ():
             client.xdel(stream, *(entry for entry, _ in client.xrevrange(stream, count=count)))
@@ -177,7 +177,7 @@ class LossTest(RedisCase):
         self.assertIn(b"event: reset", cursor.read_wire())
 
     def test_a_stream_that_arrives_while_the_log_is_made_anew_is_told(self):
-        """Its place is a number of the old log, and greater than any of the new one."""
+        """Its place is a number of the old log, greater than all numbers of the new log."""
         hub = Hub(self.url, heartbeat=600)
         self.addCleanup(hub.close)
         other = iter(hub.stream({"REQUEST_METHOD": "GET"}, "a").response)
@@ -240,7 +240,7 @@ class LossTest(RedisCase):
         with mock.patch.object(hub.log, "last_sequence", last_sequence), self.redis.client() as client:
             client.flushall()
             hub.publish("a", "new")
-            self.assertTrue(asks.wait(20))  # the pump has the new epoch, and no place in it yet
+            self.assertTrue(asks.wait(20))  # the pump has the new epoch, but no position in it yet
             parked = mock.Mock(channels=("a",), cursor=Cursor(hub.log, ("a",), hub.log.event_id(0)))
             self.assertIsNone(registry.missed(parked))
             go_on.set()
@@ -294,7 +294,7 @@ class ListeningTest(RedisCase):
             while b"data: x" not in next(stream):
                 pass
         with self.redis.client() as client:
-            # Those of other tests go by and by.
+            # The connections of other tests are closed by and by.
             wait_until(lambda: [each["name"] for each in client.client_list()].count("sse_threaded-listener") == 1)
         for stream in streams:
             stream.close()
@@ -350,7 +350,7 @@ class ListeningTest(RedisCase):
         self.assertLess(client.memory_usage(self.key(self.log, f"{self.log.epoch}:feed"), 0), 80_000_000)
         self.assertEqual(client.xlen(self.key(self.log, f"{self.log.epoch}:channel:a")), 200)
         wait_until(lambda: (self.end_of(self.log) or 0) == 200, message="the listener has come along")
-        # Who is further behind than the feed reaches goes on from the channels.
+        # A reader that is behind the feed reads the channels.
         behind = self.open()
         with self.assertRaisesRegex(HistoryGone, "expired"):
             behind.read(1)
@@ -526,7 +526,7 @@ class RestartTest(unittest.TestCase):
         for number in range(3):
             log.append("a", str(number))
         lost = log.append("a", "lost")
-        # As a server would be that had not written the last one yet: so it is put back, then restarted.
+        # The last event is removed, then the server restarts: like a server that had not written it to the disk.
         meta = f"{{{log.url.partition('prefix=')[2]}}}:meta"
         base = meta.removesuffix("meta") + log.epoch
         client = self.redis.client()
@@ -544,7 +544,7 @@ class RestartTest(unittest.TestCase):
             self.assertEqual([r.data for r in each.read(3, channels=["a"])], ["new"])
 
     def test_a_torn_step_in_the_append_only_file_counts_for_nothing(self):
-        # Redis 7.0 leaves a part of it in the file and runs that at the start after the next.
+        # Redis 7.0 leaves a part of it in the file, and runs that part at the second start after this.
         log = self.open()
         kept = log.append("a", "kept")
         lost = log.append("a", "lost")
@@ -597,7 +597,7 @@ class RestartTest(unittest.TestCase):
     def test_publishing_waits_for_a_restart_and_then_gives_up(self):
         log = self.open()
         self.redis.kill()
-        self.assertRaises(LogUnavailable, log.last_sequence)  # that others know already changes nothing
+        self.assertRaises(LogUnavailable, log.last_sequence)  # known to be away: appends wait all the same
         later = threading.Timer(1.0, self.redis.start)
         later.start()
         self.addCleanup(later.join)
@@ -871,7 +871,7 @@ class DenialTest(RedisCase):
                 self.assertEqual(log.check(), event_id)
 
     def test_a_process_that_takes_anothers_place_begins_even_where_it_is_denied(self):
-        # Else a worker's death would end the server when the password was changed meanwhile.
+        # Otherwise a worker's death would end the server if the password was changed meanwhile.
         admin = self.client()
         admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">hidden-word", "+@all", "~*")
         url = self.redis.url().replace("redis://", "redis://app:hidden-word@")

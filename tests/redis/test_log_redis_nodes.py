@@ -1,4 +1,4 @@
-"""A log in several Redis servers: replicas, Sentinels, a Cluster; who takes over, what moves, what is away."""
+"""A log in several Redis servers: replicas, Sentinels and Clusters, with failovers, moves and outages."""
 
 import contextlib
 import itertools
@@ -88,11 +88,11 @@ class FailoverTest(unittest.TestCase):
                 self.addCleanup(log.open_doorbell().close)
                 log.append("a", "one")
                 wait_until(lambda: looks.call_count >= 2, timeout=30, message="the first look to be over")
-            # It promotes only a replica that it has asked of late, and found well.
+            # The Sentinel promotes only a replica that has answered it lately.
             wait_until(lambda: self.fails_over(client), timeout=30, message="the sentinel promotes the replica")
             new = self.replica.port
             wait_until(lambda: client.sentinel_get_master_addr_by_name("main")[1] == new, timeout=30)
-        # Until the Sentinel makes a replica of the old master, that one would take everything and lose it.
+        # Until the Sentinel makes it a replica, the old master would take events and lose them.
         wait_until(lambda: self.is_on(new, log), timeout=60, message="the log uses the new master")
 
     def fails_over(self, sentinel):
@@ -231,7 +231,7 @@ class ClusterOfTwoTest(ClusterCase):
         self.tell(self.other, "CLUSTER", "SETSLOT", self.slot, "IMPORTING", ids[self.owner])
         self.tell(self.owner, "CLUSTER", "SETSLOT", self.slot, "MIGRATING", ids[self.other])
         keys = self.tell(self.owner, "CLUSTER", "GETKEYSINSLOT", self.slot, 100)
-        keys.sort(key=lambda key: not key.endswith(b":meta"))  # what is looked at first
+        keys.sort(key=lambda key: not key.endswith(b":meta"))  # the scripts look at it first
         for key in keys:
             with self.subTest(next=key):
                 self.assertRaises(LogUnavailable, impatient.append, "a", "refused")

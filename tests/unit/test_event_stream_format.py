@@ -321,7 +321,7 @@ class TableTest(unittest.TestCase):
                 self.assertEqual(decode(chunks)[:3], stream[2:])
 
     def test_one_stream_after_the_other_on_one_connection(self) -> None:
-        # Each begins anew after a blank line; a byte order mark and what is cut off belong to a stream's ends.
+        # Each of these ends with a blank line. A byte order mark or a cut end cannot be in the middle.
         ends = (b"\n\n", b"\r\r")
         plain = [stream for stream in STREAMS if stream.wire.endswith(ends) and b"\xef\xbb\xbf" not in stream.wire]
         wire = b"".join(stream.wire for stream in plain)
@@ -349,7 +349,7 @@ class EncoderTest(unittest.TestCase):
         for size in (len(wire), *SIZES):
             with self.subTest(size=size):
                 found = decode(pieces(wire, size))[0]
-                # Without their ids: an event that has none carries on the one before it.
+                # Without their ids: an event without an id has the id of the event before it.
                 self.assertEqual([(e.data, e.event) for e in found], [(e.data, e.event) for e in events])
 
 

@@ -1,4 +1,4 @@
-"""A fork of which Python's hooks are not told, as uWSGI's master makes one after it has loaded the app."""
+"""A fork that does not run Python's hooks: uWSGI's master makes one after it has loaded the app."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sse_threaded import Hub
 hub = Hub(sys.argv[1])
 
 def fork(act):
-    # The C library's, and not os.fork(): this process's hooks do not run.
+    # The C library's fork, and not os.fork(), which would run the hooks of this process.
     child = ctypes.PyDLL(None).fork()
     if not child:
         status = 1

@@ -1,4 +1,4 @@
-"""What only the SQLite log does: other processes, the caller's own rows, a file that is not as it should be."""
+"""What only the SQLite log does: other processes, the app's own rows, forks, and files with a fault."""
 
 import contextlib
 import fcntl
@@ -29,7 +29,7 @@ from tests.unit.test_log import is_readable
 
 NOBODY = 65534
 
-# For tests that sit out a time-out.
+# For tests that wait for a time-out.
 IMPATIENT = Timeouts(lock=0.05)
 
 APPEND = "import sys; from sse_threaded import open_log; print(open_log(sys.argv[1]).append('a', 'x'))"
@@ -198,7 +198,7 @@ class OtherProcessesTest(SQLiteTest):
             bell = open_log(sys.argv[1]).open_doorbell()
             pid = os.fork()
             if not pid:
-                os._exit(0)   # neither may a child's end take the parent's bell away
+                os._exit(0)   # the end of a child must not remove the parent's doorbell
             os.waitpid(pid, 0)
             assert len([name for name in os.listdir(sys.argv[2]) if name[0] != "."]) == 1
             os._exit(0)
@@ -297,7 +297,7 @@ class ForkTest(SQLiteTest):
             """
             import os, sys, threading
             from sse_threaded import Hub, Retention
-            hub = Hub(sys.argv[1], retention=Retention(count=None))    # a fast disk would fill the default's
+            hub = Hub(sys.argv[1], retention=Retention(count=None))    # a fast disk would reach the default
             stop = threading.Event()
             published = []
             def publish():
@@ -325,7 +325,7 @@ class ForkTest(SQLiteTest):
             self.assertEqual(snapshot.connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
 
     def test_threads_that_fork_at_the_same_moment_wait_for_each_other(self):
-        # In a process of its own: some modules of the standard library let one thread fork at a time, too.
+        # In another process: some modules of the standard library also let only one thread fork at a time.
         printed = run_python(
             """
             import os, sys, threading
@@ -361,7 +361,7 @@ class ForkTest(SQLiteTest):
         self.assertEqual(printed.split(), [f"{epoch}-{n}" for n in (1, 2, 3)])
 
     def test_an_interrupt_while_a_fork_waits_leaves_no_lock_behind(self):
-        # Python goes on with a fork whose preparation raised; the child is a risk then, the parent must not be.
+        # Python goes on with a fork whose preparation raised. The child may be broken then, but not the parent.
         printed = run_python(
             """
             import itertools, os, sys, threading
@@ -397,7 +397,7 @@ class ForkTest(SQLiteTest):
         self.assertEqual([line.count("-") for line in printed.splitlines()], [2] * 4, printed)
 
     def test_a_child_outlives_its_parent(self):
-        # A child that inherited the parent's connection would write into a log the parent's end takes away.
+        # A child with the parent's connection would write into a log that the end of the parent removes.
         printed = run_python(
             """
             import os, sys, time
@@ -407,7 +407,7 @@ class ForkTest(SQLiteTest):
             hub.log.read(0)
             parent = os.getpid()
             if os.fork():
-                sys.exit()    # an orderly end: connections are closed
+                sys.exit()    # an ordinary end, which closes the connections
             while os.getppid() == parent:
                 time.sleep(0.01)
             print(hub.publish("a", "child"), len(hub.log.read(0)))
@@ -456,7 +456,7 @@ class ForkTest(SQLiteTest):
 
 
 class LendingTest(SQLiteTest):
-    """What the app does to a connection that it is lent is over with the block."""
+    """After the block, the app's changes to the log's connection have no effect."""
 
     def test_a_cursor_that_is_not_read_to_its_end(self):
         log = self.make_log()
@@ -525,7 +525,7 @@ class BadFileTest(SQLiteTest):
         self.assertEqual(self.data(), ["x", "y"])
 
     def test_who_waits_for_the_lock_looks_again_and_again(self):
-        # SQLite's own waiting, inside of one statement, looks ten times a second.
+        # SQLite's own waiting would look ten times a second, inside of one statement.
         log = self.make_log(retention=Retention(count=1))
 
         def transaction():
@@ -556,7 +556,7 @@ class BadFileTest(SQLiteTest):
         with mock.patch.object(SQLiteFile, "begin_write", begin), interrupted, log.transaction():
             self.fail("entered")
         self.assertEqual(self.data(), ["x"])
-        # As a signal handler leaves them that raises between two steps; no public way leads there at will.
+        # The state after a signal handler has raised between two steps; a test cannot reach it by public ways.
         for shared in (log._writer, log._reader):
             shared._connection.execute("BEGIN")
             shared._connection.execute("SELECT count(*) FROM sse_events").fetchone()
@@ -709,7 +709,7 @@ class BadFileTest(SQLiteTest):
         for mode, opened in ((0o555, "read-only|cannot be opened"), (0o777, "read-only")):
             with self.subTest(mode=oct(mode)):
                 self.directory.chmod(mode)
-                # Root may write everything, so the process steps down; an ordinary user stays who it is.
+                # Root may write everything, so the process becomes another user.
                 printed = run_python(
                     f"""
                     import os, sys
@@ -907,7 +907,7 @@ class EpochTest(SQLiteTest):
                 log.append("a", "x")
                 log.close()
         self.assertEqual(len(logs.output), 1, logs.output)
-        self.assertIn("made a new log", logs.output[0])  # and nothing of a copy
+        self.assertIn("made a new log", logs.output[0])  # and not that it is a copy
         self.assertNotEqual(log.epoch, epoch)
         self.assertEqual(self.make_log().last_event_id(), f"{log.epoch}-1")
 
@@ -943,7 +943,7 @@ class EpochTest(SQLiteTest):
                 self.assertEqual(self.make_log().epoch, log.epoch, "but once")
 
     def test_an_earlier_releases_mark_is_understood(self):
-        # It was written now and then, and its file had no note of it.
+        # Earlier releases wrote the mark now and then, and did not note it in the file.
         for last, goes_on in ((5, True), (3, True), (9, False)):
             with self.subTest(last=last):
                 self.url = sqlite_url(temporary_directory(self))
@@ -959,7 +959,7 @@ class EpochTest(SQLiteTest):
                 with self.make_log(self.url).transaction() as transaction:
                     event_id = transaction.append("a", "x")
                 self.assertEqual(event_id.startswith(first.epoch), goes_on)
-                mark.write_text(f"{event_id}")  # while in use, as a process of that release does
+                mark.write_text(f"{event_id}")  # while the log is in use, as a process of that release does
                 again = self.make_log(self.url).append("a", "y")
                 self.assertEqual(again.partition("-")[0], event_id.partition("-")[0])
                 self.assertEqual(number_in(mark), 6)

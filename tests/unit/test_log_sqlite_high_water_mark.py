@@ -1,4 +1,4 @@
-"""Processes that are killed, files that go back: no id is given to two events; a plain kill keeps the epoch."""
+"""Killed processes, and files that go back: no two events get the same id, and a kill keeps the epoch."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ WAYS = ("append", "transaction", "connection")
 
 
 class Publisher:
-    """A process that publishes without a pause, until it is killed."""
+    """A process that publishes without a pause until it is killed."""
 
     def __init__(self, path: Path, name: str, way: str) -> None:
         self._printed = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this object
         self._output, output = os.pipe()
-        # A fork, as it has imported everything: the tests start some hundred of these.
+        # A fork has imported everything already; the tests start some hundred of these processes.
         self._pid = os.fork()
         if not self._pid:
             try:
@@ -89,7 +89,7 @@ class Publisher:
             self._printed += chunk
 
     def kill(self) -> None:
-        """End it as the processes of a lost machine end."""
+        """Kill it, so that it cannot clean up."""
         os.kill(self._pid, signal.SIGKILL)
 
     def _end(self) -> str:
@@ -126,7 +126,7 @@ class KilledTest(unittest.TestCase):
     def run_and_kill(
         self, *, at_least: int, meanwhile: Callable[[], None] = lambda: None
     ) -> list[tuple[str, str]]:
-        """Publish from several processes, kill all; returns what was acknowledged, each id of which is new."""
+        """Publish from several processes and kill all; returns the acknowledged ids and data, with new ids only."""
         self.rounds += 1
         publishers = [Publisher(self.path, f"{self.rounds}-{way}", way) for way in WAYS]
         try:
@@ -184,7 +184,7 @@ class KilledTest(unittest.TestCase):
         for turn in range(5):
             acknowledged += self.run_and_kill(at_least=4 + 5 * turn)
             if turn % 2:
-                epochs.add(self.epoch())  # and else a publisher is the first to come
+                epochs.add(self.epoch())  # otherwise a publisher is the first to open it
         epochs |= {event_id.partition("-")[0] for event_id in self.data_of}
         self.assertEqual(len(epochs), 1, epochs)
         kept = self.kept()
@@ -228,7 +228,7 @@ class KilledTest(unittest.TestCase):
 
         def copy() -> None:
             with contextlib.closing(sqlite3.connect(self.path)) as mine:
-                mine.execute("BEGIN IMMEDIATE")  # so that the copies are of one moment
+                mine.execute("BEGIN IMMEDIATE")  # so that all copies are of the same moment
                 self.keep("kept", "", "-wal")
             self.back_up()
 
@@ -243,12 +243,12 @@ class KilledTest(unittest.TestCase):
             another_program_comes_first,
         ):
             with self.subTest(go_back=go_back.__name__):
-                self.epoch()  # an end in order between two of them
+                self.epoch()  # this closes the log in order
                 before = dict(self.run_and_kill(at_least=4, meanwhile=copy))
                 go_back()
                 after = self.epoch()
                 self.assertEqual(self.epoch(), after, "but once")
-                if before.keys() - self.kept().keys():  # else SQLite had just written all of them home
+                if before.keys() - self.kept().keys():  # else SQLite had just copied all into the file
                     self.assertNotIn(after, {event_id.partition("-")[0] for event_id in before})
                 self.run_and_kill(at_least=3)
 
@@ -317,7 +317,7 @@ class MarkTest(unittest.TestCase):
         self.assertEqual(self.make_log().append("a", "next"), f"{epoch}-2")
 
     def test_a_number_that_was_reserved_before_a_kill_is_not_given(self) -> None:
-        # Whether its commit was there, and somebody has seen it, cannot be known.
+        # Nobody can know whether its commit was there and somebody has seen the event.
         printed = self.run_code(
             """
             import os, signal, sys
@@ -416,7 +416,7 @@ class MarkTest(unittest.TestCase):
 
 
 class LeftBehindTest(unittest.TestCase):
-    """A process whose files were removed or replaced under it; others go on without it."""
+    """Somebody removes or replaces the files of a process, and other processes go on with new files."""
 
     def setUp(self) -> None:
         self.directory = temporary_directory(self)
@@ -424,7 +424,7 @@ class LeftBehindTest(unittest.TestCase):
         self.url = sqlite_url(self.directory)
 
     def append_elsewhere(self, *data: str) -> str:
-        """Append in a process of its own; returns the last id."""
+        """Append in another process; returns the last id."""
         code = """
 import sys
 from sse_threaded import open_log

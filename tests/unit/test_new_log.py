@@ -1,4 +1,4 @@
-"""A log that is made is announced once, with its absolute path: in another directory it may be the wrong one."""
+"""A new log is announced once, with its absolute path: a relative path may have named the wrong file."""
 
 import contextlib
 import os

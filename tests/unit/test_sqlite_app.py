@@ -1,4 +1,4 @@
-"""Appending over the app's own connection: to which file it is, and what it is."""
+"""Appending over the app's own connection: which connections, to which files, in which transactions."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ try:
 except ImportError:
     django = None
 
-# How a connection is opened that commits each statement by itself. Python 3.12 has a second way.
+# Options of a connection that commits each statement by itself. Python 3.12 has a second way.
 AUTOCOMMIT = [{"isolation_level": None}]
 if sys.version_info >= (3, 12):
     AUTOCOMMIT.append({"autocommit": True})
@@ -86,7 +86,7 @@ class OtherFileTest(ConnectionCase):
         self.assert_refused(self.connect(other), self.path, other)
 
     def test_another_log_gets_nothing(self):
-        # As where a relative path was opened in two working directories.
+        # A relative path names two files in two working directories.
         other = open_log(sqlite_url(self.folder, "other.db"))
         self.addCleanup(other.close)
         with contextlib.closing(sqlite3.connect(self.folder / "other.db")) as mine:

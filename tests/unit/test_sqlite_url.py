@@ -1,4 +1,4 @@
-"""URLs of SQLite logs: which file each opens, and what is refused because it would open another one."""
+"""URLs of SQLite logs: which file each opens. A URL that may open another file is refused."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from sse_threaded.cli import main
 from sse_threaded.log.sqlite.url import parse_url, url_of
 from tests.support import temporary_directory
 
-# What is refused, and words that say what to write instead.
+# URLs that are refused, and words of the error that say what to write instead.
 REFUSED = (
     # In SQLite's memory.
     ("sqlite:///:memory:", "memory://"),
@@ -70,7 +70,7 @@ REFUSED = (
     ("sqlite:///~/log.db", "expanduser"),
 )
 
-# What is a file's name, however it looks.
+# Unusual names of files, all valid.
 NAMES = (
     "log.db",
     "a b.db",

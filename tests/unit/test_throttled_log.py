@@ -1,4 +1,4 @@
-"""Log lines of which each kind comes once a while."""
+"""Log lines that are limited: one of each kind in a period."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _FORMS = "write sqlite:///relative/path.db, or sqlite:////absolute/path.db"
 _OPTIONS = "the only option is ?synchronous=full (the default) or ?synchronous=normal"
 
 _IN_MEMORY = (
-    "a database in SQLite's memory is one connection's alone; write memory://, or name a file as in "
+    "only one connection can see a database in SQLite's memory; write memory://, or name a file as in "
     "sqlite:///file.db"
 )
 _DJANGO = "in Django's tests DATABASES['default']['TEST'] = {'NAME': BASE_DIR / 'test.sqlite3'} names one"
