@@ -126,7 +126,7 @@ class KilledTest(unittest.TestCase):
     def run_and_kill(
         self, *, at_least: int, meanwhile: Callable[[], None] = lambda: None
     ) -> list[tuple[str, str]]:
-        """Publish from several processes and kill all; returns the acknowledged ids and data, with new ids only."""
+        """Publish from several processes and kill all; returns what was acknowledged, with new ids only."""
         self.rounds += 1
         publishers = [Publisher(self.path, f"{self.rounds}-{way}", way) for way in WAYS]
         try:
