@@ -1,17 +1,20 @@
--- What appends and trims. A body may call append(channel, data, event or false), which returns the event's id.
+-- The functions that append and trim.
+
+-- Milliseconds since 1970.
 local function now()
     local time = redis.call('TIME')
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local looked = false
-local function look_at_server()
-    if looked then return end
-    looked = true
+-- Writes down the retention, and leaves a gap of numbers if the server is another one than at the last append.
+local has_noted = false
+local function note_server()
+    if has_noted then return end
+    has_noted = true
     local own = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
     local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
     local run, most, longest = unpack(redis.call('HMGET', meta, 'run', 'count', 'age'))
-    if has_say and (most ~= ARGV[4] or longest ~= ARGV[5]) then
+    if sets_retention and (most ~= ARGV[4] or longest ~= ARGV[5]) then
         redis.call('HSET', meta, 'count', ARGV[4], 'age', ARGV[5])
     end
     if run == own .. ':' .. history then return end
@@ -29,7 +32,8 @@ local function look_at_server()
     redis.call('HSET', meta, 'gaps', table.concat(gaps, ','))
 end
 
--- Each call looks at a few of the oldest events, so the cost of an append does not grow.
+-- Deletes some of a channel's events that need not be kept; returns how many. Each call looks at a few of the
+-- oldest events, so the cost of an append does not grow.
 local function trim(channel, stream, now)
     local over = count and redis.call('XLEN', stream) - count or 0
     local limit = age and now - age or 0
@@ -43,13 +47,14 @@ local function trim(channel, stream, now)
     return redis.call('XTRIM', stream, 'MINID', text(gone + 1))
 end
 
+-- Forgets the oldest channels without events, if they are too many. One number, folded, stands for all of them.
 local function fold()
     if redis.call('ZCARD', lasts) <= REMEMBERED_CHANNELS then return end
     local oldest = redis.call('ZRANGE', lasts, 0, 15, 'WITHSCORES')
     for place = 1, #oldest, 2 do
         local stream = stream_of(oldest[place])
         if redis.call('EXISTS', stream) == 1 then
-            -- It may be from a time when events were kept for ever. Then it would keep all others from being folded.
+            -- It may be from a time when events were kept for ever. Then no other channel would be folded.
             if age and redis.call('PTTL', stream) < 0 then redis.call('PEXPIRE', stream, text(age)) end
             return
         end
@@ -59,8 +64,9 @@ local function fold()
     end
 end
 
+-- Appends an event, with false for event if it has no type; returns its id. Bodies may call it.
 local function append(channel, data, event)
-    look_at_server()
+    note_server()
     local stream = stream_of(channel)
     if redis.call('EXISTS', stream) == 0 then
         local gone = redis.call('ZSCORE', lasts, channel) or redis.call('HGET', meta, 'folded')

@@ -1,6 +1,6 @@
--- args: the number that begin_transaction.lua returned; then channel, data, 1 and a type, or 0 and nothing, of each
--- event.
-look_at_server()
+-- args: the number that begin_transaction.lua returned; then of each event its channel, its data, and either 1 and
+-- its type or 0 and nothing.
+note_server()
 redis.call('DEL', lock)
 if redis.call('HGET', meta, 'last') ~= args[1] then return redis.error_reply(LOCK_LOST) end
 for place = 2, #args, 4 do
