@@ -238,6 +238,19 @@ class OtherProcessesTest(SQLiteTest):
         log.append("a", "x")
         self.assertTrue(is_readable(doorbell, 0))
 
+    def test_listeners_that_come_and_go_leave_no_descriptor(self):
+        log = self.make_log()
+        counts = []
+        for _ in range(5):
+            doorbell = log.open_doorbell()
+            log.append("a", "x")
+            self.assertTrue(is_readable(doorbell, 5))
+            doorbell.close()
+            del doorbell
+            log.append("a", "x")
+            counts.append(len(os.listdir("/proc/self/fd")))
+        self.assertEqual(counts[1:], [counts[1]] * 4, counts)
+
     def test_without_a_place_for_doorbells_it_says_so_and_goes_on(self):
         log = self.make_log()
         shutil.rmtree(self.directory / "log.db-bells")
@@ -625,6 +638,27 @@ class BadFileTest(SQLiteTest):
         connection = sqlite3.connect(self.path, isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")
         return connection
+
+    def test_a_new_file_that_is_locked_for_a_moment_is_waited_for(self):
+        opened = []
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # for this lock SQLite itself does not wait in the switch to WAL
+            thread = threading.Thread(target=lambda: opened.append(SQLiteLog(self.url, must_open=True)))
+            thread.start()
+            thread.join(0.3)
+            self.assertEqual(opened, [], "it waits")
+            other.execute("ROLLBACK")
+            thread.join(30)
+        (log,) = opened
+        self.addCleanup(log.close)
+        self.assertTrue(log.append("a", "x").endswith("-1"))
+
+    def test_a_new_file_that_stays_locked_is_refused_in_time(self):
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            self.assertRaisesRegex(
+                LogUnavailable, "locked", SQLiteLog, self.url, must_open=True, timeouts=IMPATIENT
+            )
 
     def test_a_process_that_begins_meanwhile_reads(self):
         self.make_log().append("a", "x")
