@@ -22,12 +22,14 @@ from typing import NoReturn
 
 from sse_threaded import EventLog, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log.sqlite.log import SQLiteLog
+from sse_threaded.log.sqlite.timeouts import Timeouts
 from tests.support import sqlite_url, temporary_directory
 
 
 def publish(path: Path, name: str, way: str) -> NoReturn:
     """Publish without a pause. Each line is an id and the data of its event, written once the log has it."""
-    log = open_log(f"sqlite:///{path}", Retention(count=None))
+    patient = Timeouts(lock=60)  # the machine may be busy
+    log = SQLiteLog(f"sqlite:///{path}", Retention(count=None), timeouts=patient)
     mine = sqlite3.connect(path, timeout=0)
     for number in itertools.count(1):
         data = f"{name}-{number}"
@@ -41,6 +43,7 @@ def publish(path: Path, name: str, way: str) -> NoReturn:
             event_id = append_patiently(log, data, mine)
             mine.commit()
         os.write(1, f"{event_id} {data}\n".encode())
+        time.sleep(0.001)  # so that the other processes get the lock
     raise AssertionError("it counts for ever")
 
 
@@ -81,7 +84,7 @@ class Publisher:
     def read_until(self, lines: int) -> None:
         """Wait until it has printed so many lines."""
         while self._printed.count(b"\n") < lines:
-            ready, _, _ = select.select([self._output], [], [], 30)
+            ready, _, _ = select.select([self._output], [], [], 60)
             chunk = os.read(self._output, 65536) if ready else b""
             if not chunk:
                 self.kill()
@@ -227,7 +230,7 @@ class KilledTest(unittest.TestCase):
                 mine.execute("INSERT INTO notes VALUES ('a')")
 
         def copy() -> None:
-            with contextlib.closing(sqlite3.connect(self.path)) as mine:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as mine:
                 mine.execute("BEGIN IMMEDIATE")  # so that all copies are of the same moment
                 self.keep("kept", "", "-wal")
             self.back_up()
