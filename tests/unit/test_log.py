@@ -9,7 +9,7 @@ import weakref
 from sse_threaded import HistoryGone, InvalidEvent, LogUnusable, Retention, open_log
 from sse_threaded.log import MemoryLog, SQLiteLog
 from sse_threaded.log.interface import NestedTransaction, TransactionOver
-from sse_threaded.log.record import PAGE_CHARACTERS, PAGE_EVENTS
+from sse_threaded.log.record import PAGE_CHARACTERS, PAGE_EVENTS, Record, page_of
 from sse_threaded.log.validation import MAX_DATA_CHARACTERS
 from tests.support import sqlite_url, temporary_directory
 
@@ -117,6 +117,13 @@ class LogContract:
                     log.append(*arguments)
                 self.assertEqual(caught.exception.field, field)
         self.assertEqual(log.last_sequence(), 0)
+
+    def test_the_longest_values_are_taken(self):
+        log = self.make_log()
+        longest = ("c" * 255, "x" * MAX_DATA_CHARACTERS, "e" * 255)
+        log.append(*longest)
+        (record,) = log.read(0)
+        self.assertEqual((record.channel, record.data, record.event), longest)
 
     def test_none_is_json_null(self):
         log = self.make_log()
@@ -321,6 +328,22 @@ class LogContract:
 
 def is_readable(doorbell, timeout):
     return bool(select.select([doorbell], [], [], timeout)[0])
+
+
+class PageTest(unittest.TestCase):
+    def test_a_page_that_is_just_full_takes_no_more(self):
+        half = "x" * (PAGE_CHARACTERS // 2)
+        records = [Record(number, "a", None, data) for number, data in enumerate((half, half, "", "x"), 1)]
+        page = page_of(records)
+        self.assertEqual([record.sequence for record in page], [1, 2, 3])
+        self.assertTrue(page.full)
+        self.assertFalse(page_of(records[:3]).full)
+
+    def test_it_ends_where_it_is_asked_to(self):
+        records = [Record(number, "a", None, "x") for number in (1, 2, 4)]
+        self.assertEqual([record.sequence for record in page_of(records, 3)], [1, 2])
+        self.assertFalse(page_of(records, 3).full)
+        self.assertEqual(page_of([]), [])
 
 
 class MemoryLogTest(LogContract, unittest.TestCase):
