@@ -1,5 +1,6 @@
 """What every engine does: one class of cases, run for each engine (for Redis in tests/redis)."""
 
+import dataclasses
 import re
 import select
 import threading
@@ -419,3 +420,5 @@ class OpenLogTest(unittest.TestCase):
         for bounds in (*wrong, *no_numbers, {"age": float("inf")}, {"age": float("nan")}):
             with self.subTest(bounds=bounds):
                 self.assertRaises(ValueError, Retention, **bounds)
+        with self.assertRaises(dataclasses.FrozenInstanceError):
+            Retention().count = 0  # unchecked
