@@ -52,6 +52,9 @@ class EventBufferTest(unittest.TestCase):
         self.assertEqual(self.numbers(buffer, 7), [])
         self.assertIsNone(buffer.page(4), "older events are in the log only")
         self.assertEqual(buffer.place, ("abcdef", 7))
+        for idle in (False, True):
+            buffer.update("abcdef", 7, Gaps(), idle=idle)
+            self.assertEqual(self.numbers(buffer, 5), [6, 7], "a look at the same log drops nothing")
 
     def test_events_behind_a_missing_one_are_not_taken(self) -> None:
         buffer = self.make_buffer(5)
