@@ -31,19 +31,17 @@ from .log.validation import validate_channel
 from .longpoll import long_poll
 from .protocol.event import CONTENT_TYPE
 from .protocol.problem import problem
-from .protocol.request import (
-    Bridge,
-    HasEnviron,
-    answers_one_at_a_time,
-    best_kind,
-    calling_bridge,
-    connection,
-    has_a_thread_of_its_own,
-    holds_up_others,
-    is_made_by_hand,
-    last_event_id,
-)
+from .protocol.request import HasEnviron, best_kind, last_event_id
 from .stream import EventStream, SubscriberSettings, refusal, refusal_for
+from .wsgi_server import (
+    Bridge,
+    answers_one_at_a_time,
+    blocks_connection,
+    calling_bridge,
+    client_socket,
+    has_thread_for_each_request,
+    is_from_test_client,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -249,7 +247,7 @@ class Hub:
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
     def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
-        if holds_up_others(environ):
+        if blocks_connection(environ):
             self._warn_of_http2()
             return self.come_back("a stream would hold up all else on this HTTP/2 connection")
         try:
@@ -257,7 +255,7 @@ class Hub:
             cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
         except (HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
-        settings = SubscriberSettings(names, self._queue_size, connection(environ))
+        settings = SubscriberSettings(names, self._queue_size, client_socket(environ))
         return _as_stream(EventStream(self._pump, self._pace, settings, cursor, environ.get(ENVIRON_KEY)))
 
     def _warn_of_http2(self) -> None:
@@ -275,7 +273,7 @@ class Hub:
     def _warn_of_server(self, environ: Mapping[str, Any], bridge: Bridge | None) -> None:
         """Log a warning at a hub's first request, if its server cannot stream safely."""
         one_at_a_time = answers_one_at_a_time(environ)
-        if bridge is None and one_at_a_time and is_made_by_hand(environ):
+        if bridge is None and one_at_a_time and is_from_test_client(environ):
             return  # a test's request, which says nothing of the server
         self._has_warned = True  # a plain attribute: two warnings at the same moment do no harm
         if bridge is not None and not bridge.can_stream:
@@ -292,8 +290,8 @@ class Hub:
 
     def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         web = Request(environ, populate_request=False)  # the environ's request stays the app's
-        subscriber = ThreadSubscriber(names, self._queue_size, connection(environ), has_heartbeats=False)
-        may_wait = not holds_up_others(environ)
+        subscriber = ThreadSubscriber(names, self._queue_size, client_socket(environ), has_heartbeats=False)
+        may_wait = not blocks_connection(environ)
         if not may_wait:
             self._warn_of_http2()
         return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ), may_wait=may_wait)

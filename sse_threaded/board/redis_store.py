@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from ..log import EventLog
 from ..log.redis.log import RedisLog
+from ..log.validation import validate_event
 from .model import (
     BOARDS_A_PAGE,
     FIRST_BOARD,
@@ -180,7 +181,7 @@ class RedisBoardStore:
 
 
 def _checked_data(board_id: str, value: object) -> str:
-    _, text, _ = checked(board_id, value, None)  # raises before anything is changed
+    _, text, _ = validate_event(board_id, value, None)  # raises before anything is changed
     return text
 
 

@@ -18,7 +18,7 @@ class Cursor:
     :param log: the log.
     :param channels: what the client subscribes to.
     :param last_event_id: of the last event that the client has; ``None`` to begin at the log's end.
-    :param known: see :meth:`EventLog.position`; default 0.
+    :param known: see :meth:`EventLog.sequence_of`; default 0.
     :raises LogError: the log cannot be read.
 
     :ivar epoch: the log's epoch when this began.

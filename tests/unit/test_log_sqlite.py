@@ -344,13 +344,14 @@ class ForkTest(SQLiteTest):
             import os, sys, threading
             from sse_threaded import Hub
             hub = Hub(sys.argv[1])
-            lock = hub._pump._registry._lock
+            begun = threading.Semaphore(0)
+            os.register_at_fork(before=begun.release)    # hooks run last in, first out: before the hub's
             def fork():
                 pid = os.fork()
                 if not pid:
                     subscribe()
                     print(hub.publish("a", "child"), flush=True)
-                    os._exit(hub._pump._registry._lock.locked())
+                    os._exit(0)
                 ends.append(os.waitpid(pid, 0)[1])
             def subscribe():
                 environ = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.multithread": True}

@@ -545,7 +545,7 @@ class EndTest(StreamTest):
             subscriber.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             for data in ("x" * 1_000_000, *"xxxxxx"):
                 event_id = hub.publish("a", data)
-                wait_until(lambda i=event_id: position(hub) == hub.log.position(i))
+                wait_until(lambda i=event_id: position(hub) == hub.log.sequence_of(i))
                 if len(data) > 1:
                     wait_until(lambda: subscriber.waiting == 0, message="the thread to take it")
             wait_until(lambda: hub.streams == 0, message="the stalled stream to be cut")
