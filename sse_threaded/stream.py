@@ -320,17 +320,17 @@ class _Delivery:
     def _live(self, subscriber: ThreadSubscriber) -> Iterator[bytes]:
         if isinstance(subscriber, WrappedSubscriber):
             yield from self._live_wrapped(subscriber)
-        while frames := subscriber.take():
+        while batches := subscriber.take():
             if self.joins:
-                yield frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames])
+                yield batches[0].body if len(batches) == 1 else b"".join([batch.body for batch in batches])
             else:
-                yield from self._parts(frames)
+                yield from self._parts(batches)
 
     def _live_wrapped(self, subscriber: WrappedSubscriber) -> Iterator[bytes]:
         while True:
-            if frames := subscriber.take_now():
+            if batches := subscriber.take_now():
                 subscriber.note_events()
-                yield from self._parts(frames)
+                yield from self._parts(batches)
             elif subscriber.end_reason is not None:
                 return
             elif subscriber.note_empty_chunk():
@@ -341,6 +341,6 @@ class _Delivery:
                 return
 
     @staticmethod
-    def _parts(frames: Sequence[Batch]) -> Iterator[bytes]:
-        for frame in frames:
-            yield from frame.parts
+    def _parts(batches: Sequence[Batch]) -> Iterator[bytes]:
+        for batch in batches:
+            yield from batch.parts

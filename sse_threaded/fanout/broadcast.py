@@ -91,11 +91,11 @@ class Broadcast:
             for subscriber in self._subscribers:
                 subscriber.step(Step.LOSE)
             raise
-        self._sent += len(batch.wire)
+        self._sent += len(batch.body)
         if taken.count(whole) == len(taken):
             return []
         late = [(each, count) for each, count in zip(self._subscribers, taken, strict=True) if count != whole]
         for subscriber, count in late:
-            subscriber.sent -= len(batch.wire)
+            subscriber.sent -= len(batch.body)
             subscriber.keep_rest(batch, count)
         return [subscriber for subscriber, _ in late]

@@ -145,4 +145,4 @@ class RecentEvents:
 
 def _size(channels: tuple[str, ...], batch: Batch) -> int:
     """The memory that a batch takes with its key, in bytes."""
-    return 512 + sys.getsizeof(channels) + sum(map(sys.getsizeof, channels)) + 2 * len(batch.wire)
+    return 512 + sys.getsizeof(channels) + sum(map(sys.getsizeof, channels)) + 2 * len(batch.body)

@@ -56,7 +56,7 @@ class Replay:
             _throttled.warning("go on", "a stream could not go on: %s", error)
             self._registry.tell_to_end(EndReason.UNAVAILABLE, (subscriber,))
             return
-        if batch.wire and subscriber.deliver(batch):
+        if batch.body and subscriber.deliver(batch):
             self._registry.check_soon(subscriber)
         elif not self._registry.attach_if_caught_up(subscriber):
             self._waiting.append(subscriber)
@@ -70,7 +70,7 @@ class Replay:
         if cursor is None:
             return Batch(b"", 0)
         batch = Batch(cursor.read_wire())
-        if not batch.wire:
+        if not batch.body:
             # It has everything, and nothing can come in between: it is this thread that moves the position.
             # Without this a subscriber whose channels have nothing new would never catch up with the pump.
             cursor.after = max(cursor.after, self._registry.position)

@@ -59,8 +59,8 @@ class SocketSubscriber(Subscriber):
         """
         self.connection.setblocking(False)
         data = head
-        if batch is not None and batch.wire:
-            data += batch.chunk if self._chunked else batch.wire
+        if batch is not None and batch.body:
+            data += batch.chunk if self._chunked else batch.body
             self._count(batch)
         else:
             batch = Batch(b"", 0)
@@ -94,7 +94,7 @@ class SocketSubscriber(Subscriber):
 
     def deliver(self, batch: Batch) -> bool:
         """Send some events, or keep what the socket does not take. See :class:`Subscriber`."""
-        data = batch.chunk if self._chunked else batch.wire
+        data = batch.chunk if self._chunked else batch.body
         if not self._pending:
             try:
                 taken = self.connection.send(data)
@@ -103,7 +103,7 @@ class SocketSubscriber(Subscriber):
             except OSError:
                 taken = GONE
             if taken == len(data):
-                self.sent += len(batch.wire)
+                self.sent += len(batch.body)
                 return False
             self.keep_rest(batch, taken)
         else:
@@ -123,7 +123,7 @@ class SocketSubscriber(Subscriber):
             self.step(Step.LOSE)
         else:
             self._count(batch)
-            self._pending = deque([(memoryview(batch.chunk if self._chunked else batch.wire)[taken:], batch)])
+            self._pending = deque([(memoryview(batch.chunk if self._chunked else batch.body)[taken:], batch)])
 
     def deliver_heartbeat(self, batch: Batch) -> bool:
         """Send a heartbeat, unless something else is on its way; otherwise as :meth:`deliver`."""
@@ -172,9 +172,9 @@ class SocketSubscriber(Subscriber):
                     self._pending.appendleft((data[sent:], batch))
                     break
                 sent -= len(data)
-                self.sent += len(batch.wire)
+                self.sent += len(batch.body)
                 self._taken += batch.count
-                self._taken_bytes += len(batch.wire)
+                self._taken_bytes += len(batch.body)
             if is_short:
                 return
         if not self._pending:

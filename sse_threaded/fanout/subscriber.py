@@ -108,7 +108,7 @@ class Subscriber(ABC):
             if self._delivered_bytes - self._taken_bytes > WAITING_BYTES:
                 raise queue.Full
         self._delivered += batch.count
-        self._delivered_bytes += len(batch.wire)
+        self._delivered_bytes += len(batch.body)
 
     def step(self, step: Step) -> None:
         """Go on to the state that follows ``step``."""

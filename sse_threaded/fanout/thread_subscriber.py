@@ -151,7 +151,7 @@ class ThreadSubscriber(Subscriber):
             if batch is _END:
                 break
             batches.append(batch)
-            size += len(batch.wire)
+            size += len(batch.body)
             count += batch.count
         self._taken += count
         self._taken_bytes += size

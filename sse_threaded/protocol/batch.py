@@ -8,22 +8,22 @@ from collections.abc import Sequence
 class Batch:
     """The bytes of some events. All clients that get them share it; it never changes.
 
-    :param wire: the bytes of the response's body.
+    :param body: the events' bytes, as a response's body has them without chunks.
     :param count: how many events they are; default 1.
     :param parts: the bytes of each event; ``None``, the default, if they are not needed one by one.
-    :ivar wire: as given.
+    :ivar body: as given.
     :ivar count: as given.
     :ivar parts: as given, else all bytes as one part.
     :ivar chunk: the same bytes as a chunk (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("chunk", "count", "parts", "wire")
+    __slots__ = ("body", "chunk", "count", "parts")
 
-    def __init__(self, wire: bytes, count: int = 1, parts: Sequence[bytes] | None = None) -> None:
-        self.wire = wire
+    def __init__(self, body: bytes, count: int = 1, parts: Sequence[bytes] | None = None) -> None:
+        self.body = body
         self.count = count
-        self.parts = (wire,) if parts is None else parts
-        self.chunk = b"%x\r\n%b\r\n" % (len(wire), wire)
+        self.parts = (body,) if parts is None else parts
+        self.chunk = b"%x\r\n%b\r\n" % (len(body), body)
 
 
 # An empty chunk ends a body.

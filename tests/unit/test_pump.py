@@ -314,12 +314,12 @@ class HeartbeatTest(unittest.TestCase):
         now = time.monotonic()
         for beat in range(1, 20):
             registry.run_timers(now + 2 * beat)
-        self.assertEqual([batch.wire for batch in subscriber.take_now()], [b": heartbeat\n"])
+        self.assertEqual([batch.body for batch in subscriber.take_now()], [b": heartbeat\n"])
         registry.run_timers(now + 100)
         self.assertEqual(len(subscriber.take_now()), 1, "the next comes when that one was taken")
         subscriber.deliver(Batch(b"data: x\n\n"))
         registry.run_timers(now + 200)
-        self.assertEqual([batch.wire for batch in subscriber.take_now()], [b"data: x\n\n"])
+        self.assertEqual([batch.body for batch in subscriber.take_now()], [b"data: x\n\n"])
 
     def test_for_a_parked_client_that_does_not_read_no_heartbeat_waits(self):
         registry = Registry(MemoryLog(), Pace(retry=5000, heartbeat=1.0, lease=None))

@@ -44,7 +44,7 @@ class RecentTest(unittest.TestCase):
         ):
             with self.subTest(channels=channels, after=after):
                 batch, upto = found.batch_after(channels, after)
-                self.assertEqual(batch.wire, self.wire(*numbers))
+                self.assertEqual(batch.body, self.wire(*numbers))
                 self.assertEqual((batch.count, upto), (len(numbers), 5))
 
     def test_a_position_ahead_of_the_memory_stays(self):
@@ -57,7 +57,7 @@ class RecentTest(unittest.TestCase):
         self.assertIs(found.batch_after(("a",), 1)[0], found.batch_after(("a",), 1)[0])
         self.publish("a")
         found.add(self.log.read(2))
-        self.assertEqual(found.batch_after(("a",), 1)[0].wire, self.wire(2, 3))
+        self.assertEqual(found.batch_after(("a",), 1)[0].body, self.wire(2, 3))
 
     def test_the_memory_of_batches_is_bounded_whatever_clients_ask_for(self):
         self.publish("a")
@@ -86,13 +86,13 @@ class RecentTest(unittest.TestCase):
             batch, after = found.batch_after(("a",), after)
             pages.append(batch)
         self.assertEqual([batch.count for batch in pages], [2, 2, 1])
-        self.assertEqual(b"".join(batch.wire for batch in pages), self.wire(1, 2, 3, 4, 5))
+        self.assertEqual(b"".join(batch.body for batch in pages), self.wire(1, 2, 3, 4, 5))
 
     def test_it_is_bounded_in_events(self):
         self.publish("a", "b", "a", "b", "b")
         found = self.filled(count=3)
         self.assertEqual(found.floor, 2)
-        self.assertEqual(found.batch_after(("a", "b"), 2)[0].wire, self.wire(3, 4, 5))
+        self.assertEqual(found.batch_after(("a", "b"), 2)[0].body, self.wire(3, 4, 5))
 
     def test_it_is_bounded_in_length(self):
         for _ in range(4):
@@ -102,7 +102,7 @@ class RecentTest(unittest.TestCase):
         self.hub.publish("a", "x" * 500)
         found.add(self.log.read(4))
         self.assertEqual(found.floor, 5)
-        self.assertEqual(found.batch_after(("a",), 5)[0].wire, b"")
+        self.assertEqual(found.batch_after(("a",), 5)[0].body, b"")
 
     def test_where_some_were_trimmed_it_begins_with_some_of_the_rest(self):
         directory = temporary_directory(self)
@@ -117,4 +117,4 @@ class RecentTest(unittest.TestCase):
         self.assertEqual(found.batch_after(("a",), found.floor)[0].count, 100 - found.floor)
         log.append("a", "new")
         found.add(log.read(100))
-        self.assertIn(b"data: new", found.batch_after(("a",), 100)[0].wire)
+        self.assertIn(b"data: new", found.batch_after(("a",), 100)[0].body)
