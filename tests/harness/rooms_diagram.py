@@ -44,7 +44,7 @@ ROOMS = {
     "board": Room(("board",), "the live task board", 7, 335),
     "sse_threaded": Room((".",), "the public names", 6, 20),
     "worker, gunicorn_hooks": Room(("worker", "gunicorn_hooks"), "the names for gunicorn", 6, 470),
-    "hub": Room(("hub",), "publish and subscribe", 5, 160),
+    "hub": Room(("hub", "wsgi_server"), "publish and subscribe", 5, 160),
     "server": Room(("server",), "gunicorn's worker, connections", 5, 470),
     "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 335),
     "fanout": Room(("fanout",), "one event to many clients", 3, 335),
