@@ -4,6 +4,8 @@ It sees the thread that calls :meth:`Recorder.install` and all threads that star
 events, each with the thread's name:
 
 - ``call`` and ``return`` of a function of the package. A generator that goes on is a call, too.
+- ``unused`` in place of the ``call`` of a generator that was closed before it began. Python 3.12 reports no such
+  call.
 - ``wait`` when a selector begins to wait, and ``wake`` when it has waited. ``wake`` names the function of the
   package that waited. A look without waiting (a timeout of zero) is no event.
 - ``accept`` when a connection was accepted.
@@ -16,6 +18,8 @@ can record any version of it.
 from __future__ import annotations
 
 import ast
+import dis
+import inspect
 import re
 import socket
 import sys
@@ -28,6 +32,9 @@ from typing import Any, NamedTuple
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
+# The instruction at which a new generator waits; Python 3.10 has none.
+_RETURN_GENERATOR = dis.opmap.get("RETURN_GENERATOR")
+
 # Function names in a code object that are no functions in the source: modules, comprehensions.
 _UNNAMED = re.compile(r"<(?!lambda)")
 
@@ -36,7 +43,7 @@ class Event(NamedTuple):
     """One event of a recording.
 
     :ivar thread: the thread's name.
-    :ivar kind: ``call``, ``return``, ``wait``, ``wake``, ``accept`` or ``send``.
+    :ivar kind: ``call``, ``return``, ``unused``, ``wait``, ``wake``, ``accept`` or ``send``.
     :ivar file: the file of the function, below the package; empty where there is none.
     :ivar line: the function's first line.
     """
@@ -86,6 +93,8 @@ class Recorder:
                 return
             file = self._file(code)
             if file:
+                if event == "return" and _is_unused(frame):
+                    self._mark_unused(code)
                 self._add(event, file, code.co_firstlineno)
             return
         name = getattr(arg, "__name__", "")
@@ -101,6 +110,16 @@ class Recorder:
 
     def _add(self, kind: str, file: str = "", line: int = 0) -> None:
         self.events.append(Event(threading.current_thread().name, kind, file, line))
+
+    def _mark_unused(self, code: CodeType) -> None:
+        # The call is this thread's newest event. No index changes: other threads append at the same time.
+        events, thread = self.events, threading.current_thread().name
+        for index in range(len(events) - 1, -1, -1):
+            event = events[index]
+            if event.thread == thread:
+                if event.kind == "call" and event.line == code.co_firstlineno:
+                    events[index] = event._replace(kind="unused")
+                return
 
     def _file(self, code: CodeType) -> str:
         """The file of a function of the package, below its folder; empty for all other code."""
@@ -118,6 +137,13 @@ class Recorder:
                 return file, frame.f_code.co_firstlineno
             frame = frame.f_back
         return "", 0
+
+
+def _is_unused(frame: FrameType) -> bool:
+    """Whether a frame that returns is of a generator that was closed before it began."""
+    if not frame.f_code.co_flags & inspect.CO_GENERATOR:
+        return False
+    return frame.f_lasti < 0 or frame.f_code.co_code[frame.f_lasti] == _RETURN_GENERATOR
 
 
 def _replace_sends() -> list[Callable[..., Any]]:
