@@ -36,7 +36,6 @@ GENERATED = {
     "docs/faults.md",
     "docs/measured.md",
     "docs/reload.md",
-    "docs/scale.md",
 }
 
 # What a comment begins with, by the end of the file's name.
