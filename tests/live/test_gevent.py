@@ -142,24 +142,6 @@ class StreamsTest(GeventCase):
             self.publish(server, "here")
             self.assertIn(b'"data":"here"', poll.result(15).body)
 
-    def test_500_streams_get_all_are_let_go_and_get_a_farewell(self) -> None:
-        server = self.serve()
-        clients = [self.open(server) for _ in range(500)]
-        with Hub(self.log_url) as other:
-            for number in range(100):
-                other.publish("news", str(number))
-        expected = [str(number) for number in range(100)]
-        for client in clients:
-            self.assertEqual([event.data for event in client.events(100, timeout=30)], expected)
-        for client in clients[::2]:
-            client.close()
-        wait_until(lambda: self.streams(server) == 250, message="those who hung up are let go")
-        server.terminate()
-        for client in clients[1::2]:
-            client.wait_for_end()
-            self.assertRegex(client.raw, FAREWELL + rb"\Z")
-        self.assertEqual(server.wait(10), 0)
-
     def test_who_hangs_up_is_let_go_at_once(self) -> None:
         for worker in ("gevent", "gevent_pywsgi"):
             with self.subTest(worker):
