@@ -130,8 +130,8 @@ class ConnectionWorker(PooledWorker):
                     socket.socket.shutdown(conn.sock, socket.SHUT_RDWR)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        # On the main thread, over a copy, as threads may still append to it.
-        for conn in (*self.keepalived_conns, *self.pending_conns):
+        # On the main thread, over copies, as threads may still append. copy() is one step, also without the GIL.
+        for conn in (*self.keepalived_conns.copy(), *self.pending_conns.copy()):
             conn.timeout = min(conn.timeout, deadline)
         self._reader.cap(deadline)
 
