@@ -61,6 +61,14 @@ class SQLiteTest(unittest.TestCase):
         self.addCleanup(log.close)
         return log
 
+    def open_files(self):
+        """The files in the log's folder that this process has open."""
+        found = []
+        for descriptor in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # the listing's own descriptor
+                found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        return [file for file in found if file.startswith(str(self.directory.resolve()))]
+
 
 class OwnRowsTest(SQLiteTest):
     def test_rows_and_event_commit_together(self):
@@ -304,6 +312,24 @@ class ForkTest(SQLiteTest):
         log = self.make_log()
         self.assertEqual(printed.split(), [f"{log.epoch}-{n}" for n in (2, 3, 4)])
         self.assertEqual([record.data for record in log.read(0)], ["before", "first", "second", "after"])
+
+    def test_a_closed_log_leaves_no_file_open_whatever_threads_have_used_it(self):
+        log = self.make_log()
+        used, ends = threading.Event(), threading.Event()
+
+        def use():
+            log.append("a", "x")
+            log.read(0)
+            used.set()
+            ends.wait(10)
+
+        user = threading.Thread(target=use)
+        user.start()
+        self.addCleanup(user.join)
+        self.addCleanup(ends.set)
+        self.assertTrue(used.wait(10))
+        log.close()
+        self.assertEqual(self.open_files(), [])
 
     def test_a_fork_in_the_midst_of_appends_harms_neither_side(self):
         printed = run_python(
