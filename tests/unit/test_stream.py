@@ -979,8 +979,11 @@ class HubTest(unittest.TestCase):
                 self.assertIn(words, logs.output[0])
         with Hub(max_streams=5) as hub, self.assertNoLogs("sse_threaded.hub"):
             hub.stream({**EnvironBuilder("/").get_environ(), "wsgi.multithread": True}, "a")
-        for environ in ({}, {"wsgi.multithread": True, "SERVER_SOFTWARE": "WSGIServer/0.2"}):
-            # A test's request; Django's own server.
+        for environ in (
+            {},  # a test's request
+            {"wsgi.multithread": True, "SERVER_SOFTWARE": "WSGIServer/0.2"},  # Django's own server
+            {"wsgi.multithread": True, "SERVER_SOFTWARE": "WSGIServer"},  # the same from Python 3.15 on
+        ):
             with self.subTest(environ=environ), Hub() as hub, self.assertNoLogs("sse_threaded.hub"):
                 hub.stream({**EnvironBuilder("/").get_environ(), **environ}, "a")
 
