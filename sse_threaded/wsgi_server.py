@@ -38,7 +38,7 @@ def answers_one_at_a_time(environ: Mapping[str, Any]) -> bool:
         return not _is_gevent(environ)
     # Django's server says that it has threads, even with --nothreading. If it has them, each request is on a
     # thread whose name comes from socketserver's method.
-    is_django = str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/") and "wsgi.file_wrapper" in environ
+    is_django = _is_wsgiref(environ) and "wsgi.file_wrapper" in environ
     return is_django and "process_request_thread" not in threading.current_thread().name
 
 
@@ -50,7 +50,13 @@ def has_thread_for_each_request(environ: Mapping[str, Any]) -> bool:
     # Werkzeug's server, gevent's, and Django's, which is the standard library's.
     if "werkzeug.socket" in environ or _is_gevent(environ):
         return True
-    return str(environ.get("SERVER_SOFTWARE")).startswith("WSGIServer/")
+    return _is_wsgiref(environ)
+
+
+def _is_wsgiref(environ: Mapping[str, Any]) -> bool:
+    """Whether the server is the standard library's, such as Django's for development."""
+    # From Python 3.15 on the name has no version.
+    return str(environ.get("SERVER_SOFTWARE")).partition("/")[0] == "WSGIServer"
 
 
 def blocks_connection(environ: Mapping[str, Any]) -> bool:

@@ -124,7 +124,7 @@ class ConnectionWorker(PooledWorker):
         self._looked = now
         self._closing.expire(now)
         self._reader.expire(now)
-        for conn in tuple(self._handshaking):
+        for conn in self._handshaking.copy():
             if conn.handshake_ends is not None and conn.handshake_ends < now:
                 with suppress(OSError):  # the base class's method, as an SSLSocket's own forgets its state
                     socket.socket.shutdown(conn.sock, socket.SHUT_RDWR)

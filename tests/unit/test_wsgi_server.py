@@ -42,6 +42,7 @@ class ThreadsTest(unittest.TestCase):
             (GEVENT, False),
             (GUNICORN_GEVENT, True),
             (DJANGO, True),  # this thread is not one that its server starts
+            (DJANGO | {"SERVER_SOFTWARE": "WSGIServer"}, True),  # under Python 3.15
         )
         for environ, expected in cases:
             with self.subTest(environ=environ):
@@ -63,6 +64,7 @@ class ThreadsTest(unittest.TestCase):
             (GEVENT, True),
             (WERKZEUG, True),
             (DJANGO, True),
+            (DJANGO | {"SERVER_SOFTWARE": "WSGIServer"}, True),
         ):
             with self.subTest(environ=environ):
                 self.assertEqual(has_thread_for_each_request(environ), expected)

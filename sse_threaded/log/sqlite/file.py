@@ -29,6 +29,10 @@ from .timeouts import Timeouts
 
 _log = logging.getLogger(__name__)
 
+# Statements that a connection keeps for its next use. In a free-threaded Python a statement that another thread
+# made keeps the closed file open until that thread runs again, and a fork must find it closed: keep none there.
+_CACHED_STATEMENTS = 0 if "t" in sys.abiflags else 128
+
 AnyConnection = TypeVar("AnyConnection", bound=sqlite3.Connection)
 
 # Seconds between two looks at the write lock, and at a new file that another process switches to WAL mode.
@@ -91,6 +95,7 @@ class SQLiteFile:
                 timeout=self.timeouts.lock,
                 isolation_level=None,
                 check_same_thread=False,
+                cached_statements=_CACHED_STATEMENTS,
                 factory=kind,
             )
             try:
