@@ -1,1 +1,1 @@
-"""One event to many clients: the pump and all that it works with."""
+"""Sends one event to many clients: the pump and its parts."""

@@ -1,7 +1,7 @@
-"""Streams that nobody iterates any more: how the pump finds them, and what it does about them.
+"""Streams that no thread iterates any more: how the pump finds and closes them.
 
-A server closes a stream when it is done with it. There are other ends: an app drops a stream that it has begun, or
-a circle of references holds it, such as that of an exception and its traceback. Then nobody gives back its place.
+A server closes a stream when the response is over. But an app may drop a stream that it has begun. Or a circle of
+references may hold it, such as that of an exception and its traceback. Then no server gives back its place.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from collections.abc import Callable
 
 from .subscriber import Subscriber
 
-# Where a server does not show its sockets: for how many heartbeats a stream's thread may not come before the
-# garbage collector is called, as nobody may iterate that stream any more; and before the stream is closed, whoever
-# holds it (Bottle keeps the last body of a thread). After its end fewer do, which are some seconds apart.
+# For servers that do not show their sockets. A stream's thread may stay away for so many heartbeats. After the
+# first number the pump calls the garbage collector, as perhaps no thread iterates that stream any more. After the
+# second it closes the stream, even if an object holds it (Bottle keeps the last body of a thread). After a
+# stream's end the third number is used, as the looks are then a few seconds apart.
 _DOUBTFUL_LOOKS, _LAST_LOOKS, _LAST_LOOKS_AT_END = 2, 6, 3
 
-# The garbage collector is called no more often than once in so many heartbeats.
+# Heartbeats between two calls of the garbage collector, at least.
 _COLLECTS_APART = 4
 
 
 class Abandonment(enum.Enum):
-    """Whether a thread still comes for a stream."""
+    """Whether a thread still iterates a stream."""
 
     NO = enum.auto()
     DOUBTFUL = enum.auto()
@@ -31,7 +32,7 @@ class Abandonment(enum.Enum):
 
 
 def abandonment(subscriber: Subscriber) -> Abandonment:
-    """Whether the thread of a subscriber has stayed away for long; asked at each of its heartbeats."""
+    """Whether the thread of a subscriber has stayed away for long. The pump asks at each of its heartbeats."""
     looks = subscriber.count_idle_looks()
     if looks >= (_LAST_LOOKS if subscriber.end_reason is None else _LAST_LOOKS_AT_END):
         return Abandonment.CERTAIN
@@ -47,14 +48,14 @@ class AbandonedStreams:
     def __init__(self, heartbeat: float) -> None:
         self._seconds_apart = _COLLECTS_APART * heartbeat
         self._collects_again = 0.0  # not before (monotonic); the pump's thread's own
-        # What closes streams that nobody holds any more. Any thread appends without a lock.
+        # Functions that close streams to which no object refers any more. Any thread appends without a lock.
         self._closers: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
         return len(self._closers)
 
     def add(self, closer: Callable[[], None]) -> None:
-        """Have the pump's thread close a stream. It takes no lock, so the garbage collector may call it."""
+        """Have the pump's thread close a stream. This takes no lock, so the garbage collector may call it."""
         self._closers.append(closer)
 
     def close_all(self) -> None:
@@ -63,7 +64,7 @@ class AbandonedStreams:
             self._closers.popleft()()
 
     def collect(self, now: float) -> None:
-        """Call the garbage collector, unless it was called a moment ago. The pump's thread."""
+        """Call the garbage collector, unless the last call was a moment ago. The pump's thread."""
         if now >= self._collects_again:
             self._collects_again = now + self._seconds_apart
             gc.collect()

@@ -1,8 +1,8 @@
-"""Who gets which event: subscribers by the channels that they subscribe to.
+"""The subscribers of each channel, and the deliveries of events to them.
 
-Subscribers to the same channels are one audience, for whom a page of events is joined once.
+Subscribers to the same channels form one audience. A page of events is joined once for each audience.
 
-The registry's lock guards all that is here. What sends is called by the pump's thread alone.
+The registry's lock guards everything in this module. Only the pump's thread makes deliveries.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .broadcast import Broadcast
 from .cursor import encode
 from .subscriber import Subscriber
 
-# Some events, those that are sent to in one go, and those that are given the events one by one. A bare tuple, as
-# each event makes one.
+# Some events, the broadcast that sends them in one go, and the subscribers that get them one by one. It is a bare
+# tuple, as each event makes one.
 Delivery = tuple[Batch, "Broadcast | None", Sequence[Subscriber]]
 
 
@@ -34,7 +34,7 @@ class Audience:
         self.channels = channels
         self.subscribers: set[Subscriber] = set()
         self._broadcast = Broadcast()
-        self._single: set[Subscriber] = set()  # those that can be in no broadcast
+        self._single: set[Subscriber] = set()  # subscribers that cannot be in a broadcast
 
     def add(self, subscriber: Subscriber) -> None:
         """Add a subscriber."""
@@ -45,13 +45,19 @@ class Audience:
             self._single.add(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber, if it was here; one that can be in a broadcast on the pump's thread only."""
+        """Remove a subscriber, if it is in the audience.
+
+        Only the pump's thread may remove a subscriber that can be in a broadcast.
+        """
         self.subscribers.discard(subscriber)
         self._single.discard(subscriber)
         self._broadcast.discard(subscriber)
 
     def delivery(self, parts: Sequence[bytes]) -> Delivery:
-        """The delivery of some events, given as the bytes of each, to all who are here now."""
+        """The delivery of some events to all subscribers of the audience.
+
+        :param parts: the bytes of each event.
+        """
         broadcast = self._broadcast
         if broadcast.late:
             broadcast.gather()
@@ -61,21 +67,21 @@ class Audience:
 class Audiences:
     """All audiences of a process.
 
-    :param log: knows the ids.
+    :param log: gives the ids.
     """
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._audiences: dict[tuple[str, ...], Audience] = {}
         self._by_channel: dict[str, set[Audience]] = {}
-        # Subscribers whose replay is ahead of the pump: they have some of the events of the next pages.
+        # Subscribers whose replay is ahead of the pump: they already have some events of the next pages.
         self._ahead: set[Subscriber] = set()
 
     def __len__(self) -> int:
         return len(self._audiences)
 
     def add(self, subscriber: Subscriber, position: int) -> None:
-        """Let ``subscriber`` have what comes after ``position``, but nothing up to its own ``after``."""
+        """Give ``subscriber`` the events after ``position``, except those up to its own ``after``."""
         if subscriber.after > position:
             self._ahead.add(subscriber)
             return
@@ -87,7 +93,7 @@ class Audiences:
         audience.add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Let ``subscriber`` have nothing more, whether or not it had been added."""
+        """Give ``subscriber`` no more events, whether or not it was added."""
         self._ahead.discard(subscriber)
         audience = self._audiences.get(subscriber.channels)
         if audience is None:
@@ -101,9 +107,9 @@ class Audiences:
                     del self._by_channel[channel]
 
     def deliveries(self, page: Sequence[Record]) -> list[Delivery]:
-        """Who gets which of a page's events. Each event is encoded once. The pump's thread.
+        """The deliveries of a page's events. Each event is encoded once. The pump's thread.
 
-        :raises LogUnusable: a row of the log is no valid event; then everything is as it was.
+        :raises LogUnusable: a row of the log is an invalid event; then nothing has changed.
         """
         parts_of: dict[Audience, list[bytes]] = {}
         encoded: dict[int, bytes] = {}
@@ -121,7 +127,7 @@ class Audiences:
         return found
 
     def _deliver_ahead(self, page: Sequence[Record], encoded: dict[int, bytes], found: list[Delivery]) -> None:
-        """Add the deliveries of those that are ahead, which may have some of the page already."""
+        """Add deliveries to the subscribers that are ahead, which may have some of the page already."""
         for subscriber in self._ahead:
             parts = [
                 encoded.get(record.sequence) or encode(self._log, record)
@@ -130,7 +136,7 @@ class Audiences:
             ]
             if parts:
                 found.append((Batch(b"".join(parts), len(parts), parts), None, (subscriber,)))
-        # Last, as an event that cannot be encoded must leave everything as it was.
+        # This comes last: if an event cannot be encoded, nothing may have changed.
         position = page[-1].sequence
         for subscriber in [each for each in self._ahead if each.after <= position]:
             self._ahead.remove(subscriber)

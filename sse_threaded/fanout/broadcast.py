@@ -1,10 +1,10 @@
 """One send to many sockets: a batch goes out to all clients for which nothing waits.
 
-A loop around each client's own send would look at objects that have left the processor's cache since the last
+A loop around each client's own send would read objects that have left the processor's cache since the last
 event. A broadcast holds only the sockets, side by side, and its loop runs inside ``map``.
 
-The pump's thread alone uses a broadcast. Other threads only add to :attr:`Broadcast.late`, with the registry's
-lock held.
+Only the pump's thread uses a broadcast. Other threads only add to :attr:`Broadcast.late`, with the registry's lock
+held.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..protocol.batch import Batch
 from .stream_state import Step
 from .subscriber import Subscriber
 
-# Where the number of bytes that a socket took is asked for: the socket is gone.
+# Stands for the number of bytes that a socket took, if the socket is gone.
 GONE = -1
 
-# The socket's own send, as that of an SSLSocket is another one.
+# The send of a plain socket. That of an SSLSocket is another one, as it encrypts.
 plain_send = socket.socket.send
 
 
 class Broadcast:
-    """Subscribers to the same channels, answered in chunks, that are sent to in one go.
+    """Subscribers to the same channels that get events by one send. Their bodies are sent in chunks.
 
-    :ivar late: those for which something waits, so that they are sent to one by one.
+    :ivar late: the subscribers for which bytes wait, so that events are sent to each separately.
     """
 
     __slots__ = ("_sent", "_sockets", "_subscribers", "late")
@@ -36,34 +36,34 @@ class Broadcast:
         # Two lists of the same order. map() needs the sockets alone.
         self._subscribers: list[Subscriber] = []
         self._sockets: list[socket.socket] = []
-        # Bytes of the body that were sent to all since the broadcast was made. A subscriber's own count is less by
-        # the number at which it was added.
+        # Bytes of the body that were sent to all since the broadcast was made. While a subscriber is here, its own
+        # count is less by the number at which it was added.
         self._sent = 0
         self.late: set[Subscriber] = set()
 
     def gather(self) -> None:
-        """Take in those of :attr:`late` for which nothing waits any more."""
+        """Move subscribers out of :attr:`late` if nothing waits for them any more."""
         for subscriber in [each for each in self.late if each.can_broadcast_now]:
             self.late.discard(subscriber)
             subscriber.broadcast = self
             subscriber.broadcast_index = len(self._subscribers)
             subscriber.sent -= self._sent
             self._subscribers.append(subscriber)
-            self._sockets.append(cast(socket.socket, subscriber.connection))  # the pump writes to it
+            self._sockets.append(cast(socket.socket, subscriber.connection))  # not None, as the pump writes to it
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Send nothing more to ``subscriber``, if it was here."""
+        """Remove ``subscriber``, if it is here. It gets no more events."""
         self.late.discard(subscriber)
         if subscriber.broadcast is self:
             self._remove(subscriber)
 
     def drop(self, subscriber: Subscriber) -> None:
-        """Send to ``subscriber`` by itself from now on, as something waits for it."""
+        """Send to ``subscriber`` separately from now on, as bytes wait for it."""
         self._remove(subscriber)
         self.late.add(subscriber)
 
     def _remove(self, subscriber: Subscriber) -> None:
-        # The last one moves to its index.
+        # The last subscriber moves to the index that becomes free.
         last = self._subscribers[-1]
         last.broadcast_index = subscriber.broadcast_index
         self._subscribers[subscriber.broadcast_index] = last
@@ -74,7 +74,10 @@ class Broadcast:
         subscriber.sent += self._sent
 
     def send(self, batch: Batch) -> list[Subscriber]:
-        """Send some events to all that are not late; returns those whose sockets did not take everything."""
+        """Send some events to all subscribers that are not late.
+
+        Returns the subscribers whose sockets did not take everything.
+        """
         whole = len(batch.chunk)
         taken: list[int] = []
         sockets = iter(self._sockets)
@@ -87,7 +90,7 @@ class Broadcast:
                 except OSError:
                     taken.append(GONE)
         except BaseException:
-            # Nobody knows any more who has a part of it, and nothing may follow a part.
+            # Some clients may have a part of the batch, and no record says which. Nothing may follow a part.
             for subscriber in self._subscribers:
                 subscriber.step(Step.LOSE)
             raise

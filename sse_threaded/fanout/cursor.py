@@ -1,4 +1,4 @@
-"""Reading the log for one client, page by page, from its last event on.
+"""Reads the log for one client, page by page, after its last event.
 
 One thread at a time uses a cursor.
 """
@@ -16,14 +16,14 @@ class Cursor:
     """A client's position in the log.
 
     :param log: the log.
-    :param channels: what the client subscribes to.
-    :param last_event_id: of the last event that the client has; ``None`` to begin at the log's end.
+    :param channels: the channels that the client subscribes to.
+    :param last_event_id: the id of the last event that the client has; ``None`` to begin at the log's end.
     :param known: see :meth:`EventLog.sequence_of`; default 0.
     :raises LogError: the log cannot be read.
 
-    :ivar epoch: the log's epoch when this began.
-    :ivar after: the number up to which the client has everything.
-    :ivar reset: why the client must refetch (see :class:`HistoryGone`), ``None`` as long as nothing is missing.
+    :ivar epoch: the epoch of the log that the position belongs to.
+    :ivar after: the number up to which the client has all events.
+    :ivar reset: why the client must refetch (see :class:`HistoryGone`); ``None`` while nothing is missing.
     """
 
     def __init__(self, log: EventLog, channels: Sequence[str], last_event_id: str | None, known: int = 0) -> None:
@@ -45,22 +45,22 @@ class Cursor:
         return self.id_of(self.after)
 
     def id_of(self, sequence: int) -> str:
-        """The id of an event that was read here."""
+        """The id of an event that this cursor has read."""
         return f"{self.epoch}-{sequence}"
 
     @property
     def is_stale(self) -> bool:
-        """Whether the log was made anew since then."""
+        """Whether the log was recreated since the cursor got its position."""
         return self._log.epoch != self.epoch
 
     def read(self, upto: int | None = None) -> Page:
-        """The next page, empty when there are no more up to ``upto``, or when :attr:`reset` was set.
+        """The next page. It is empty if there are no more events up to ``upto``, or if :attr:`reset` was set.
 
         :raises LogError: the log cannot be read.
         """
         try:
             page = self._log.read(self.after, channels=self._channels, upto=upto)
-            if self.is_stale:  # these events may be another log's
+            if self.is_stale:  # these events may be of another log
                 raise HistoryGone("epoch")
         except HistoryGone as gone:
             self._begin_anew(gone, upto)
@@ -73,7 +73,7 @@ class Cursor:
         if upto is None:
             self._go_to_end()
         elif gone.reason == "epoch":
-            # upto was a number of the old one.
+            # upto was a number of the old log.
             raise LogUnavailable(self._log.url, "the log was made anew just now; try again")
         else:
             self.after = upto
@@ -84,7 +84,7 @@ class Cursor:
         self.after = int(last)
 
     def read_wires(self, upto: int | None = None) -> list[bytes]:
-        """The next page's events as they go to the client, a ``reset`` included; empty when there are no more."""
+        """The bytes of each event of the next page, or of a ``reset``; empty if there are no more events."""
         wires = [] if self.reset else [encode(self._log, each, self.epoch) for each in self.read(upto)]
         if self.reset:
             wires = [ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()]
@@ -92,15 +92,15 @@ class Cursor:
         return wires
 
     def read_wire(self, upto: int | None = None) -> bytes:
-        """The same, joined."""
+        """The bytes of :meth:`read_wires`, joined."""
         return b"".join(self.read_wires(upto))
 
 
 def encode(log: EventLog, record: Record, epoch: str | None = None) -> bytes:
-    """The event's bytes, the same on every path.
+    """The bytes of an event, the same for every kind of client.
 
-    :param epoch: the log's epoch when the record was read; ``None``, the default, where it has not changed since.
-    :raises LogUnusable: the row is no valid event; some other program has written it into the log.
+    :param epoch: the log's epoch when the record was read; ``None``, the default, if it has not changed since.
+    :raises LogUnusable: the row is an invalid event; another program has written it into the log.
     """
     event_id = f"{epoch or log.epoch}-{record.sequence}"
     try:

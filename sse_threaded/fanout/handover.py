@@ -1,7 +1,7 @@
 """How a connection goes from the thread that answers its request to the pump, and back to the server.
 
 A server that does not need a thread for each open stream puts a :class:`Handover` into the WSGI environ of each
-request. Through it the stream and the server tell each other who has the connection.
+request. Through it the stream and the server tell each other which thread has the connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENVIRON_KEY = "sse_threaded.fanout.parked_streams"
 
 
 class Handover:
-    """The connection of one request, and who has it. Each server has a subclass.
+    """The connection of one request, and the thread or the pump that has it. Each server has a subclass.
 
     It is an object and not a key for each attribute, as a middleware may have copied the environ.
 
@@ -50,7 +50,7 @@ class Handover:
 
     :ivar has_stream: whether a stream was made for the request.
     :ivar can_resume: whether the server can go on with the response on another thread; false after its end.
-    :ivar thread: which thread asks the response for chunks.
+    :ivar thread: the identifier of the thread that asks the response for chunks.
     :ivar pump: the pump that has the socket of a bare stream, or will have it; else ``None``.
     :ivar parked: the subscriber of that stream; else ``None``.
     :ivar wrapped: the subscriber of the request's first wrapped stream; else ``None``.
@@ -80,8 +80,8 @@ class Handover:
 
     def may_lend(self) -> bool:
         """Whether the stream that asks may let its thread leave."""
-        # The server knows of one stream in a response, and hears from its own thread only. So a second stream may
-        # not, and neither may one that a thread of the app iterates.
+        # The server knows only one stream of a response, and only its own thread can tell it something. So a
+        # second stream may not let its thread leave. Neither may a stream that a thread of the app iterates.
         return self.can_resume and self.wrapped is None and self.thread == threading.get_ident()
 
     def lend_to_threads(self, wrapped: WrappedSubscriber) -> None:
@@ -91,7 +91,7 @@ class Handover:
     # The server calls these, on the request's thread.
 
     def cancel(self) -> None:
-        """Give the parking place back in place of :meth:`begin`. Nothing happens if no stream was parked."""
+        """Give the parking place back, and do not :meth:`begin`. Nothing happens if no stream was parked."""
         if self.pump is not None and self._reservation is not None:
             self.pump.release(self._reservation)
             self.pump = self.parked = self._reservation = None

@@ -1,4 +1,4 @@
-"""What all hubs of a process share: two budgets, forks, and the end."""
+"""Everything that the hubs of a process share: two budgets, the handling of forks, and the end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Protocol
 
 from .budget import Budget
 
-# For the streams that hold a thread, of all hubs without a limit of their own. A server's hooks set its limit from
-# the size of the thread pool.
+# The budget for streams that hold a thread. All hubs without a limit of their own share it. A server's hooks set
+# its limit from the size of the thread pool.
 process_budget = Budget()
 
 # The same for streams that hold a connection only.
@@ -20,7 +20,7 @@ parking_budget = Budget()
 
 
 class AnyHub(Protocol):
-    """What this module needs of :class:`~sse_threaded.Hub`, which it may not import."""
+    """The part of :class:`~sse_threaded.Hub` that this module needs. It may not import that class."""
 
     url: str
 
@@ -48,23 +48,23 @@ class AnyHub(Protocol):
 # interpreter, so a signal handler may do it.
 _hubs: list[weakref.ref[AnyHub]] = []
 
-# Says whether the process is about to end; see close_all_when().
+# Returns whether the process is about to end; see close_all_when().
 _ending: Callable[[], bool] | None = None
 
 
 def enrol(hub: AnyHub) -> None:
-    """Remember a hub for as long as somebody holds it."""
+    """Remember a hub until no object refers to it any more."""
     _hubs.append(weakref.ref(hub, _hubs.remove))
 
 
 def hubs() -> tuple[AnyHub, ...]:
-    """The hubs of this process. It takes no lock."""
+    """The hubs of this process. This takes no lock."""
     found = (ref() for ref in tuple(_hubs))
     return tuple(hub for hub in found if hub is not None)
 
 
 def request_close_all() -> None:
-    """Begin the end of every hub in the process. It takes no lock, so a signal handler may call it."""
+    """Begin the end of every hub in the process. This takes no lock, so a signal handler may call it."""
     for hub in hubs():
         hub.request_close()
 
@@ -72,18 +72,18 @@ def request_close_all() -> None:
 def surroundings() -> tuple[int, type]:
     """This process, and the class of the locks that :mod:`threading` makes here.
 
-    Monkey patching (gevent) replaces that class, and threads by greenlets. A greenlet that waits for a lock made
-    before then stops all others.
+    Monkey patching (gevent) replaces that class, and it replaces threads by greenlets. If a greenlet waits for a
+    lock that was made before, all other greenlets stop.
     """
     return os.getpid(), type(threading.Lock())
 
 
-# One for each result of surroundings(), so that no lock is a parent's, or of another class.
+# One lock for each result of surroundings(). So no lock is a parent's, or of another class.
 _renewals: dict[tuple[int, type], threading.Lock] = {}
 
 
 def renewal_lock() -> threading.Lock:
-    """The lock that a thread holds while it lets a hub begin anew in new surroundings."""
+    """The lock that a thread holds while it renews a hub in new surroundings."""
     return _renewals.setdefault(surroundings(), threading.Lock())
 
 
@@ -103,14 +103,15 @@ def close_all_when(ending: Callable[[], bool]) -> None:
 
 
 def is_ending() -> bool:
-    """Whether the function given to :func:`close_all_when` says so."""
+    """Whether the process is about to end, by the function given to :func:`close_all_when`."""
     return _ending is not None and _ending()
 
 
-# Held for the length of a fork, so that threads which fork at the same moment do so one after the other. It guards
-# both below: which thread forks, and which hubs hold their locks for it, as a hub may be made or dropped in
-# between. A signal handler that raises (Ctrl-C) ends _before_fork() anywhere, and the fork goes on. So this lock
-# knows its thread, and each hub knows which of its locks it holds.
+# A thread holds this lock for the length of a fork. So threads that fork at the same moment do so one after the
+# other. The lock guards the two variables below: the thread that forks, and the hubs that hold their locks for it.
+# The hubs are noted, as a hub may be made or dropped in between. A signal handler that raises (Ctrl-C) ends
+# _before_fork() at any point, and the fork goes on. So this lock knows its thread, and each hub knows which of its
+# locks it holds.
 _forking = threading.RLock()
 _forker = 0
 _resting: tuple[AnyHub, ...] = ()
@@ -133,7 +134,7 @@ def _after_fork_in_parent() -> None:
                 hub.after_fork(in_child=False)
             _forker, _resting = 0, ()
     finally:
-        with suppress(RuntimeError):  # a signal handler raised before it was taken
+        with suppress(RuntimeError):  # a signal handler raised before the lock was taken
             _forking.release()
 
 

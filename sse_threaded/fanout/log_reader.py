@@ -1,4 +1,4 @@
-"""Reading what is new in the log, and giving each event to its subscribers. The pump's thread."""
+"""Reads new events from the log and gives each to its subscribers. The pump's thread."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .timers import NEVER
 
 _log = logging.getLogger(__name__)
 
-# After events have gone out, the next may wait for this part of the time that took, and for so many seconds at
-# most. Where they come faster than they go out, more leave together, and publishers have the interpreter in
-# between. A burst to 1000 streams is over in two thirds of the time.
+# After events were sent, the next ones may wait for this share of the time that sending took, and for so many
+# seconds at most. If events arrive faster than they are sent, more of them leave together, and publishers have the
+# interpreter in between. A burst to 1000 streams then takes two thirds of the time.
 _PAUSE_SHARE, _LONGEST_PAUSE = 0.5, 0.01
 
 # Seconds between two tries to read a log that cannot be read, doubling from the first to the last.
@@ -27,7 +27,7 @@ _DOUBLINGS = 6
 
 def pause_after(seconds: float) -> float:
     """How long to pause after so many seconds of sending."""
-    # Whole milliseconds, as the selector rounds up; so where few listen nobody is kept waiting.
+    # In whole milliseconds, rounded down, as the selector rounds up. So with few clients no event waits.
     return min(int(seconds * _PAUSE_SHARE * 1000) / 1000, _LONGEST_PAUSE)
 
 
@@ -36,7 +36,7 @@ class LogReader:
 
     :param log: the log.
     :param registry: the subscribers.
-    :param first_retry: seconds until the first new try where the log cannot be read; default :data:`FIRST_RETRY`.
+    :param first_retry: seconds until the first new try if the log cannot be read; default :data:`FIRST_RETRY`.
 
     :ivar due: when to read next (monotonic).
     """
@@ -47,25 +47,25 @@ class LogReader:
         self._first_retry = first_retry
         self.due = 0.0
         self._pauses_until = 0.0  # monotonic
-        self._failures = 0  # tries that failed since the log could last be read
-        self._is_behind = False  # some events are gone that it has not handed out
+        self._failures = 0  # failed tries since the last successful one
+        self._is_behind = False  # events are gone that were not handed out
 
     def postpone(self, seconds: float) -> None:
         """Read next after so many seconds."""
         self.due = time.monotonic() + seconds
 
     def read(self, *, was_rung: bool, is_closing: bool) -> None:
-        """Hand out one page of what is new, if it is time.
+        """Hand out one page of new events, if it is time.
 
-        :param was_rung: whether somebody has published.
-        :param is_closing: whether the end begins, before which all is read that was published before.
+        :param was_rung: whether the log's doorbell has rung for a new event.
+        :param is_closing: whether the end begins. Then it is time: events that were published before must go out.
         """
         if was_rung:
             self.due = self._pauses_until
         if time.monotonic() < self.due and not is_closing:
             return
         try:
-            if self._is_behind:  # and the log could not be read when its last position was asked for
+            if self._is_behind:  # and the last try to find the log's end failed
                 raise HistoryGone("expired")
             page = self._eventlog.read(self._registry.position)
             if page:
@@ -80,13 +80,13 @@ class LogReader:
             _log.warning("the log can be read again: %s", self._eventlog.url)
             self._failures = 0
         if page.full:
-            self.due = 0.0  # timers and hang-ups are seen to before the next page
+            self.due = 0.0  # the pump sees to timers and hang-ups before the next page
         else:
             interval = self._eventlog.poll_interval
             self.due = NEVER if interval is None else time.monotonic() + interval
 
     def _skip(self) -> None:
-        """Go on at the log's end, as events are gone that were not handed out."""
+        """Continue at the log's end, as events are gone that were not handed out."""
         self._is_behind = True
         try:
             self._registry.skip_to(self._eventlog.last_sequence())
@@ -107,8 +107,8 @@ class LogReader:
     def _hand_out(self, page: Page) -> None:
         begun = time.monotonic()
         deliveries = self._registry.deliveries(page)
-        # Without the registry's lock: here the parked ones are sent to. Those that leave meanwhile get some events
-        # for nothing.
+        # Without the registry's lock, as this sends to parked streams. Subscribers that leave during this time get
+        # some events in vain.
         slow: list[Subscriber] = []
         to_check: list[Subscriber] = []
         try:

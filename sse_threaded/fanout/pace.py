@@ -1,4 +1,4 @@
-"""The times of a stream, and the bytes that tell a client of them.
+"""The times of a stream, and the bytes that announce them to a client.
 
 Any thread may use a pace, as it never changes.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..protocol.event import END, START, UNAVAILABLE, notice
 from .stream_state import EndReason
 
-# Milliseconds. A lease ends one stream at a time, so its client may come back this soon.
+# Milliseconds. A lease ends one stream at a time, so its client may reconnect this soon.
 _LONGEST_AFTER_LEASE = 1000
 
 
@@ -37,7 +37,7 @@ class Pace:
         return notice(START, self.retry, event_id)
 
     def farewell(self, reason: EndReason) -> bytes:
-        """The last bytes of a stream that ends for ``reason``: when to come back, drawn at random.
+        """The last bytes of a stream that ends for ``reason``: a reconnection time, drawn at random.
 
         A shutdown ends all streams at once, so their clients are spread over the usual reconnection time.
         """
@@ -48,7 +48,7 @@ class Pace:
         return notice(END, _draw(longest))
 
     def unavailable(self, *, shutdown: bool = False) -> bytes:
-        """The whole answer to a client that gets no stream now: when to come back, drawn at random.
+        """The whole answer to a client that gets no stream now: a reconnection time, drawn at random.
 
         :param shutdown: whether the process ends, so that another process will answer soon. Otherwise, the
             default, the client waits twice as long.

@@ -1,7 +1,7 @@
 """The pump of a hub, as other threads call it: it admits streams, and takes part in forks and in the end.
 
-What the pump does for the streams, one thread does, which starts with the first of them; see :mod:`.pump_thread`.
-A client's thread never waits for the pump's thread.
+One thread does the pump's work for the streams; see :mod:`.pump_thread`. It starts with the first stream. A
+client's thread never waits for the pump's thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from .wrapped_subscriber import WrappedSubscriber
 class Reservation(NamedTuple):
     """A place for a stream that is about to be parked.
 
-    :ivar registry: of the pump that reserved it. A fork's child has another one, and none of the places.
+    :ivar registry: the registry of the pump that reserved it. A fork's child has another registry and none of the
+        places.
     """
 
     registry: Registry
@@ -39,10 +40,10 @@ class Reservation(NamedTuple):
 class Pump:
     """Fan-out from a log to the subscribers of one process.
 
-    :param log: where events come from.
+    :param log: the log that events come from.
     :param pace: the times of its streams.
     :param budget: how many streams may hold a thread.
-    :param parking_budget: how many streams may hold none.
+    :param parking_budget: how many streams may be open without a thread.
     :param is_ending: whether the process is about to end; asked once a second at least.
     :param grace: see :class:`.registry.Registry`.
     :param shutdown_grace: see :class:`.registry.Registry`.
@@ -102,9 +103,9 @@ class Pump:
     def admit(
         self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, is_thread_scarce: bool = False
     ) -> None:
-        """Take ``subscriber`` in: it counts, gets heartbeats and will be ended, but no events yet.
+        """Admit ``subscriber``: it counts, gets heartbeats and can be ended. It gets no events yet.
 
-        :param is_reserved: whether it takes the place that :meth:`reserve` took; default ``False``, as it holds
+        :param is_reserved: whether its place is the one that :meth:`reserve` took; default ``False``, as it holds
             a thread.
         :param is_thread_scarce: whether its server has few threads, as its other streams hold none; default
             ``False``.
@@ -126,21 +127,21 @@ class Pump:
         except BaseException:
             subscriber.give_back()
             raise
-        self._thread.bell.ring()  # a nearer timer
+        self._thread.bell.ring()  # its timer may be the earliest
 
     def attach(self, subscriber: Subscriber, after: int) -> int:
-        """Let ``subscriber`` have all events from here on, but not those up to ``after``, which it has.
+        """Give ``subscriber`` all events from now on, except those up to ``after``, which it has.
 
-        Returns the pump's position. The caller replays what lies between ``after`` and the position; later events
-        arrive in the queue. So nothing is missed and nothing comes twice.
+        Returns the pump's position. The caller replays the events between ``after`` and the position. Later events
+        arrive in the queue. So no event is missing and none comes twice.
         """
         return self._registry.attach(subscriber, after)
 
     def end_stream(self, subscriber: Subscriber) -> None:
         """End the stream of ``subscriber``, before the server closes its socket; idempotent.
 
-        Where its response goes on, it still counts until :meth:`end_response`. Another thread may call this; then
-        its own thread, if that waits in the stream, goes on.
+        If its response goes on, it still counts until :meth:`end_response`. Another thread may call this. Then its
+        own thread is woken, if it waits in the stream.
         """
         if self._registry.end_stream(subscriber):
             subscriber.free_thread()
@@ -159,12 +160,12 @@ class Pump:
             self._thread.bell.ring()
 
     def close_later(self, closer: Callable[[], None]) -> None:
-        """Have the pump's thread close a stream. It takes no lock, so the garbage collector may call it."""
+        """Have the pump's thread close a stream. This takes no lock, so the garbage collector may call it."""
         self._abandoned.add(closer)
         self._thread.bell.ring()
 
     def keep_thread(self, subscriber: WrappedSubscriber) -> None:
-        """Let the thread of ``subscriber`` stay, if there may be one more; else its stream ends."""
+        """Let the thread of ``subscriber`` stay, if one more thread may be held; else end its stream."""
         try:
             _take_thread(subscriber)
         except Overloaded:
@@ -175,7 +176,7 @@ class Pump:
     # Streams without a thread; called by the server's threads.
 
     def reserve(self) -> Reservation:
-        """Take a place for a stream that is about to be parked; :meth:`park` or :meth:`release` it.
+        """Take a place for a stream that is about to be parked. Then call :meth:`park` or :meth:`release`.
 
         :raises Overloaded: no place is left, or the system refuses what the pump needs to begin.
         :raises HubClosed: the end has begun.
@@ -195,9 +196,9 @@ class Pump:
     def park(self, parked: SocketSubscriber, head: bytes) -> None:
         """Take over a stream and its socket, whose place is reserved. The pump gives the socket back at the end.
 
-        It sends ``head`` and what the client missed at once, as far as the socket takes it.
+        It sends ``head`` and the events that the client missed at once. Bytes that the socket does not take wait.
 
-        :param head: what is to be sent before anything else.
+        :param head: the bytes to send first.
         """
         parked.budget = self._parking_budget
         batch = self._registry.missed(parked)
@@ -205,7 +206,7 @@ class Pump:
         try:
             arrival = self._registry.add_parked(parked, is_caught_up=batch is not None)
         except HubClosed:
-            # The pump's thread has ended, so nobody else has this subscriber.
+            # The pump's thread has ended, so no other thread has this subscriber.
             parked.end(EndReason.SHUTDOWN, self._pace.farewell(EndReason.SHUTDOWN))
             parked.step(Step.CLOSE)
             parked.give_back()
@@ -221,7 +222,7 @@ class Pump:
     # Any thread.
 
     def check_soon(self, subscriber: Subscriber) -> None:
-        """See soon whether ``subscriber`` waits for its socket."""
+        """Have the pump check soon whether ``subscriber`` waits for its socket."""
         self._registry.check_soon(subscriber)
         self._thread.bell.ring()
 
@@ -236,7 +237,7 @@ class Pump:
         return self._registry.position
 
     def request_close(self) -> None:
-        """Begin the end: every stream gets its farewell. It takes no lock, so a signal handler may call it."""
+        """Begin the end: every stream gets its farewell. This takes no lock, so a signal handler may call it."""
         self._thread.is_closing = True
         self._thread.bell.ring()
 
@@ -245,13 +246,13 @@ class Pump:
         self._thread.join(timeout)
 
     def before_fork(self) -> None:
-        """Let no thread be in the midst of a step."""
+        """Wait until no thread is in the middle of a step, and let none begin one."""
         # In the order in which the pump's start takes the two locks.
         self._thread.before_fork()
         self._registry.before_fork()
 
     def after_fork(self, in_child: bool) -> None:
-        """Go on; the child begins with neither thread nor subscribers."""
+        """Continue after a fork. The child begins with no thread and no subscribers."""
         if in_child:
             self._registry.watcher.close()
             self._begin()
@@ -261,7 +262,7 @@ class Pump:
 
 
 def _take_thread(subscriber: ThreadSubscriber) -> None:
-    # Beside the hub's own limit, which is on open pages.
+    # In addition to the hub's own limit, which is on open pages.
     if subscriber.budget is not process_budget:
         process_budget.take()
         subscriber.thread_budget = process_budget

@@ -1,10 +1,10 @@
-"""The pump's thread: one loop, which waits for whatever happens and then does all that is due.
+"""The pump's thread: one loop, which waits and then does the work that is due.
 
 One turn of the loop:
 
-1. wait in one ``select`` for the log's doorbell, for calls of other threads, for clients that hang up, for sockets
-   that take more, and for the next timer;
-2. read the log and send what is new;
+1. wait in one ``select`` for the log's doorbell, calls of other threads, clients that hang up, sockets that become
+   writable, and the next timer;
+2. read the log and send new events;
 3. at the end of the hub, end all streams;
 4. run the timers: heartbeats, leases, connections that take too long to end;
 5. wake the threads of streams, replay to parked streams, and check the subscribers to which something happened.
@@ -34,23 +34,23 @@ from .subscriber import Subscriber
 
 _log = logging.getLogger(__name__)
 
-# Seconds to wait after a defect, so that whatever fails does not fail all the time.
+# Seconds to wait after a defect, so that the failure does not repeat without a pause.
 _AFTER_DEFECT = 0.1
 
 
 class PumpThread:
-    """The thread of one pump: from the first subscriber until the hub is closed and all have left.
+    """The thread of one pump. It runs from the first subscriber until the hub is closed and all have left.
 
-    :param log: where events come from.
+    :param log: the log that events come from.
     :param registry: the subscribers.
     :param reader: reads the log.
     :param replay: replays to parked streams.
     :param wakeup: wakes the threads of streams.
-    :param abandoned: the streams that nobody holds any more.
+    :param abandoned: the streams to which no object refers any more.
     :param is_ending: whether the process is about to end; asked once a second at least.
     :param close_abandoned: closes a subscriber whose thread will not come.
 
-    :ivar bell: rung by any thread or a signal handler, so that the thread looks at what has changed.
+    :ivar bell: rung by any thread or a signal handler, so that the thread looks for changes.
     :ivar is_started: whether :meth:`start` may be left out.
     :ivar is_closing: whether the end has begun; set once, by any thread or a signal handler.
     """
@@ -78,16 +78,16 @@ class PumpThread:
         self.is_started = False
         self.is_closing = False
         self.bell = Doorbell()
-        self._starting = threading.Lock()  # guards both below; one thread at a time starts the pump's
+        self._starting = threading.Lock()  # guards the two below; one thread at a time starts the pump's
         self._thread: threading.Thread | None = None
         self._doorbell: Doorbell | None = None  # of the latest start
         self._is_locked_for_fork = False
-        self._has_told_all = False  # of the end; the thread's own
+        self._has_told_all = False  # whether the hub's end has ended all streams; only the pump's thread uses it
 
     # Any thread.
 
     def start(self) -> None:
-        """Start the thread, if nobody has.
+        """Start the thread, if it was not started.
 
         :raises Overloaded: the system refuses a descriptor or a thread.
         :raises LogError: the log cannot be read, so nothing could be delivered.
@@ -97,7 +97,7 @@ class PumpThread:
                 self._start()
 
     def _start(self) -> None:
-        # The position before the bell: what is appended in between is read by the first turn.
+        # The position is read before the doorbell opens. So the first turn reads the events in between.
         self._registry.begin(self._eventlog.last_sequence())
         watcher = self._registry.watcher
         try:
@@ -124,11 +124,11 @@ class PumpThread:
             thread.join(timeout)
 
     def before_fork(self) -> None:
-        """Let no thread be in the midst of a start."""
+        """Wait until no thread is in the middle of a start, and let none begin one."""
         self._is_locked_for_fork = self._starting.acquire()
 
     def after_fork_in_parent(self) -> None:
-        """Go on, if this fork took the lock: a signal handler may have raised before."""
+        """Release the lock, if this fork took it: a signal handler may have raised before."""
         if self._is_locked_for_fork:
             self._is_locked_for_fork = False
             self._starting.release()
@@ -136,8 +136,8 @@ class PumpThread:
     # The thread itself.
 
     def _is_the_one(self, doorbell: Doorbell) -> bool:
-        # Where a signal handler raised in the thread that started this one, this one is not noted yet, and another
-        # may have been started since. Then the selector waits for the other's doorbell.
+        # A signal handler may have raised in the thread that started this one. Then this one is not noted yet, and
+        # another may have been started since. In this case the selector waits for the other's doorbell.
         with self._starting:
             if doorbell is not self._doorbell:
                 return False
@@ -158,8 +158,8 @@ class PumpThread:
                         has_failed = False
                     is_over = self._turn(doorbell)
                 except Exception:
-                    # A defect. No stream may hang: all end, and their clients come back to replay. The end of one
-                    # may fail, too; it is not tried again, but that of the others.
+                    # A defect. No stream may hang: all end, and their clients reconnect and get a replay. The end
+                    # of one stream may fail, too. It is not tried again, but the ends of the others are.
                     _log.exception("the pump failed; all streams end and begin anew")
                     has_failed = True
                     self._reader.postpone(TICK)
@@ -168,7 +168,7 @@ class PumpThread:
             doorbell.close()
 
     def _turn(self, doorbell: Doorbell) -> bool:
-        """Do all that is due; returns whether the hub is closed and no stream is left, nor on its way."""
+        """Do the work that is due; returns whether the hub is closed, with no stream left and none to come."""
         was_rung = False
         for key, events in self._registry.watcher.select(self._seconds_to_wait()):
             if key.data is doorbell:
@@ -178,7 +178,7 @@ class PumpThread:
                 self.bell.clear()
             else:
                 self._see_to_socket(key.data, events)
-        # Before the log is read: what was appended before the end goes out with the farewell.
+        # Asked before the log is read, so that events from before the end go out with the farewell.
         is_closing = self.is_closing
         self._reader.read(was_rung=was_rung, is_closing=is_closing)
         if is_closing:
@@ -220,7 +220,7 @@ class PumpThread:
             _log.info("cut the connection of a client that does not read (%s)", subscriber.end_reason)
 
     def _check_subscribers(self) -> None:
-        """See to those to which something happened: they are over, wait for their sockets, or go on."""
+        """Check subscribers to which something happened: they are over, wait for their sockets, or go on."""
         registry = self._registry
         while (subscriber := registry.next_to_check()) is not None:
             if subscriber.state.is_closed:

@@ -1,6 +1,6 @@
-"""The newest events in memory, so that a client that was away for a moment gets its replay without the log.
+"""The newest events in memory. A client that was away for a moment gets its replay from here, not from the log.
 
-The pump has read them all, of every channel and without a gap. So this holds everything between
+The pump has read the events of every channel, without a gap. So this holds all events between
 :attr:`RecentEvents.floor` and the pump's position. The registry's lock guards it.
 """
 
@@ -16,15 +16,16 @@ from ..protocol.batch import Batch
 from .cursor import encode
 from .subscriber import WRITE_BYTES
 
-# Events that are kept, and the characters of their data together: some seconds of a busy hub.
+# How many events are kept, and how many characters of data in all: a busy hub fills this in a few seconds.
 COUNT = 2048
 LENGTH = 4 * 1024 * 1024
 
-# Events that are read when it begins, while the first client waits.
+# How many events are read at the beginning, while the first client waits.
 _FILL = 512
 
-# Batches are kept until the next event, as after a deploy many clients come back from the same position. These
-# bound their bytes, their number, and the bytes of one of them. Clients choose the keys, so the keys count, too.
+# Batches are kept until the next event, as many clients reconnect from the same position after a deploy. These
+# numbers bound the bytes of all batches, their number, and the bytes of one. Clients choose the keys, so the bytes
+# of the keys count, too.
 _BATCHES_SIZE = 4 * 1024 * 1024
 _BATCHES_COUNT = 1024
 _LARGEST_BATCH = _BATCHES_SIZE // 8
@@ -33,13 +34,13 @@ _LARGEST_BATCH = _BATCHES_SIZE // 8
 class RecentEvents:
     """The newest events of a log.
 
-    :param log: knows the ids.
+    :param log: gives the ids.
     :param position: the number after which the first event will be added.
     :param count: how many events are kept; default :data:`COUNT`.
     :param length: how many characters their data may have together; default :data:`LENGTH`.
 
-    :ivar floor: events after this number are all here, up to the last that was added.
-    :ivar epoch: of the log that they are of; ``None`` as long as there can be no events.
+    :ivar floor: all events after this number are here, up to the last that was added.
+    :ivar epoch: the epoch of the log that they are from; ``None`` while there can be no events.
     """
 
     def __init__(self, log: EventLog, position: int, *, count: int = COUNT, length: int = LENGTH) -> None:
@@ -60,12 +61,13 @@ class RecentEvents:
         self._length = 0
         self._records: deque[Record] = deque()
         self._by_channel: dict[str, deque[Record]] = {}
-        # By channels and the number after which they begin; each with the number up to which it has everything.
+        # The key is the channels and the number after which a batch begins. Each batch comes with the number up to
+        # which it has all events.
         self._batches: dict[tuple[tuple[str, ...], int], tuple[Batch, int]] = {}
         self._batches_size = 0
 
     def fill(self, position: int) -> None:
-        """Restart with the log's newest events up to ``position``: after a deploy all clients come back at once.
+        """Restart with the log's newest events up to ``position``. All clients reconnect at once after a deploy.
 
         :raises LogError: the log cannot be read.
         """
@@ -85,8 +87,8 @@ class RecentEvents:
         return True
 
     def add(self, page: Iterable[Record]) -> None:
-        """Add the events that follow the last; the oldest may be forgotten."""
-        self._batches.clear()  # they lack these
+        """Add the events that follow the last one. The oldest may be forgotten."""
+        self._batches.clear()  # they lack the new events
         self._batches_size = 0
         for record in page:
             self._newest = record.sequence
@@ -103,11 +105,12 @@ class RecentEvents:
                 del self._by_channel[record.channel]
 
     def batch_after(self, channels: tuple[str, ...], after: int) -> tuple[Batch, int]:
-        """The next events of the channels after ``after`` as one batch, empty when there are none; and the number
-        up to which that is all.
+        """The next events of the channels as one batch, and the number up to which it has all events.
 
-        :param after: at least :attr:`floor`.
-        :raises LogUnusable: one of them is no valid event.
+        The batch is empty if there are no more events.
+
+        :param after: the number after which the batch begins; at least :attr:`floor`.
+        :raises LogUnusable: one of the events is invalid.
         """
         key = (channels, after)
         try:

@@ -1,7 +1,7 @@
-"""Who is subscribed in this process, and each step in the life of a subscriber.
+"""The subscribers of this process, and each step in the life of a subscriber.
 
 Threads of clients and the pump's thread call it. Each public method does a whole step under the registry's lock,
-unless it says otherwise. Under the lock nothing waits: sends do not block, and the log is not read.
+unless it says otherwise. No thread waits while it holds the lock: sends do not block, and the log is not read.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from .timers import NEVER, Timers
 
 HEARTBEAT = Batch(comment("heartbeat"), 0)
 
-# Seconds a stream that was told to end may take, before its connection is cut: its thread is stuck in a send. At a
-# shutdown the process waits for it.
+# Seconds that an ending stream may take before its connection is cut, as its thread is stuck in a send. The second
+# is for a shutdown, when the process waits for the stream.
 GRACE = 5.0
 SHUTDOWN_GRACE = 0.5
 
-# Seconds between two looks of the pump at what nobody announces: whether the process is to end, a timer that was
-# set while it waited.
+# Seconds between two looks of the pump at changes that ring no bell. The process may have to end, or a timer may
+# have been set during the wait.
 TICK = 1.0
 
-# How much later than planned a subscriber may be looked at, so that many are looked at together: seconds, and as a
-# part of the time between two heartbeats.
+# The pump may look at a subscriber later than planned, so that it looks at many together. The delay is bounded in
+# seconds, and as a part of the time between two heartbeats.
 _LONGEST_GRAIN = 0.25
 _GRAINS_IN_A_HEARTBEAT = 50
 
 
 class Arrival(enum.Enum):
-    """What a parked stream needs when it has arrived."""
+    """The next step for a parked stream that has arrived."""
 
-    CAUGHT_UP = enum.auto()  # nothing; events reach it from here on
-    TIMED = enum.auto()  # the same, but its timer comes before all others, so the pump must wake up earlier
+    CAUGHT_UP = enum.auto()  # none; events reach it from now on
+    TIMED = enum.auto()  # the same, but its timer is the earliest, so the pump must wake up earlier
     BEHIND = enum.auto()  # the next page of its replay
     BLOCKED = enum.auto()  # a check, as its socket takes no more or is lost
 
 
 class DueTimers(NamedTuple):
-    """What was found out about subscribers whose time had come.
+    """The findings about subscribers whose timers were due.
 
-    :ivar abandoned: those for which no thread will come.
-    :ivar is_one_doubtful: whether there is one for which perhaps no thread will come.
-    :ivar stuck: those whose connections were cut just now.
+    :ivar abandoned: the subscribers for which no thread will come.
+    :ivar is_one_doubtful: whether there is a subscriber for which perhaps no thread will come.
+    :ivar stuck: the subscribers whose connections were cut just now.
     """
 
     abandoned: list[Subscriber]
@@ -69,12 +69,12 @@ class DueTimers(NamedTuple):
 class Registry:
     """The subscribers of one process.
 
-    :param log: where events come from.
+    :param log: the log that events come from.
     :param pace: the times of a stream.
     :param grace: seconds that an ended stream has before its connection is cut; default :data:`GRACE`.
     :param shutdown_grace: the same at a shutdown; default :data:`SHUTDOWN_GRACE`.
 
-    :ivar position: the newest event that has been handed out; written with the lock held.
+    :ivar position: the number of the newest event that was handed out; written with the lock held.
     :ivar watcher: the sockets that the pump waits for.
     """
 
@@ -86,8 +86,8 @@ class Registry:
         self._grace = grace
         self._shutdown_grace = shutdown_grace
         self._grain = min((pace.heartbeat or NEVER) / _GRAINS_IN_A_HEARTBEAT, _LONGEST_GRAIN)
-        # Guards all that follows but _to_check. Of each subscriber it guards the deadline, the end reason, the
-        # watched events, and the state (but see WrappedSubscriber).
+        # Guards all attributes below, except _to_check. Of each subscriber it guards the deadline, the end reason,
+        # the watched events, and the state (but see WrappedSubscriber).
         self._lock = threading.Lock()
         self.position = 0
         self.watcher = SocketWatcher()
@@ -96,8 +96,8 @@ class Registry:
         self._timers = Timers()
         self._recent = RecentEvents(log, 0)
         self._is_shut = False
-        # Subscribers with something left to send, or nothing more to do. Any thread appends, without the lock; the
-        # pump's thread takes.
+        # Subscribers that have bytes left to send, or have nothing more to do. Any thread appends, without the
+        # lock. The pump's thread takes them.
         self._to_check: deque[Subscriber] = deque()
         self._is_locked_for_fork = False
 
@@ -107,7 +107,7 @@ class Registry:
     def begin(self, position: int) -> None:
         """Begin at the log's end, before the pump's thread starts.
 
-        It reads the newest events without the lock: after a deploy all clients come back at once.
+        It reads the newest events, as all clients reconnect at once after a deploy. It does so without the lock.
 
         :raises LogError: the log cannot be read.
         """
@@ -119,7 +119,7 @@ class Registry:
     # A subscriber comes.
 
     def add(self, subscriber: Subscriber) -> None:
-        """Let ``subscriber`` count, get heartbeats and be ended, but no events yet.
+        """Add ``subscriber``: it counts, gets heartbeats and can be ended. It gets no events yet.
 
         :raises HubClosed: the pump has ended.
         """
@@ -130,7 +130,7 @@ class Registry:
         if self._is_shut:
             raise HubClosed("the hub is closed")
         now = time.monotonic()
-        # By chance, so that neither leases nor heartbeats come together; one draw serves both.
+        # Random, so that neither leases nor heartbeats of many streams come together. One draw serves both.
         chance = random.random()
         if self._pace.lease is not None:
             subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
@@ -141,13 +141,13 @@ class Registry:
         self._watch(subscriber, reading=True, writing=False)
 
     def add_parked(self, subscriber: Subscriber, *, is_caught_up: bool) -> Arrival:
-        """Add a subscriber without a thread, which has been sent its first bytes.
+        """Add a subscriber without a thread. Its first bytes were sent before.
 
-        :param is_caught_up: whether it has been sent what :meth:`missed` gave.
+        :param is_caught_up: whether it has got the events that :meth:`missed` returned.
         :raises HubClosed: the pump has ended.
         """
         with self._lock:
-            # The pump looks at its timers now and then in any case.
+            # The pump looks at its timers after TICK seconds in any case.
             earliest = min(self._timers.next(), time.monotonic() + TICK)
             self._add(subscriber)
             if subscriber.state.is_lost or subscriber.is_blocked:
@@ -157,7 +157,7 @@ class Registry:
             return Arrival.TIMED if self._timers.next() < earliest else Arrival.CAUGHT_UP
 
     def attach(self, subscriber: Subscriber, after: int) -> int:
-        """Let ``subscriber`` have all events from here on, but not those up to ``after``; returns the position."""
+        """Give ``subscriber`` all events from now on, except those up to ``after``; returns the position."""
         with self._lock:
             subscriber.after = after
             if subscriber.end_reason is None:
@@ -165,7 +165,7 @@ class Registry:
             return self.position
 
     def attach_if_caught_up(self, subscriber: Subscriber) -> bool:
-        """End the replay to ``subscriber``, if it has all there was, and let it have events as they come."""
+        """End the replay to ``subscriber`` if it has all events, and give it new events as they come."""
         with self._lock:
             return self._attach_if_caught_up(subscriber)
 
@@ -175,11 +175,11 @@ class Registry:
             return False
         subscriber.cursor = None
         subscriber.after = cursor.after
-        self._audiences.add(subscriber, self.position)  # with a cursor it has not ended
+        self._audiences.add(subscriber, self.position)  # it had a cursor, so it has not ended
         return True
 
     def missed(self, subscriber: Subscriber) -> Batch | None:
-        """The next events of a replay, out of memory; ``None`` if they must be read from the log."""
+        """The next events of a replay, from memory; ``None`` if they must be read from the log."""
         with self._lock:
             cursor, recent = subscriber.cursor, self._recent
             if cursor is None or cursor.reset is not None or cursor.is_stale or cursor.epoch != recent.epoch:
@@ -195,13 +195,13 @@ class Registry:
     # A subscriber ends.
 
     def tell_to_end(self, reason: EndReason, subscribers: Iterable[Subscriber]) -> None:
-        """Tell these to end, unless they were told already."""
+        """Tell these subscribers to end, except those that end already."""
         with self._lock:
             for subscriber in subscribers:
                 self._end(subscriber, reason)
 
     def tell_all_to_end(self, reason: EndReason) -> None:
-        """Tell all to end that were not told yet."""
+        """Tell all subscribers to end, except those that end already."""
         with self._lock:
             for subscriber in tuple(self._subscribers):
                 self._end(subscriber, reason)
@@ -217,15 +217,15 @@ class Registry:
         subscriber.end(reason, self._pace.farewell(reason))  # last, as it may fail
 
     def _cut(self, subscriber: Subscriber, now: float) -> None:
-        subscriber.deadline = now + self._grace  # then look whether it is closed
+        subscriber.deadline = now + self._grace  # the next look, whether it is closed
         self._timers.add(subscriber.deadline, subscriber)
         self._to_check.append(subscriber)
         subscriber.cut()
 
     def end_stream(self, subscriber: Subscriber) -> bool:
-        """Close ``subscriber``, or, where its response may go on, let it have nothing more.
+        """Close ``subscriber``. If its response may go on, only send it nothing more.
 
-        Returns whether it was still there.
+        Returns whether it was still registered.
         """
         with self._lock:
             if subscriber not in self._subscribers:
@@ -240,7 +240,7 @@ class Registry:
             return True
 
     def end_response(self, subscriber: Subscriber) -> bool:
-        """Forget ``subscriber``; returns whether it was still there."""
+        """Forget ``subscriber``; returns whether it was still registered."""
         with self._lock:
             if subscriber not in self._subscribers:
                 return False
@@ -256,7 +256,7 @@ class Registry:
         self._timers.shrink(len(self._subscribers))
 
     def shut_if_empty(self) -> bool:
-        """Take no more subscribers, unless some are there; returns which."""
+        """Take no more subscribers if none is left; returns whether none is left."""
         with self._lock:
             self._is_shut = not self._subscribers
             return self._is_shut
@@ -268,34 +268,34 @@ class Registry:
         self._to_check.append(subscriber)
 
     def check_all_soon(self, subscribers: Iterable[Subscriber]) -> None:
-        """Have the pump check these. Without the lock."""
+        """Have the pump check these subscribers. Without the lock."""
         self._to_check.extend(subscribers)
 
     def next_to_check(self) -> Subscriber | None:
-        """The next to be checked, ``None`` if there is none. The pump's thread, without the lock."""
+        """Take the next subscriber to check, ``None`` if there is no such. The pump's thread, without the lock."""
         return self._to_check.popleft() if self._to_check else None
 
     def watch(self, subscriber: Subscriber) -> None:
-        """Wait for a subscriber's socket to be writable if it is blocked, and else no more."""
+        """Wait for a subscriber's socket to become writable if it is blocked; else stop waiting for that."""
         with self._lock:
             if subscriber.state.is_closed:
                 return
             is_blocked = subscriber.is_blocked
             self._watch(subscriber, reading=is_watched_for_reading(subscriber), writing=is_blocked)
             if subscriber.state.is_retired:
-                # Its stream has no deadline any more. A socket that takes nothing for long is cut.
+                # Its stream has no deadline any more. A connection that takes nothing for long is cut.
                 subscriber.deadline = time.monotonic() + self._grace if is_blocked else NEVER
                 self._timers.add(subscriber.deadline, subscriber)
 
     def hear(self, subscriber: Subscriber) -> None:
-        """See what a readable socket says: its client has hung up, or sends something behind its request."""
+        """See why a socket is readable: its client has hung up, or has sent something after its request."""
         with self._lock:
             if subscriber.state.is_closed or subscriber.connection is None:
                 return
             hung_up = has_hung_up(subscriber.connection)
             if hung_up is None:
                 return
-            # It stays readable from here on, and tells no more.
+            # The socket stays readable from now on, so it can tell nothing new.
             self._watch(subscriber, reading=False, writing=is_watched_for_writing(subscriber))
             if hung_up:
                 self._end(subscriber, EndReason.GONE)
@@ -305,21 +305,22 @@ class Registry:
             subscriber.lose_connection()
             self._to_check.append(subscriber)
 
-    # Events and time pass. The pump's thread.
+    # Events arrive, and timers are due. The pump's thread.
 
     def deliveries(self, page: Page) -> list[Delivery]:
-        """Go on to a page's last event; returns who gets which of its events."""
+        """Move the position to a page's last event; returns the deliveries of its events."""
         with self._lock:
-            # All are encoded before the position moves: an event that cannot be must not leave half a page behind.
+            # All events are encoded before the position moves. If one cannot be encoded, half a page must not be
+            # handed out.
             deliveries = self._audiences.deliveries(page)
             self.position = page[-1].sequence
             self._recent.add(page)
         return deliveries
 
     def skip_to(self, position: int) -> None:
-        """Go on after a gap: all streams end, and their clients resume from the log, each by its own id.
+        """Continue after a gap: all streams end, and their clients resume from the log, each by its own id.
 
-        In one step, or a stream that attaches in between would have the old position and miss events.
+        This is one step. Otherwise a stream that attaches in between would have the old position and miss events.
         """
         with self._lock:
             for subscriber in tuple(self._subscribers):
@@ -328,7 +329,7 @@ class Registry:
             self._recent.restart(position)
 
     def next_timer(self) -> float:
-        """When :meth:`run_timers` has something to do (monotonic)."""
+        """When to call :meth:`run_timers` next (monotonic)."""
         with self._lock:
             return self._timers.next()
 
@@ -366,7 +367,7 @@ class Registry:
         self._is_locked_for_fork = self._lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        """Give the lock back, if this fork took it: a signal handler may have raised before."""
+        """Release the lock, if this fork took it: a signal handler may have raised before."""
         if self._is_locked_for_fork:
             self._is_locked_for_fork = False
             self._lock.release()

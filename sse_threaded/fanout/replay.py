@@ -1,6 +1,6 @@
-"""The pump's replay to parked streams: what they missed, page by page, until events reach them as they come.
+"""The pump's replay to parked streams: it sends the events that they missed, page by page, until they have all.
 
-The pump's thread alone replays. Other threads only add streams.
+Only the pump's thread replays. Other threads only add streams.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .subscriber import Subscriber
 
 _throttled = ThrottledLog(logging.getLogger(__name__))
 
-# Pages that are replayed between two looks at what else there is to do.
+# Pages that are replayed in one turn of the pump, before it does its other work.
 _PAGES_A_ROUND = 32
 
 
@@ -29,21 +29,21 @@ class Replay:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        # Those that can be sent another page at once. Each gets one a round. Any thread appends.
+        # The subscribers that can get another page at once. Each gets one page a round. Any thread appends.
         self._waiting: deque[Subscriber] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, subscriber: Subscriber) -> None:
-        """Send ``subscriber`` what it missed, in the next rounds."""
+        """Send ``subscriber`` the events that it missed, in the next rounds."""
         self._waiting.append(subscriber)
 
     def run(self) -> None:
-        """Send a page to some of them, so that those who missed nothing need not wait for long."""
+        """Send a page to some subscribers only, so that clients that missed nothing do not wait for long."""
         for _ in range(min(len(self._waiting), _PAGES_A_ROUND)):
             subscriber = self._waiting.popleft()
-            # Without a cursor it has ended. A blocked one is added again when its socket is writable.
+            # A subscriber without a cursor has ended. A blocked one is added again when its socket is writable.
             if subscriber.cursor is not None and not subscriber.is_blocked:
                 self._send_page(subscriber)
 
@@ -71,7 +71,7 @@ class Replay:
             return Batch(b"", 0)
         batch = Batch(cursor.read_wire())
         if not batch.body:
-            # It has everything, and nothing can come in between: it is this thread that moves the position.
-            # Without this a subscriber whose channels have nothing new would never catch up with the pump.
+            # It has all events. None can come in between, as only this thread moves the position. Without this
+            # step a subscriber whose channels have nothing new would never catch up with the pump.
             cursor.after = max(cursor.after, self._registry.position)
         return batch

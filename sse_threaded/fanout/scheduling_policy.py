@@ -1,10 +1,11 @@
 """The scheduling policy of a thread that sleeps and is woken often.
 
-Linux lets a woken thread push the one that woke it off its core at once. That one still has the interpreter, for
-which the woken one must then wait: three switches of threads where one would do. SCHED_BATCH is the usual policy
-without this. A policy belongs to a thread, which serves other requests afterwards. So it is restored.
+On Linux a woken thread may at once preempt the thread that woke it. But that thread still holds the interpreter,
+so the woken thread must wait for it: three thread switches instead of one. SCHED_BATCH is the usual policy without
+this preemption. A policy belongs to a thread, and the thread serves other requests afterwards. So the policy is
+restored.
 
-Other systems have no such policy, and a sandbox may forbid to set one. Then nothing changes.
+Other systems have no such policy, and a sandbox may forbid a change. Then nothing changes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .lifecycle import has_greenlets
 
 
 def set_batch_policy() -> bool:
-    """Let the calling thread push nobody away when it is woken; returns whether that changed anything."""
+    """Let the calling thread preempt no other thread when it is woken; returns whether its policy changed."""
     if sys.platform == "linux" and not has_greenlets():
         try:
             if os.sched_getscheduler(0) == os.SCHED_OTHER:
@@ -28,7 +29,7 @@ def set_batch_policy() -> bool:
 
 
 def restore_policy() -> None:
-    """Give the calling thread, whose policy was changed, the usual one."""
+    """Give the calling thread the usual policy again, after :func:`set_batch_policy` changed it."""
     if sys.platform == "linux":
         try:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

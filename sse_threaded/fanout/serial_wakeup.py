@@ -1,11 +1,12 @@
-"""Waking many sleeping threads one after the other: each that has done its work wakes the next.
+"""Wakes many sleeping threads one after the other: each thread that has done its work wakes the next.
 
-A thousand threads that are woken at once fight for the interpreter, and each delivery costs several times what
-it needs. Here the pump only *calls* the threads that have something to get. One is woken and holds a *token*. When
-it comes back from its send, it passes the token on, which wakes the next. A busy thread is not called, so nobody
-waits for it. A thread that is stuck with a token loses it: the pump takes it, and wakes others instead.
+If a thousand threads are woken at once, they compete for the interpreter, and each delivery costs several times as
+much. Here the pump only *calls* the threads that have something to get. One of them is woken and holds a *token*.
+When its send is done, it passes the token on, and so wakes the next thread. A busy thread is not called, so no
+thread waits for it. A thread that is stuck with a token loses it: the pump takes the token, and wakes other
+threads.
 
-The pump's thread calls and advances; clients' threads sleep, pass tokens on and stop.
+The pump's thread calls and advances. Clients' threads sleep, pass tokens on and stop.
 """
 
 from __future__ import annotations
@@ -19,42 +20,44 @@ from collections.abc import Sized
 
 from .scheduling_policy import restore_policy, set_batch_policy
 
-# Seconds after which a thread counts as stuck with its token. A thread needs 0.05 ms for its work. Where other
-# threads compute, it waits twice for the interpreter, 5 ms each time (sys.getswitchinterval), and for a core on a
-# busy machine.
+# Seconds after which a thread counts as stuck with its token. A thread needs 0.05 ms for its work. If other
+# threads compute, it waits twice for the interpreter, 5 ms each time (sys.getswitchinterval). On a busy machine it
+# also waits for a core.
 STUCK_SECONDS = 0.01
 
-# Tokens passed on in a second below which one token more is worth what it costs: threads that fight take as long.
+# If fewer tokens than this are passed on in a second, one token more is worth its cost: threads that compete take
+# as long.
 _LEAST_PASSES = 3000
 
-# So few are woken at once: they have nothing to gain from waiting for each other.
+# So few threads are woken at once, as they gain nothing if they wait for each other.
 _FEW = 4
 
 
 class Activity(enum.Enum):
-    """What the thread of a sleeper does."""
+    """The activity of a sleeper's thread."""
 
     AWAKE = enum.auto()
     ASLEEP = enum.auto()
-    CALLED = enum.auto()  # asleep, and to be woken in its turn
+    CALLED = enum.auto()  # asleep, and waits for a token
 
 
 class SerialWakeup:
     """The sleeping threads of one pump.
 
-    :param stuck_seconds: after which a thread counts as stuck with its token; default :data:`STUCK_SECONDS`.
+    :param stuck_seconds: how long a thread may hold its token before it counts as stuck; default
+        :data:`STUCK_SECONDS`.
 
-    :ivar most_tokens: how many threads may have a token now, where many were called.
+    :ivar most_tokens: how many threads may have a token now, if many were called.
     """
 
     def __init__(self, stuck_seconds: float = STUCK_SECONDS) -> None:
         self._stuck_seconds = stuck_seconds
-        self.lock = threading.Lock()  # guards all that is here, and what each sleeper's thread does
+        self.lock = threading.Lock()  # guards everything here, and each sleeper's activity
         self._called: list[Sleeper] = []  # since the pump last advanced
-        self._queue: deque[Sleeper] = deque()  # to be woken, the first first
-        self._holders: dict[Sleeper, float] = {}  # which have a token, and since when; the oldest first
+        self._queue: deque[Sleeper] = deque()  # called sleepers that wait for a token, in order
+        self._holders: dict[Sleeper, float] = {}  # sleepers with a token, and since when; the oldest first
         self.most_tokens = 1
-        # For the number of tokens: how many were passed on since it was last thought over, and when that was.
+        # For the choice of most_tokens: how many tokens were passed on since the last choice, and when that was.
         self._passes = 0
         self._judged = 0.0
 
@@ -77,7 +80,7 @@ class SerialWakeup:
             return len(self._called) + len(self._queue)
 
     def advance(self) -> None:
-        """Begin to wake those that were called, and take tokens from stuck threads."""
+        """Begin to wake the called sleepers, and take tokens from stuck threads."""
         now = time.monotonic()
         woken: list[Sleeper] = []
         with self.lock:
@@ -89,9 +92,9 @@ class SerialWakeup:
                 self._set_most_tokens(self.most_tokens // 2, now)
             elif not self._holders or now >= self._judged + self._stuck_seconds:
                 is_slow = not self._holders or self._passes < _LEAST_PASSES * (now - self._judged)
-                # Doubled, as the next may be stuck too: many stop reading at one and the same event.
+                # Doubled, as the next may be stuck, too: many clients stop reading at the same event.
                 self._set_most_tokens(self.most_tokens * 2 if is_slow else self.most_tokens // 2, now)
-            # From anywhere on, so that nobody is always the last.
+            # Begin at a random sleeper, so that no client is always the last.
             start = random.randrange(len(self._called)) if self._called else 0
             self._queue.extend(self._called[start:])
             self._queue.extend(self._called[:start])
@@ -116,11 +119,11 @@ class SerialWakeup:
     # With the lock held, for the sleepers.
 
     def add(self, sleeper: Sleeper) -> None:
-        """Let ``sleeper`` have a token in its turn."""
+        """Have ``sleeper`` wait for a token."""
         self._called.append(sleeper)
 
     def remove(self, sleeper: Sleeper) -> None:
-        """Let ``sleeper``, which was added, have no token."""
+        """Remove ``sleeper``, which was added. It gets no token."""
         (self._called if sleeper in self._called else self._queue).remove(sleeper)
 
     def _give_token(self, now: float) -> Sleeper:
@@ -131,7 +134,10 @@ class SerialWakeup:
         return sleeper
 
     def pass_token(self, sleeper: Sleeper) -> Sleeper | None:
-        """Take the token from ``sleeper``, if it has one; returns who has it now, for the caller to wake."""
+        """Take the token from ``sleeper``, if it has one.
+
+        Returns the sleeper that gets the token, if there is one. The caller must wake that sleeper.
+        """
         if self._holders.pop(sleeper, None) is None:
             return None
         if not self._queue or len(self._holders) >= self.most_tokens:
@@ -142,9 +148,9 @@ class SerialWakeup:
 class Sleeper:
     """One thread, which sleeps while it has nothing to do.
 
-    :param wakeup: by which it is woken.
+    :param wakeup: the object that gives out tokens.
 
-    :ivar activity: what the thread does; guarded by the lock of ``wakeup``.
+    :ivar activity: the activity of the thread; guarded by the lock of ``wakeup``.
     """
 
     __slots__ = ("_batch_thread", "_bell", "_wakeup", "activity")
@@ -153,7 +159,7 @@ class Sleeper:
         self._wakeup = wakeup
         self._bell = threading.Lock()  # released to wake the thread, which acquires it to sleep
         self._bell.acquire()
-        # Whose scheduling policy was changed, once that was tried; 0 for no thread's.
+        # The thread whose scheduling policy was changed; None before the first try, 0 if there was no change.
         self._batch_thread: int | None = None
         self.activity = Activity.AWAKE
 
@@ -163,14 +169,14 @@ class Sleeper:
         return self.activity is Activity.ASLEEP
 
     def call(self) -> None:
-        """Have its thread woken in its turn, if it sleeps; else it will look by itself. The pump's thread."""
+        """Have its thread woken, if it sleeps. A thread that is awake looks for work itself. The pump's thread."""
         with self._wakeup.lock:
             if self.activity is Activity.ASLEEP:
                 self.activity = Activity.CALLED
                 self._wakeup.add(self)
 
     def wake(self) -> None:
-        """Let its thread go on; called by who has given it the token."""
+        """Wake its thread. The thread that has given it the token calls this."""
         self._bell.release()
 
     # Its own thread.
@@ -178,15 +184,15 @@ class Sleeper:
     def sleep(self, todo: Sized, deadline: float | None = None) -> None:
         """Pass the token on, and sleep until woken if there is nothing to do.
 
-        :param todo: what there is to do; nothing while it is empty.
-        :param deadline: until when to sleep (monotonic); ``None``, the default, for as long as it takes.
+        :param todo: the work that waits; there is nothing to do while it is empty.
+        :param deadline: until when to sleep (monotonic); ``None``, the default, for no limit.
         """
         with self._wakeup.lock:
             successor = self._wakeup.pass_token(self)
             sleeps = not todo
             if sleeps:
                 self.activity = Activity.ASLEEP
-        # Only now: it needs the interpreter, which this thread is about to give up.
+        # Only now, as the successor needs the interpreter, which this thread is about to release.
         if successor is not None:
             successor.wake()
         if not sleeps:
@@ -206,12 +212,12 @@ class Sleeper:
                 if self.activity is Activity.ASLEEP:
                     self.activity = Activity.AWAKE
                     return
-            self._bell.acquire()  # called meanwhile, so it will have a token
+            self._bell.acquire()  # it was called during this time, so it will get a token
 
     def stop(self) -> bool:
         """Pass the token on, and sleep no more; idempotent.
 
-        Returns whether its thread sleeps, so that another thread calls this and has to :meth:`wake` it.
+        Returns whether its thread sleeps. Then the caller is another thread, and has to :meth:`wake` it.
         """
         self.restore_policy()
         with self._wakeup.lock:
@@ -224,8 +230,8 @@ class Sleeper:
         return sleeps
 
     def restore_policy(self) -> None:
-        """Give the calling thread its usual scheduling policy again, if it is the one that slept here."""
-        # Without a lock: the garbage collector may call it.
+        """Give the calling thread its usual scheduling policy again, if its policy was changed here."""
+        # This takes no lock, as the garbage collector may call it.
         if self._batch_thread == threading.get_ident():
             self._batch_thread = None
             restore_policy()

@@ -1,7 +1,7 @@
-"""Clients whose sockets the pump writes to itself, so that no thread is held by them.
+"""Clients whose sockets the pump writes to itself, so that they hold no thread.
 
-Everything here is called on the pump's thread, except what comes before the pump has a client: the constructor,
-:meth:`SocketSubscriber.begin`, and a farewell where the hub is closed.
+The pump's thread calls everything here, with exceptions before the pump has a client. These are the constructor,
+:meth:`SocketSubscriber.begin`, and a farewell if the hub is closed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .subscriber import WRITE_BYTES, Subscriber
 
 
 class SocketSubscriber(Subscriber):
-    """A subscriber without a thread: what the socket takes at once is sent at once, the rest waits here.
+    """A subscriber without a thread. Bytes are sent at once, and those that the socket does not take wait here.
 
-    :param channels: what it subscribes to.
+    :param channels: the channels that it subscribes to.
     :param size: how many events may wait before it counts as too slow.
-    :param connection: its socket, which nobody else uses until ``finished`` is called.
+    :param connection: its socket; no other object uses it until ``finished`` is called.
     :param chunked: whether the body is sent in chunks (RFC 9112, section 7.1), as the response's head said.
-    :param cursor: its position; what comes after it and up to the pump's position is replayed.
-    :param finished: called once, on the pump's thread, when the last byte was sent or there is nobody to send
-        it to.
+    :param cursor: its position; the events after it, up to the pump's position, are replayed.
+    :param finished: called once, on the pump's thread, when the last byte was sent or the client is gone.
 
-    ``sent`` counts the body without the framing. The number is whole when it is in no broadcast.
+    ``sent`` counts the bytes of the body without the framing. The count is complete while the subscriber is in no
+    broadcast.
     """
 
     __slots__ = ("_chunked", "_finished", "_pending")
@@ -47,15 +47,17 @@ class SocketSubscriber(Subscriber):
     ) -> None:
         super().__init__(channels, size, connection)
         self._chunked = chunked
-        # What the socket would not take: views of the rest, and the batches that they are of. Most sockets take
-        # all, so there is a deque, of 600 bytes, only while something is in it.
+        # Bytes that the socket did not take: views of the rest, and their batches. Most sockets take everything.
+        # So there is a deque, which has 600 bytes, only while something is in it.
         self._pending: deque[tuple[memoryview, Batch]] | None = None
         self.cursor = cursor
         self._finished: Callable[[], None] | None = finished
 
     def begin(self, head: bytes, batch: Batch | None) -> None:
-        """Send the response's head and first bytes, which are not counted, and some events in one packet with
-        them; before the pump has it.
+        """Send the response's head and some events in one packet, before the pump has the subscriber.
+
+        :param head: the head and the first bytes of the body, which are not counted.
+        :param batch: the events; ``None`` for none.
         """
         self.connection.setblocking(False)
         data = head
@@ -93,7 +95,7 @@ class SocketSubscriber(Subscriber):
         return self.state is State.CLOSED
 
     def deliver(self, batch: Batch) -> bool:
-        """Send some events, or keep what the socket does not take. See :class:`Subscriber`."""
+        """Send some events, and keep the bytes that the socket does not take. See :class:`Subscriber`."""
         data = batch.chunk if self._chunked else batch.body
         if not self._pending:
             try:
@@ -107,7 +109,7 @@ class SocketSubscriber(Subscriber):
                 return False
             self.keep_rest(batch, taken)
         else:
-            if self.end_reason is None:  # the end always finds room
+            if self.end_reason is None:  # the last bytes always have room
                 self._count(batch)
             self._pending.append((memoryview(data), batch))
         return True
@@ -126,18 +128,18 @@ class SocketSubscriber(Subscriber):
             self._pending = deque([(memoryview(batch.chunk if self._chunked else batch.body)[taken:], batch)])
 
     def deliver_heartbeat(self, batch: Batch) -> bool:
-        """Send a heartbeat, unless something else is on its way; otherwise as :meth:`deliver`."""
+        """Send a heartbeat as :meth:`deliver` does, unless other bytes wait."""
         return not self._pending and self.deliver(batch)
 
     def end(self, reason: EndReason, farewell: bytes) -> None:
-        """Send the last bytes after what waits. See :class:`Subscriber`."""
+        """Send the last bytes after those that wait. See :class:`Subscriber`."""
         if self.end_reason is not None:
             return
         self.step(Step.LOSE if reason is EndReason.GONE else Step.END)
         self.end_reason = reason
         self.cursor = None
         if reason is EndReason.SLOW:
-            # Of what waits only the batch that has begun is sent to its end, or the framing would break.
+            # A batch that has begun is sent to its end, or the framing would break. The others are dropped.
             while self._pending and len(self._pending) > 1:
                 self._pending.pop()
         if self.state.is_lost:
@@ -148,7 +150,7 @@ class SocketSubscriber(Subscriber):
             self.deliver(LAST_CHUNK)
 
     def continue_writing(self) -> None:
-        """Send what waits, as far as the socket takes it."""
+        """Send the bytes that wait, until the socket takes no more."""
         while self._pending and not self.state.is_lost:
             views: list[memoryview] = []
             size = 0
@@ -185,7 +187,7 @@ class SocketSubscriber(Subscriber):
         self.step(Step.LOSE)
 
     def cut(self) -> None:
-        """See :class:`Subscriber`; what waits is lost."""
+        """See :class:`Subscriber`. The bytes that wait are lost."""
         self._pending = None
         super().cut()
 
@@ -193,7 +195,7 @@ class SocketSubscriber(Subscriber):
         """Give its socket back."""
         if self.end_reason is EndReason.SHUTDOWN:
             self.shut_down()  # so that no server waits for the client to close an idle connection
-        # It knows its exchange, which knows it: without this the two would need the garbage collector.
+        # This object and its exchange refer to each other. Otherwise only the garbage collector could free them.
         finished, self._finished = self._finished, None
         if finished is not None:
             finished()

@@ -1,7 +1,7 @@
 """The sockets and doorbells that the pump waits for, in one selector.
 
 The selector lets one thread register a socket while another waits (epoll and kqueue do). The registry's lock
-guards what is registered for a subscriber.
+guards the registrations of subscribers.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from .subscriber import Subscriber
 
 
 class SocketWatcher:
-    """What one pump waits for."""
+    """The sockets and doorbells that one pump waits for."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
     def begin(self) -> None:
-        """Watch nothing, before the pump's thread starts.
+        """Begin with nothing to watch, before the pump's thread starts.
 
         :raises OSError: the system has no descriptor left.
         """
-        # A new one: a signal handler that raised in an earlier try may have left half of something in the old.
+        # A new selector: a signal handler may have raised in an earlier try, and left the old one half set up.
         self._selector.close()
         self._selector = selectors.DefaultSelector()
 
@@ -35,18 +35,18 @@ class SocketWatcher:
 
     def close(self) -> None:
         """Close the selector, in a fork's child."""
-        # The descriptors are the child's own copies: closing them leaves the parent's alone. The selector's is
-        # shared with the parent, so nothing is unregistered, only closed.
+        # The descriptors are the child's own copies, so closing them does not change the parent's. But the
+        # selector itself is shared with the parent, so nothing is unregistered, only closed.
         self._selector.close()
 
     def select(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait ``timeout`` seconds at most; gives what is ready, a subscriber or a doorbell as each key's data."""
+        """Wait ``timeout`` seconds at most; returns keys whose data is a subscriber or a doorbell."""
         return self._selector.select(timeout)
 
     # With the registry's lock held.
 
     def watch(self, subscriber: Subscriber, *, reading: bool, writing: bool) -> bool:
-        """Wait for a subscriber's socket as told from now on; returns whether that can be done."""
+        """Wait for a subscriber's socket to be readable, writable or both; returns whether that is possible."""
         if subscriber.watched_events:
             self.unwatch(subscriber)
         events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if writing else 0)
@@ -57,22 +57,22 @@ class SocketWatcher:
             try:
                 self._selector.register(subscriber.connection, events, subscriber)
             except KeyError:
-                # The server has closed the socket of an earlier stream, and this one has got its number, before
-                # that stream was closed.
+                # The server has closed the socket of an earlier stream, before it closed that stream. This socket
+                # has got the same number.
                 self._selector.unregister(subscriber.connection)
                 self._selector.register(subscriber.connection, events, subscriber)
         except (KeyError, ValueError, OSError):
-            return False  # closed meanwhile, or nothing that can be waited for
+            return False  # closed during this time, or it cannot be watched
         return True
 
     def unwatch(self, subscriber: Subscriber) -> None:
-        """Wait for a subscriber's socket no more."""
+        """Stop waiting for a subscriber's socket."""
         if subscriber.connection is not None:
             try:
                 if self._selector.get_key(subscriber.connection).data is subscriber:
                     self._selector.unregister(subscriber.connection)
             except (KeyError, ValueError, RuntimeError):
-                pass  # it was not waited for
+                pass  # it was not watched
 
 
 def is_watched_for_reading(subscriber: Subscriber) -> bool:
@@ -86,9 +86,9 @@ def is_watched_for_writing(subscriber: Subscriber) -> bool:
 
 
 def has_hung_up(connection: socket.socket) -> bool | None:
-    """Whether the client has closed its connection; ``None`` where its socket says nothing. It does not wait."""
+    """Whether the client has closed its connection; ``None`` if its socket is not readable. This does not wait."""
     try:
-        # Looked at, not taken. The base class's method, as an SSLSocket refuses flags.
+        # This leaves the byte in the socket. It is the base class's method, as an SSLSocket refuses flags.
         return SystemSocket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:
         return None

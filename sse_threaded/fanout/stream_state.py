@@ -16,7 +16,8 @@ A subscriber holds one :class:`State`. Each thing that happens to the stream is 
 
 Which thread makes which step:
 
-- END, CUT, RETIRE and CLOSE: any thread, with the registry's lock held; or a thread that alone has the subscriber.
+- END, CUT, RETIRE and CLOSE: any thread, with the registry's lock held; or the only thread that has the
+  subscriber.
 - LOSE of a subscriber without a thread: the pump's thread; before the pump has it, the server's thread.
 - LOSE of a subscriber with a thread: that thread without the registry's lock, or the pump's thread. So these
   subscribers guard each step with a lock of their own.
@@ -28,9 +29,9 @@ import enum
 
 
 class State(enum.Enum):
-    """What a stream is doing.
+    """The state of a stream.
 
-    :ivar is_lost: nobody can be sent anything more.
+    :ivar is_lost: no more bytes can be sent to the client.
     :ivar is_retired: the stream has ended, and the app's iterable around it may go on.
     :ivar is_closed: the hub has forgotten the stream, and does not touch its socket any more.
     """
@@ -39,7 +40,7 @@ class State(enum.Enum):
     """It gets events."""
 
     ENDING = "ending"
-    """It was told to end, and its last bytes are on their way."""
+    """It must end, and its last bytes are on their way."""
 
     RETIRED = "retired"
     """Its stream has ended, and the app's iterable around it has not."""
@@ -48,13 +49,13 @@ class State(enum.Enum):
     """Its socket is broken, or its client has hung up."""
 
     RETIRED_LOST = "retired and lost"
-    """Both."""
+    """Its stream has ended, and its socket is broken or its client has hung up."""
 
     CUT = "cut"
     """The pump has shut its connection down, as the client did not read."""
 
     CLOSED = "closed"
-    """The end. What there was to send was sent, as far as the hub knows."""
+    """The end. The hub knows of no bytes that were not sent."""
 
     ABORTED = "aborted"
     """The end. The client did not get everything."""
@@ -68,13 +69,13 @@ class State(enum.Enum):
 
 
 class Step(enum.Enum):
-    """What happens to a stream."""
+    """A thing that happens to a stream."""
 
     END = enum.auto()
     """The pump tells it to end, for an :class:`EndReason` other than ``GONE``."""
 
     LOSE = enum.auto()
-    """Its socket fails, or its client hangs up. Both ends of a connection may find that out, so it may repeat."""
+    """Its socket fails, or its client hangs up. Several threads may find that out, so it may repeat."""
 
     CUT = enum.auto()
     """The pump shuts its connection down."""
@@ -133,7 +134,7 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
         Step.CLOSE: State.CLOSED,
     },
     State.LOST: {
-        Step.END: State.LOST,  # its socket failed first, and the pump finds out now
+        Step.END: State.LOST,  # its socket failed before, and the pump finds out now
         Step.LOSE: State.LOST,
         Step.CUT: State.CUT,
         Step.RETIRE: State.RETIRED_LOST,
@@ -146,7 +147,7 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
     },
     State.CUT: {
         Step.LOSE: State.CUT,
-        Step.CUT: State.CUT,  # its thread is stuck still
+        Step.CUT: State.CUT,  # its thread is still stuck
         Step.RETIRE: State.CUT,
         Step.CLOSE: State.ABORTED,
     },

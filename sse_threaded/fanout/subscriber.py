@@ -1,8 +1,8 @@
-"""What the pump knows of one client, however the client's bytes leave.
+"""One client, as the pump knows it. There is a class for each way in which bytes reach the client.
 
-There are three kinds. The thread of a :class:`.thread_subscriber.ThreadSubscriber` takes batches from a queue and
-writes them. The thread of a :class:`.wrapped_subscriber.WrappedSubscriber` does the same and leaves in between.
-The pump itself writes to the socket of a :class:`.socket_subscriber.SocketSubscriber`.
+There are three classes. The thread of a :class:`.thread_subscriber.ThreadSubscriber` takes batches from a queue
+and writes them. The thread of a :class:`.wrapped_subscriber.WrappedSubscriber` does the same and leaves in
+between. The pump itself writes to the socket of a :class:`.socket_subscriber.SocketSubscriber`.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from .budget import Budget
 from .cursor import Cursor
 from .stream_state import EndReason, State, Step, state_after
 
-# Batches that wait are joined into one write of at most about this many bytes: one system call and one chunk for
-# a burst, without a copy that grows with the queue.
+# Batches that wait are joined into one write of about this many bytes at most. So a burst needs one system call
+# and one chunk, and the copy does not grow with the queue.
 WRITE_BYTES = 64 * 1024
 
-# A client for which more than this waits is too slow, however few events they are.
+# A client is too slow if more bytes than this wait for it, however few events they are.
 WAITING_BYTES = 8 * 1024 * 1024
 
 
 class AnyBroadcast(Protocol):
-    """What a subscriber needs of the :class:`.broadcast.Broadcast` that it is in."""
+    """The part of a :class:`.broadcast.Broadcast` that a subscriber in it needs."""
 
     def drop(self, subscriber: Subscriber) -> None:
-        """Send to ``subscriber`` by itself from now on, as something waits for it."""
+        """Send to ``subscriber`` separately from now on, as bytes wait for it."""
 
 
 class Subscriber(ABC):
     """One client.
 
-    :param channels: what it subscribes to.
+    :param channels: the channels that it subscribes to.
     :param size: how many events may wait before it counts as too slow.
-    :param connection: the client's socket, where the server shows it: watched for a hang-up, and shut down when
-        it does not take what is sent. ``None`` for neither.
+    :param connection: the client's socket, if the server shows it. The pump watches it for a hang-up, and shuts it
+        down if it does not take the bytes that are sent. ``None`` for neither.
 
-    :ivar after: events up to this number it has already, by replay; they are not delivered again.
-    :ivar budget: where its place comes from; set when it is admitted.
-    :ivar cursor: the position of the pump's replay to it; ``None`` where it has everything, or replays by itself.
+    :ivar after: the number up to which it has all events by replay; these are not delivered again.
+    :ivar budget: the budget that its place comes from; set when it is admitted.
+    :ivar cursor: the position of the pump's replay to it; ``None`` if it has all events, or replays by itself.
     :ivar deadline: when its lease ends (monotonic); after its end, when its connection is cut.
     :ivar end_reason: why its stream ends, ``None`` while it goes on; set with the registry's lock held.
     :ivar broadcast: the broadcast that it is in, ``None`` for none; ``broadcast_index`` is its index there.
     :ivar sent: bytes of the body that the pump has sent to it, less those that its broadcast has counted.
-    :ivar state: what its stream is doing; see :mod:`.stream_state` for the threads that change it.
-    :ivar watched_events: what the pump waits for at its socket, as bits of :mod:`selectors`; guarded by the
-        registry's lock.
+    :ivar state: the state of its stream; see :mod:`.stream_state` for the threads that change it.
+    :ivar watched_events: the readiness of its socket that the pump waits for, as bits of :mod:`selectors`; guarded
+        by the registry's lock.
     """
 
     __slots__ = (
@@ -89,8 +89,8 @@ class Subscriber(ABC):
         self.broadcast: AnyBroadcast | None = None
         self.broadcast_index = 0
         self.sent = 0
-        # Events and bytes. The pump's thread alone counts what was delivered. The thread that writes them alone
-        # counts what was taken.
+        # Events and bytes. Only the pump's thread counts those that were delivered. Only the thread that writes
+        # them counts those that were taken.
         self._delivered = self._delivered_bytes = 0
         self._taken = self._taken_bytes = 0
 
@@ -100,7 +100,7 @@ class Subscriber(ABC):
         return self._delivered - self._taken
 
     def _count(self, batch: Batch) -> None:
-        # A client for which nothing waits is not too slow, however many these are. A heartbeat is never too much.
+        # If nothing waits for a client, it is not too slow, however many these are. A heartbeat is never too much.
         waiting = self._delivered - self._taken
         if batch.count:
             if waiting and waiting + batch.count > self.size:
@@ -127,7 +127,7 @@ class Subscriber(ABC):
 
     @abstractmethod
     def deliver_heartbeat(self, batch: Batch) -> bool:
-        """Give it a heartbeat, unless something else is on its way; otherwise as :meth:`deliver`."""
+        """Give it a heartbeat as :meth:`deliver` does, unless other bytes wait for it."""
 
     @abstractmethod
     def end(self, reason: EndReason, farewell: bytes) -> None:
@@ -142,13 +142,13 @@ class Subscriber(ABC):
         self.step(Step.CUT)
         self.shut_down()
 
-    # What the pump asks of each subscriber, and only some kinds answer in their own way.
+    # The pump asks these of each subscriber. Only some classes answer in their own way.
 
     outlives_stream = False
     """Whether its response may go on after its stream, so that the stream's end does not close it."""
 
     is_iterated = False
-    """Whether a thread of the server must come for what it gets, and may fail to."""
+    """Whether a thread of the server must take its events. That thread may fail to come."""
 
     @property
     def can_broadcast(self) -> bool:
@@ -174,7 +174,7 @@ class Subscriber(ABC):
         return False
 
     def continue_writing(self) -> None:  # noqa: B027  # most do not write on the pump's thread
-        """Write what waits, as its socket takes something again. The pump's thread."""
+        """Write the bytes that wait, as its socket is writable again. The pump's thread."""
 
     def finish(self) -> None:  # noqa: B027  # most have a thread that finds out
         """Tell its server that the pump does not use its socket any more. The pump's thread."""
@@ -182,19 +182,19 @@ class Subscriber(ABC):
     def count_idle_looks(self) -> float:
         """Look whether its thread has come since the last look; returns how often in a row it has not.
 
-        ``inf`` where the thread will never come. Asked only where :attr:`is_iterated` is true. The pump's thread.
+        ``inf`` if the thread will never come. Asked only if :attr:`is_iterated` is true. The pump's thread.
         """
         return 0
 
     # Any thread.
 
     def free_thread(self) -> None:  # noqa: B027  # some have none
-        """Let its thread go on, if that waits for events, as its stream is closed."""
+        """Wake its thread, if that waits for events, as its stream is closed."""
 
     def shut_down_reading(self) -> None:
         """Let its server find that the client has closed, once the response is sent.
 
-        The end of the response may still be sent: a wrapper may close the stream before the server is there.
+        The end of the response can still be sent: a wrapper may close the stream before the server has sent it.
         """
         if self.connection is not None:
             try:
@@ -204,7 +204,7 @@ class Subscriber(ABC):
                 pass  # the connection is gone already
 
     def shut_down(self) -> None:
-        """Shut its connection down, so that a thread stuck in a send to it comes free."""
+        """Shut its connection down. This frees a thread that is stuck in a send to it."""
         if self.connection is not None:
             try:
                 self.connection.shutdown(socket.SHUT_RDWR)

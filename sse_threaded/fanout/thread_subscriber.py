@@ -1,6 +1,7 @@
 """A client with a thread: a bounded queue of batches between the pump and that thread.
 
-The pump's thread puts and ends, and the client's thread takes. Neither waits for the other's network.
+The pump's thread puts batches into the queue and ends the stream. The client's thread takes the batches. Neither
+waits for the other's network.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ _END = Batch(b"", 0)  # no other batch in a queue is empty
 class ThreadSubscriber(Subscriber):
     """A subscriber whose batches a thread takes and writes.
 
-    :param channels: what it subscribes to.
+    :param channels: the channels that it subscribes to.
     :param size: how many events may wait before it counts as too slow.
     :param connection: see :class:`Subscriber`; default ``None``.
     :param has_heartbeats: whether it gets heartbeats; default ``True``.
 
     :ivar farewell: its last bytes, once it has ended.
-    :ivar sleeper: where its thread waits; set when it is admitted.
-    :ivar thread_budget: where the place of its thread comes from, if that is another one; default ``None``.
+    :ivar sleeper: the object in which its thread waits; set when it is admitted.
+    :ivar thread_budget: the budget that its thread comes from, if that is another one; default ``None``.
     """
 
     __slots__ = (
@@ -57,10 +58,10 @@ class ThreadSubscriber(Subscriber):
         self._has_heartbeats = has_heartbeats
         self.farewell = b""
         self.thread_budget: Budget | None = None
-        # Each batch holds an event at least, so there are never more batches than events. One place more is for
-        # the end and one for a heartbeat.
+        # Each batch holds at least one event, so there are never more batches than events. One more place is for
+        # the end, and one is for a heartbeat.
         self._queue: queue.Queue[Batch] = queue.Queue(size + 2)
-        # Bytes taken when the pump last looked whether its thread comes, and how often it had not come.
+        # Bytes that were taken at the pump's last look, and how often in a row its thread had not come.
         self._taken_at_last_look, self._idle_looks = -1, 0
 
     def give_back(self) -> None:
@@ -88,23 +89,23 @@ class ThreadSubscriber(Subscriber):
             return
         self.farewell = farewell
         self.step(Step.LOSE if reason is EndReason.GONE else Step.END)
-        self.end_reason = reason  # after the farewell, which its thread sends when it sees this
+        self.end_reason = reason  # set after the farewell, which its thread sends when it sees this
         try:
             self._queue.put_nowait(_END)
         except queue.Full:
-            pass  # then nobody waits for it: its thread looks at `end_reason` before it waits
+            pass  # then its thread does not wait: it looks at `end_reason` before it does
         self._call_thread()
 
     def lose_connection(self) -> None:
-        """See :class:`Subscriber`; its thread will find out by itself."""
+        """See :class:`Subscriber`. Its thread will find out by itself."""
         self.connection = None
 
     def count_idle_looks(self) -> float:
         """See :class:`Subscriber`.
 
-        Its thread may be stuck, or nobody may iterate its stream any more. Where the server shows its socket, that
-        says more: once the server has closed it, no thread will come. The stream may still be in a circle of
-        references, such as that of an exception with its traceback.
+        Its thread may be stuck, or no thread may iterate its stream any more. If the server shows its socket, that
+        says more: after the server has closed it, no thread will come. A circle of references may still hold the
+        stream, such as that of an exception and its traceback.
         """
         if self.connection is not None:
             return float("inf") if self.connection.fileno() < 0 else 0
@@ -129,21 +130,22 @@ class ThreadSubscriber(Subscriber):
     # Its own thread.
 
     def take(self, deadline: float | None = None) -> list[Batch]:
-        """Wait for batches and take those that are there; none at the end or at the deadline.
+        """Wait for batches and take them. The list is empty at the end or at the deadline.
 
-        :param deadline: by the monotonic clock; ``None``, the default, for none.
+        :param deadline: until when to wait (monotonic); ``None``, the default, for no limit.
         """
-        if self.end_reason is None:  # else nothing more may come
+        if self.end_reason is None:  # after its end nothing more may come
             self.sleeper.sleep(self._queue.queue, deadline)
         return self.take_now()
 
     def take_now(self) -> list[Batch]:
-        """Take the batches that are there, without waiting."""
+        """Take the batches in the queue, without waiting."""
         batches: list[Batch] = []
-        if self.end_reason is EndReason.SLOW:  # replay will bring all that it missed, of which this is a part
+        if self.end_reason is EndReason.SLOW:  # the replay includes these events
             return batches
         size = count = 0
-        # Nobody else takes. Asked once, as get_nowait() on an empty queue costs as much as all else here.
+        # No other thread takes batches. The size is asked once, as get_nowait() on an empty queue costs as much as
+        # the rest of this method.
         for _ in range(self._queue.qsize()):
             if size >= WRITE_BYTES:
                 break

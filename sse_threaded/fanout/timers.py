@@ -1,11 +1,11 @@
-"""When to look at which subscriber: a heap of times.
+"""The times at which the pump must look at its subscribers, in a heap.
 
-The entry of a subscriber that left stays until its time, or until such entries are the most.
+The entry of a subscriber that has left stays until its time, or until most entries are such.
 
-Times are rounded up, so that many subscribers are looked at together: of 15,000 idle streams one is due every
-millisecond, and to wake up for each would cost several times what its heartbeat does.
+Times are rounded up, so that the pump looks at many subscribers together. Of 15,000 idle streams one is due every
+millisecond. To wake up for each would cost several times as much as its heartbeat.
 
-Not thread-safe; the registry's lock guards it.
+This is not thread-safe. The registry's lock guards it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .subscriber import Subscriber
 
 NEVER = float("inf")
 
-# Entries of subscribers that left which may stay, whatever the number of those who are there.
+# Entries of subscribers that have left may stay up to this number, however few subscribers remain.
 _ALLOWED_LEFTOVERS = 100
 
 
@@ -41,18 +41,21 @@ class Timers:
             heapq.heappush(self._heap, (when, next(self._numbers), subscriber))
 
     def next(self) -> float:
-        """The earliest time, :data:`NEVER` when there is none."""
+        """The earliest time, :data:`NEVER` if there are no entries."""
         return self._heap[0][0] if self._heap else NEVER
 
     def due(self, now: float) -> Iterator[Subscriber]:
-        """Remove and give the subscribers whose time has come and that have not left."""
+        """Remove the subscribers whose time has come, and yield those that have not left."""
         while self._heap and self._heap[0][0] <= now:
             subscriber = heapq.heappop(self._heap)[2]
             if not subscriber.state.is_closed:
                 yield subscriber
 
     def shrink(self, subscribers: int) -> None:
-        """Drop the entries of those that left when they are the most; ``subscribers`` have not left."""
+        """Drop the entries of subscribers that have left, if most entries are such.
+
+        :param subscribers: how many have not left.
+        """
         if len(self._heap) > 2 * subscribers + _ALLOWED_LEFTOVERS:
             self._heap = [entry for entry in self._heap if not entry[2].state.is_closed]
             heapq.heapify(self._heap)

@@ -2,7 +2,7 @@
 
 The app has wrapped the stream: a filter, a tracer, ``stream_with_context``. So its iterable must be asked for
 each chunk. A thread of the server asks it while events wait. The thread leaves when the stream gives ``b""``
-(PEP 3333 allows that) or when the client's socket takes no more. The pump calls a thread again.
+(PEP 3333 allows that) or when the client's socket takes no more. Then the pump calls a thread when there is work.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ from typing import Protocol
 from .stream_state import Step
 from .thread_subscriber import ThreadSubscriber
 
-# How often a stream gives b"" before something counts as swallowing it: a wrapper may join some chunks into one.
+# How often a stream may give b"" before its wrapper counts as one that does not pass it on. A wrapper may join a
+# few chunks into one.
 _MOST_EMPTY_CHUNKS = 4
 
-# How often in a row the server asks a wrapper again that gives bytes where the stream has given b"". One that
-# looks ahead by a chunk gives the last event then; one that adds bytes to each chunk would do so for ever.
+# A wrapper may give bytes although the stream has given b"". Then the server asks it again, but stops at this
+# number in a row. A wrapper that looks ahead by one chunk gives the last event then. A wrapper that adds bytes to
+# each chunk would give bytes forever.
 _LAST_CALLS = 2
 
 
 class Server(Protocol):
-    """What the server does for one response."""
+    """The part of the server that a subscriber calls, for one response."""
 
     def resume(self) -> None:
-        """Have a thread go on with the response. It is called by the pump's thread, so it must not wait."""
+        """Have a thread go on with the response. The pump's thread calls this, so it must not wait."""
 
     def keep_thread(self) -> None:
         """Note that the calling thread stays until the stream's end."""
 
 
 class Keeper(Protocol):
-    """What the pump does for a subscriber."""
+    """The part of the pump that a subscriber calls."""
 
     def check_soon(self, subscriber: WrappedSubscriber) -> None:
-        """See soon whether ``subscriber`` waits for its socket."""
+        """Have the pump check soon whether ``subscriber`` waits for its socket."""
 
     def end_response(self, subscriber: WrappedSubscriber) -> None:
         """Forget ``subscriber``."""
@@ -48,20 +50,20 @@ class _Thread(enum.Enum):
     """Where the thread of a response is."""
 
     AWAY = enum.auto()
-    WORKING = enum.auto()  # it is there, or was called
+    WORKING = enum.auto()  # it is at work, or was called
     STAYING = enum.auto()  # it waits inside the stream until the stream's end
 
 
 class WrappedSubscriber(ThreadSubscriber):
     """A subscriber whose thread comes and goes.
 
-    :param channels: what it subscribes to.
+    :param channels: the channels that it subscribes to.
     :param size: how many events may wait before it counts as too slow.
-    :param connection: its socket; nobody else writes to it.
-    :param server: calls threads.
+    :param connection: its socket; no other object writes to it.
+    :param server: the server, which calls threads.
     :param keeper: the pump.
 
-    The thread that is at work writes and flushes. The pump's thread does so only while none is.
+    The thread that is at work writes and flushes. The pump's thread flushes only while no thread is at work.
     """
 
     __slots__ = (
@@ -92,13 +94,14 @@ class WrappedSubscriber(ThreadSubscriber):
         super().__init__(channels, size, connection)
         self._server = server
         self._keeper = keeper
-        # Guards `state`: the thread that is at work finds a broken socket without the registry's lock. Innermost.
+        # Guards `state`, as the thread that is at work finds a broken socket without the registry's lock. No other
+        # lock is taken while a thread holds this one.
         self._step_lock = threading.Lock()
         # Guards _thread, and _pending while no thread is at work.
         self._lock = threading.Lock()
         self._thread = _Thread.WORKING
         self._is_interrupted = False  # its thread left before the app's iterable had nothing more to give
-        self._pending = bytearray()  # what was written and not sent yet
+        self._pending = bytearray()  # bytes that were written and not sent yet
         self._empty_chunks = 0  # how often the stream has given b"" since the server had the last chunk
         self._last_calls = 0
 
@@ -115,7 +118,7 @@ class WrappedSubscriber(ThreadSubscriber):
     # The thread that is at work, inside the stream.
 
     def note_empty_chunk(self) -> bool:
-        """Note that the stream has nothing; returns whether it is to give ``b""``, or to wait itself."""
+        """Note that the stream has nothing; returns whether it must give ``b""``. Otherwise it must wait."""
         self._empty_chunks += 1
         return self._empty_chunks <= _MOST_EMPTY_CHUNKS
 
@@ -124,7 +127,7 @@ class WrappedSubscriber(ThreadSubscriber):
         self._empty_chunks = self._last_calls = 0
 
     def keep_thread(self) -> None:
-        """Let its thread stay until the stream's end, and wait for the socket, too."""
+        """Let its thread stay until the stream's end. The thread then waits for the socket, too."""
         with self._lock:
             self._thread = _Thread.STAYING
         self._server.keep_thread()
@@ -133,21 +136,21 @@ class WrappedSubscriber(ThreadSubscriber):
             self.connection.setblocking(True)
             self.connection.sendall(pending)
         except OSError:
-            self.step(Step.LOSE)  # the server finds out; for the app's iterable this is no error
+            self.step(Step.LOSE)  # the server finds out; for the app's iterable this is not an error
 
     # The thread that is at work, outside the stream.
 
     def sendall(self, data: bytes) -> None:
-        """Write some bytes, as to a socket; they leave with the next :meth:`flush`."""
+        """Write some bytes, as to a socket. They leave with the next :meth:`flush`."""
         if self._thread is _Thread.STAYING:
             self.connection.sendall(data)
         else:
             self._pending += data
 
     def is_idle(self, gave_bytes: bool) -> bool:
-        """Whether the stream has nothing, so that the thread may leave. To be asked after each chunk.
+        """Whether the stream has nothing, so that the thread may leave. Asked after each chunk.
 
-        :param gave_bytes: whether the wrapper's last chunk was not empty: then there may be another.
+        :param gave_bytes: whether the wrapper's last chunk had bytes. Then there may be another chunk.
         """
         if not self._empty_chunks:
             return False
@@ -159,7 +162,7 @@ class WrappedSubscriber(ThreadSubscriber):
         return True
 
     def flush(self) -> bool:
-        """Send what the socket takes; returns whether that was all, or there is nobody to send it to."""
+        """Send the bytes that the socket takes; returns whether all were sent, or the client is gone."""
         while self._pending and not self.state.is_lost:
             try:
                 sent = self.connection.send(self._pending)
@@ -174,13 +177,13 @@ class WrappedSubscriber(ThreadSubscriber):
         return True
 
     def interrupt(self) -> None:
-        """Note that the next thread is to go on at once, as this one leaves though the iterable has more."""
+        """Note that this thread leaves although the iterable has more, so the next thread must go on at once."""
         self._is_interrupted = True
 
     def leave(self) -> bool:
-        """Let the thread go, unless there is something to do; returns whether it may.
+        """Let the thread leave, unless it has something to do; returns whether it may leave.
 
-        It may not while batches wait, after an interruption, and at the end.
+        It may not leave while batches wait, after an interruption, and at the end.
         """
         with self._lock:
             is_lost = self.state.is_lost
