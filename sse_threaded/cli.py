@@ -155,7 +155,7 @@ def _listen(options: argparse.Namespace) -> int:
 
 
 def _next_events(cursor: Cursor, doorbell: Doorbell) -> bytes:
-    """Return the bytes of the next events; wait as long as the log cannot be reached."""
+    """Return the bytes of the next events; wait while the log cannot be reached."""
     has_warned = False
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What can go wrong, split by what the caller does next.
+"""The errors of this package, split by the caller's next step.
 
 HTTP failures are not here: an app answers them with Werkzeug's exceptions.
 """
@@ -14,7 +14,7 @@ class InvalidEvent(SSEError):
     """The values cannot be an event. Correct them; nothing was published.
 
     :ivar field: the invalid value: ``"data"``, ``"event"``, ``"id"``, ``"retry"``, ``"comment"`` or ``"channel"``.
-    :ivar reason: what is wrong with it and what to do, one sentence.
+    :ivar reason: the fault in it and the remedy, in one sentence.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -24,10 +24,10 @@ class InvalidEvent(SSEError):
 
 
 class LogError(SSEError):
-    """The log did not do what was asked; no event was appended.
+    """The log has failed; no event was appended.
 
     :ivar url: the log's URL, without a password.
-    :ivar reason: what happened and what to do, one sentence.
+    :ivar reason: the fault and the remedy, in one sentence.
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -40,7 +40,7 @@ class LogUnavailable(LogError):
     """The fault may pass: the log is locked, the disk is full, or the connection is cut. Try again later.
 
     :ivar url: the log's URL, without a password.
-    :ivar reason: what happened and what to do, one sentence.
+    :ivar reason: the fault and the remedy, in one sentence.
     """
 
 
@@ -48,7 +48,7 @@ class LogUnusable(LogError):
     """The fault does not pass by itself: an invalid URL, a corrupt file, a newer schema. A person must act.
 
     :ivar url: the log's URL, without a password.
-    :ivar reason: what happened and what to do, one sentence.
+    :ivar reason: the fault and the remedy, in one sentence.
     """
 
 
@@ -59,8 +59,9 @@ class HubClosed(SSEError):
 class HistoryGone(SSEError):
     """The events after a last event ID are not known any more: fetch the state again.
 
-    :ivar reason: ``"malformed"`` (not an id of this package), ``"epoch"`` (of another log, or of a log that was
-        made anew), ``"beyond"`` (past the log's end) or ``"expired"`` (older than the events that are kept).
+    :ivar reason: the fault of the id. ``"malformed"``: it is not an id of this package. ``"epoch"``: it is of
+        another log, or of a log that was recreated since. ``"beyond"``: it is past the log's end. ``"expired"``:
+        it is older than the events that are kept.
     """
 
     def __init__(self, reason: str) -> None:

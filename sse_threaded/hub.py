@@ -4,8 +4,8 @@
     hub.publish("news", {"title": "Hello"})      # in any thread, any process
     return hub.stream(request, "news")           # in a view
 
-One hub per log and process; any thread may use it. It starts one thread, with the first stream. It may be
-made before a fork (gunicorn's ``preload_app``): each child goes on with connections and a thread of its own.
+There is one hub per log and process; any thread may use it. It starts one thread, with the first stream. It may be
+made before a fork (gunicorn's ``preload_app``): each child goes on with its own connections and its own thread.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LEASE = 900.0
 RETRY = 5000
 
 # No cache keeps an answer, no proxy buffers it, and its kind depends on Accept. Development proxies (express,
-# Vite, Next) compress what may be transformed, and wait for some kilobytes of it.
+# Vite, Next) compress answers that may be transformed, and wait for a few kilobytes first.
 _HEADERS = (("X-Accel-Buffering", "no"), ("Vary", "Accept"))
 _POLL_HEADERS = (("Cache-Control", "no-cache"), *_HEADERS)
 _STREAM_HEADERS = (("Cache-Control", "no-cache, no-transform"), *_HEADERS)
@@ -88,21 +88,21 @@ class Hub:
     """Publish and subscribe.
 
     :ivar log: the :class:`EventLog` behind it. ``hub.log.transaction()`` changes rows and appends events in one
-        step, ``hub.log.snapshot()`` reads rows and the last event ID that belongs to them, ``hub.log.read()``
-        reads events, and ``hub.log.append(..., connection=...)`` appends over the app's own connection.
+        step. ``hub.log.snapshot()`` reads rows and the last event ID that belongs to them. ``hub.log.read()``
+        reads events. ``hub.log.append(..., connection=...)`` appends over the app's own connection.
     :ivar url: the log's URL, without a password.
 
     :param url: the log: ``memory://`` (the default: one process), ``sqlite:///path``, ``sqlite:////path`` or a
         :class:`~pathlib.Path` (one machine), ``redis://host:port/db`` (several; see :func:`open_log`).
     :param retention: how much history the log keeps, default :class:`Retention`.
-    :param retry: the reconnection time told to clients, milliseconds, default 5000.
+    :param retry: the reconnection time for clients, in milliseconds, default 5000.
     :param heartbeat: seconds between comments on a stream, default 15; ``None`` for none.
-    :param lease: the longest life of a stream in seconds, default 900, of which each gets 80 to 100 %;
-        the client then reconnects. ``None`` for no bound.
-    :param max_streams: how many streams may be open at once in this process. A further client is told to come
-        back. 0 allows none, so that clients poll. Default ``None``: the limit comes from the threads, which
-        gunicorn's hooks count (:mod:`sse_threaded.gunicorn_hooks`), or from the connections of the worker that
-        parks (:mod:`sse_threaded.worker`). Without either there is no bound.
+    :param lease: the longest life of a stream in seconds, default 900. Each stream gets 80 to 100 % of it, and its
+        client then reconnects. ``None`` for no bound.
+    :param max_streams: how many streams may be open at once in this process. A further client gets a reconnection
+        time and no stream. 0 allows none, so that clients poll. Default ``None``: the limit comes from the
+        threads, which gunicorn's hooks count (:mod:`sse_threaded.gunicorn_hooks`), or from the connections of the
+        worker that parks (:mod:`sse_threaded.worker`). Without either there is no bound.
     :param queue_size: how many events may wait for a client before its stream ends as too slow, default 1000.
     :raises LogError: the log cannot be opened.
     :raises ValueError: a number is out of its range.
@@ -173,7 +173,7 @@ class Hub:
         return max(limits, default=None)
 
     def publish(self, channel: str, data: object, event: str | None = None) -> str:
-        """Append an event to the log, for all who subscribe to ``channel``; returns its id.
+        """Append an event to the log, for all subscribers to ``channel``; returns its id.
 
         :param channel: any text of 1 to 255 characters.
         :param data: text, or anything JSON can write, which is sent as one line of JSON.
@@ -194,8 +194,8 @@ class Hub:
         :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
         :param channels: one channel or several; all share one order and one last event ID.
         :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. A
-            view that filters a stream's events should refuse them: a poll's answer is one chunk of JSON with all
-            events, in which the filter would find no event.
+            view that filters a stream's events should refuse them. A poll's answer is one chunk of JSON with all
+            events, so the filter would find no event in it.
         :raises InvalidEvent: a channel's name is invalid.
         :raises TypeError: ``request`` is neither a request nor an environ.
 
@@ -299,7 +299,8 @@ class Hub:
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.
 
-        It tries whatever publishing needs, and changes nothing. In SQLite a good result is kept for a second.
+        It tries everything that publishing needs, and changes nothing. In SQLite a good result is kept for a
+        second.
 
         :raises LogError: an event could not be published now, or the log cannot be read.
         """
@@ -307,7 +308,7 @@ class Hub:
         return {"log": log, "streams": self.streams, "maxStreams": self.max_streams}
 
     def request_close(self) -> None:
-        """Begin the end: every stream gets a farewell. It takes no lock, so a signal handler may call it."""
+        """Begin the end: every stream gets a farewell. This takes no lock, so a signal handler may call it."""
         self._pump.request_close()
 
     def close(self, timeout: float = 2.0) -> None:
@@ -327,7 +328,7 @@ class Hub:
         self._log.before_fork()
 
     def after_fork(self, in_child: bool) -> None:
-        """Go on; the child has no streams, and connections and a thread of its own."""
+        """Continue after a fork. The child has no streams. It gets its own connections and its own thread."""
         if in_child:
             self._budget.after_fork_in_child()
         self._log.after_fork(in_child)
@@ -336,7 +337,7 @@ class Hub:
             self._made_in = surroundings()  # last, as others read it without a lock
 
     def begin_anew_if_needed(self) -> None:
-        """Begin anew if the process or its kind of threads has changed without notice. It is cheap otherwise.
+        """Begin again if the process or its kind of threads has changed without notice. Otherwise this is cheap.
 
         uWSGI forks without Python's hooks. ``gunicorn -k gevent`` patches :mod:`threading` after a preloaded app
         has made its hub. The old locks would stop all greenlets, or let two into one transaction.

@@ -37,13 +37,14 @@ def long_poll(
     *,
     may_wait: bool = True,
 ) -> Response:
-    """Answer with the events after ``last_event_id``: at once if there are any, else when one comes.
+    """Answer with the events after ``last_event_id``: at once if there are any, else when one arrives.
 
-    The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``; an event with a name has ``"event"``
-    too. After ``?wait=`` seconds (default 25, at most 60) it is empty; ``reset`` true means: fetch the state
-    anew, then go on from ``lastEventId``.
+    The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``; an event with a name has ``"event"``,
+    too. After ``?wait=`` seconds (default 25, at most 60) it is empty. If ``reset`` is true, the client must fetch
+    the state again, and then continue after ``lastEventId``.
 
-    :param may_wait: false where the server would let other requests wait, too; then it answers at once.
+    :param may_wait: whether to wait for an event; default ``True``. It is false if the server would let other
+        requests wait, too. Then the answer comes at once.
     """
     try:
         deadline = time.monotonic() + _wait(request)
@@ -74,7 +75,7 @@ def long_poll(
     }
     response = Response(json_line(body) + "\n", content_type="application/json", headers=headers)
     if subscriber.end_reason is EndReason.SHUTDOWN:
-        # As a stream does (EventStream.close): a server that is told to stop need not wait for the client.
+        # As a stream does (EventStream.close), so that a server that stops need not wait for the client.
         response.call_on_close(subscriber.shut_down_reading)
     return response
 
@@ -91,7 +92,7 @@ def _wait(request: Request) -> float:
 def _await(pump: Pump, subscriber: ThreadSubscriber, cursor: Cursor, deadline: float) -> Page:
     upto = pump.attach(subscriber, cursor.after)
     page = cursor.read(upto)
-    # The queue only tells that something came. The events are read from the log.
+    # The queue only says that an event has arrived. The events are read from the log.
     if not page and not cursor.reset and subscriber.take(deadline):
         page = cursor.read()
     return page

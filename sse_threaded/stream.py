@@ -2,8 +2,8 @@
 
 It subscribes when the server first asks for bytes. So a response that is never sent (HEAD, an error in a
 middleware) holds nothing. It gives everything back when it is closed, when it has ended, and when it fails. It
-also does when no object refers to it any more: a server closes an app's generator around a stream, and not the
-stream.
+also gives everything back when no object refers to it any more. The reason: a server closes an app's generator
+around a stream, and not the stream.
 
 The thread that iterates it runs all of this, except where another thread is named.
 """
@@ -56,7 +56,7 @@ class EventStream:
     :param pace: the stream's times.
     :param settings: how its subscriber is made.
     :param cursor: the client's position in the log.
-    :param handover: how the connection leaves the thread; ``None``, the default, where the server cannot do that.
+    :param handover: how the connection leaves the thread; ``None``, the default, if the server cannot do that.
     """
 
     # The object that gives the chunks does not refer to this one. So this one is deleted as soon as the app and
@@ -123,10 +123,10 @@ class EventStream:
             delivery.close_later()
 
     def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> bytes | None:
-        """Make a parked stream of it, instead of asking it for bytes.
+        """Park the stream, so that the server does not ask it for bytes.
 
-        Returns the first bytes, for the server to send. If ``handover.parked`` is set then, the pump sends all
-        that follows. If not, there was no room, and these bytes are the whole body. Returns ``None`` where the
+        Returns the first bytes, for the server to send. If ``handover.parked`` is set then, the pump sends the
+        rest. If not, there was no room, and these bytes are the whole body. Returns ``None`` where the
         server must iterate the stream: it has begun already, or it is of another request.
 
         :param handover: the request's.
@@ -147,7 +147,7 @@ def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
 
     Any status but 200 would stop EventSource for good (9.2.3), so there is no 503.
 
-    :param why: for a person who uses curl.
+    :param why: the reason, for a person who uses curl.
     :param shutdown: see :meth:`Pace.unavailable`.
     """
     return pace.unavailable(shutdown=shutdown) + comment(f"{why}; come back after the reconnection time")
@@ -156,7 +156,8 @@ def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
 def refusal_for(pace: Pace, error: SSEError) -> bytes:
     """The whole body for a client whose stream cannot begin, because of this error."""
     if isinstance(error, HubClosed):
-        # A reload: another process answers in a moment, so it comes with those whose streams end now.
+        # A reload: another process answers in a moment. So the client gets the same delays as clients whose
+        # streams end now.
         return refusal(pace, str(error), shutdown=True)
     if isinstance(error, LogError):
         _throttled.warning("begin", "a stream could not begin: %s", error)
@@ -168,9 +169,9 @@ class _Delivery:
     """The delivery of a stream's bytes, whatever iterates it.
 
     :ivar handover: see :class:`EventStream`.
-    :ivar has_begun: somebody has asked for its first bytes.
+    :ivar has_begun: whether the server has asked for its first bytes.
     :ivar joins: see :class:`EventStream`.
-    :ivar subscriber: once it is admitted.
+    :ivar subscriber: its subscriber, once it is admitted.
     """
 
     __slots__ = (
@@ -206,7 +207,7 @@ class _Delivery:
         return self._reservation is not None
 
     def close(self) -> None:
-        """Give back what it holds, and take nothing any more; idempotent. Any thread."""
+        """Give back everything that it holds, and take nothing any more; idempotent. Any thread."""
         self._is_closed = True  # before the look at the subscriber, which another thread may be about to set
         self._give_place_back()
         subscriber = self.subscriber
@@ -220,7 +221,7 @@ class _Delivery:
             self._pump.release(reservation)
 
     def close_later(self) -> None:
-        """Have the pump's thread close it: the garbage collector may run anywhere, also inside a lock."""
+        """Have the pump's thread close it, as the garbage collector may run anywhere, also inside a lock."""
         subscriber = self.subscriber
         if self.is_reserved or (subscriber is not None and not subscriber.state.is_closed):
             if subscriber is not None:
@@ -253,7 +254,7 @@ class _Delivery:
         return first
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what the stream gives."""
+        """Yield the chunks of the stream."""
         self.has_begun = True
         try:
             self._pump.require_open()
@@ -289,7 +290,7 @@ class _Delivery:
             subscriber = WrappedSubscriber(
                 settings.channels, settings.size, settings.connection, handover, self._pump
             )
-            self._reservation = None  # it is the subscriber's now
+            self._reservation = None  # the place is the subscriber's now
             self._pump.admit(subscriber, is_reserved=True)
             handover.lend_to_threads(subscriber)
         else:
@@ -297,7 +298,7 @@ class _Delivery:
             subscriber = ThreadSubscriber(*settings)
             self._pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
-        if self._is_closed:  # by another thread in between, which may not have seen the subscriber
+        if self._is_closed:  # another thread closed it in between, and may not have seen the subscriber
             self._pump.end_stream(subscriber)
         return subscriber
 

@@ -15,7 +15,7 @@ import time
 # Seconds between two lines of one kind.
 _PERIOD = 60.0
 
-# How many kinds are told apart. Beyond this number, the kind that was logged longest ago is forgotten.
+# How many kinds are distinguished. Beyond this number, the kind that was logged longest ago is forgotten.
 _KINDS = 64
 
 
@@ -36,7 +36,7 @@ class ThrottledLog:
     def warning(self, kind: str, message: str, *args: object) -> None:
         """Log a warning, unless one of its kind was logged within the period.
 
-        :param kind: lines of the same kind are limited together. Do not make it of what a client can choose.
+        :param kind: lines of the same kind are limited together. A client must not be able to choose it.
         :param message: as for :meth:`logging.Logger.warning`.
         :param args: as for :meth:`logging.Logger.warning`.
         """

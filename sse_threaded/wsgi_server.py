@@ -1,7 +1,8 @@
-"""What calls the app: the WSGI server, or a bridge from another protocol. The environ and the call stack tell.
+"""Facts about the program that calls the app: a WSGI server, or a bridge from another protocol.
 
-A stream lasts for minutes, so it matters which threads the server has, what else it answers meanwhile, and whether
-the client's socket can be watched. Every function here runs on the thread that calls the app.
+The environ and the call stack show them. A stream lasts for minutes. So it matters which threads the server has,
+whether it answers other requests during this time, and whether the client's socket can be watched. Every function
+here runs on the thread that calls the app.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _is_wsgiref(environ: Mapping[str, Any]) -> bool:
 
 
 def blocks_connection(environ: Mapping[str, Any]) -> bool:
-    """Whether the server answers nothing else on the client's connection until this response has ended.
+    """Whether the server answers no other request on the client's connection until this response has ended.
 
     gunicorn's workers do so in HTTP/2. There the connection may be that of a browser with all its pages, or of a
     proxy with all its clients.
@@ -75,8 +76,8 @@ def is_from_test_client(environ: Mapping[str, Any]) -> bool:
 
     :param environ: the request's WSGI environ.
     """
-    # A server says its name or offers to send files, and mostly both; and it reads a body from the connection.
-    # Falcon's test client says that it is gunicorn. bjoern, a server, has read the body before.
+    # A server says its name or offers to send files, and mostly does both. It reads a body from the connection.
+    # Falcon's test client says that it is gunicorn. bjoern, a server, reads the body before it calls the app.
     if "wsgi.file_wrapper" in environ:
         return False
     return "SERVER_SOFTWARE" not in environ or isinstance(environ.get("wsgi.input"), BytesIO)
