@@ -249,7 +249,7 @@ class Hub:
     def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
         if blocks_connection(environ):
             self._warn_of_http2()
-            return self.come_back("a stream would hold up all else on this HTTP/2 connection")
+            return self.come_back("a stream would block other requests on this HTTP/2 connection")
         try:
             self._pump.require_open()
             cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
@@ -263,7 +263,7 @@ class Hub:
             self._has_warned_of_http2 = True
             _log.warning(
                 "No streams over gunicorn's own HTTP/2, which answers the requests of a connection one after "
-                "another: end HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1"
+                "another. End HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1"
             )
 
     def _process_ends(self) -> bool:

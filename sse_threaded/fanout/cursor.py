@@ -74,7 +74,7 @@ class Cursor:
             self._go_to_end()
         elif gone.reason == "epoch":
             # upto was a number of the old log.
-            raise LogUnavailable(self._log.url, "the log was made anew just now; try again")
+            raise LogUnavailable(self._log.url, "the log was recreated just now; try again")
         else:
             self.after = upto
         self.reset = gone.reason

@@ -160,7 +160,7 @@ class PumpThread:
                 except Exception:
                     # A defect. No stream may hang: all end, and their clients reconnect and get a replay. The end
                     # of one stream may fail, too. It is not tried again, but the ends of the others are.
-                    _log.exception("the pump failed; all streams end and begin anew")
+                    _log.exception("the pump failed; all streams end, and their clients reconnect")
                     has_failed = True
                     self._reader.postpone(TICK)
                     time.sleep(_AFTER_DEFECT)
