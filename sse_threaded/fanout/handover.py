@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .socket_subscriber import SocketSubscriber
 
 # The key of the WSGI environ under which such a server puts a Handover.
-ENVIRON_KEY = "sse_threaded.fanout.parked_streams"
+ENVIRON_KEY = "sse_threaded.parking"
 
 
 class Handover:
