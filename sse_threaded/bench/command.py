@@ -27,9 +27,9 @@ examples:
 
 With --post, {stamp} in the body is replaced by letters and digits that contain the time. An event is counted only
 if it contains them, once. If an event reaches only some of the streams, give --channels N and write {channel} in
-both URLs: streams and events then use the channels 0 to N-1 in turn.
+both URLs. Streams and events then use the channels 0 to N-1 in turn.
 
-Use a server of your own: its other clients have to wait meanwhile, and the posted events stay there.
+Use a server of your own: its other clients have to wait during the test, and the posted events stay there.
 """
 
 

@@ -8,5 +8,5 @@ from ..errors import SSEError
 class CannotBench(SSEError):
     """The load client cannot go on, because of the URL, a limit of this machine, or the answer of the server.
 
-    The text says why, and what to do.
+    The text gives the reason and the remedy.
     """

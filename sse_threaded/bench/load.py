@@ -183,10 +183,10 @@ class Load:
         :param first: the number of the first channel; default 0.
         :param count: how many events; ``None``: as many as possible in ``seconds``.
         :param rate: how many events a second; default ``None``: each as soon as the one before is answered.
-        :param seconds: for how long; ``None``: as long as ``count`` events take.
+        :param seconds: for how long; ``None``: until ``count`` events are published.
         :param expects_deliveries: whether the streams get the events; default ``True``.
         :param burst: whether only the rate of deliveries matters; default ``False``. Then events are posted over
-            several connections, no latencies are taken, and the client reads seldom and much at a time, so that
+            several connections, and no latencies are taken. The client reads seldom and much at a time, so that
             it leaves the processor to the server.
         :param bulk: how many events a POST contains, one on each line, if the server supports that; default 1.
         :param pause: seconds between two rounds of reading in a burst; default 0.01. Linux reports when the bytes

@@ -1,6 +1,6 @@
 """A process of the load client, and its messages: lines of JSON over standard input and output.
 
-The parent sends an order, the process sends an answer. Meanwhile it may send lines with its progress.
+The parent sends an order, and the process sends an answer. Before the answer it may send lines with its progress.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LoadProcess:
         """Wait for the answer to the order.
 
         :param seconds: how long the order itself may take; this method waits a minute longer.
-        :param progress: called now and then with the process id and a count of what is done.
+        :param progress: called from time to time with the process id and its count so far.
         :raises CannotBench: the process reports an error, has ended, or does not answer in time.
         """
         assert self._process.stdout is not None

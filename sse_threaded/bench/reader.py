@@ -34,7 +34,7 @@ _ENDS = (b"\n\n", b"\n\n\r\n")
 # The end of a body. The server may leave the connection open after it.
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
-# What is counted where there are no stamps: lines of data, without those of the events that a stream of this
+# Where there are no stamps, lines of data are counted. Not counted are the lines of events that a stream of this
 # package sends about itself.
 _DATA_LINE = b"data:"
 _NOTICE_LINE = b"event: " + NOTICE_PREFIX.encode()
@@ -47,7 +47,7 @@ _TIMESTAMP_ROOM = socket.CMSG_SPACE(16)
 
 
 class Reader:
-    """The streams of one process, and what they have received since the last order to count from zero.
+    """The streams of one process, and the figures since the last order to count from zero.
 
     :ivar deliveries: how many deliveries.
     :ivar last_ns: the time of the last delivery (monotonic nanoseconds).
@@ -67,7 +67,7 @@ class Reader:
         # The bytes that the stream before received, with their deliveries and stamps. The next stream mostly
         # receives the same bytes.
         self._known, self._each, self._stamps = b"", 0, list[int]()
-        self._tail = len(_DATA_LINE) - 1  # the longest incomplete piece of what is counted
+        self._tail = len(_DATA_LINE) - 1  # the longest incomplete piece of a counted mark
         self._opener: StreamOpener | None = None
         self._until: dict[str, Any] | None = None
         self._rest = b""

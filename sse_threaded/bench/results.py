@@ -14,7 +14,7 @@ class OpenResult:
 
     :ivar streams: how many were opened.
     :ivar seconds: from the first connect to the first bytes of the body of the last stream.
-    :ivar ended: how many have ended meanwhile.
+    :ivar ended: how many have ended during this time.
     :ivar share: the share of a core that the busiest process of the client used, 0 to 1.
     :ivar first_ns: the time of the first connect, on the monotonic clock.
     """

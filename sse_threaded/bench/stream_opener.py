@@ -15,7 +15,7 @@ from .errors import CannotBench
 # (node and nginx: 511). The kernel repeats a dropped SYN after a second, so its timer would be measured.
 WINDOW = 256
 
-# Bytes. So small that a server soon has to buffer what a stalled client does not read.
+# Bytes. It is so small that a server soon has to buffer the bytes that a stalled client does not read.
 _STALLED_BUFFER = 4096
 
 # A longer head is invalid.
@@ -36,7 +36,7 @@ class StreamHolder(Protocol):
     ended: int
 
     def take(self, descriptor: int, received: bytes) -> None:
-        """Count what a stream has received."""
+        """Count the bytes that a stream has received."""
 
 
 class StreamOpener:

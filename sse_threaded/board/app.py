@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Seconds after which a client may try again when the log is locked or unreachable: about as long as that lasts.
+# Seconds after which a client may try again when the log is locked or unreachable. That lasts about this time.
 _RETRY_AFTER = "2"
 
 _ROUTES = Map(
@@ -129,7 +129,7 @@ class BoardApp:
         except HTTPException as error:
             response = problem(error.code or 500, error.description or "")
         except (LogError, HubClosed) as error:
-            # One line now and then, without a traceback: every request fails in the same way meanwhile.
+            # While this lasts, every request fails in the same way. So one line now and then, without a traceback.
             self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
             response = _unavailable(error)
         except Exception:
@@ -190,7 +190,7 @@ class BoardApp:
             self._store.require_board(board)
         except LogError as error:
             # It is unknown whether the board exists, and its channel may belong to another app, so no stream is
-            # opened. EventSource comes back after this answer; a 503 would end it for good (WHATWG HTML 9.2.3).
+            # opened. EventSource reconnects after this answer; a 503 would end it for good (WHATWG HTML 9.2.3).
             if best_kind(request.headers.get("Accept", "")) != CONTENT_TYPE:
                 raise
             self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
@@ -223,7 +223,7 @@ def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
     except NotFound:
         raise NotFound("There is nothing at this address; the board is at /boards/board-1.") from None
     if "board" in values:
-        # Check the id before the store is asked, as the log may be unreachable: a name of another form is no
+        # Check the id before the store is asked, as the log may be unreachable. A name of another form is no
         # board, but it may be the channel of another app.
         number_of("board", values["board"])
     return endpoint, dict(values)

@@ -75,10 +75,10 @@ timeout = 30
 # For ordinary requests in progress. Streams end within a second after SIGTERM.
 graceful_timeout = 10
 
-# By default gunicorn takes the application's path (SCRIPT_NAME) and the scheme from header fields, if the request
-# comes from this machine or through a Unix socket. Any client can send these fields, and Caddy passes them on.
-# With SCRIPT_NAME a client could hide the path from a rule of the proxy. So gunicorn trusts no fields, and the
-# board trusts as many proxies as SSE_THREADED_PROXIES says.
+# By default gunicorn takes the application's path (SCRIPT_NAME) and the scheme from header fields. It does so if
+# the request comes from this machine or through a Unix socket. Any client can send these fields, and Caddy passes
+# them on. With SCRIPT_NAME a client could hide the path from a rule of the proxy. So gunicorn trusts no fields,
+# and the board trusts as many proxies as SSE_THREADED_PROXIES says.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 

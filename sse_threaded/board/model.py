@@ -8,7 +8,7 @@ from typing import TypedDict
 # The lists of every board, in their order: id and title.
 LISTS = (("list-todo", "To do"), ("list-doing", "Doing"), ("list-done", "Done"))
 
-# The first board of a new log, so that a new user sees at once what the board is for: title and list of each task.
+# The first board of a new log: the title and the list of each task. It shows a new user how to use a board.
 FIRST_BOARD = "Live task board"
 FIRST_TASKS = (
     ("Open this board in a second window, side by side", "list-todo"),
@@ -17,7 +17,7 @@ FIRST_TASKS = (
     ("Start the server", "list-done"),
 )
 
-# Boards in one answer. Nobody looks through more, and with the longest titles they take some 80 KB.
+# Boards in one answer. No user looks through more, and with the longest titles they take about 80 KB.
 BOARDS_A_PAGE = 100
 
 # Eighteen digits fit SQLite's 64-bit integers.

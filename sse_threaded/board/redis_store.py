@@ -66,7 +66,7 @@ class RedisBoardStore:
         self._prepared_epoch = ""
 
     def prepare(self) -> None:
-        """Create the first board if there is none; every other method calls this first, also after a flush.
+        """Create the first board if no board exists. Every other method calls this first, also after a flush.
 
         :raises LogError: the log cannot be written.
         """
@@ -174,7 +174,7 @@ class RedisBoardStore:
         self.prepare()
         answer = self._log.run(body, *args)
         if answer[0] == b"board":
-            # Redis may have been flushed meanwhile; then the first board does not exist either.
+            # Redis may have been flushed just now; then the first board does not exist either.
             self._create_first()
             answer = self._log.run(body, *args)
         return _require(answer)

@@ -23,8 +23,8 @@ _REFUSED = ("Cc", "Cs", "Zl", "Zp")
 class BoardRequest(Request):
     """A request. Werkzeug limits its body while it reads it, so a chunked body is limited too."""
 
-    # One byte more than is allowed. Of a body without a length Werkzeug reads this many bytes and ignores the rest
-    # silently, so only the one byte too many shows that the body was too long.
+    # One byte more than is allowed. If a body has no length, Werkzeug reads this many bytes and silently ignores
+    # the rest. So only the one byte too many shows that the body was too long.
     max_content_length = MAX_BODY_BYTES + 1
 
 

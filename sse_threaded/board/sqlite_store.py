@@ -88,7 +88,7 @@ class SQLiteBoardStore:
             return tables.read_task(rows, tables.find_board(rows, board_id), task_id)
 
     def create_board(self, title: str) -> Board:
-        """Create a board with the three lists and no tasks. There is no event: nobody can listen to it yet.
+        """Create a board with the three lists and no tasks. There is no event: no client can listen to it yet.
 
         :raises LogError: nothing was created.
         """

@@ -21,7 +21,7 @@ from .model import (
 
 # The number of a task or a board is the key of its row. AUTOINCREMENT never gives a number twice: an id that some
 # client still shows never becomes the id of another task. The tasks of a list are in the order of ``place``,
-# which grows over the whole board: a new task, and one that was moved, comes last.
+# which grows over the whole board. So a new task, and one that was moved, comes last.
 TABLES = """
 CREATE TABLE IF NOT EXISTS board_boards (
     number INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL

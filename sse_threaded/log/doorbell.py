@@ -1,7 +1,7 @@
 """Doorbells: how an append wakes the threads that wait for the log, here and in other processes.
 
-A doorbell is a file descriptor that becomes readable when somebody rings. So the pump waits for it in the same
-``select`` as for its sockets. Ringing carries no data: the woken thread reads the log. One thread waits on a
+A doorbell is a file descriptor that becomes readable when a ringer writes to it. So the pump waits for it in the
+same ``select`` as for its sockets. Ringing carries no data: the woken thread reads the log. One thread waits on a
 doorbell and clears it; any thread of any process may ring it.
 """
 
@@ -21,7 +21,7 @@ _DRAIN_BYTES = 65536
 class Doorbell:
     """A doorbell inside one process: a pipe.
 
-    :ivar closed: whether it was closed; then nobody waits on it any more.
+    :ivar closed: whether it was closed; then no thread waits on it any more.
     """
 
     closed = False
@@ -92,7 +92,7 @@ class FifoDoorbell(Doorbell):
             # Read and write: a FIFO without a writer would be readable (end of file) all the time.
             self._read = self._write = os.open(hidden, os.O_RDWR | os.O_NONBLOCK)
             os.chmod(hidden, mode)
-            # Ringers see it only now: a FIFO that nobody reads yet looks like that of a dead process.
+            # Ringers see it only now: a FIFO that no process reads yet looks like that of a dead process.
             os.rename(hidden, self._path)
         except OSError:
             os.unlink(hidden)
@@ -135,10 +135,10 @@ class Ringer:
         try:
             if name not in self._descriptors:
                 if not _is_fifo(path):
-                    return  # somebody else's file
+                    return  # a file of another user or program
                 descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
                 self._descriptors[name] = descriptor
-                if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # somebody has replaced it since
+                if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # it was replaced since then
                     os.close(self._descriptors.pop(name))
                     return
             os.write(self._descriptors[name], b"\0")

@@ -17,7 +17,7 @@ _EVENT_ID = re.compile(r"([a-z]{6})-(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 def new_epoch() -> str:
-    """Return six random letters. A log that is made anew gets new ones, so its ids differ from the old log's."""
+    """Return six random letters. A new log gets new letters, so its ids differ from the old log's."""
     return "".join(secrets.choice(string.ascii_lowercase) for _ in range(6))
 
 

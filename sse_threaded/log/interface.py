@@ -1,7 +1,7 @@
-"""What a log is: events in one order, each with an id, kept for a while, and a doorbell.
+"""A log: events in one order, each with an id, kept for a while, and a doorbell.
 
-``publish`` returns once the event is in the log, and fan-out reads the log and nothing else. So all processes and
-all clients see one order. Any thread may call every method.
+``publish`` returns once the event is in the log, and fan-out reads only the log. So all processes and all clients
+see one order. Any thread may call every method.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NestedTransaction(LogError):
     """This thread has a transaction or snapshot of the log open, and would wait for itself.
 
     :ivar url: the log's URL, without a password.
-    :ivar reason: what happened and what to do, one sentence.
+    :ivar reason: the cause and the remedy, in one sentence.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,7 +38,7 @@ class TransactionOver(LogError):
     """The transaction's block was left, or the caller has ended the transaction; nothing more can be appended.
 
     :ivar url: the log's URL, without a password.
-    :ivar reason: what happened and what to do, one sentence.
+    :ivar reason: the cause and the remedy, in one sentence.
     """
 
     def __init__(self, url: str) -> None:
@@ -191,7 +191,7 @@ class EventLog(ABC):
 
     @abstractmethod
     def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
-        """Return one page of events, oldest first; an empty page means that there are no more.
+        """Return one page of events, oldest first; an empty page means that there are no more events.
 
         :param after: the number after which to read.
         :param channels: only these channels; ``None``, the default, for all.
@@ -248,7 +248,7 @@ class EventLog(ABC):
 
     @abstractmethod
     def trim(self) -> int:
-        """Trim all channels now, as the log does by and by; returns how many events were deleted.
+        """Trim all channels now; returns how many events were deleted. The log also trims by itself, in steps.
 
         :raises LogError: the log cannot be written now.
         """

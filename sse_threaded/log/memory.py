@@ -1,6 +1,6 @@
 """A log in the memory of one process: for tests, and for apps that run as one process.
 
-It ends with its process. Clients that come back get a ``reset``, because the next log has another epoch.
+It ends with its process. Clients that reconnect get a ``reset``, because the next log has another epoch.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _TRIMMED_PER_APPEND = 2
 # The newest events of all channels, in one row for the pump. A pump that is further behind reads the channels.
 _NEWEST_EVENTS = 1000
 
-# Channels without events for which the log remembers what was trimmed. Beyond this number the log forgets such
-# channels, and one number stands for all of them.
+# Channels without events for which the log remembers the newest trimmed number. Beyond this limit the log forgets
+# such channels, and one number stands for all of them.
 _REMEMBERED_CHANNELS = 10_000
 
 
@@ -81,12 +81,12 @@ class _Channel:
 
 
 class MemoryLog(EventLog):
-    """``memory://``: events live as long as the process.
+    """``memory://``: events live until the process ends.
 
     :param retention: how much is kept, default :class:`Retention`.
     :param clock: returns the time in seconds, for the events' age; default :func:`time.monotonic`.
-    :param remembered_channels: channels without events for which the log remembers what was trimmed; default
-        10,000.
+    :param remembered_channels: for how many channels without events the log remembers the newest trimmed number;
+        default 10,000.
     """
 
     url = MEMORY

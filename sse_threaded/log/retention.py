@@ -10,7 +10,7 @@ _MAX_AGE = 3_155_760_000
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """How much history a log keeps. A client that was away for longer gets a ``reset``.
+    """How much history a log keeps. A client that was disconnected for longer gets a ``reset``.
 
     Both bounds are lower bounds: trimming runs in the background, so a little more may be there for a while. In
     SQLite every process that streams trims, and in Redis every process that publishes. So give all processes the

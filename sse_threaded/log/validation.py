@@ -1,4 +1,4 @@
-"""What may be appended to a log: the checks of a channel's name, of an event's type and of its data."""
+"""The checks before an event is appended to a log: of its channel's name, of its type and of its data."""
 
 from __future__ import annotations
 

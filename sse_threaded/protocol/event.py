@@ -50,7 +50,7 @@ def json_line(value: object) -> str:
 
 
 def data_text(value: object) -> str:
-    """Return the text of an event's data: text as it is, anything else as one line of JSON.
+    """Return the text of an event's data: text as it is, other values as one line of JSON.
 
     :param value: text, or anything JSON can write.
     :raises InvalidEvent: JSON cannot write it, or it holds a lone surrogate.
@@ -127,8 +127,8 @@ class ServerSentEvent:
             lines.append(f"retry: {self.retry}\n")
         if self.data is not None:
             lines.extend(f"data: {line}\n" for line in _LINE_END.split(self.data))
-        # The id comes last, because some clients take it when they read its line. A client that is cut off in the
-        # middle of the data would otherwise come back with the id of an event that it did not get.
+        # The id comes last, because some clients take it when they read its line. Otherwise a client that is cut
+        # off inside the data would reconnect with the id of an event that it did not get.
         if self.id is not None:
             lines.append(f"id: {self.id}\n")
         lines.append("\n")

@@ -15,7 +15,7 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
     says everything.
 
     :param status: the HTTP status code.
-    :param detail: one sentence: what was wrong, and what to send instead.
+    :param detail: one sentence, with the mistake and the correct request.
     :param headers: further headers, such as ``Allow`` or ``Retry-After``; default none.
     """
     body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}

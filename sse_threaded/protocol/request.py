@@ -1,4 +1,4 @@
-"""What a request for events asks for, in whichever framework."""
+"""Reads from a request for events which kind and which events it wants, in any framework."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class HasEnviron(Protocol):
         """The WSGI environ."""
 
 
-# Results for Accept headers up to this length are kept, in characters. Browsers send some 100, and a client can
-# send any number.
+# Results for Accept headers up to this length, in characters, are kept. Browsers send about 100 characters, and a
+# client can send any number.
 _KEPT_LENGTH = 256
 
 

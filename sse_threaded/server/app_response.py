@@ -15,7 +15,7 @@ _STREAM = "text/event-stream"
 class ResponseWorker(Protocol):
     """The worker, for a response that it gives.
 
-    :ivar tells_ends: somebody wants to know of a request's end: an access log, a hook.
+    :ivar tells_ends: whether an access log or a hook needs the end of each request.
     :ivar permits: which wrapped streams may have a thread.
     """
 
@@ -115,7 +115,7 @@ class AppResponse:
         self.may_reuse = not self.resp.should_close()
 
     def shrink(self) -> None:
-        """Forget what the end of a parked stream does not need: this object is kept for each open page."""
+        """Drop the references that the end of a parked stream does not need: each open page keeps this object."""
         if not self.conn.parser.unreader.buf.getvalue():
             self.conn.parser = None
         if not self.worker.tells_ends:

@@ -1,4 +1,4 @@
-"""Where gunicorn's parser reads a request from: first what the main thread has read, then the socket, for a
+"""The source from which gunicorn's parser reads: first the bytes of the main thread, then the socket, for a
 limited time.
 """
 
@@ -41,7 +41,7 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no an
         :raises RequestTooSlow: none came in time. The app's own time between two reads does not count.
         """
         left = deadlines.body_seconds(self._received) - self._waited
-        before = self.sock.gettimeout()  # the parser's own drain has set it, or it is None
+        before = self.sock.gettimeout()  # set by the parser's own drain, or ``None``
         begun = time.monotonic()
         try:
             if left <= 0.0:

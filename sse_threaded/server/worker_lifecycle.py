@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.25
 class LifecycleWorker(AcceptingWorker):
     """gunicorn's ThreadWorker, which ends streams whatever ends it.
 
-    :ivar tells_ends: somebody wants to know of a request's end: an access log, a hook.
+    :ivar tells_ends: whether an access log or a hook needs the end of each request.
     """
 
     tells_ends = True

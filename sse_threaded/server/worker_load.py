@@ -14,7 +14,7 @@ from collections.abc import Callable
 # How many workers have a slot of their own: those of one moment, and of a reload.
 _SLOTS = 1024
 
-# Seconds after which a worker that says nothing counts as gone.
+# Seconds without a report, after which a worker counts as ended.
 _STALE = 3
 
 # Where the workers count how often one of them has arrived.
@@ -54,7 +54,7 @@ class WorkerLoad:
             self._numbers[_ARRIVALS] = (self._numbers[_ARRIVALS] + 1) % 2**32
 
     def look(self, worker: int) -> None:
-        """See which other workers there are. It takes a while, so call it now and then only."""
+        """See which other workers there are. It takes a while, so call it seldom."""
         oldest = int(self._clock()) - _STALE
         mine = worker % _SLOTS * 2
         numbers = self._numbers

@@ -29,7 +29,7 @@ _PROBE_SECONDS = 1.0
 # How many bytes from the end of the output an error shows.
 _SHOWN_BYTES = 20_000
 
-# Variables that would change on which address gunicorn listens, or what it loads.
+# Variables that would change gunicorn's address or its settings.
 _NOT_INHERITED = {"GUNICORN_CMD_ARGS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID"}
 
 
@@ -157,7 +157,7 @@ class GunicornServer:
             self._output = resources.enter_context(tempfile.TemporaryFile())
             resources.callback(self._keep_output)
             # This process binds the port, and only gunicorn listens on it. So no other program can get the port
-            # while the server is down, and connections are refused meanwhile, as after a real crash. With an
+            # while the server is down. Connections are then refused, as after a real crash. With an
             # inherited listening socket (--bind fd://N) clients could connect to a dead server.
             reservation = resources.enter_context(socket.socket())
             reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -37,7 +37,7 @@ def process_table() -> list[Process]:
     """Return every running process of the machine; needs the ``/proc`` of Linux."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has just ended
             pid = int(path.parent.name)
             # The name, in parentheses, may contain spaces and parentheses (proc(5)).
             state, parent, group, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
@@ -95,8 +95,8 @@ class ChildProcess:
     def poll(self) -> int | None:
         """Return its exit status (negative: the signal that ended it), or ``None`` while it runs.
 
-        When the process has ended, this kills the rest of its group: once and not later, because the number of an
-        empty group is free, and another process may get it.
+        When the process has ended, this kills the rest of its group. It does so once and not later: the number of
+        an empty group is free, and another process may get it.
         """
         if self._popen.returncode is None and self._popen.poll() is not None:
             self._kill_group()

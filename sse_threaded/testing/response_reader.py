@@ -1,6 +1,6 @@
 """Reads one HTTP/1.1 response that may never end, without I/O.
 
-``http.client`` cannot do this: after a read has timed out it cannot read the response any more, and it does not
+``http.client`` cannot do this. After a read has timed out, it cannot read the response any more. It does not
 return the bytes of an incomplete chunk.
 """
 

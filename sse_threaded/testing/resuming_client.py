@@ -111,7 +111,7 @@ class ResumingClient:
         """Wait until ``condition()`` is true. It is called at once, and again after each event.
 
         :param timeout: seconds; default ``None``: the timeout of the client.
-        :param what: what was awaited, for the text of the error.
+        :param what: a name of the condition, for the text of the error.
         :raises StreamTimeout: it does not become true in time.
         :raises StreamEnded: the client has given up.
         """

@@ -181,7 +181,7 @@ class EventStreamClient:
         """Read until ``condition()`` is true. It is called at once, and again after each piece read.
 
         :param timeout: seconds; default ``None``: the timeout of the client.
-        :param what: what was awaited, for the text of the error.
+        :param what: a name of the condition, for the text of the error.
         :raises StreamTimeout: it does not become true in time.
         :raises StreamEnded: it is not true at the end of the stream.
         """

@@ -1,5 +1,5 @@
--- args: board, task, channel; list ('': there is no such list, '-': keep the list), the data of its event;
--- title ('': keep the title), the data of its event.
+-- args: board, task, channel, list, the data of the list's event, title, the data of the title's event.
+-- The list is '' if there is no such list, and '-' to keep the task's list. The title is '' to keep the title.
 -- Returns the title, the list, and the id of the last event or ''.
 if not has_board(args[1]) then return {'board'} end
 local titles, lists = board_key(args[1]) .. ':titles', board_key(args[1]) .. ':lists'

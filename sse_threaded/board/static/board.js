@@ -10,7 +10,7 @@ import { View } from "./view.js";
 
 const boardUrl = location.pathname.split("/").slice(0, 3).join("/");
 const tasksUrl = `${boardUrl}/tasks`;
-// Milliseconds between two checks whether the server is back, while a message says that it is away: first and longest.
+// While a message says that the server cannot be reached: milliseconds between two checks, the first and the longest.
 const BACK_MS = 2000;
 const BACK_MAX_MS = 30_000;
 const RENDER_MS = 10;
@@ -117,7 +117,7 @@ async function change(own, method, url, body) {
   }
 }
 
-// Show that a change failed: what was not done, why, and what the user can do.
+// Show which change failed and why, and offer the user a remedy.
 function failed(what, error, offer, unsaved = false) {
   const away = error instanceof Away;
   messages.fail(what, error.message, offer, { unsaved, away });
@@ -126,7 +126,7 @@ function failed(what, error, offer, unsaved = false) {
 
 let looking = null;
 
-// The stream may not have noticed that the server was away. Then it does not report that the server is back.
+// The stream may not have noticed that the server could not be reached. Then it does not report the server's return.
 function lookForServer(wait = BACK_MS) {
   looking ??= setTimeout(async () => {
     const headers = { Accept: "application/json" };
@@ -216,8 +216,8 @@ addEventListener("online", () => connection.tryNow());
 connection.resume();
 looked();
 
-// A title for messages: shortened, and isolated (FSI and PDI, U+2068 and U+2069), so that a title written from right
-// to left does not turn the message round.
+// A title for messages. It is shortened, and isolated with FSI and PDI (U+2068 and U+2069). So a title written from
+// right to left does not turn the message round.
 function quoted(title) {
   const letters = [...title];
   return `“\u2068${letters.length > 40 ? `${letters.slice(0, 39).join("").trimEnd()}…` : title}\u2069”`;

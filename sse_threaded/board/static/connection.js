@@ -1,6 +1,6 @@
 // Keeps the page up to date. Normally it uses the browser's EventSource. If a proxy blocks streaming, it uses long
 // polling at the same URL with the same last event ID. One loop does all the waiting, so there is one state at a
-// time: connecting, live, polling, waiting (the server has no room), reconnecting or paused.
+// time. The states are connecting, live, polling, waiting (the server has no room), reconnecting and paused.
 
 import { limited } from "./send.js";
 
@@ -102,7 +102,7 @@ export class Connection {
     }
   }
 
-  // One EventSource. Resolves when the loop must do something else. Rejects when EventSource has closed for good, as
+  // One EventSource. Resolves when the loop must go on without it. Rejects when EventSource has closed for good, as
   // after any status but 200. After a lost connection it reconnects by itself.
   async #stream(signal) {
     if (this.#failures > 2) {
@@ -199,7 +199,7 @@ export class Connection {
     try {
       await this.#ask(0, signal);
     } catch {
-      return; // the server is away; EventSource notices that itself
+      return; // the server cannot be reached; EventSource notices that itself
     }
     if (this.#proven || ended.aborted) return;
     this.#blocked = true;

@@ -1,4 +1,4 @@
-// Drags a card with a mouse or pen, with pointer events: an image of the card follows the pointer, and the list under
+// Drags a card with a mouse or pen, with pointer events. An image of the card follows the pointer, and the list under
 // it makes room. A finger scrolls instead; fingers and the keyboard use the buttons of the card.
 
 const THRESHOLD = 6; // pixels; a shorter move is a click

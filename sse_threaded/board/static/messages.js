@@ -1,6 +1,6 @@
-// Messages: what failed, and what can be undone. A message disappears with its reason, after some time, or when it is
-// dismissed. It never covers the focused element: it is above the foot, or else below the head. All texts are set
-// with textContent.
+// Messages about failures, and about changes that can be undone. A message disappears with its reason, after some
+// time, or when it is dismissed. It never covers the focused element: it is above the foot, or else below the head.
+// All texts are set with textContent.
 
 const MESSAGE_MS = 12_000;
 
@@ -10,7 +10,7 @@ export class Messages {
   #box = byId("messages");
   #stack = byId("messages-stack");
   #untrue = []; // each removes a message that a success makes untrue
-  #away = new Set(); // for each message that says the server is away: what to do when it is back
+  #away = new Set(); // for each message that says the server cannot be reached: the function to call when it is back
   #passing = new Map(); // region: removes its message before its time is over
 
   constructor() {
@@ -22,9 +22,9 @@ export class Messages {
     new MutationObserver(place).observe(this.#stack, { childList: true, subtree: true });
   }
 
-  // Show what failed, and why. `offer`: {label, run}, what the user can do. `unsaved`: the user's text is only in this
-  // message or in a field. Then the message stays until it is dismissed, or (without an offer) until something is
-  // saved. `away`: the reason is that the server is away. Then `back` removes the reason, or the message.
+  // Show what failed, and why. `offer`: {label, run}, the remedy. `unsaved`: the user's text is only in this message
+  // or in a field. Then the message stays until it is dismissed, or (without an offer) until something is saved.
+  // `away`: the reason is that the server cannot be reached. Then `back` removes the reason, or the message.
   fail(what, why, offer, { unsaved = false, away = false } = {}) {
     const { gone, words } = this.#message(byId("alert"), `${what} ${why}`, offer, unsaved);
     if (unsaved && !offer) this.#untrue.push(gone);
@@ -41,7 +41,7 @@ export class Messages {
     for (const gone of this.#untrue.splice(0)) gone();
   }
 
-  // Return whether a message says that the server is away.
+  // Return whether a message says that the server cannot be reached.
   get sayAway() {
     return this.#away.size > 0;
   }
@@ -85,7 +85,7 @@ export class Messages {
     return { gone, words };
   }
 
-  // Leave the messages where they are, or move them so that they do not cover the focused element and are not behind
+  // Leave the messages where they are, or move them. They must not cover the focused element, and must not be behind
   // the keyboard of a phone. If there is no such place, they get the room beside the focused element.
   #place() {
     if (!this.#stack.querySelector(".message")) return;

@@ -3,7 +3,7 @@
 
 const TIMEOUT_MS = 15_000;
 
-// The server, or something that it needs, is away for some time. `message` says what happened.
+// The server, or something that it needs, cannot be reached for some time. `message` says what happened.
 export class Away extends Error {}
 
 // Aborts with `signal`, or after a time in milliseconds. Browsers before 2024 have no AbortSignal.any.

@@ -1,6 +1,6 @@
-// The state of the board on this page: the events of the server in their order, and on top of them the user's own
-// changes that the stream has not brought yet. A change that fails is removed, and the state before it shows again.
-// This module uses neither the page nor the network.
+// The state of the board on this page. It has the server's events in their order, and on top of them the user's own
+// changes until the stream brings them. A change that fails is removed, and the state before it shows again. This
+// module uses neither the page nor the network.
 
 // Return whether event `id` comes after event `other`. Ids are <epoch>-<sequence>. Ids of two logs cannot be compared;
 // then the one that came last counts as newer.
@@ -51,8 +51,8 @@ export class BoardState {
     for (const own of this.#own) this.#settle(own);
   }
 
-  // Add the user's own change, which shows at once: {kind: "move" | "rename" | "delete", id, listId | title}, or
-  // {kind: "add", title, listId}, which shows when it has an id.
+  // Add the user's own change: {kind: "move" | "rename" | "delete", id, listId | title}. It shows at once. A change
+  // {kind: "add", title, listId} shows when it has an id.
   begin(own) {
     this.#own.add(own);
     return own;

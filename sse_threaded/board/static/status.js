@@ -1,4 +1,4 @@
-// What the page shows beside the board: the state of the connection, the latest events, and for screen readers the
+// The parts of the page beside the board: the state of the connection, the latest events, and for screen readers the
 // changes of other users. All texts are set with textContent.
 
 const STATES = {

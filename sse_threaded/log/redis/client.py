@@ -1,4 +1,4 @@
-"""Runs scripts in Redis, and tries again while it is away."""
+"""Runs scripts in Redis, and tries again while Redis cannot be reached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RedisClient:
     """A client of one Redis, for any thread. Each thread has a connection to itself while it needs one.
 
     :param address: where the server is.
-    :param name: what Redis shows in ``CLIENT LIST``.
+    :param name: the client's name in ``CLIENT LIST``.
     :param timeouts: default :class:`Timeouts`.
     :ivar url: the server's, without a password.
     :ivar base: the beginning of the names of all keys of the log.
@@ -41,8 +41,8 @@ class RedisClient:
         self.url = address.url
         self.errors = ErrorTranslator(address)
         self.base = f"{{{address.prefix}}}:"
-        # The second key is never there. While a Cluster moves a slot it runs no script with a missing key;
-        # otherwise the script would find only a part of the other keys.
+        # The second key never exists. While a Cluster moves a slot, it runs no script with a missing key.
+        # Otherwise the script would find only a part of the other keys.
         self._keys = (f"{self.base}meta", f"{self.base}none")
         self._begin()
 
@@ -122,7 +122,7 @@ class RedisClient:
         driver, words = self.driver(), ["XREAD", "COUNT", count, *([] if wait is None else ["BLOCK", wait])]
         options = {}
         if self._address.kind == "cluster":
-            # Otherwise the driver asks another node which node it is, and that node may be away.
+            # Otherwise the driver asks another node which node it is, and that node may not answer.
             options["target_nodes"] = driver.get_node_from_key(stream)
         answer = driver.execute_command(*words, "STREAMS", stream, after, **options)
         entries: list[Entry] = answer[0][1] if answer else []
@@ -131,7 +131,8 @@ class RedisClient:
     def find_new_master(self) -> bool:
         """Ask the Sentinels, if there are any, for the master; returns whether it is another one than before.
 
-        They name a new master some seconds before the old one stops to take events that will be lost.
+        They name a new master a few seconds before the old one stops. Until then the old one accepts events that
+        will be lost.
 
         :raises RedisError: they cannot be asked.
         """
@@ -146,7 +147,7 @@ class RedisClient:
 
 
 class SharedClient(RedisClient):
-    """A client for many threads: while Redis is away, one thread tries and all others fail at once.
+    """A client for many threads: while Redis cannot be reached, one thread tries and all others fail at once.
 
     Otherwise they would occupy the app's threads, which requests without a log need.
     """

@@ -17,7 +17,7 @@ def connect(address: Address, name: str, timeout: float) -> Any:
     """Return a client of the driver, which any thread may use. Only for a Cluster this connects at once.
 
     :param address: where the server is.
-    :param name: what Redis shows in ``CLIENT LIST``.
+    :param name: the client's name in ``CLIENT LIST``.
     :param timeout: seconds for one answer, and for one connection.
     :raises Exception: an error of the driver.
     """

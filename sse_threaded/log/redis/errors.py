@@ -1,4 +1,4 @@
-"""What the errors of Redis and of its driver mean, and what a person can do about each."""
+"""Translates the errors of Redis and of its driver. Each error says how a person can mend it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...errors import LogUnavailable, LogUnusable
 from .scripts import LOCK_LOST, LOCKED, NEW_EPOCH
 from .url import Address
 
-# All that the driver raises.
+# All errors of the driver.
 DRIVER_ERRORS = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 
 # A restart, a failover, a cut connection.
@@ -23,7 +23,7 @@ _AWAY = (
 )
 _DENIED = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
 
-# The code that begins a refusal of Redis; and for the driver's errors that lack it, what it was.
+# The code at the beginning of a refusal of Redis. The driver cuts it off for some of its errors; the table has it.
 _CODE = re.compile(r"(?:.*: -)?([A-Z]+) ")
 _CODES = {
     exceptions.ReadOnlyError: "READONLY",
@@ -43,7 +43,7 @@ _REFUSALS = {
 # The refusals that pass by themselves within seconds.
 _PASSING = {"NOREPLICAS", "READONLY", "LOADING", "BUSY", "TRYAGAIN"}
 
-# What is wrong with the URL, by what the driver says then, in small letters.
+# The mistake in the URL, by a part of the driver's message in small letters.
 _MISTAKES = {
     "cluster mode is not enabled": "it is no Cluster; write redis://",
     "unknown command 'auth'": "it takes no password (AUTH is not there); leave it out of the URL",
@@ -51,7 +51,7 @@ _MISTAKES = {
     "protocol error": "the server that answers there is not Redis",
     "wrongtype operation": "some of these keys belong to another program; choose a ?prefix= of your own",
 }
-# The part in which Redis repeats a command that it does not know: of AUTH that is the password.
+# In this part Redis repeats the arguments of an unknown command. The argument of AUTH is the password.
 _ARGUMENTS = re.compile(",? with args beginning with:.*", re.DOTALL)
 
 
@@ -127,7 +127,7 @@ class ErrorTranslator:
         return error if self._said(error) == str(error) else None
 
     def _said(self, error: Exception) -> str:
-        """Return what an error says, without a password."""
+        """Return the text of an error, without a password."""
         said = _ARGUMENTS.sub("", str(error))
         for secret in self._secrets:
             said = said.replace(secret, "...")

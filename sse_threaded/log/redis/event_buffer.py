@@ -101,7 +101,7 @@ class EventBuffer:
         """Take in new events if none is missing before or between them; returns whether that is so."""
         with self._lock:
             if epoch != self._epoch or self._end is None:
-                return True  # nobody needs them any more
+                return True  # no reader needs them any more
             before = self._end
             for record in records:
                 if not self._gaps.follows(record.sequence, before):

@@ -1,7 +1,7 @@
 """Brings the newest events of a Redis log into this process, with one connection and one thread.
 
 The thread waits in ``XREAD`` and rings when an event has come. When its connection is cut off, or Redis restarts,
-it connects again and goes on where it was; meanwhile :meth:`Listener.page` raises.
+it connects again and goes on at the same place. Until then :meth:`Listener.page` raises.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Listener:
     """The thread that waits for events, for one log. Any thread may call its methods.
 
     :param client: only the listener uses its connections.
-    :param shared: the client of all other threads. It is told when Redis answers again, and when the master
-        changes.
+    :param shared: the client of all other threads. The listener calls it when Redis answers again, and when the
+        master changes.
     :param on_new_epoch: called when Redis has a new log; :meth:`renew` is to follow.
     :ivar buffer: the events that have come.
     """

@@ -1,11 +1,11 @@
 """A log in Redis: many machines, one order. Redis 6.2 or newer, or Valkey; needs the extra ``redis``.
 
 It uses streams and scripts, and not bare publish and subscribe: an event is in the log, with its number, before
-anybody gets it. Each append is one script (:mod:`.scripts`). The listener (:mod:`.listener`) reads new events. Any
-thread may do replays and other reads; the driver pools their connections.
+any client gets it. Each append is one script (:mod:`.scripts`). The listener (:mod:`.listener`) reads new events.
+Any thread may do replays and other reads; the driver pools their connections.
 
-Redis may still lose events that it has acknowledged: in a crash between two writes to its disk, or when a replica
-takes over that was behind. Their clients get a ``reset``, so no loss goes unnoticed.
+Redis may still lose events that it has acknowledged. This happens in a crash between two writes to its disk, or
+when a replica takes over that was behind. The clients of such events get a ``reset``, so no loss goes unnoticed.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class RedisLog(EventLog):
         Sentinel that wants them, ``sentinel_username`` and ``sentinel_password``.
     :param retention: how much is kept, default :class:`Retention`.
     :param timeouts: default :class:`~.timeouts.Timeouts`.
-    :param remembered_channels: channels without events for which the log remembers what was trimmed; default
-        10,000.
+    :param remembered_channels: for how many channels without events the log remembers the newest trimmed number;
+        default 10,000.
     :raises LogUnusable: the URL is invalid, Redis is too old or denies the user, or the log's schema is newer.
     :ivar listener: the thread that waits for events; it runs from the first doorbell on.
     """
@@ -110,12 +110,12 @@ class RedisLog(EventLog):
 
     def _begin(self, epoch: str | None) -> None:
         self._epoch = epoch
-        # The epoch of the log that is there now. The reader of all events takes it on, so that no event gets an id
-        # of the wrong epoch.
+        # The epoch of the newest log. The reader of all events takes it on, so that no event gets an id of the
+        # wrong epoch.
         self._next_epoch: str | None = None
         self._renewing = threading.Lock()
-        self._has_pump = False  # somebody reads all events that come
-        # One transaction at a time in a process; held as long as it lasts.
+        self._has_pump = False  # a thread reads all events that come
+        # One transaction at a time in a process, which holds it until it ends.
         self._lock = threading.Lock()
         self._owner = 0
         self._closed = False
@@ -153,12 +153,12 @@ class RedisLog(EventLog):
         return str(epoch.decode())
 
     def _meet_new_epoch(self) -> None:
-        """Find out what the log is now: its keys are gone (flushed, evicted, another server)."""
+        """Read the epoch of the new log: the old keys are gone (flushed, evicted, another server)."""
         epoch = self._prepare(self._retry_for)
         if epoch == self._epoch:
             return
         if self._next_epoch is None:
-            _log.warning("%s was made anew; clients are told to fetch their state again", self.url)
+            _log.warning("%s was created again; clients must fetch their state again", self.url)
         self._next_epoch = epoch
         if self._has_pump:
             self.listener.ring()
@@ -181,7 +181,7 @@ class RedisLog(EventLog):
         """See :class:`EventLog`.
 
         :raises LogUnavailable: Redis could not be reached for 5 s (7 s if nothing answers, at once if that is
-            known), or it refuses. If only the answer did not come, the event may be in the log; nobody can know.
+            known), or it refuses. If only the answer did not come, the event may be in the log or not.
         """
         name, text, kind = validate_event(channel, data, event)
         if connection is not None:
@@ -194,7 +194,7 @@ class RedisLog(EventLog):
 
         :param body: it may call ``append(channel, data, event or false)``, which returns the event's id, and
             ``last_event_id()``. It begins its keys with ``base``, and has ``args`` as text. This method returns
-            what it returns. If its answer gets lost it is run again, but it takes effect once. Redis undoes
+            what it returns. If its answer gets lost, it runs again, but it takes effect once. Redis undoes
             nothing. So a body looks first, returns ``redis.error_reply(text)`` if it must, and then makes changes
             that cannot fail.
         :param args: the body's arguments.
@@ -231,7 +231,7 @@ class RedisLog(EventLog):
                     lost = "the transaction's lock was lost; nothing of it happened"
                     raise LogUnavailable(self.url, lost) from error
             self._meet_new_epoch()
-        raise LogUnavailable(self.url, "the log is made anew again and again; find out who deletes its keys")
+        raise LogUnavailable(self.url, "the log is created again and again; find out who deletes its keys")
 
     def _run(self, script: str, args: Sequence[str | bytes | int], retry_for: float = 0.0) -> Any:
         if self._closed:
@@ -287,7 +287,7 @@ class RedisLog(EventLog):
 
         :param body: as with :meth:`run`, but it may not append; ``last_event_id()`` is the id of the newest event.
         :param args: the body's arguments.
-        :raises LogUnavailable: Redis cannot be reached, or the log was made anew just now.
+        :raises LogUnavailable: Redis cannot be reached, or the log was created again just now.
         """
         try:
             return self._ask(reading_script(body), *args)
@@ -295,7 +295,7 @@ class RedisLog(EventLog):
             raise self._made_anew() from None
 
     def _made_anew(self) -> LogUnavailable:
-        return LogUnavailable(self.url, "the log was made anew just now; try again")
+        return LogUnavailable(self.url, "the log was created again just now; try again")
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -323,7 +323,7 @@ class RedisLog(EventLog):
 
     def check(self) -> str:
         """See :class:`EventLog`."""
-        with suppress(HistoryGone):  # it was made anew just now, which is no fault
+        with suppress(HistoryGone):  # the log was created again just now, which is no fault
             self._ask(CHECK)
         return self.last_event_id()
 

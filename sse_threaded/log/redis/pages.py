@@ -1,4 +1,4 @@
-"""Records and pages of what Redis answers."""
+"""Makes records and pages of the answers of Redis."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bounds_of(channels: int) -> tuple[int, int]:
 def page_from(answer: Any, after: int, channels: Sequence[str] | None, upto: int | None) -> Page:
     """Return the page in an answer of ``read.lua``.
 
-    :param answer: the last number, the gaps, whether some of it is gone, and the streams.
+    :param answer: the last number, the gaps, whether wanted events are gone, and the streams.
     :param after: the number after which was read.
     :param channels: the channels whose streams were read; ``None`` for the feed.
     :param upto: the last number that is wanted; ``None`` for no bound.

@@ -48,11 +48,12 @@ FEED_STEP, FEED_STEPS = 8 * 1024 * 1024, 8
 DONE_MS = 20_000
 LOCK_MS = 4_000
 
-# Milliseconds for which no transaction begins after a writer found the lock taken; it tries again within some 30
-# ms.
+# Milliseconds for which no transaction begins after a writer found the lock taken. The writer tries again within
+# about 30 ms.
 NEXT_MS = 100
 
-# Channels without events for which the log remembers what was trimmed; see :mod:`sse_threaded.log.sqlite.trimmer`.
+# Channels without events for which the log remembers the newest trimmed number; see
+# :mod:`sse_threaded.log.sqlite.trimmer`.
 REMEMBERED_CHANNELS = 10_000
 
 # Instead of how many events are kept: as many, and as long, as the meta hash says.
@@ -68,7 +69,7 @@ LOCK_LOST = "sse_threaded:lock lost"
 _BODIES = 64
 
 # The commands that these scripts use, and the listener, each as it could be called on a key. KEYS[1] is the meta
-# hash in all scripts; KEYS[2] is never there.
+# hash in all scripts; KEYS[2] never exists.
 _COMMANDS = (
     "info time get:k mget:k:k set:k:v del:k exists:k pttl:k pexpire:k:1 persist:k "
     "hget:k:f hset:k:f:v hmget:k:f hincrby:k:f:1 hdel:k:f rpush:k:v lpop:k "
@@ -137,6 +138,6 @@ def writing_script(body: str, remembered_channels: int = REMEMBERED_CHANNELS) ->
     """Return the whole script for a body that writes; it may call ``append()`` and ``last_event_id()``.
 
     :param body: Lua; see :meth:`.log.RedisLog.run`.
-    :param remembered_channels: channels without events for which the log remembers what was trimmed.
+    :param remembered_channels: for how many channels without events the log remembers the newest trimmed number.
     """
     return _constants(REMEMBERED_CHANNELS=remembered_channels) + _WRITE.replace(_BODY, f"{body}\n")

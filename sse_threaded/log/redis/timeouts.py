@@ -11,7 +11,7 @@ class Timeouts(NamedTuple):
     :ivar answer: for one answer, and for one connection; default 2.
     :ivar retry: for how long an append tries again; default 5. A failover or a restart takes a moment, and an app
         would rather wait than fail.
-    :ivar forget: how long after a failure it is no longer known whether Redis is away; default 2.
+    :ivar forget: how long after a failure Redis counts as unreachable; default 2.
     """
 
     answer: float = 2.0

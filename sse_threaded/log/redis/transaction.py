@@ -25,7 +25,7 @@ class RedisSnapshot(Snapshot):
 
 
 class RedisTransaction(RedisSnapshot, Transaction):
-    """The events that one script is to append. The log is locked meanwhile, so their numbers are known.
+    """The events that one script is to append. The log is locked until then, so their numbers are known.
 
     :ivar rows: the arguments of ``commit_transaction.lua`` after the first.
     """

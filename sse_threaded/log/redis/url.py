@@ -95,12 +95,12 @@ def parse_url(url: str) -> Address:
 
 
 def _check_tls(url: str, options: dict[str, str]) -> None:
-    # Checked now: the driver would raise at each connection, as if Redis were away.
+    # Checked now: the driver would raise at each connection, as if Redis could not be reached.
     for name in _TLS_FILES:
         if name in options and not (os.path.isfile(options[name]) and os.access(options[name], os.R_OK)):
             raise LogUnusable(url, f"{name} must name a file that can be read")
     if options.get("ssl_cert_reqs", "required") not in ("none", "optional", "required"):
-        raise LogUnusable(url, "ssl_cert_reqs is none, optional or required")
+        raise LogUnusable(url, "ssl_cert_reqs must be none, optional or required")
 
 
 def _host(url: str, text: str, default: int) -> tuple[str, int]:

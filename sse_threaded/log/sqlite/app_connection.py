@@ -28,7 +28,7 @@ def sqlite3_connection(connection: object, url: str) -> sqlite3.Connection:
 
     :param connection: that connection, or the wrapper of it from SQLAlchemy's pool.
     :param url: the log's, for the error.
-    :raises LogUnusable: it is something else.
+    :raises LogUnusable: it is an object of another kind.
     """
     found = getattr(connection, "driver_connection", connection)
     if not isinstance(found, sqlite3.Connection):
@@ -43,8 +43,8 @@ def database_name(connection: sqlite3.Connection, path: str, url: str) -> str:
     :param connection: the app's.
     :param path: the log's absolute path.
     :param url: the log's, for the error.
-    :raises LogUnusable: the connection is to another file, or to a database in memory. Nobody would get an event
-        that is appended there.
+    :raises LogUnusable: the connection is to another file, or to a database in memory. No client would get an
+        event that is appended there.
     """
     files = _files(connection)
     for name, file in files.items():
@@ -88,8 +88,8 @@ def _commits_each_statement(connection: sqlite3.Connection) -> bool:
 
 def _files(connection: sqlite3.Connection) -> dict[str, str]:
     """Return the file of each database of a connection, by its name; ``""`` for a database in memory."""
-    # The pragma itself: a SELECT from pragma_database_list would begin to read. If somebody else wrote then, the
-    # app's transaction could not write any more.
+    # The pragma itself: a SELECT from pragma_database_list would begin to read. If another connection wrote then,
+    # the app's transaction could not write any more.
     set_by_app, connection.text_factory = connection.text_factory, bytes
     try:
         rows = execute_plain(connection, _LIST).fetchall()

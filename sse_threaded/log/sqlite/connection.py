@@ -49,7 +49,7 @@ class TrackedConnection(sqlite3.Connection):
     def used_by_app(self) -> Iterator[None]:
         """Let the app use the connection in the block; afterwards its cursors are closed.
 
-        A cursor that is not read to its end would show the state of that time for ever, and the log would have no
+        A cursor that is not read to its end would show the state of that time for ever. Then the log would show no
         new events.
         """
         cursors: list[weakref.ref[sqlite3.Cursor]] = []
@@ -73,9 +73,9 @@ class SharedConnection:
     def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
         self._file = file
         self._read_only = read_only
-        # Guards the connection and its WAL files, for as long as a statement or a transaction lasts. No thread
-        # takes it twice. It is an RLock because that one knows its owner: a signal handler may raise (Ctrl-C, a
-        # time limit) just after it was taken, before anything else was noted.
+        # Guards the connection and its WAL files while a statement or a transaction lasts. No thread takes it
+        # twice. It is an RLock, because an RLock knows its owner. A signal handler may raise (Ctrl-C, a time
+        # limit) just after the lock was taken, before this object has noted that.
         self._lock = threading.RLock()
         self._connection: TrackedConnection | None = None
         self._wal_files: WalFiles | None = None  # the files beside the log's file when it was opened
@@ -134,7 +134,7 @@ class SharedConnection:
     def require_unchanged(self) -> None:
         """Raise if the last write did not go into the log's file; call it inside :meth:`use`.
 
-        :raises LogUnusable: the file was removed or replaced meanwhile.
+        :raises LogUnusable: the file was removed or replaced.
         """
         self._file.require_unchanged(self._wal_files)
 
@@ -158,7 +158,7 @@ class SharedConnection:
         self._must_stay_open = False
 
     def _keep_open_if_behind(self) -> None:
-        """Never close the connection if others have gone on with new files in the place of its files.
+        """Never close the connection if other processes have gone on with new files at the paths of its files.
 
         SQLite copies the ``-wal`` into the file when its last connection is closed. Here that would overwrite what
         the others have written.

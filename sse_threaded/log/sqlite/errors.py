@@ -1,4 +1,4 @@
-"""What SQLite's errors mean, and what a person can do about each."""
+"""Translates SQLite's errors. Each error says how a person can mend it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LOCKED = (
 )
 _CORRUPT = "the file is corrupt; restore it from a backup, or move it away"
 
-# A part of SQLite's message, our error for it, and what a person can do. SQLite's messages are stable; its error
-# codes reach Python from 3.11 on only. Each part is a whole phrase, because a message can have the names of the
-# app's tables in it.
+# A part of SQLite's message, our error for it, and the advice for a person. SQLite's messages are stable; its
+# error codes reach Python from 3.11 on only. Each part is a whole phrase, because a message can have the names of
+# the app's tables in it.
 _MEANINGS: tuple[tuple[str, type[LogUnavailable] | type[LogUnusable], str], ...] = (
     ("database is locked", LogUnavailable, _LOCKED),
     ("database table is locked", LogUnavailable, _LOCKED),
@@ -56,5 +56,5 @@ def translated(url: str, *, known_only: bool = False) -> Iterator[None]:
 
 
 def is_locked(error: sqlite3.OperationalError) -> bool:
-    """Whether somebody else has the lock that the statement needs."""
+    """Whether another connection has the lock that the statement needs."""
     return "is locked" in str(error)

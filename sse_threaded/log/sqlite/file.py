@@ -209,13 +209,13 @@ class SQLiteFile:
         self.epoch = meta["epoch"]
 
     def _begin_log(self, connection: sqlite3.Connection) -> dict[str, str]:
-        """Make what is missing, under the write lock. Begin a new epoch if the file went back."""
+        """Make the missing tables and values, under the write lock. Begin a new epoch if the file went back."""
         self.begin_write(connection)
         create_tables(connection)
         found = read_meta(connection)
         meta = complete_meta(found, self.url, self._synchronous)
         last = last_sequence(connection)
-        wal_is_empty = _size(self._real_path + "-wal") == 0  # nobody else can write to it now
+        wal_is_empty = _size(self._real_path + "-wal") == 0  # no other process can write to it now
         reached = self._mark.begin(meta, found.get("epoch"), last, wal_is_empty=wal_is_empty)
         if reached is None:
             _log.warning("%s: a copy, or it went back: its ids begin a new epoch", self.url)
@@ -244,7 +244,7 @@ class SQLiteFile:
     def update_mark(self, connection: sqlite3.Connection) -> None:
         """Write into the mark how far the log has come, or find that the file went back.
 
-        It does nothing while somebody else writes; a later call does it.
+        It does nothing while another connection writes; a later call does it.
 
         :param connection: one that may write, outside of a transaction.
         """
@@ -283,7 +283,7 @@ class SQLiteFile:
     def require_unchanged(self, wal_files: WalFiles | None = None) -> None:
         """Raise if the file is no longer the one at its path, or went back.
 
-        Clients would not see what is appended to such a file.
+        Clients would not see the events that are appended to such a file.
 
         :param wal_files: the files beside it, as the caller found them when it connected; ``None``, the default:
             do not compare them.
@@ -297,8 +297,8 @@ class SQLiteFile:
     def wal_files(self) -> WalFiles:
         """Return which files SQLite has beside it: the write-ahead log and its index.
 
-        They stay the same for as long as anybody has a connection. If one is removed, each process goes on with
-        files of its own, and the processes lose each other's events.
+        They stay the same while any process has a connection. If one is removed, each process goes on with its own
+        files, and the processes lose each other's events.
         """
         return _identity(self._real_path + "-wal"), _identity(self._real_path + "-shm")
 

@@ -21,7 +21,7 @@ _WRITE = "UPDATE sse_meta SET value = value WHERE name = 'schema'"
 
 
 class HealthCheck:
-    """Tries what an append does.
+    """Tries the steps of an append.
 
     :param file: the log's file.
     :param writer: the connection that appends.
@@ -40,7 +40,7 @@ class HealthCheck:
         self._good_until = 0.0  # monotonic
 
     def run(self) -> None:
-        """Return if an event could be published. It waits for other writers as long as publishing does.
+        """Return if an event could be published. It waits for other writers up to the same time-out as publishing.
 
         While one thread tries, all others get the previous result at once, however old it is; before the first
         result they get success. So a locked file occupies one thread, however many ask.

@@ -1,6 +1,6 @@
 """The high-water mark: a small file beside the log's file that says how far the log has come.
 
-It shows when the log's file goes back: somebody put a backup into it, or removed its ``-wal``. Such a file would
+It shows when the log's file goes back: a person put a backup into it, or removed its ``-wal``. Such a file would
 give numbers again that clients have seen with other events. The file itself cannot know this, but it is behind its
 mark. On another machine there is no mark, and the file's inode differs from the one that the file says. In all
 these cases the ids begin a new epoch.
@@ -24,13 +24,13 @@ from ..event_id import new_epoch
 
 _log = logging.getLogger(__name__)
 
-# The name in sse_meta that says whether the mark was written. If it was and is missing now, nobody knows how far
+# The name in sse_meta that says whether the mark was written. If it was and is missing now, it is unknown how far
 # the log had come.
 _KEY = "mark"
 
 
 class _Reading(NamedTuple):
-    """What a mark says."""
+    """The content of a mark."""
 
     epoch: str
     committed: int  # all numbers up to this one belong to committed transactions
@@ -61,7 +61,7 @@ class HighWaterMark:
         self._folder = path + "-bells"
         self._path = os.path.join(self._folder, ".mark")
         self._has_warned = False
-        # The last reading that this process wrote, which is mostly what it finds. The file's write lock guards it.
+        # The last reading that this process wrote. It mostly finds the same one. The file's write lock guards it.
         self._last, self._last_data = _UNREADABLE, b""
 
     # When a process opens the log.
@@ -69,7 +69,7 @@ class HighWaterMark:
     def agrees(self, meta: dict[str, str], read_last: Callable[[], int]) -> bool:
         """Whether the file is the one that it says, and did not go back. Needs no lock.
 
-        :param meta: what the file says of itself.
+        :param meta: the values of the file's own table ``sse_meta``.
         :param read_last: returns its newest number.
         """
         mark = self._read()
@@ -88,7 +88,7 @@ class HighWaterMark:
         Returns the number after which the log goes on, ``last`` or a later one. It is ``None`` if the epoch of a
         known log ends here.
 
-        :param meta: what the file says of itself, complete; the caller writes it.
+        :param meta: the values of the file's own table ``sse_meta``, complete; the caller writes them.
         :param known: the epoch that it had; ``None`` for a new file.
         :param last: its newest number.
         :param wal_is_empty: whether all that SQLite has committed is in the file itself.
@@ -100,7 +100,7 @@ class HighWaterMark:
             if mark is _UNREADABLE:
                 meta[_KEY] = "yes"
                 return last
-            # Numbers that were reserved without a commit, or whose commit is gone: nobody gets them again.
+            # Numbers that were reserved without a commit, or whose commit is gone: no event gets them again.
             reached = max(last, mark.reserved) if mark else last
             meta[_KEY] = "yes" if self._replace(_Reading(known, reached, reached)) or mark else "no"
             return reached
@@ -175,7 +175,7 @@ class HighWaterMark:
         return mark.epoch != epoch or mark.committed > read_last()
 
     def is_beyond(self, epoch: str, last: int) -> bool:
-        """Whether others have gone on with another epoch, or with numbers beyond ``last``."""
+        """Whether other processes have gone on with another epoch, or with numbers beyond ``last``."""
         mark = self._read()
         return mark is not None and mark is not _UNREADABLE and (mark.epoch != epoch or mark.reserved > last)
 
@@ -210,7 +210,7 @@ class HighWaterMark:
                 os.unlink(new)
             if not self._has_warned:
                 self._has_warned = True
-                risk = "if the log's file goes back, nobody notices, and ids are given again"
+                risk = "if the log's file goes back, no process notices, and ids are given again"
                 _log.warning("%s cannot be written (%s); %s", self._path, error, risk)
             return False
         return True

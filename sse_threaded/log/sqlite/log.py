@@ -2,7 +2,7 @@
 
 The file may be the application's own. The log's tables begin with ``sse_``, and an event can be appended in the
 same transaction that changes the application's rows. SQLite allows one writer at a time, so numbers are given in
-the order of the commits, and no reader sees a number before a smaller one.
+the order of the commits. No reader sees a number before a smaller one.
 
 A process has three connections: one writes, one reads, and one is the trimmer's.
 """
@@ -50,8 +50,8 @@ class SQLiteLog(EventLog):
     :param must_open: refuse a file that cannot be opened now. Default ``False``: each use tries again, and raises
         :class:`LogUnavailable` until the file can be opened.
     :param timeouts: default :class:`~.timeouts.Timeouts`.
-    :param remembered_channels: channels without events for which the log remembers what was trimmed; default
-        10,000.
+    :param remembered_channels: for how many channels without events the log remembers the newest trimmed number;
+        default 10,000.
     :raises LogUnusable: the URL is invalid, the file is corrupt, or its schema is newer (see
         :mod:`sse_threaded.log.startup`).
     """

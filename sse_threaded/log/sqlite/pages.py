@@ -20,7 +20,7 @@ def read_page(
 ) -> Page:
     """Return one page of events, oldest first.
 
-    :param connection: one that nobody else uses now.
+    :param connection: one that no other thread uses now.
     :param after: the number after which to read.
     :param channels: only these channels; ``None`` for all.
     :param upto: the last number that is wanted; ``None`` for no bound.
@@ -43,7 +43,7 @@ def read_page(
 def last_trimmed(connection: sqlite3.Connection, channels: Collection[str] | None) -> int:
     """Return the highest number that was trimmed from any of the channels, 0 for none.
 
-    :param connection: one that nobody else uses now.
+    :param connection: one that no other thread uses now.
     :param channels: only these channels; ``None`` for all.
     """
     if channels is None:

@@ -1,4 +1,4 @@
-"""The tables of a log in a SQLite file, and what its table ``sse_meta`` says of it."""
+"""The tables of a log in a SQLite file, and the values in its table ``sse_meta``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'sse_events'"
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
-    """Whether all tables and indexes are there."""
+    """Whether all tables and indexes exist."""
     marks = ", ".join("?" * len(_NAMES))
     query = f"SELECT count(*) FROM sqlite_master WHERE name IN ({marks})"
     (count,) = connection.execute(query, _NAMES).fetchone()
@@ -47,19 +47,19 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
-    """Return what the log says of itself: ``schema``, ``epoch``, ``inode``, ``mark`` and perhaps ``boot``."""
+    """Return the log's values about itself: ``schema``, ``epoch``, ``inode``, ``mark`` and perhaps ``boot``."""
     return dict(connection.execute("SELECT name, value FROM sse_meta"))
 
 
 def write_meta(connection: sqlite3.Connection, meta: Mapping[str, str]) -> None:
-    """Write what the log says of itself, inside the caller's transaction."""
+    """Write the log's values about itself, inside the caller's transaction."""
     connection.executemany("INSERT OR REPLACE INTO sse_meta VALUES (?, ?)", meta.items())
 
 
 def complete_meta(found: Mapping[str, str], url: str, synchronous: str) -> dict[str, str]:
-    """Return what a log says of itself, with the values that are missing or no longer hold.
+    """Return a log's values about itself. New values replace those that are missing or no longer hold.
 
-    :param found: what the file says.
+    :param found: the values in the file.
     :param url: the log's, for the errors.
     :param synchronous: ``"full"`` or ``"normal"``.
     :raises LogUnusable: a newer release wrote the file, the table belongs to another program, or this system

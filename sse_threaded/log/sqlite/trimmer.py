@@ -31,12 +31,13 @@ _BATCH = 250
 _CHANNELS_A_ROUND = 200
 # Channels whose growth is counted at one time.
 _COUNTED = 100 * _CHANNELS_A_ROUND
-# Channels without events for which the log remembers what was trimmed. Beyond this number the oldest are folded
-# into one row: a client that resumes from before it, on a channel without a row, gets a reset.
+# Channels without events for which the log remembers the newest trimmed number. Beyond this limit the oldest are
+# folded into one row. A client on a channel without a row gets a reset if it resumes from before the number of
+# that one row.
 REMEMBERED_CHANNELS = 10_000
 
 _NEXT_CHANNEL = "SELECT channel FROM sse_events WHERE channel > ? ORDER BY channel LIMIT 1"
-# Two queries: SQLite looks up a max or a min, but for both in one query it walks along the whole channel.
+# Two queries: SQLite looks up one max or one min. A query with both would walk along the whole channel.
 _SPAN = """SELECT (SELECT max(sequence) FROM sse_events WHERE channel = :channel)
     - (SELECT min(sequence) FROM sse_events WHERE channel = :channel)"""
 _OVER_COUNT = "SELECT sequence FROM sse_events WHERE channel = ? ORDER BY sequence DESC LIMIT 1 OFFSET ?"
@@ -53,8 +54,8 @@ class Trimmer:
     """The trimming of one process. Its thread starts with the first doorbell or the first full channel.
 
     :param file: the log's file.
-    :param retention: what is kept.
-    :param remembered_channels: channels without events for which the log remembers what was trimmed.
+    :param retention: how much is kept.
+    :param remembered_channels: for how many channels without events the log remembers the newest trimmed number.
     :ivar connection: the connection that it trims with.
     """
 

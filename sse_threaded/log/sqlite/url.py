@@ -22,7 +22,7 @@ _IN_MEMORY = (
 )
 _DJANGO = "in Django's tests DATABASES['default']['TEST'] = {'NAME': BASE_DIR / 'test.sqlite3'} names one"
 
-# The paths of URLs that are refused: what such a path looks like, and what to write instead.
+# The paths of URLs that are refused: the pattern of such a path, and how to write it instead.
 _REFUSED = (
     (re.compile(r"[^/]*:[^/]*@"), f"a file has no user; in a path write : as %3A and @ as %40, else {_FORMS}"),
     (re.compile(r"[^#]*#"), "in a path write # as %23 and ? as %3F"),

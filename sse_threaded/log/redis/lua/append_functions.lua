@@ -95,7 +95,7 @@ local function append(channel, data, event)
         redis.call('PEXPIRE', stream, text(age))
         redis.call('PEXPIRE', feed, text(age))
     else
-        -- A process with a bound may have appended before, and nobody may append after this event.
+        -- A process with a bound may have appended before, and this event may stay the last one.
         redis.call('PERSIST', stream)
         redis.call('PERSIST', feed)
     end

@@ -1,5 +1,5 @@
--- ARGV: epoch, a token, a transaction's own token or '', events that each channel keeps or '' (or FROM_META),
--- milliseconds that they are kept or ''; then the body's own arguments, as args.
+-- ARGV: epoch, a token, a transaction's own token or ''. Then how many events each channel keeps or '' (or
+-- FROM_META), and how many milliseconds or ''. Then the body's own arguments, as args.
 -- A second call with the same token changes nothing and returns the same.
 -- A process that does not set the retention keeps what the meta hash says.
 local sets_retention = ARGV[4] ~= FROM_META

@@ -1,7 +1,7 @@
--- Makes the log if it is not there; writes nothing if it is.
+-- Makes the log if it does not exist; writes nothing if it does.
 -- ARGV: schema, a new epoch.
--- Returns the log's schema and epoch, Redis's version, what it evicts, and the first command that it denies this
--- user ('' for no command, and before 7.0, which cannot tell).
+-- Returns the log's schema and epoch, and Redis's version and eviction policy. The last value is the first command
+-- that Redis denies this user: '' for no command, and before 7.0, which cannot tell.
 for command in string.gmatch(redis.acl_check_cmd and COMMANDS or '', '%S+') do
     local words = {}
     for word in string.gmatch(command, '[^:]+') do words[#words + 1] = word == 'k' and KEYS[1] or word end

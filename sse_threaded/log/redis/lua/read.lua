@@ -1,7 +1,7 @@
--- ARGV: epoch, the number after which to read, the last wanted number or '', events at most, bytes at most, then
--- channels; without channels it reads the feed.
--- Returns the last number, the gaps, 1 if some of it is gone, and for each stream 1 if it was cut short, and its
--- entries.
+-- ARGV: epoch, the number after which to read, the last wanted number or '', events at most, bytes at most. Then
+-- come the channels; without channels it reads the feed.
+-- Returns the last number, the gaps, and 1 if wanted events are gone. Then for each stream: 1 if it was cut short,
+-- and its entries.
 local after, upto, most, room = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local folded = tonumber(redis.call('HGET', meta, 'folded') or 0)
 local gone = tonumber(redis.call('HGET', meta, 'forgotten') or 0) > after and 1 or 0
