@@ -65,7 +65,7 @@ def warm_up(load: Load, server: RunningServer) -> ProcessTree:
 
 
 class OtherProcesses:
-    """The processor time that other processes of the machine use meanwhile, as they disturb the measurement.
+    """The processor time that other processes of the machine use during a measurement, because they disturb it.
 
     :param tree: the processes of the server.
     :param load: the client.

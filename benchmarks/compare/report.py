@@ -52,7 +52,8 @@ def markdown(results: Results) -> str:
 
 def _head(results: Results) -> str:
     machine, settings = results["machine"], results["settings"]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    versions = [f"{name} {version}" for name, version in results["versions"].items()]
+    half = (len(versions) + 1) // 2
     dirty = " with changes" if machine["dirty"] else ""
     place = f"{machine['cores']} cores ({machine['processor']}), {machine['kernel']}, Python {machine['python']}"
     rounds = settings["rounds"]
@@ -61,7 +62,7 @@ def _head(results: Results) -> str:
             "# Benchmarks",
             "",
             f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: {place}.",
-            f"{versions}.",
+            *(f"{', '.join(part)}." for part in (versions[:half], versions[half:]) if part),
             "",
             f"One run on one machine over the loopback interface, {rounds} round{'s' * (rounds > 1)},",
             "all servers one after the other. The figures are medians of the rounds. Absolute figures depend on",
@@ -76,7 +77,7 @@ def _targets(results: Results) -> str:
     rows = [
         "## Targets",
         "",
-        "| at 1000 streams and 10 events/s, if a row says nothing else | target | is | range | |",
+        "| at 1000 streams and 10 events/s, unless a row says otherwise | target | is | range | |",
     ]
     rows.append("|---|---|---|---|---|")
     words = {True: "met", False: "**missed**", None: "–"}
@@ -149,7 +150,7 @@ def _table(results: Results, streams: int, channels: int, workers: int) -> str:
     title = f"### {streams} streams{many}, {workers} worker{'s' if workers > 1 else ''}"
     lines = [title, "", said + ".", "", "| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|", *rows]
     if notes:
-        lines += ["", "Missing or incomplete: " + "; ".join(notes) + "."]
+        lines += ["", "Missing or incomplete:", "", *(f"- {note}." for note in notes)]
     return "\n".join(lines)
 
 
@@ -217,13 +218,15 @@ def _client(results: Results) -> str:
     disturbed = [share for cell in results["cells"] for share in values(cell["rounds"], "others_share")]
     if disturbed:
         text.append(
-            f"Meanwhile other processes of the machine used {100 * statistics.median(disturbed):.0f} % of a core "
-            f"(median of all rows and rounds), at most {100 * max(disturbed):.0f} %."
+            "During the run other processes of the machine used "
+            f"{100 * statistics.median(disturbed):.0f} % of a core (median of all rows and rounds), at most "
+            f"{100 * max(disturbed):.0f} %."
         )
     if above:
-        text.append("Above 80 %, so that the client may be the bottleneck there: " + "; ".join(above) + ".")
+        text.append("The client's share is above 80 % in these cases, so it may be the bottleneck there:\n")
+        text.append("\n".join(f"- {case}" for case in above))
     else:
-        text.append("Its share is above 80 % for no server but the floor.")
+        text.append("The client's share is above 80 % for no server except the floor.")
     return "## Is the client the bottleneck?\n\n" + "\n".join(filter(None, text))
 
 

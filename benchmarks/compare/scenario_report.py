@@ -55,8 +55,8 @@ def _workers(rounds: list[Any]) -> str:
     last = rounds[-1]
     return (
         f"{_some(rounds, 'streams', 0)} streams spread over two workers as "
-        f"{' and '.join(map(str, last['spread_2']))}; a burst of 100 events makes "
-        f"{_some(rounds, 'burst_2', 0)} deliveries/s, with one worker {_some(rounds, 'burst_1', 0)}; "
+        f"{' and '.join(map(str, last['spread_2']))}. A burst of 100 events makes "
+        f"{_some(rounds, 'burst_2', 0)} deliveries/s, with one worker {_some(rounds, 'burst_1', 0)}. There are "
         f"{_some(rounds, 'connect_2', 0)} connects/s, with one {_some(rounds, 'connect_1', 0)}. The client "
         f"used {100 * (median(rounds, 'client_share_2') or 0):.0f} % of a core with two workers."
     )

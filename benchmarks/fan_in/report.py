@@ -14,10 +14,10 @@ Real hubs run in real processes over one redis-server. Each process has one stre
 Events of 110 bytes come in 100 other channels. So the whole cost of a process is for events that no stream in it
 wants.
 
-The model: Redis has a fixed cost for an event, and a cost for each process that reads it, in processor time and in
-bytes sent. The cost of a process does not depend on the number of processes. The model is fitted to all rows but
-the last, and then predicts the last. *Off by* compares the prediction with the measured figure. *Reads an event*:
-when events come fast, one answer of Redis brings several of them to a process.
+In the model Redis has a fixed cost for an event, and a cost for each process that reads it. Both are in processor
+time and in bytes sent. The cost of a process does not depend on the number of processes. The model is fitted to
+all rows except the last, and then predicts the last. *Off by* compares the prediction with the measured figure.
+*Reads an event*: when events come fast, one answer of Redis brings several of them to a process.
 """.strip()
 _HEAD = "| processes | Redis, µs an event | a process, µs an event | bytes an event | reads an event | events/s |"
 _COLUMNS = (("redis_us", 0), ("process_us", 0), ("out_bytes", 0), ("reads", 2), ("a_second", 0))

@@ -72,13 +72,12 @@ def _document(title: str, on: str, rows: Sequence[str], further: Sequence[str]) 
 
 There are {HOSTS} app hosts, each with gunicorn and two parking workers. Redis has a host of its own; in the rows
 with a replica, the replica and a Sentinel have two more. {CLIENTS} clients follow two boards (one for FLUSHALL).
-They reconnect to a random host after 0.5 s and resume after their last event ID. Meanwhile {RATE:g} tasks a second
-are posted, each to a random host that answers."""
+They reconnect to a random host after 0.5 s and resume after their last event ID. During the whole run {RATE:g}
+tasks a second are posted, each to a random host that answers."""
     meaning = """*Lost* counts ids that the log has in the end and a client has not, since its start or its last
-    `reset`. *Doubled*
-counts ids that a client received twice. Both are sums over all clients. *Not answered* counts POSTs without a 201:
-they may be in the log, but they do not count as acknowledged. *Longest silence* is the longest time of any client
-without an event, while events were posted."""
+`reset`. *Doubled* counts ids that a client received twice. Both are sums over all clients. *Not answered* counts
+POSTs without a 201: they may be in the log, but they do not count as acknowledged. *Longest silence* is the
+longest time of any client without an event, while events were posted."""
     text = ["# Faults", "", setup, "", meaning, "", HEAD, *rows, ""]
     return "\n".join([*text, "## From host to host", "", "| what | figure |", "|---|---|", *further, ""])
 

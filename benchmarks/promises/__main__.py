@@ -39,7 +39,7 @@ def main() -> None:
         print(lines[-1], flush=True)  # noqa: T201
     if wanted.write:
         setup = f"By `python -m benchmarks.promises --write`: {machine.summary()}; "
-        setup += "gthread, 64 threads, one worker, if a row says nothing else."
+        setup += "gthread, 64 threads, one worker, unless a row says otherwise."
         text = ["# Measured", "", setup, "", "| what | figure |", "|---|---|", *lines, ""]
         DOCUMENT.write_text("\n".join(text))
 

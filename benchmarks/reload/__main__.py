@@ -1,7 +1,7 @@
 """Replaces the server under load, in the ways of gunicorn's manual: ``python -m benchmarks.reload`` (two minutes).
 
 The board runs with deploy/gunicorn.conf.py. Clients that behave like ``EventSource`` follow it, and events are
-published all the time. Meanwhile the server is replaced: by SIGHUP, by SIGUSR2, and as a service whose listening
+published all the time. Then the server is replaced: by SIGHUP, by SIGUSR2, and as a service whose listening
 socket systemd keeps. The command prints a table. ``--write`` writes it to docs/reload.md, and the picture to
 docs/reload.svg.
 """
@@ -38,8 +38,8 @@ def _log(kind: str, directory: Path) -> Iterator[str]:
 
 _TEXT = """
 This page shows a deploy while pages are open. The board runs with `deploy/gunicorn.conf.py`, two workers and the
-backlog of `deploy/sse-threaded.socket`. The clients behave like `EventSource`: when a stream ends, they wait for
-the last reconnection time that it sent, then they reconnect with their last event ID. The events of each client
+backlog of `deploy/sse-threaded.socket`. The clients behave like `EventSource`. When a stream ends, they wait for
+the last reconnection time that it sent. Then they reconnect with their last event ID. The events of each client
 are compared with the log.
 
 {table}
@@ -49,7 +49,7 @@ are compared with the log.
 - **SIGHUP**: the same master starts new workers and ends the old ones. **SIGUSR2**: a new master starts beside the
   old one, on the same listening socket. Two seconds later the old one gets SIGTERM; the times count from then.
   **Socket activation**: systemd keeps the listening socket (`LISTEN_FDS`). The service ends on SIGTERM and is
-  started again, as `systemctl restart` does with a `.socket` unit. Meanwhile connections wait in the kernel.
+  started again, as `systemctl restart` does with a `.socket` unit. Until then connections wait in the kernel.
 - **The window** is the time from the shortest to the longest reconnection time. Three things are counted in it, by
   tenths of a second: when clients should reconnect, when they connected, when their streams began. The last row is
   the ratio for random times, which is as even as it can be while the clients know nothing of each other.
@@ -87,7 +87,7 @@ def main() -> None:
     print("\n".join(lines))  # noqa: T201
     if wanted.write:
         load = f"{wanted.streams:,} streams, {wanted.rate:g} events a second, {wanted.log} log"
-        setup = f"{load}; {machine.summary()}; {wanted.rounds} rounds, of which the table has all"
+        setup = f"{load}. It ran on {machine.summary()}. The table has all {wanted.rounds} rounds"
         command = " ".join(["python -m benchmarks.reload", *sys.argv[1:]])
         text = _TEXT.format(table="\n".join(lines), picture=PICTURE.name)
         DOCUMENT.write_text(f"# A reload under load\n\nBy `{command}`: {setup}.\n{text}")

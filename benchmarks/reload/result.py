@@ -154,7 +154,7 @@ def table(found: dict[str, list[Result]]) -> list[str]:
         row("new connections closed before an answer", lambda one: f"{one.cut:,}"),
         row("streams closed without their last bytes", lambda one: f"{one.broken:,}"),
         row("clients turned away", lambda one: f"{one.turned_away:,}"),
-        row("streams begun anew", lambda one: f"{one.returned:,}"),
+        row("streams opened again", lambda one: f"{one.returned:,}"),
         row("clients away at the end", lambda one: f"{one.away:,}"),
         row("reconnection times, s", lambda one: f"{one.retries[0]:.2f} to {one.retries[1]:.2f}"),
         row("until all clients had a stream again, s", lambda one: f"{one.seconds:.2f}"),

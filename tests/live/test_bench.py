@@ -485,7 +485,7 @@ class ReportTest(unittest.TestCase):
             "node: one process only, because its processes share no log",
             "15,000 streams to which nothing is published, for 40 s: 2.0 % of a core",
             "parked with 1000 streams while in a burst (90 %)",
-            "Meanwhile other processes of the machine used 5 % of a core",
+            "During the run other processes of the machine used 5 % of a core",
         ):
             self.assertIn(words, text)
         for line in text.splitlines():

@@ -34,7 +34,7 @@ class ReloadTest(unittest.TestCase):
                 self.assertGreater(found.posted, 20)
                 shortest, longest = found.retries
                 self.assertTrue(RETRY / 5000 <= shortest < longest <= RETRY / 1000, found.retries)
-                self.assertIn("| streams begun anew | 60, 60 |", table({kind: [found, found]}))
+                self.assertIn("| streams opened again | 60, 60 |", table({kind: [found, found]}))
 
 
 class ResultTest(unittest.TestCase):
