@@ -16,7 +16,7 @@ def raise_file_limit(files: int) -> None:
     unlimited = resource.RLIM_INFINITY
     if hard not in (unlimited,) and files > hard:
         raise CannotBench(
-            f"{files} open files are needed in one process, the system allows {hard}. Use --processes "
+            f"{files} open files are needed in one process, the system allows {hard}; use --processes "
             f"{-(-files // max(1, hard - 64))}, or raise the limit (ulimit -Hn {files} as root, or nofile in "
             "/etc/security/limits.conf)"
         )
