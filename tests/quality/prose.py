@@ -351,14 +351,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.quality.prose", description=__doc__)
     parser.add_argument("--long", action="store_true", help="print long sentences of the package, too")
     parser.add_argument("--lower", action="store_true", help="lower the counts of prose_counts.json to today's")
-    parser.add_argument("paths", nargs="*", type=Path, help="files; default: all pages and modules")
+    parser.add_argument("paths", nargs="*", type=Path, help="files or folders; default: all")
     options = parser.parse_args()
     root = HERE.parent.parent
     if options.lower:
         lower(root)
         return 0
     found = 0
-    for path in [path.resolve() for path in options.paths] or [*pages(root), *modules(root)]:
+    everything = [*pages(root), *modules(root)]
+    asked = [path.resolve() for path in options.paths]
+    below = [path for path in everything if any(folder in path.parents for folder in asked)]
+    for path in [*filter(Path.is_file, asked), *below] if asked else everything:
         for finding in findings(path, root):
             if options.long or not finding.is_long or path.suffix == ".md":
                 sys.stdout.write(f"{finding}\n")
