@@ -107,6 +107,17 @@ class Transaction(Snapshot):
 class EventLog(ABC):
     """The interface of all engines; :func:`sse_threaded.open_log` makes one from a URL.
 
+    Each engine promises:
+
+    - Numbers follow the order in which events become visible. A reader that has seen a number never finds a new
+      event with a smaller one. A number may be unused.
+    - An event is visible to all processes as soon as ``append`` returns its id. If ``append`` raises
+      :exc:`LogError`, the event is not in the log, unless only the answer was lost.
+    - Doorbells ring after an event became visible, and never before. A ring may be lost if a process dies, so
+      readers also look once in ``poll_interval`` seconds.
+    - If events of the wanted channels are no longer there, ``read`` raises :exc:`HistoryGone`, and does not leave
+      them out. An id of another epoch is never taken for one of this log.
+
     :ivar url: where it is, without a password.
     :ivar poll_interval: seconds after which a reader looks at the log even if no doorbell has rung; ``None``:
         never.
