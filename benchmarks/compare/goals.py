@@ -120,14 +120,14 @@ GOALS = (
         _against("parked", "burst_rate", "nchan", 1000),
     ),
     Goal(
-        "the same, each event a POST of its own",
+        "burst of 100 events by POSTs, deliveries/s, parked : nchan",
         ">",
         1.0,
         _against("parked", "burst_posts_rate", "nchan", 1000),
     ),
     Goal("connect rate, parked : uvicorn raw ASGI", ">", 1.0, _against("parked", "connect_rate", "uvicorn", 1000)),
     Goal(
-        "connect rate, parked with replay of ten : uvicorn raw ASGI without",
+        "connect rate, parked with a replay of ten events : uvicorn raw ASGI, which has no replay",
         ">",
         1.0,
         _against("parked", "replay_rate", "uvicorn", 1000, "connect_rate"),
@@ -140,19 +140,19 @@ GOALS = (
     ),
     Goal("15000 idle parked streams: share of a core", "<", 0.03, _scenario("idle", "share"), percent=True),
     Goal(
-        "5000 streams, one in ten stalled: p99 of the others : without",
+        "p99 latency of the streams that read, 5000 streams, one in ten stalled : none stalled",
         "<",
         1.2,
         _scenario("stalled", "p99_ratio"),
     ),
-    Goal("memory that grows for stalled readers : what they left unread", "<", 0.1, _memory_kept),
+    Goal("memory growth with stalled streams : bytes that they left unread", "<", 0.1, _memory_kept),
     Goal(
-        "one event to 10 subscribers among 10000 other streams : among none",
+        "processor time of an event to 10 streams, beside 10000 other streams : alone",
         "<",
         1.2,
         _scenario("others", "ratio"),
     ),
-    Goal("two workers, deliveries/s of a burst : one worker", ">", 1.0, _scenario("workers", "ratio")),
+    Goal("deliveries/s of a burst, two workers : one worker", ">", 1.0, _scenario("workers", "ratio")),
 )
 
 

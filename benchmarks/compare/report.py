@@ -15,23 +15,27 @@ _BUSY = 0.8
 _METHOD = """\
 ## What is measured
 
-Every server has the same two URLs, `GET /events?channel=X` and `POST /publish?channel=X`. Each event has 110 bytes
-of data. Each row has its own start of the server.
+Every server has the same two URLs, `GET /events?channel=X` and `POST /publish?channel=X`. Each event has 110
+bytes of data. For each row the server is started again. A delivery is one event that one stream receives. The
+floor is a program that only sends.
 
-- **CPU µs**: processor time of all processes of the server, publishing included, for one event delivered to one
-  stream. **: floor**: divided by that of the floor in the same round.
-- **ms**: from just before the POST is sent until the client has read the event. The data contains a time stamp.
-- **KB a stream**: memory of the server (PSS) with all streams minus its memory before, after a warm-up with ten
-  streams.
-- **connects/s**: from the first connect to the first bytes of the last stream, 256 connections at a time. **with
-  replay**: all streams reconnect with a last event ID that is ten events old, until the last has all ten. Only
-  servers with a history have this figure.
-- **burst**: many events at once, until the last stream has the last event. An app publishes them in the handler of
-  one request, this package in one transaction. **by POSTs**: each event is a POST of its own, over 8 connections.
-  For nchan, which has no app, a burst is always that.
-- **POSTs/s**, **CPU µs a POST**: one POST after the other over one connection, to a channel without streams, while
-  all streams are open.
-- **client's share** of a core: while events come / while it connects / in the burst.
+- **CPU µs**: processor time of all processes of the server for one delivery, publishing included. **: floor**:
+  this time, divided by that of the floor in the same round.
+- **p50 / p99 / max ms**: latency, from just before the POST is sent until the client has read the event. The
+  data contains a time stamp.
+- **KB a stream**: growth of the server's memory (PSS) by all streams, divided by their number. Before, there was
+  a warm-up with ten streams.
+- **connects/s**: how many streams open in a second, from the first connect to the first bytes of the last
+  stream. The client opens 256 connections at a time. **with replay**: the same for streams that reconnect with a
+  last event ID that is ten events old, until the last one has all ten. Only servers with a history have this
+  figure.
+- **burst, deliveries/s**: many events are published at once, and the time ends when the last stream has the last
+  event. An app publishes them in the handler of one request, this package in one transaction. **by POSTs**: the
+  same, but each event is a POST of its own, over 8 connections. nchan has no app, so both its bursts are by
+  POSTs.
+- **POSTs/s**, **CPU µs a POST**: one POST after the other over one connection, to a channel without streams,
+  while all streams are open.
+- **client's share**: how much of a core the client uses while events come / while it connects / in the burst.
 
 The servers:
 """
@@ -64,9 +68,10 @@ def _head(results: Results) -> str:
             f"By `{settings['command']}` on {machine['date']}, commit {machine['commit']}{dirty}: {place}.",
             *(f"{', '.join(part)}." for part in (versions[:half], versions[half:]) if part),
             "",
-            f"One run on one machine over the loopback interface, {rounds} round{'s' * (rounds > 1)},",
-            "all servers one after the other. The figures are medians of the rounds. Absolute figures depend on",
-            "the machine and its load, so quote ratios.",
+            f"This is one run on one machine over the loopback interface, of {rounds} round{'s' * (rounds > 1)}.",
+            "In a round the servers run one after the other. The figures are medians of the rounds.",
+            "Absolute figures depend on the machine and its load, so quote ratios. `A : B` means A divided by B.",
+            "[The last section](#what-is-measured) explains the columns and the servers.",
             "",
             "![Processor time, latency, memory and bursts by the number of streams](benchmarks.svg)",
         ]
@@ -77,7 +82,7 @@ def _targets(results: Results) -> str:
     rows = [
         "## Targets",
         "",
-        "| at 1000 streams and 10 events/s, unless a row says otherwise | target | is | range | |",
+        "| at 1000 streams and 10 events/s, unless a row says otherwise | target | measured | range | result |",
     ]
     rows.append("|---|---|---|---|---|")
     words = {True: "met", False: "**missed**", None: "–"}
@@ -85,7 +90,7 @@ def _targets(results: Results) -> str:
         rows.append(
             f"| {goal['target']} | {goal['limit']} | {goal['shown']} | {goal['range']} | {words[goal['met']]} |"
         )
-    rows += ["", "Each ratio is computed within a round; the median of the rounds is compared with the target."]
+    rows += ["", "Each ratio is computed within one round. The median of the rounds is compared with the target."]
     return "\n".join(rows)
 
 
@@ -142,7 +147,7 @@ def _table(results: Results, streams: int, channels: int, workers: int) -> str:
         if failed:
             notes.append(f"{_plain(server['title'])}: {len(failed)} of {len(rounds)} rounds failed ({failed[0]})")
     many = "" if channels == 1 else f" in {channels} channels"
-    said = f"{_number(max(rates))} events a second" if rates else ""
+    said = f"{_number(max(rates))} event{'s' * (max(rates) != 1)} a second" if rates else ""
     if channels > 1:
         said += ", each to one channel in turn"
     if bursts:
@@ -209,9 +214,9 @@ def _client(results: Results) -> str:
                 )
     shares = ", ".join(f"{100 * share:.0f} %" for share in busiest.values())
     text = [
-        "The client is one process with one epoll loop, and another process that publishes. Its share of a core "
-        "is in every row: while events come / while it connects / in the burst. The largest shares in this run: "
-        f"{shares}.",
+        "The client has one process that reads all streams by epoll, and another process that publishes. Its "
+        "share of a core is in every row: while events come / while it connects / in the burst. The largest "
+        f"shares of this run, in this order: {shares}.",
         _faster(results, "connect_rate", "connect_share", "connects/s"),
         _faster(results, "burst_rate", "burst_share", "deliveries/s in a burst"),
     ]
@@ -243,7 +248,7 @@ def _faster(results: Results, figure: str, share: str, what: str) -> str:
         return f"{text}."
     # Then the floor shows no limit of the client; only the client's own share of a core does.
     used = median(rounds_of(results, best, 1000), share)
-    return f"{text}, which is more. There the client used {100 * (used or 0.0):.0f} % of a core."
+    return f"{text}, which is more. With {best} the client used {100 * (used or 0.0):.0f} % of a core."
 
 
 def _method(results: Results) -> str:

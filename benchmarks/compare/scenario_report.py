@@ -35,10 +35,10 @@ def _idle(rounds: list[Any]) -> str:
 
 def _stalled(rounds: list[Any]) -> str:
     return (
-        f"{_some(rounds, 'streams', 0)} streams, {_some(rounds, 'stalled', 0)} of them never read. The p99 of the "
-        f"others is {_some(rounds, 'p99_beside_ms')} ms, without stalled streams "
+        f"{_some(rounds, 'streams', 0)} streams; the clients of {_some(rounds, 'stalled', 0)} never read. The p99 "
+        f"latency of the others is {_some(rounds, 'p99_beside_ms')} ms, without stalled streams "
         f"{_some(rounds, 'p99_without_ms')} ms. The stalled streams left {_some(rounds, 'unread_mb', 0)} MB "
-        f"unread; the server grew by {_some(rounds, 'memory_beside_mb')} MB, without stalled streams by "
+        f"unread. The server's memory grew by {_some(rounds, 'memory_beside_mb')} MB, without stalled streams by "
         f"{_some(rounds, 'memory_without_mb')} MB."
     )
 
@@ -46,7 +46,7 @@ def _stalled(rounds: list[Any]) -> str:
 def _others(rounds: list[Any]) -> str:
     return (
         f"an event to ten streams takes {_some(rounds, 'alone_us', 0)} µs of processor time, its POST "
-        f"included; with {_some(rounds, 'others', 0)} streams in a thousand other channels "
+        f"included. Beside {_some(rounds, 'others', 0)} streams in a thousand other channels it takes "
         f"{_some(rounds, 'beside_us', 0)} µs."
     )
 
@@ -57,7 +57,7 @@ def _workers(rounds: list[Any]) -> str:
         f"{_some(rounds, 'streams', 0)} streams spread over two workers as "
         f"{' and '.join(map(str, last['spread_2']))}. A burst of 100 events makes "
         f"{_some(rounds, 'burst_2', 0)} deliveries/s, with one worker {_some(rounds, 'burst_1', 0)}. There are "
-        f"{_some(rounds, 'connect_2', 0)} connects/s, with one {_some(rounds, 'connect_1', 0)}. The client "
+        f"{_some(rounds, 'connect_2', 0)} connects/s, with one worker {_some(rounds, 'connect_1', 0)}. The client "
         f"used {100 * (median(rounds, 'client_share_2') or 0):.0f} % of a core with two workers."
     )
 

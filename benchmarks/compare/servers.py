@@ -263,7 +263,7 @@ SERVERS = (
         note="history in shared memory, lost when nginx ends; it has no app, so each event is a POST",
     ),
     Server("node", "node http, raw", _node("node_raw.mjs"), note="no history"),
-    Server("better-sse", "better-sse on node", _node("with_better_sse.mjs"), note="no history used"),
+    Server("better-sse", "better-sse on node", _node("with_better_sse.mjs"), note="its history is not used"),
     Server("uvicorn", "uvicorn, raw ASGI", _uvicorn("raw_asgi:app"), note="uvloop, httptools; no history"),
     Server("sse-starlette", "sse-starlette on uvicorn", _uvicorn("with_sse_starlette:app"), note="no history"),
     Server(

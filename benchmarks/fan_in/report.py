@@ -10,14 +10,16 @@ from .experiment import BULK, FLOOD
 FIGURES, DOCUMENT = DOCS / "fan_in.json", DOCS / "fan_in.md"
 
 _TEXT = """
-Real hubs run in real processes over one redis-server. Each process has one stream, to which nothing is published.
-Events of 110 bytes come in 100 other channels. So the whole cost of a process is for events that no stream in it
-wants.
+Every process with a hub reads all events of its log, also those that none of its clients wants. This page shows
+the cost. Real hubs run in real processes over one redis-server. Each process has one stream, to which nothing is
+published. Events of 110 bytes come in 100 other channels. So the whole cost of a process is for events that its
+stream does not want.
 
-In the model Redis has a fixed cost for an event, and a cost for each process that reads it. Both are in processor
-time and in bytes sent. The cost of a process does not depend on the number of processes. The model is fitted to
-all rows except the last, and then predicts the last. *Off by* compares the prediction with the measured figure.
-*Reads an event*: when events come fast, one answer of Redis brings several of them to a process.
+In the model Redis has a fixed cost for an event, and a cost for each process that reads it. There is one such
+model for processor time, and one for bytes sent. The cost of a process does not depend on the number of
+processes. The model is fitted to all rows except the last, and then predicts the last. *Off by* compares the
+prediction with the measured figure. *Reads an event* is how often a process reads, divided by the number of
+events. When events come fast, one read returns several of them.
 """.strip()
 _HEAD = "| processes | Redis, µs an event | a process, µs an event | bytes an event | reads an event | events/s |"
 _COLUMNS = (("redis_us", 0), ("process_us", 0), ("out_bytes", 0), ("reads", 2), ("a_second", 0))
@@ -27,7 +29,7 @@ _MODELLED = {
     "process_us": "a process, µs an event",
 }
 _APPENDS_HEAD = (
-    "| publishing processes | events in a step | appends/s | Redis, µs an append | its share of a core | "
+    "| publishing processes | events at a time | appends/s | Redis, µs an append | its share of a core | "
     "publisher, µs an append |"
 )
 
@@ -35,7 +37,7 @@ _APPENDS_HEAD = (
 def report(found: dict[str, Any]) -> str:
     """Return the page."""
     text = [
-        "# Fan-in: what it costs that each process reads all events",
+        "# Fan-in: the cost of reading all events in each process",
         f"By `python -m benchmarks.fan_in --write`: {found['machine']}; Redis {found['redis']}, appendfsync="
         f"everysec; medians of {found['rounds']} rounds.",
         _TEXT,
@@ -72,13 +74,13 @@ def report(found: dict[str, Any]) -> str:
         )
     text.append("\n".join(lines))
     text.append(
-        f"## How fast a process reads\n\nA process that was stopped while {FLOOD:,} events came reads "
-        f"{found['drained']:,.0f} of them a second."
+        f"## How fast a process reads\n\nA process that was stopped while {FLOOD:,} events came then "
+        f"reads {found['drained']:,.0f} of them a second."
     )
     lines = [
         "## While no event comes",
         "",
-        "| hubs a process | processor, µs/s | Redis for it, µs/s | memory, KB |",
+        "| hubs in the process | processor time, µs/s | of Redis for it, µs/s | memory, KB |",
     ]
     lines.append("|---|---|---|---|")
     for each in found["idle"]:

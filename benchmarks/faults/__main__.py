@@ -70,16 +70,18 @@ def main() -> None:
 def _document(title: str, on: str, rows: Sequence[str], further: Sequence[str]) -> str:
     setup = f"""By `python -m benchmarks.faults --write`: {on}; {title}.
 
-There are {HOSTS} app hosts, each with gunicorn and two parking workers. Redis has a host of its own; in the rows
-with a replica, the replica and a Sentinel have two more. {CLIENTS} clients follow two boards (one for FLUSHALL).
-They reconnect to a random host after 0.5 s and resume after their last event ID. During the whole run {RATE:g}
-tasks a second are posted, each to a random host that answers."""
-    meaning = """*Lost* counts ids that the log has in the end and a client has not, since its start or its last
-`reset`. *Doubled* counts ids that a client received twice. Both are sums over all clients. *Not answered* counts
-POSTs without a 201: they may be in the log, but they do not count as acknowledged. *Longest silence* is the
-longest time of any client without an event, while events were posted."""
+This page shows what clients lose when a host, Redis or the network fails. There are {HOSTS} app hosts. Each runs
+gunicorn with two workers of the class `sse_threaded.worker.ThreadWorker`. Redis has a host of its own. In the
+rows with a replica, the replica and a Sentinel have a host each. {CLIENTS} clients follow two boards (one for
+FLUSHALL). They reconnect to a random host after 0.5 s and resume after their last event ID. During the whole
+run {RATE:g} tasks a second are posted, each to a random host that answers."""
+    meaning = """*Lost* counts ids that the log has at the end and a client has not received, since its start or
+its last `reset`. *Doubled* counts ids that a client received twice. Both are sums over all clients. *Not
+answered* counts POSTs without a 201: their events may be in the log, but do not count as acknowledged.
+*Longest silence* is the longest time that any client waited for an event while tasks were posted."""
     text = ["# Faults", "", setup, "", meaning, "", HEAD, *rows, ""]
-    return "\n".join([*text, "## From host to host", "", "| what | figure |", "|---|---|", *further, ""])
+    text += ["## Latency from host to host, and connections to Redis", "", "| what | figure |", "|---|---|"]
+    return "\n".join([*text, *further, ""])
 
 
 if __name__ == "__main__":

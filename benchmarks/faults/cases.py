@@ -119,7 +119,7 @@ CASES = (
     FaultCase("failover", "Redis killed (-9), Sentinel makes its replica the master", _fail_over, replicated=True),
     FaultCase(
         "failover-behind",
-        "the same, with a replica that was cut off for {seconds:g} s before",
+        "the same, but the replica was cut off for {seconds:g} s before",
         _fail_over_behind,
         5,
         replicated=True,
@@ -127,7 +127,7 @@ CASES = (
     ),
     FaultCase(
         "part",
-        "master and one app host separated from all others; there the replica takes over; for {seconds:g} s more",
+        "master and one app host cut off from all others, for {seconds:g} s after the replica became master there",
         _part,
         5,
         replicated=True,

@@ -59,7 +59,7 @@ def _by_posts(deployment: Deployment) -> str:
         publisher.stop()
         return [(each.id, each.at) for each in publisher.acknowledged]
 
-    return _latency(deployment, f"begin of a `POST` on one host, {_CONNECTIONS} connections,", publish)
+    return _latency(deployment, f"beginning of a `POST` on one host, over {_CONNECTIONS} connections,", publish)
 
 
 def _by_the_library(deployment: Deployment) -> str:
@@ -70,7 +70,7 @@ def _by_the_library(deployment: Deployment) -> str:
         done = subprocess.run(deployment.network.on(host, arguments), check=True, capture_output=True, text=True)
         return [(event_id, float(begun)) for event_id, begun in map(str.split, done.stdout.splitlines())]
 
-    return _latency(deployment, "begin of `hub.publish()` on one host", publish)
+    return _latency(deployment, "beginning of `hub.publish()` on one host", publish)
 
 
 def _latency(deployment: Deployment, begin: str, publish: Callable[[], list[tuple[str, float]]]) -> str:
@@ -91,7 +91,7 @@ def _latency(deployment: Deployment, begin: str, publish: Callable[[], list[tupl
     assert len(took) == len(sent) * len(clients), f"{len(took)} of {len(sent) * len(clients)} events came"
     rate = (len(sent) - 1) / (max(begun.values()) - min(begun.values()))
     figures = f"median {statistics.median(took):.1f} ms, p99 {statistics.quantiles(took, n=100)[98]:.1f} ms"
-    what = f"from the {begin} to the event at {len(clients)} clients of two others, {rate:.0f} a second"
+    what = f"from the {begin} to the event at {len(clients)} clients of two other hosts, {rate:.0f} a second"
     return f"| {what} | {figures}, of {len(took)} |"
 
 

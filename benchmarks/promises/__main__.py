@@ -1,4 +1,4 @@
-"""Measures what the README promises in figures: ``python -m benchmarks.promises`` (some 40 seconds).
+"""Measures deliveries, a shutdown and publishing: ``python -m benchmarks.promises`` (about 40 seconds).
 
 It runs the board on this machine, by default under plain gthread, and prints a table. ``--write`` replaces the
 table in docs/measured.md. It needs curl, nginx and openssl.
@@ -39,8 +39,9 @@ def main() -> None:
         print(lines[-1], flush=True)  # noqa: T201
     if wanted.write:
         setup = f"By `python -m benchmarks.promises --write`: {machine.summary()}; "
-        setup += "gthread, 64 threads, one worker, unless a row says otherwise."
-        text = ["# Measured", "", setup, "", "| what | figure |", "|---|---|", *lines, ""]
+        setup += "gunicorn's worker gthread with 64 threads and one process, unless a row says otherwise."
+        about = "This page shows how long a delivery, a shutdown and a publish take."
+        text = ["# Measured", "", setup, "", about, "", "| what | figure |", "|---|---|", *lines, ""]
         DOCUMENT.write_text("\n".join(text))
 
 

@@ -47,7 +47,7 @@ def change_to_curl() -> Row:
     """Measure from the answer to a change until curl has printed its line."""
     with tempfile.TemporaryDirectory() as directory, serve(directory) as server:
         delays = change_delays(server, ["curl", "-sN", server.url + EVENTS])
-    return Row("`curl -N` prints the line of a change, after the change's answer", in_milliseconds(delays))
+    return Row("from the answer to a change until `curl -N` prints its event", in_milliseconds(delays))
 
 
 @contextmanager
@@ -65,7 +65,9 @@ def change_to_curl_behind_nginx() -> Row:
     """Measure the same through nginx."""
     with behind_nginx() as (server, command):
         delays = change_delays(server, command)
-    return Row("the same as deployed: parked, two workers, through nginx over HTTP/2", in_milliseconds(delays))
+    return Row(
+        "the same as deployed: parked streams, two workers, through nginx over HTTP/2", in_milliseconds(delays)
+    )
 
 
 def first_line_behind_nginx() -> Row:
@@ -77,7 +79,7 @@ def first_line_behind_nginx() -> Row:
             with following(command) as lines:
                 assert next(lines) == b"retry: 5000\n"
                 times.append(time.perf_counter() - start)
-    what = "as deployed, a stream's first line, from the start of curl and with its TLS handshake"
+    what = "as deployed: from the start of curl, TLS handshake included, until it prints a stream's first line"
     return Row(what, in_milliseconds(times))
 
 
@@ -140,7 +142,7 @@ def farewell() -> Row:
                 client.wait_for_end()
                 assert client.complete and client.raw.endswith(b"\n\n") and 1000 <= (client.retry or 0) <= 5000
                 assert client.raw.count(b"retry: ") == 2  # the second is the farewell
-    return Row("SIGTERM with 50 streams, until each got its farewell and the process has ended", in_seconds(times))
+    return Row("from SIGTERM until each of 50 streams has its farewell and gunicorn has ended", in_seconds(times))
 
 
 def full_pool() -> Row:
@@ -154,4 +156,4 @@ def full_pool() -> Row:
             times.append(time.perf_counter() - start)
         for client in clients:
             client.close()
-    return Row("`GET /healthz` with the pool full of streams", in_milliseconds(times))
+    return Row("`GET /healthz` while all places for streams are taken", in_milliseconds(times))

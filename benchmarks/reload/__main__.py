@@ -39,22 +39,23 @@ def _log(kind: str, directory: Path) -> Iterator[str]:
 _TEXT = """
 This page shows a deploy while pages are open. The board runs with `deploy/gunicorn.conf.py`, two workers and the
 backlog of `deploy/sse-threaded.socket`. The clients behave like `EventSource`. When a stream ends, they wait for
-the last reconnection time that it sent. Then they reconnect with their last event ID. The events of each client
-are compared with the log.
+the last reconnection time that the stream sent. Then they reconnect with their last event ID. The events of each
+client are compared with the log.
 
 {table}
 
 ![When clients should reconnect, and when they had a stream again, after the signal]({picture})
 
-- **SIGHUP**: the same master starts new workers and ends the old ones. **SIGUSR2**: a new master starts beside the
-  old one, on the same listening socket. Two seconds later the old one gets SIGTERM; the times count from then.
-  **Socket activation**: systemd keeps the listening socket (`LISTEN_FDS`). The service ends on SIGTERM and is
-  started again, as `systemctl restart` does with a `.socket` unit. Until then connections wait in the kernel.
-- **The window** is the time from the shortest to the longest reconnection time. Three things are counted in it, by
-  tenths of a second: when clients should reconnect, when they connected, when their streams began. The last row is
-  the ratio for random times, which is as even as it can be while the clients know nothing of each other.
-- **Connects** are late when the client had no processor: it is one process that also reads all events on the same
-  two cores. **Streams begun** are also late while no server is there to answer.
+- **SIGHUP**: the same master starts new workers and ends the old ones. **SIGUSR2**: a new master starts beside
+  the old one, on the same listening socket. Two seconds later the old one gets SIGTERM, and the times count from
+  then. **Socket activation**: systemd keeps the listening socket (`LISTEN_FDS`). The service ends on SIGTERM and
+  is started again, as `systemctl restart` does with a `.socket` unit. Until then connections wait in the kernel.
+- **greatest : mean** shows how evenly the clients return. Three things are counted for each tenth of a second,
+  from the shortest to the longest reconnection time. They are the clients that should reconnect, the connects,
+  and the streams that begin. The row has the greatest count, divided by the mean. The last row is this ratio for
+  random times. While the clients know nothing of each other, they cannot return more evenly.
+- **Connects** are late if the client had no processor. It is one process that also reads all events on the same
+  two cores. **Streams begun** are also late while no server answers.
 - The publisher repeats a POST when the server has closed its connection. Such a POST may be in the log twice, as
   two events with two ids.
 """
