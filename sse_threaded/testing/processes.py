@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from .errors import ServerFailed
@@ -36,15 +35,15 @@ class Process(NamedTuple):
 def process_table() -> list[Process]:
     """Return every running process of the machine; needs the ``/proc`` of Linux."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # it has just ended
-            pid = int(path.parent.name)
-            # The name, in parentheses, may contain spaces and parentheses (proc(5)).
-            state, parent, group, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                # The name, in parentheses, may contain spaces and parentheses (proc(5)).
+                state, parent, group, *_ = file.read().rpartition(")")[2].split()
             # A killed process whose first thread has ended is shown as a zombie, while its other threads still
             # keep its sockets open.
-            if state not in "ZX" or len(list((path.parent / "task").iterdir())) > 1:
-                found.append(Process(pid, state, int(parent), int(group)))
+            if state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1:
+                found.append(Process(int(pid), state, int(parent), int(group)))
     return found
 
 
@@ -116,8 +115,10 @@ class ChildProcess:
     def _kill_group(self) -> None:
         self._guard.kill()
         self._guard.communicate()
-        with contextlib.suppress(ProcessLookupError):  # the group is empty
+        try:
             os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # the group is empty
+            return
         deadline = time.monotonic() + _KILL_SECONDS
         while any(process.group == self.pid for process in process_table()):
             if time.monotonic() > deadline:
