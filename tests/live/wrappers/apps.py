@@ -1,10 +1,11 @@
-"""Every way in which an app wraps a stream, as one WSGI app: ``/<wrapper>?hub=<kind>&channel=<name>``.
+"""Every way in which an app wraps a stream, as one WSGI app: ``/<wrapper>?hub=<kind>&channel=<name>&channel=...``.
 
 Also ``/streams`` (how many are open, as JSON), ``/ping``, and ``/told`` (what wrappers have said).
 """
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -17,14 +18,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
-import bottle
-import django
-import flask
-from django.conf import settings
-from django.core.wsgi import get_wsgi_application
-from django.http import StreamingHttpResponse
-from django.urls import path
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
@@ -46,7 +39,6 @@ _hubs: dict[tuple[str, str], Hub] = {}
 _lock = threading.Lock()
 _told: list[str] = []
 _go = threading.Event()  # lets those go on that are stuck
-urlpatterns: list[Any] = []  # Django's
 
 
 def hub_of(wrapper: str, kind: str) -> Hub:
@@ -61,7 +53,7 @@ def stream(environ: dict[str, Any], channel: str = "") -> Response:
     """The stream that the request asks for, before anybody wraps it; or of another channel."""
     query = parse_qs(environ["QUERY_STRING"])
     wrapper = environ["sse_tests.wrapper"]
-    return hub_of(wrapper, query.get("hub", ["quiet"])[0]).stream(environ, channel or query["channel"][0])
+    return hub_of(wrapper, query.get("hub", ["quiet"])[0]).stream(environ, channel or query["channel"])
 
 
 def say(words: str) -> None:
@@ -302,103 +294,27 @@ def encoding(environ: dict[str, Any], start_response: Any) -> Any:
     return encoded(stream(environ)(environ, start))
 
 
-# --- frameworks -----------------------------------------------------------------------------------------------
-
-
-def make_flask() -> flask.Flask:
-    app = flask.Flask(__name__)
-
-    @app.get("/flask_after_request")
-    def plain() -> Any:
-        return stream(flask.request.environ)
-
-    @app.after_request
-    def replace(response: Any) -> Any:
-        if flask.request.path == "/flask_after_request":
-            response.response = (chunk for chunk in response.response if b"for:admin" not in chunk)
-        return response
-
-    @app.get("/flask_with_context")
-    def with_context() -> Any:
-        response = stream(flask.request.environ)
-        flask.g.word = b"secret"
-
-        def redacted() -> Iterator[bytes]:
-            for chunk in response.response:
-                assert flask.request.path == "/flask_with_context"
-                yield chunk.replace(flask.g.word, b"******")
-
-        return flask.Response(flask.stream_with_context(redacted()), headers=response.headers)
-
-    @app.get("/flask_positive")
-    def positively() -> Any:
-        response = stream(flask.request.environ)
-        return flask.Response(positive(response.response), headers=response.headers)
-
-    @app.get("/flask_proxied")
-    @app.get("/flask_bare")
-    def bare() -> Any:
-        return stream(flask.request.environ)
-
-    return app
-
-
-def make_bottle() -> bottle.Bottle:
-    app = bottle.Bottle()
-
-    @app.get("/bottle")
-    def events() -> Any:
-        response = stream(bottle.request.environ)
-        return bottle.HTTPResponse(response.response, response.status_code, list(response.headers.items()))
-
-    return app
-
-
-def replacing(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A middleware of Django's that replaces ``streaming_content``."""
-
-    def respond(request: Any) -> Any:
-        response = get_response(request)
-        if request.path == "/django_replacing":
-            response.streaming_content = redacting(response.streaming_content)
-        return response
-
-    return respond
-
-
-def make_django() -> Any:
-    def view(request: Any) -> Any:
-        response = stream(request.environ)
-        return StreamingHttpResponse(response.response, headers=dict(response.headers))
-
-    urlpatterns.extend(path(name, view) for name in ("django_bare", "django_replacing"))
-    settings.configure(
-        SECRET_KEY="x",
-        ALLOWED_HOSTS=["*"],
-        ROOT_URLCONF=__name__,
-        MIDDLEWARE=[f"{__name__}.replacing"],
-        LOGGING_CONFIG=None,
+# What frameworks.py has. It is imported for the first of these, as Django, Flask and Bottle take long to import.
+OF_FRAMEWORKS = frozenset(
+    (
+        *("flask_after_request", "flask_with_context", "flask_positive", "flask_bare", "flask_proxied"),
+        *("bottle", "django_bare", "django_replacing"),
     )
-    django.setup()
-    return get_wsgi_application()
+)
 
-
-flask_app = make_flask()
 APPS: dict[str, Callable[..., Any]] = {
     **{name: wrapping(wrap) for name, wrap in ITERABLES.items()},
     "middleware": middleware,
     "two_streams": two_streams,
     "encoding": encoding,
-    "flask_proxied": ProxyFix(flask_app),
-    **dict.fromkeys(("flask_after_request", "flask_with_context", "flask_positive", "flask_bare"), flask_app),
-    "bottle": make_bottle(),
-    **dict.fromkeys(("django_bare", "django_replacing"), make_django()),
 }
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:
     name = environ["PATH_INFO"].strip("/")
     environ["sse_tests.wrapper"] = name
+    if name in OF_FRAMEWORKS:
+        return importlib.import_module("tests.live.wrappers.frameworks").APPS[name](environ, start_response)
     if name in APPS:
         return APPS[name](environ, start_response)
     if name == "streams":

@@ -23,6 +23,7 @@ if TRACER == "ddtrace":
     from ddtrace.contrib.internal.wsgi.wsgi import DDWSGIMiddleware as Middleware
 elif TRACER == "sentry":
     import sentry_sdk
+    from sentry_sdk.integrations.bottle import BottleIntegration
     from sentry_sdk.integrations.django import DjangoIntegration
     from sentry_sdk.integrations.flask import FlaskIntegration
     from sentry_sdk.integrations.wsgi import SentryWsgiMiddleware as Middleware
@@ -30,7 +31,8 @@ elif TRACER == "sentry":
     sentry_sdk.init(
         dsn=f"http://key@127.0.0.1:{CLOSED}/1",
         traces_sample_rate=1.0,
-        integrations=[DjangoIntegration(), FlaskIntegration()],
+        integrations=[BottleIntegration(), DjangoIntegration(), FlaskIntegration()],
+        auto_enabling_integrations=False,  # they import all that is installed and that sentry knows
         shutdown_timeout=0,
     )
 else:
@@ -47,17 +49,18 @@ else:
     provider.add_span_processor(SimpleSpanProcessor(spans))
     trace.set_tracer_provider(provider)
 
-from tests.live.wrappers import apps  # noqa: E402  # as above
+from tests.live.wrappers import apps, frameworks  # noqa: E402  # as above
 
 if TRACER == "opentelemetry":
-    FlaskInstrumentor().instrument_app(apps.flask_app)
+    FlaskInstrumentor().instrument_app(frameworks.flask_app)
     DjangoInstrumentor().instrument()
+    frameworks.django_app.load_middleware()  # again, with the tracer's
 
 traced: Any = Middleware(apps.app)
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:
     """The app; what asks about it is not traced, as that would be many spans."""
-    if environ["PATH_INFO"].strip("/") in apps.APPS:
+    if environ["PATH_INFO"].strip("/") in (*apps.APPS, *apps.OF_FRAMEWORKS):
         return traced(environ, start_response)
     return apps.app(environ, start_response)
