@@ -1,5 +1,7 @@
 """The load client against the real gunicorn, and the report of made-up figures. No peer is needed."""
 
+import contextlib
+import io
 import json
 import resource
 import socket
@@ -22,6 +24,7 @@ from sse_threaded.bench.load import Load, Post
 from sse_threaded.bench.process_tree import ProcessTree
 from sse_threaded.bench.reader import Reader
 from sse_threaded.bench.timestamps import new_mark, pattern, stamp
+from sse_threaded.cli import main
 from sse_threaded.protocol.event import END, START, notice
 from sse_threaded.testing import GunicornServer, request
 from tests.support import ROOT, enter, free_port, sqlite_url, wait_until
@@ -36,6 +39,17 @@ def run_bench(*arguments, **options):
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False, **options
     )
+
+
+def call_bench(*arguments):
+    """Run the command in this process, which takes no time to start."""
+    command = ["bench", *map(str, arguments)]
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as output,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+    ):
+        status = main(command)
+    return subprocess.CompletedProcess(command, status, output.getvalue(), errors.getvalue())
 
 
 class BoardTest(unittest.TestCase):
@@ -226,7 +240,8 @@ class CommandTest(BoardTest):
             ([self.events, "--pid", 2**22 + 1], "no such process"),
         ):
             with self.subTest(arguments=arguments):
-                done = run_bench(*arguments)
+                # One of them as a user runs it.
+                done = (run_bench if arguments == [nowhere] else call_bench)(*arguments)
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertRegex(done.stderr, rf"\Asse-threaded: .*{words}.*\n\Z")
         self.assertIn("whole number", run_bench(self.events, "--streams", "many").stderr)
