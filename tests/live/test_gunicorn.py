@@ -194,6 +194,29 @@ class ProtocolTest(GunicornTest):
         self.assertEqual(request("GET", server.url + "/healthz").status, 200)
 
 
+# Runs gunicorn's command for each pair of a variable and a value, in a fork of a process that has imported gunicorn.
+# It prints the status and the output of each.
+REFUSED = """
+import json, os, sys, tempfile
+import sse_threaded.board, sse_threaded.gunicorn_hooks, sse_threaded.worker
+from gunicorn.app.wsgiapp import run
+
+cases, found = json.loads(sys.argv.pop()), []
+for variable, value in cases:
+    output = tempfile.TemporaryFile()
+    child = os.fork()
+    if not child:
+        os.environ[variable] = value
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        sys.exit(run())
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    output.seek(0)
+    found.append((status, output.read().decode()))
+print(json.dumps(found))
+"""
+
+
 class SettingsTest(GunicornTest):
     """What the configuration file says of the environment, which is the same with every worker."""
 
@@ -207,7 +230,7 @@ class SettingsTest(GunicornTest):
         self.assertIn("memory:// is one process's log, but there are 2 workers", done.stdout + done.stderr)
 
     def test_what_could_not_work_is_refused_in_one_line(self):
-        for variable, value in (
+        cases = (
             ("SSE_THREADED_LEASE", "0"),
             ("SSE_THREADED_RETRY", "soon"),
             ("SSE_THREADED_WORKERS", "none"),
@@ -216,15 +239,22 @@ class SettingsTest(GunicornTest):
             ("SSE_THREADED_URL", "bogus://"),
             ("SSE_THREADED_URL", f"sqlite:///{self.directory}/nowhere/log.db"),
             ("SSE_THREADED_URL", f"sqlite:///{CONFIG}"),
-        ):
+        )
+        arguments = ["-c", str(CONFIG), "-b", "127.0.0.1:0", json.dumps(cases)]
+        env = {**os.environ, "SSE_THREADED_URL": self.log_url}
+        done = subprocess.run(
+            [sys.executable, "-c", REFUSED, *arguments],
+            env=env,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        for (variable, value), (status, output) in zip(cases, json.loads(done.stdout), strict=True):
             with self.subTest(variable=variable, value=value):
-                command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIG), "-b", "127.0.0.1:0"]
-                env = {**os.environ, "SSE_THREADED_URL": self.log_url, variable: value}
-                done = subprocess.run(
-                    command, env=env, cwd=self.directory, capture_output=True, text=True, timeout=60, check=False
-                )
-                self.assertEqual(done.returncode, 1)
-                (line,) = [line for line in (done.stdout + done.stderr).splitlines() if "[INFO]" not in line]
+                self.assertEqual(status, 1)
+                (line,) = [line for line in output.splitlines() if "[INFO]" not in line]
                 self.assertTrue(line.startswith("Cannot start: "), line)
                 self.assertIn(value.partition(":")[0], line)
 
