@@ -23,23 +23,26 @@ WORKER = ("-k", "sse_threaded.worker.ThreadWorker", "-w", "1")
 
 # Two kinds of apps: one that knows nothing of errors in a body, and one of Werkzeug's kind.
 APP = """
-import os, threading
-from flask import Flask, request as current
+import functools, os, threading
 from sse_threaded import Hub
 
 hub = Hub("sqlite:///log.db", lease=float(os.environ.get("LEASE", "900")), heartbeat=600)
-flask_app = Flask(__name__)
 waiting = threading.Semaphore(0)
 go_on = threading.Event()
 
-@flask_app.route("/body", methods=["GET", "POST"])
-def body():
-    return str(len(current.get_data()))
+@functools.cache
+def flask_app():
+    from flask import Flask, request  # here, as most tests do without it and it takes long
+    made = Flask(__name__)
+    made.add_url_rule("/flask/body", view_func=lambda: str(len(request.get_data())), methods=["GET", "POST"])
+    return made
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/events":
         return hub.stream(environ, "a")(environ, start_response)
+    if path == "/flask/body":
+        return flask_app()(environ, start_response)
     if path == "/body":
         answer = b"%d" % len(environ["wsgi.input"].read())
     elif path == "/slow" and environ["REQUEST_METHOD"] == "POST":
@@ -80,6 +83,7 @@ def post_worker_init(worker):
 """
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+PATHS = (b"/body", b"/flask/body")  # of the two kinds of apps
 POST = b"POST /body HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -93,16 +97,15 @@ class RequestsTest(unittest.TestCase):
         cls.resources = contextlib.ExitStack()
         cls.addClassCleanup(cls.resources.close)
 
-    def serve(self, *args, app="app", config="", worker=WORKER, **env):
+    def serve(self, *args, config="", worker=WORKER, **env):
         """The class's server with these settings. One of its tests may end it, if no other asks for the same."""
-        key = args, app, config, worker, tuple(env.items())
+        key = args, config, worker, tuple(env.items())
         if key not in self.servers:
             directory = Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-")))
             (directory / "shop.py").write_text(APP, encoding="utf-8")
             (directory / "conf.py").write_text(config, encoding="utf-8")
-            server = GunicornServer(
-                f"shop:{app}", config=directory / "conf.py", args=[*worker, *args], env=env, cwd=directory
-            )
+            config, args = directory / "conf.py", [*worker, *args]
+            server = GunicornServer("shop:app", config=config, args=args, env=env, cwd=directory)
             self.servers[key] = self.resources.enter_context(server)
             self.addCleanup(self.show, server)
         return self.servers[key]
@@ -181,8 +184,8 @@ class StalledTest(RequestsTest):
         self.assert_serves(server)
 
     def test_what_does_not_come_in_time_is_refused(self):
-        for app in ("app", "flask_app"):
-            server = self.serve("--threads", "4", app=app, config=QUICK)
+        server = self.serve("--threads", "4", config=QUICK)
+        for path in PATHS:
             for name, data in (
                 ("head", GET[:20]),
                 ("short body", POST + b"Content-Length: 100\r\n\r\nx"),
@@ -191,8 +194,9 @@ class StalledTest(RequestsTest):
                 ("continued", POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"),
                 ("body of a GET", b"GET /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"),
             ):
-                with self.subTest(app=app, name=name):
-                    answer = read_all(self.connect(server, data)).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+                with self.subTest(path=path, name=name):
+                    connection = self.connect(server, data.replace(b"/body", path))
+                    answer = read_all(connection).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
                     self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer)
             self.assertNotIn("Traceback", server.output())
 
@@ -417,7 +421,7 @@ MALFORMED = (
 class MalformedTest(RequestsTest):
     def assert_refused(self, server, path=b"/body", kind=b"text/plain", malformed=MALFORMED):
         for chunks in malformed:
-            with self.subTest(chunks[:20]):
+            with self.subTest(chunks[:20], path=path):
                 fields = b"Host: localhost\r\nContent-Type: " + kind
                 head = CHUNKED.replace(b"/body", path).replace(b"Host: x", fields)
                 answer = read_all(self.connect(server, head, chunks))
@@ -425,14 +429,14 @@ class MalformedTest(RequestsTest):
         self.assertNotIn("Traceback", server.output())
 
     def test_malformed_chunks_are_the_clients_fault(self):
-        for app in ("app", "flask_app"):
-            self.assert_refused(self.serve("--threads", "4", app=app))
+        for path in PATHS:
+            self.assert_refused(self.serve("--threads", "4"), path)
 
     def test_under_gunicorns_own_worker_too(self):
         hooks = "from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit\n"
-        for app in ("app", "flask_app"):
+        for path in PATHS:
             worker = ("-k", "gthread", "-w", "1")
-            self.assert_refused(self.serve("--threads", "4", app=app, config=hooks, worker=worker))
+            self.assert_refused(self.serve("--threads", "4", config=hooks, worker=worker), path)
 
     def test_the_board_refuses_them(self):
         for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
