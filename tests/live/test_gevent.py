@@ -116,25 +116,37 @@ class GeventCase(unittest.TestCase):
 
 
 class StreamsTest(GeventCase):
-    def test_events_of_this_and_of_another_process_come_and_can_be_resumed(self) -> None:
+    def test_with_each_worker(self) -> None:
+        """The parts share a server, as each takes its streams away again."""
+        parts = (
+            self.events_of_this_and_of_another_process_come_and_can_be_resumed,
+            self.a_long_poll_waits_for_an_event_and_holds_up_nobody,
+            self.who_hangs_up_is_let_go_at_once,
+        )
         for worker in ("gevent", "gevent_pywsgi"):
-            with self.subTest(worker):
-                self.log_url = sqlite_url(self.directory, f"{worker}.db")
-                server = self.serve(worker=worker)
-                client = self.open(server)
-                self.publish(server, "one")
-                with Hub(self.log_url) as other:
-                    other.publish("news", "two")
-                    events = client.events(2)
-                self.assertEqual([event.data for event in events], ["one", "two"])
-                again = self.open(server, last_event_id=events[0].last_event_id)
-                self.assertEqual(again.next_event(), events[1])
-                poll = f"{server.url}/events?wait=5&lastEventId={events[0].last_event_id}"
-                body = json.loads(request("GET", poll, headers={"Accept": "application/json"}).body)
-                self.assertEqual([event["data"] for event in body["events"]], ["two"])
+            self.log_url = sqlite_url(self.directory, f"{worker}.db")
+            server = self.serve(worker=worker, heartbeat=600)
+            for part in parts:
+                with self.subTest(part.__name__, worker=worker):
+                    part(server)
 
-    def test_a_long_poll_waits_for_an_event_and_holds_up_nobody(self) -> None:
-        server = self.serve()
+    def events_of_this_and_of_another_process_come_and_can_be_resumed(self, server: GunicornServer) -> None:
+        client = self.open(server)
+        self.publish(server, "one")
+        with Hub(self.log_url) as other:
+            other.publish("news", "two")
+            events = client.events(2)
+        self.assertEqual([event.data for event in events], ["one", "two"])
+        again = self.open(server, last_event_id=events[0].last_event_id)
+        self.assertEqual(again.next_event(), events[1])
+        poll = f"{server.url}/events?wait=5&lastEventId={events[0].last_event_id}"
+        body = json.loads(request("GET", poll, headers={"Accept": "application/json"}).body)
+        self.assertEqual([event["data"] for event in body["events"]], ["two"])
+        for each in (client, again):
+            each.close()
+
+    def a_long_poll_waits_for_an_event_and_holds_up_nobody(self, server: GunicornServer) -> None:
+        wait_until(lambda: self.streams(server) == 0, message="no stream")
         with ThreadPoolExecutor(1) as pool:
             accept = {"Accept": "application/json"}
             poll = pool.submit(request, "GET", server.url + "/events?wait=20", headers=accept)
@@ -142,14 +154,12 @@ class StreamsTest(GeventCase):
             self.publish(server, "here")
             self.assertIn(b'"data":"here"', poll.result(15).body)
 
-    def test_who_hangs_up_is_let_go_at_once(self) -> None:
-        for worker in ("gevent", "gevent_pywsgi"):
-            with self.subTest(worker):
-                server = self.serve(worker=worker, heartbeat=600)
-                client = self.open(server)
-                self.assertEqual(self.streams(server), 1)
-                client.close()
-                wait_until(lambda server=server: self.streams(server) == 0, message="no stream")
+    def who_hangs_up_is_let_go_at_once(self, server: GunicornServer) -> None:
+        wait_until(lambda: self.streams(server) == 0, message="no stream")
+        client = self.open(server)
+        self.assertEqual(self.streams(server), 1)
+        client.close()
+        wait_until(lambda: self.streams(server) == 0, message="no stream")
 
     def test_heartbeats_come_and_a_lease_ends(self) -> None:
         server = self.serve(heartbeat=0.1, lease=1.0)
@@ -170,7 +180,7 @@ class StreamsTest(GeventCase):
 
     def test_a_client_that_does_not_read_is_cut_off_and_holds_up_nobody(self) -> None:
         server = self.serve(queue_size=10)
-        stalled = self.open(server)
+        stalled = self.open(server, receive_buffer=4096)
         reader = self.open(server)
         with Hub(self.log_url) as other:
             number = 0

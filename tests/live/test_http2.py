@@ -65,34 +65,39 @@ class Http2Test(unittest.TestCase):
                 sock.sendall(connection.data_to_send())
         return list(bodies.values())
 
-    def test_a_stream_is_told_to_come_back_and_others_are_answered(self):
+    def test_with_each_worker(self):
+        """The parts share a server. The first expects that no stream was refused before."""
+        parts = (
+            self.over_http_1_1_streams_are_as_ever,
+            self.a_stream_is_told_to_come_back_and_others_are_answered,
+            self.a_long_poll_is_answered_at_once,
+        )
         for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
-            with self.subTest(worker):
-                server = self.serve(worker)
-                stream = ("/events", "text/event-stream")
-                first, plain, second = self.ask(server, stream, ("/", "*/*"), stream)
-                self.assertEqual(plain, b"well")
-                for body in (first, second):
-                    self.assertIn(b"retry: ", body)
-                    self.assertIn(b"come back", body)
-                self.assertEqual(server.output().count("set http_protocols to h1"), 1)
+            server = self.serve(worker)
+            for part in parts:
+                with self.subTest(part.__name__, worker=worker):
+                    part(server)
 
-    def test_a_long_poll_is_answered_at_once(self):
-        for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
-            with self.subTest(worker):
-                poll, plain = self.ask(self.serve(worker), ("/events?wait=60", "application/json"), ("/", "*/*"))
-                self.assertIn(b'"events":[]', poll)
-                self.assertEqual(plain, b"well")
+    def over_http_1_1_streams_are_as_ever(self, server):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+            sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            received = b""
+            while b"id: " not in received:
+                piece = sock.recv(4096)
+                self.assertTrue(piece, received)
+                received += piece
+        self.assertNotIn("http_protocols", server.output())
 
-    def test_over_http_1_1_streams_are_as_ever(self):
-        for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
-            with self.subTest(worker):
-                server = self.serve(worker)
-                with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
-                    sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-                    received = b""
-                    while b"id: " not in received:
-                        piece = sock.recv(4096)
-                        self.assertTrue(piece, received)
-                        received += piece
-                self.assertNotIn("http_protocols", server.output())
+    def a_stream_is_told_to_come_back_and_others_are_answered(self, server):
+        stream = ("/events", "text/event-stream")
+        first, plain, second = self.ask(server, stream, ("/", "*/*"), stream)
+        self.assertEqual(plain, b"well")
+        for body in (first, second):
+            self.assertIn(b"retry: ", body)
+            self.assertIn(b"come back", body)
+        self.assertEqual(server.output().count("set http_protocols to h1"), 1)
+
+    def a_long_poll_is_answered_at_once(self, server):
+        poll, plain = self.ask(server, ("/events?wait=60", "application/json"), ("/", "*/*"))
+        self.assertIn(b'"events":[]', poll)
+        self.assertEqual(plain, b"well")
