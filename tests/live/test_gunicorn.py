@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -68,8 +69,18 @@ class GunicornTest(unittest.TestCase):
 
 
 class ProtocolTest(GunicornTest):
-    def test_the_exercise_of_how_sse_works(self):
-        server = self.serve()
+    def test_two_workers(self):
+        """The parts share a server. The first one knows the ids and is the only one that needs a new log."""
+        server = self.serve("-w", "2")
+        for part in (
+            self.the_exercise_of_how_sse_works,
+            self.http_1_0_gets_the_same_events_without_chunks,
+            self.streams_spread_over_the_workers_and_an_event_reaches_all_at_once,
+        ):
+            with self.subTest(part.__name__):
+                part(server)
+
+    def the_exercise_of_how_sse_works(self, server):
         command = ["curl", "-sN", server.url + EVENTS]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
             try:
@@ -98,23 +109,21 @@ class ProtocolTest(GunicornTest):
             [line for line in lines if line.startswith("id:")], [f"id: {epoch}-{number}" for number in range(4)]
         )
 
-    def test_http_1_0_gets_the_same_events_without_chunks(self):
-        server = self.serve()
+    def http_1_0_gets_the_same_events_without_chunks(self, server):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(f"GET {EVENTS} HTTP/1.0\r\n\r\n".encode())
             received = b""
             while b"id: " not in received:
                 received += connection.recv(4096)
             self.post(server)
-            while b"-1\n\n" not in received:
+            while not re.search(rb"id: \w+-4\n\n", received):
                 received += connection.recv(4096)
         head, _, body = received.partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", head.lower())
-        first = rb"\Aretry: 5000\nevent: stream-start\nid: \w+-0\ndata: {}\n\n"
-        self.assertRegex(body, first + rb'data: {"type":"task_created".*\nid: \w+-1\n\n')
+        first = rb"\Aretry: 5000\nevent: stream-start\nid: \w+-3\ndata: {}\n\n"
+        self.assertRegex(body, first + rb'data: {"type":"task_created".*\nid: \w+-4\n\n')
 
-    def test_streams_spread_over_the_workers_and_an_event_reaches_all(self):
-        server = self.serve("-w", "2")
+    def streams_spread_over_the_workers_and_an_event_reaches_all_at_once(self, server):
         clients = []
 
         def both_have_some():
@@ -127,12 +136,8 @@ class ProtocolTest(GunicornTest):
         self.post(server)
         for client in clients:
             self.assertIn("task_created", client.next_event().data)
-
-    def test_an_event_of_one_worker_wakes_the_other_at_once(self):
         # The slow look that backs up the doorbell takes up to a second, half on average. The best of several
         # is far below that only if the bell rings.
-        server = self.serve("-w", "2")
-        clients = [self.connect(server) for _ in range(20)]
         longest = []
         for _ in range(12):
             self.post(server)
@@ -194,7 +199,7 @@ class ProtocolTest(GunicornTest):
         self.assertEqual(request("GET", server.url + "/healthz").status, 200)
 
 
-# Runs gunicorn's command for each pair of a variable and a value, in a fork of a process that has imported gunicorn.
+# Runs gunicorn's command for each pair of a variable and a value, in a fork of a process that has imported it.
 # It prints the status and the output of each.
 REFUSED = """
 import json, os, sys, tempfile
@@ -272,22 +277,17 @@ class EndTest(GunicornTest):
             self.assertRegex(client.raw, FAREWELL + rb"\Z")
             self.assertTrue(1000 <= client.retry <= 5000, client.retry)
 
-    def test_sigterm_says_farewell_to_all_and_ends_at_once(self):
+    def test_sigterm_says_farewell_to_all_answers_a_long_poll_and_ends_at_once(self):
         # graceful_timeout is out of reach, so that only the farewell can be what ends it. That it takes less
         # than two seconds is measured by benchmarks/promises.py.
         server = self.serve("-w", "1", "--graceful-timeout", "600")
         clients = [self.connect(server) for _ in range(50)]
-        server.terminate()
-        self.assert_farewells(clients)
-        self.assertEqual(server.wait(30), 0)
-
-    def test_a_long_poll_does_not_hold_the_end_up(self):
-        server = self.serve("-w", "1", "--graceful-timeout", "600")
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             head = f"GET {EVENTS}?wait=60 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
             connection.sendall(head.encode())
-            wait_until(lambda: self.streams(server) == 1, message="the poll to wait")
+            wait_until(lambda: self.streams(server) == 51, message="the poll to wait")
             server.terminate()
+            self.assert_farewells(clients)
             self.assertEqual(server.wait(30), 0)
             answer = b""
             while received := connection.recv(4096):

@@ -35,10 +35,8 @@ class ProtocolTest(OnRedis, test_gunicorn.ProtocolTest):
     # These are not of the log, or of one in memory; or of the worker's budget. Other modules have them.
     test_a_mistyped_variable_is_warned_of = None
     test_an_app_whose_log_is_in_the_memory_of_one_worker_of_two_is_warned = None
-    test_http_1_0_gets_the_same_events_without_chunks = None
     test_more_workers_on_a_log_in_memory_are_refused_with_a_reason = None
     test_one_worker_on_a_log_in_memory_works = None
-    test_streams_spread_over_the_workers_and_an_event_reaches_all = None
     test_what_could_not_work_is_refused_in_one_line = None
     test_with_the_pool_full_of_streams_ordinary_requests_are_answered = None
     test_without_threads_to_spare_it_says_so_and_serves_the_rest = None
@@ -46,7 +44,6 @@ class ProtocolTest(OnRedis, test_gunicorn.ProtocolTest):
 
 class EndTest(OnRedis, test_gunicorn.EndTest):
     # These are as with any log.
-    test_a_long_poll_does_not_hold_the_end_up = None
     test_a_worker_that_holds_streams_is_not_killed_by_timeout = None
     test_readers_that_stall_do_not_hold_the_end_up = None
 
