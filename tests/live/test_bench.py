@@ -48,7 +48,10 @@ def call_bench(*arguments):
         contextlib.redirect_stdout(io.StringIO()) as output,
         contextlib.redirect_stderr(io.StringIO()) as errors,
     ):
-        status = main(command)
+        try:
+            status = main(command)
+        except SystemExit as end:  # argparse's
+            status = end.code
     return subprocess.CompletedProcess(command, status, output.getvalue(), errors.getvalue())
 
 
@@ -77,7 +80,18 @@ class BoardTest(unittest.TestCase):
 
 
 class LoadTest(BoardTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.one = Load(1)
+        cls.one.__enter__()
+        cls.addClassCleanup(cls.one.__exit__, None, None, None)
+
     def load(self, processes=1):
+        """A load without streams; most tests share one."""
+        if processes == 1:
+            self.addCleanup(self.one.close_streams)
+            return self.one
         return enter(self, Load(processes))
 
     def test_every_delivery_is_counted_and_its_latency_seen(self):
@@ -199,7 +213,7 @@ class CommandTest(BoardTest):
         self.assertNotIn("\r", done.stderr)
 
     def test_without_post_it_listens(self):
-        done = run_bench(self.events, "--streams", 5, "--seconds", 0.2, "--json")
+        done = call_bench(self.events, "--streams", 5, "--seconds", 0.2, "--json")
         found = json.loads(done.stdout)
         self.assertEqual((found["published"], found["deliveries"], found["latency_ms"]), (0, 0, None))
         self.assertEqual(found["open_at_end"], 5)
@@ -207,13 +221,13 @@ class CommandTest(BoardTest):
     def test_missing_events_are_reported(self):
         other = json.loads(request("POST", self.server.url + "/boards", json={"title": "Other"}).body)["id"]
         wrong = f"{self.server.url}/boards/{other}/tasks"
-        done = run_bench(self.events, "--streams", 2, "--post", wrong, "--body", BODY, "--seconds", 0.1)
+        done = call_bench(self.events, "--streams", 2, "--post", wrong, "--body", BODY, "--seconds", 0.1)
         self.assertEqual(done.returncode, 0)
         self.assertIn("no event came with its stamp", done.stderr)
 
     def test_streams_that_the_server_ends_are_reported(self):
         wait_until(lambda: self.streams() == 0, message="the other tests' streams to end")
-        done = run_bench(self.events, "--streams", 510, "--seconds", 0.5)
+        done = call_bench(self.events, "--streams", 510, "--seconds", 0.5)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("the server ended 10 streams", done.stderr)
 
@@ -244,7 +258,7 @@ class CommandTest(BoardTest):
                 done = (run_bench if arguments == [nowhere] else call_bench)(*arguments)
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertRegex(done.stderr, rf"\Asse-threaded: .*{words}.*\n\Z")
-        self.assertIn("whole number", run_bench(self.events, "--streams", "many").stderr)
+        self.assertIn("whole number", call_bench(self.events, "--streams", "many").stderr)
 
     def test_the_limit_of_open_files_is_raised_if_it_can_be(self):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
