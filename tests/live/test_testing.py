@@ -563,12 +563,35 @@ class GunicornServerTest(unittest.TestCase):
                 with EventStreamClient(url + "/") as client:
                     client.next_event(LONG)
 
-    def test_restart_of_a_running_server(self) -> None:
+    def test_restart_hup_and_the_end_of_a_worker(self) -> None:
         with self.server() as server:
-            before = server.pid
-            server.restart()
-            self.assertNotEqual(server.pid, before)
-            self.assertEqual(request("GET", server.url + "/hello").status, 200)
+            for part in (
+                self.restart_of_a_running_server,
+                self.hup_starts_new_workers,
+                self.a_killed_worker_is_replaced,
+            ):
+                with self.subTest(part.__name__):
+                    part(server)
+
+    def restart_of_a_running_server(self, server: GunicornServer) -> None:
+        before = server.pid
+        server.restart()
+        self.assertNotEqual(server.pid, before)
+        self.assertEqual(request("GET", server.url + "/hello").status, 200)
+
+    def hup_starts_new_workers(self, server: GunicornServer) -> None:
+        (before,) = server.worker_pids()
+        server.hup()
+        wait_until(lambda: server.worker_pids() not in ([], [before]), timeout=LONG)
+        wait_until(lambda: before not in server.worker_pids(), timeout=LONG)
+        self.assertEqual(request("GET", server.url + "/hello").status, 200)
+
+    def a_killed_worker_is_replaced(self, server: GunicornServer) -> None:
+        (before,) = server.worker_pids()
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: server.worker_pids() not in ([], [before]), timeout=LONG)
+        server.wait_until_ready()
+        self.assertEqual(request("GET", server.url + "/hello").status, 200)
 
     def test_terminate_and_wait(self) -> None:
         with self.server() as server:
@@ -578,22 +601,6 @@ class GunicornServerTest(unittest.TestCase):
             self.assertEqual(server.wait(LONG), 0)
             self.assertEqual(server.wait(LONG), 0)
             server.terminate()  # there is nobody to ask any more
-
-    def test_hup_starts_new_workers(self) -> None:
-        with self.server() as server:
-            (before,) = server.worker_pids()
-            server.hup()
-            wait_until(lambda: server.worker_pids() not in ([], [before]), timeout=LONG)
-            wait_until(lambda: before not in server.worker_pids(), timeout=LONG)
-            self.assertEqual(request("GET", server.url + "/hello").status, 200)
-
-    def test_a_killed_worker_is_replaced(self) -> None:
-        with self.server() as server:
-            (before,) = server.worker_pids()
-            os.kill(before, signal.SIGKILL)
-            wait_until(lambda: server.worker_pids() not in ([], [before]), timeout=LONG)
-            server.wait_until_ready()
-            self.assertEqual(request("GET", server.url + "/hello").status, 200)
 
     def test_workers_of_a_killed_master_are_killed_too(self) -> None:
         with self.server("app", "--workers", "2") as server:
