@@ -90,8 +90,9 @@ class ParkingTest(test_gunicorn.GunicornTest):
     def test_the_bytes_are_those_of_a_thread(self):
         log = open_log(self.log_url)
         self.addCleanup(log.close)
-        for number in range(450):
-            log.append("board-1", f"before {number}")
+        with log.transaction() as transaction:
+            for number in range(450):
+                transaction.append("board-1", f"before {number}")
         bodies = []
         for args in (("-k", "gthread", "--threads", "8"), self.args):
             self.args = args
@@ -122,25 +123,13 @@ class ParkingTest(test_gunicorn.GunicornTest):
             client.close()
         wait_until(lambda: self.streams(server) == 2, message="the others to be closed")
 
-    def test_a_lease_ends_it_and_the_connection_can_be_used_again(self):
+    def test_after_its_lease_the_connection_can_be_used_again_unless_a_body_is_left(self):
         server = self.serve(SSE_THREADED_LEASE="0.5")
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             for path, words in ((test_gunicorn.EVENTS, b"\r\n0\r\n\r\n"), ("/healthz", b'"streams":0')):
                 connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 read_until(connection, words)
-
-    def test_idle_connections_beside_all_streams_leave_room_for_new_ones(self):
-        server = self.serve("--worker-connections", "20", "--keep-alive", "60")
-        clients = [self.connect(server) for _ in range(16)]
-        for _ in range(8):
-            connection = enter(self, socket.create_connection(("127.0.0.1", server.port), timeout=20))
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            read_until(connection, b'"streams":16')
-        for client in clients:
-            client.close()
-
-    def test_a_body_that_nobody_reads_is_not_the_next_request(self):
-        server = self.serve(SSE_THREADED_LEASE="0.5")
+        # A body that nobody reads is not the next request.
         hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
         head = f"GET {test_gunicorn.EVENTS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(hidden)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
@@ -151,6 +140,16 @@ class ParkingTest(test_gunicorn.GunicornTest):
                 received += piece
         self.assertTrue(received.endswith(b"0\r\n\r\n"), received)
         self.assertEqual(received.count(b"HTTP/1.1 200"), 1, received)
+
+    def test_idle_connections_beside_all_streams_leave_room_for_new_ones(self):
+        server = self.serve("--worker-connections", "20", "--keep-alive", "60")
+        clients = [self.connect(server) for _ in range(16)]
+        for _ in range(8):
+            connection = enter(self, socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            read_until(connection, b'"streams":16')
+        for client in clients:
+            client.close()
 
     def test_the_access_line_and_post_request_come_when_the_stream_ends(self):
         directory = temporary_directory(self)
