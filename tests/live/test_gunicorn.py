@@ -202,7 +202,7 @@ class ProtocolTest(GunicornTest):
 # Runs gunicorn's command for each pair of a variable and a value, in a fork of a process that has imported it.
 # It prints the status and the output of each.
 REFUSED = """
-import json, os, sys, tempfile
+import json, os, signal, sys, tempfile
 import sse_threaded.board, sse_threaded.gunicorn_hooks, sse_threaded.worker
 from gunicorn.app.wsgiapp import run
 
@@ -211,6 +211,7 @@ for variable, value in cases:
     output = tempfile.TemporaryFile()
     child = os.fork()
     if not child:
+        signal.alarm(30)  # ends a server that starts
         os.environ[variable] = value
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
@@ -253,7 +254,7 @@ class SettingsTest(GunicornTest):
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=True,
         )
         for (variable, value), (status, output) in zip(cases, json.loads(done.stdout), strict=True):
