@@ -19,7 +19,7 @@ from unittest import mock
 
 from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log.interface import NestedTransaction, TransactionOver
-from sse_threaded.log.sqlite.connection import TrackedConnection
+from sse_threaded.log.sqlite.connection import LogConnection
 from sse_threaded.log.sqlite.file import SQLiteFile
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
@@ -650,13 +650,13 @@ class BadFileTest(SQLiteTest):
     @contextlib.contextmanager
     def looks():
         """The statements of the log's connections from now on, as they come."""
-        statements, execute = [], TrackedConnection.execute
+        statements, execute = [], LogConnection.execute
 
         def traced(connection, statement, *values):
             statements.append(statement)
             return execute(connection, statement, *values)
 
-        with mock.patch.object(TrackedConnection, "execute", traced):
+        with mock.patch.object(LogConnection, "execute", traced):
             yield statements
 
     def wait_for_a_look(self, looks):

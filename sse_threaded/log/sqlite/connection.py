@@ -13,54 +13,60 @@ from typing import Any
 
 from ...errors import LogUnavailable, LogUnusable
 from ..interface import NestedTransaction
+from .errors import raise_translated
 from .file import SQLiteFile, WalFiles
 
 _log = logging.getLogger(__name__)
 
 
-class TrackedConnection(sqlite3.Connection):
-    """A connection that knows the cursors that the app makes with it, and closes them."""
+class LogConnection(sqlite3.Connection):
+    """A connection to the log's file.
 
-    # The cursors made while the app uses it. Not a WeakSet: a Ctrl-C during its callbacks would be lost.
-    _cursors: list[weakref.ref[sqlite3.Cursor]] | None = None
+    :ivar wal_files: the files beside the log's file when it was opened.
+    """
 
-    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
-        """See :class:`sqlite3.Connection`."""
-        made = super().cursor(factory)
-        if self._cursors is not None:
-            self._cursors.append(weakref.ref(made))
-        return made
-
-    # The methods of the base class make their cursors without calling cursor().
-
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        """See :class:`sqlite3.Connection`."""
-        return self.cursor().execute(sql, parameters)  # type: ignore[no-any-return]
-
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-        """See :class:`sqlite3.Connection`."""
-        return self.cursor().executemany(sql, parameters)  # type: ignore[no-any-return]
-
-    def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
-        """See :class:`sqlite3.Connection`."""
-        return self.cursor().executescript(sql_script)  # type: ignore[no-any-return]
+    wal_files: WalFiles = ()
 
     @contextmanager
-    def used_by_app(self) -> Iterator[None]:
+    def lent_to_app(self) -> Iterator[None]:
         """Let the app use the connection in the block; afterwards its cursors are closed.
 
         A cursor that is not read to its end would show the state of that time for ever. Then the log would show no
         new events.
         """
         cursors: list[weakref.ref[sqlite3.Cursor]] = []
-        self._cursors = cursors
         try:
+            self.__class__ = _LentConnection
+            self.cursors_of_app = cursors
             yield
         finally:
-            self._cursors = None
+            self.__class__ = LogConnection  # the log's own statements need no tracking
             for cursor in filter(None, (made() for made in cursors)):
                 cursor.close()
             self.row_factory, self.text_factory = None, str
+
+
+class _LentConnection(LogConnection):
+    """The class of a connection while the app uses it: it notes the cursors that are made with it."""
+
+    # Not a WeakSet: a Ctrl-C during its callbacks would be lost.
+    cursors_of_app: list[weakref.ref[sqlite3.Cursor]]
+
+    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
+        made = super().cursor(factory)
+        self.cursors_of_app.append(weakref.ref(made))
+        return made
+
+    # The methods of the base class make their cursors without calling cursor().
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        return self.cursor().execute(sql, parameters)  # type: ignore[no-any-return]
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        return self.cursor().executemany(sql, parameters)  # type: ignore[no-any-return]
+
+    def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
+        return self.cursor().executescript(sql_script)  # type: ignore[no-any-return]
 
 
 class SharedConnection:
@@ -73,27 +79,28 @@ class SharedConnection:
     def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
         self._file = file
         self._read_only = read_only
-        # Guards the connection and its WAL files while a statement or a transaction lasts. No thread takes it
+        # Guards the connection while a statement or a transaction lasts. No thread takes it
         # twice. It is an RLock, because an RLock knows its owner. A signal handler may raise (Ctrl-C, a time
         # limit) just after the lock was taken, before this object has noted that.
         self._lock = threading.RLock()
-        self._connection: TrackedConnection | None = None
-        self._wal_files: WalFiles | None = None  # the files beside the log's file when it was opened
+        self._connection: LogConnection | None = None
         self._must_stay_open = False
         self._owner = 0
         self._is_held_for_fork = False
         self._closed = False
 
     @contextmanager
-    def use(self, *, wait: bool = True) -> Iterator[TrackedConnection]:
-        """Have the connection for the length of the block.
+    def use(self, *, wait: bool = True, known_only: bool = False) -> Iterator[LogConnection]:
+        """Have the connection for the length of the block, in which SQLite's errors become errors of this package.
 
         :param wait: wait until no other thread has it, up to the lock's time-out; default ``True``.
+        :param known_only: see :func:`.errors.translated`; default ``False``.
         :raises NestedTransaction: this thread has it already.
         :raises LogUnavailable: another thread of this process keeps it for longer than the time-out, or has it now
             and ``wait`` is ``False``.
         :raises LogUnusable: the log was closed, or the file is no longer the one at its path.
-        :raises LogError: the file could not be opened until now, and cannot be opened now either.
+        :raises LogError: the file could not be opened until now, and cannot be opened now either; or SQLite failed
+            in the block.
         """
         if self._owner == threading.get_ident():
             raise NestedTransaction(self._file.url)
@@ -105,7 +112,21 @@ class SharedConnection:
                 raise LogUnavailable(self._file.url, f"{waited}; try again")
             self._owner = threading.get_ident()
             try:
-                yield self._opened()
+                if self._closed:
+                    raise LogUnusable(self._file.url, "this log was closed; open it again")
+                if self._connection is None:
+                    self._connection = self._open()
+                else:
+                    self._file.require_unchanged(self._connection.wal_files)
+                if self._connection.in_transaction:
+                    self._connection.rollback()  # an interrupt left it open
+                yield self._connection
+            except sqlite3.Error as error:
+                raise_translated(error, self._file.url, known_only=known_only)
+                raise
+            except LogUnusable:
+                self._keep_open_if_behind()
+                raise
             finally:
                 self._owner = 0
         finally:
@@ -115,28 +136,12 @@ class SharedConnection:
             except RuntimeError:
                 pass  # this thread does not have it any more
 
-    def _opened(self) -> TrackedConnection:
-        if self._closed:
-            raise LogUnusable(self._file.url, "this log was closed; open it again")
+    def _open(self) -> LogConnection:
         self._file.require_prepared()
-        try:
-            self._file.require_unchanged(self._wal_files)
-        except LogUnusable:
-            self._keep_open_if_behind()
-            raise
-        if self._connection is None:
-            self._connection = self._file.connect(TrackedConnection, read_only=self._read_only)
-            self._wal_files = self._file.wal_files()
-        if self._connection.in_transaction:
-            self._connection.rollback()  # an interrupt left it open
-        return self._connection
-
-    def require_unchanged(self) -> None:
-        """Raise if the last write did not go into the log's file; call it inside :meth:`use`.
-
-        :raises LogUnusable: the file was removed or replaced.
-        """
-        self._file.require_unchanged(self._wal_files)
+        self._file.require_unchanged()
+        connection = self._file.connect(LogConnection, read_only=self._read_only)
+        connection.wal_files = self._file.wal_files()
+        return connection
 
     def close(self) -> None:
         """Close the connection for good; idempotent.
@@ -154,7 +159,7 @@ class SharedConnection:
         self._keep_open_if_behind()
         if not self._must_stay_open:
             self._connection.close()
-        self._connection = self._wal_files = None
+        self._connection = None
         self._must_stay_open = False
 
     def _keep_open_if_behind(self) -> None:
@@ -165,7 +170,7 @@ class SharedConnection:
         """
         if self._connection is None or self._must_stay_open:
             return
-        if self._wal_files in (None, self._file.wal_files()):
+        if self._connection.wal_files == self._file.wal_files():
             return
         if self._file.is_behind(self._connection):
             self._must_stay_open = True
@@ -191,7 +196,7 @@ class SharedConnection:
             # The child has no part in the parent's transaction, and must not even close its connection.
             if self._connection is not None:
                 _never_close(self._connection)
-            self._connection = self._wal_files = None
+            self._connection = None
             self._owner = 0
             self._lock = threading.RLock()
         elif self._is_held_for_fork:

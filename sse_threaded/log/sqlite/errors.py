@@ -46,12 +46,20 @@ def translated(url: str, *, known_only: bool = False) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        message = str(error).lower()
-        for part, kind, meaning in _MEANINGS:
-            if part in message:
-                raise kind(url, meaning) from error
-        if known_only:
-            raise
+        raise_translated(error, url, known_only=known_only)
+        raise
+
+
+def raise_translated(error: sqlite3.Error, url: str, *, known_only: bool = False) -> None:
+    """Raise this package's error for one of SQLite's; return if it has none. The parameters are as above.
+
+    :param error: SQLite's.
+    """
+    message = str(error).lower()
+    for part, kind, meaning in _MEANINGS:
+        if part in message:
+            raise kind(url, meaning) from error
+    if not known_only:
         raise LogUnusable(url, f"SQLite failed: {error}") from error
 
 

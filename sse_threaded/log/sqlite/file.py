@@ -41,8 +41,8 @@ _SWITCH_AGAIN = 0.01
 
 # A device and an inode; None where there is no file.
 Identity: TypeAlias = "tuple[int, int] | None"
-# Those of the files that SQLite has beside the log's file: FILE-wal and FILE-shm.
-WalFiles: TypeAlias = "tuple[Identity, Identity]"
+# Those of the files that SQLite has beside the log's file: FILE-wal and FILE-shm. Empty if they are not known.
+WalFiles: TypeAlias = "tuple[Identity, ...]"
 
 _REMOVED = (
     "the file, or a file that SQLite has beside it, was removed or replaced while in use; restart the server"
@@ -68,6 +68,7 @@ class SQLiteFile:
         self.timeouts = timeouts or Timeouts()
         self._synchronous = synchronous
         self._real_path = os.path.realpath(path)  # SQLite puts its other files beside this one
+        self._paths = path, self._real_path + "-wal", self._real_path + "-shm"
         self._identity: Identity = None
         self._mark = HighWaterMark(self._real_path)
         self._went_back = False
@@ -280,19 +281,25 @@ class SQLiteFile:
 
     # Whether it is still the same file.
 
-    def require_unchanged(self, wal_files: WalFiles | None = None) -> None:
+    def require_unchanged(self, wal_files: WalFiles = ()) -> None:
         """Raise if the file is no longer the one at its path, or went back.
 
         Clients would not see the events that are appended to such a file.
 
-        :param wal_files: the files beside it, as the caller found them when it connected; ``None``, the default:
-            do not compare them.
+        :param wal_files: the files beside it, as the caller found them when it connected. Empty, the default: do
+            not compare them.
         :raises LogUnusable: the file was removed, replaced or set back.
         """
         if self._went_back:
             raise LogUnusable(self.url, _WENT_BACK)
-        if _identity(self.path) != self._identity or (wal_files and self.wal_files() != wal_files):
-            raise LogUnusable(self.url, _REMOVED)
+        for path, identity in zip(self._paths, (self._identity, *wal_files), strict=False):
+            try:
+                status = os.stat(path)
+                found = status.st_dev, status.st_ino
+            except OSError:
+                found = None
+            if found != identity:
+                raise LogUnusable(self.url, _REMOVED)
 
     def wal_files(self) -> WalFiles:
         """Return which files SQLite has beside it: the write-ahead log and its index.
@@ -300,7 +307,7 @@ class SQLiteFile:
         They stay the same while any process has a connection. If one is removed, each process goes on with its own
         files, and the processes lose each other's events.
         """
-        return _identity(self._real_path + "-wal"), _identity(self._real_path + "-shm")
+        return tuple(_identity(path) for path in self._paths[1:])
 
     def mode(self) -> int:
         """Return the file's permission bits."""

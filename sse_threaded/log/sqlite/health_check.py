@@ -10,7 +10,6 @@ import time
 
 from ...errors import LogUnavailable, LogUnusable
 from .connection import SharedConnection
-from .errors import translated
 from .file import SQLiteFile
 
 # An event larger than a page of the file, so that SQLite needs a new page for it. It is rolled back.
@@ -64,7 +63,7 @@ class HealthCheck:
             self._trying.release()
 
     def _try(self) -> None:
-        with self._writer.use() as writer, translated(self._file.url):
+        with self._writer.use() as writer:
             writer.execute("PRAGMA shrink_memory")  # look at the file, and not at SQLite's cache of it
             self._file.begin_write(writer)
             try:
@@ -77,4 +76,4 @@ class HealthCheck:
                 if writer.in_transaction:
                     writer.execute("ROLLBACK")
                 raise
-            self._writer.require_unchanged()
+            self._file.require_unchanged(writer.wal_files)

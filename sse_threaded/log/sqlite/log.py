@@ -25,7 +25,7 @@ from ..retention import Retention
 from ..startup import open_at_start
 from ..validation import validate_event
 from .app_connection import database_name, sqlite3_connection, transaction_of
-from .connection import SharedConnection, TrackedConnection
+from .connection import LogConnection, SharedConnection
 from .errors import translated
 from .file import SQLiteFile
 from .health_check import HealthCheck
@@ -106,7 +106,7 @@ class SQLiteLog(EventLog):
         row = validate_event(channel, data, event)
         if connection is not None:
             return self._append_with(sqlite3_connection(connection, self.url), row)
-        with self._writer.use() as writer, translated(self.url):
+        with self._writer.use() as writer:
             self._file.begin_write(writer)
             try:
                 sequence = self._insert(writer, row, time.time())
@@ -115,7 +115,7 @@ class SQLiteLog(EventLog):
             except BaseException:
                 self._roll_back(writer)
                 raise
-            self._writer.require_unchanged()
+            self._file.require_unchanged(writer.wal_files)
         self.ring()
         return self.event_id(sequence)
 
@@ -150,7 +150,7 @@ class SQLiteLog(EventLog):
         writers of all processes would wait too.
         """
         try:
-            with self._reader.use(wait=False) as reader, translated(self.url):
+            with self._reader.use(wait=False) as reader:
                 return last_sequence(reader)
         except LogError:
             return None
@@ -164,16 +164,16 @@ class SQLiteLog(EventLog):
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """See :class:`EventLog`; errors of the caller's own statements pass, unless they are about the file."""
-        with self._writer.use() as writer, translated(self.url, known_only=True):
+        with self._writer.use(known_only=True) as writer:
             transaction = SQLiteTransaction(self._file, writer, self._insert)
             try:
                 self._file.begin_write(writer)
-                with writer.used_by_app():
+                with writer.lent_to_app():
                     yield transaction
                 transaction.require_kept()
                 if writer.in_transaction:  # else the caller has committed
                     writer.execute("COMMIT")
-                self._writer.require_unchanged()
+                self._file.require_unchanged(writer.wal_files)
             except BaseException:
                 self._roll_back(writer)
                 raise
@@ -187,13 +187,13 @@ class SQLiteLog(EventLog):
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`."""
-        with self._reading(known_only=True) as reader, reader.used_by_app():
+        with self._reading(known_only=True) as reader, reader.lent_to_app():
             yield SQLiteSnapshot(self._file, reader)
 
     @contextmanager
-    def _reading(self, *, known_only: bool = False) -> Iterator[TrackedConnection]:
+    def _reading(self, *, known_only: bool = False) -> Iterator[LogConnection]:
         # All statements of the block see one state of the file.
-        with self._reader.use() as reader, translated(self.url, known_only=known_only):
+        with self._reader.use(known_only=known_only) as reader:
             try:
                 reader.execute("BEGIN")
                 yield reader
@@ -203,7 +203,7 @@ class SQLiteLog(EventLog):
 
     def last_sequence(self) -> int:
         """See :class:`EventLog`."""
-        with self._reader.use() as reader, translated(self.url):
+        with self._reader.use() as reader:
             return last_sequence(reader)
 
     def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
@@ -211,7 +211,7 @@ class SQLiteLog(EventLog):
         if channels is None and upto is None:
             # Numbers are given without gaps. If no number is missing, nothing was trimmed: one statement is
             # enough.
-            with self._reader.use() as reader, translated(self.url):
+            with self._reader.use() as reader:
                 page = read_page(reader, after, None, None)
             if page and page[-1].sequence == after + len(page):
                 return page
@@ -265,7 +265,7 @@ class SQLiteLog(EventLog):
         self._trimmer.stop()
         if self._has_appended:
             # In a transaction of this thread's own, other processes write the mark later.
-            with suppress(LogError), self._writer.use() as writer, translated(self.url):
+            with suppress(LogError), self._writer.use() as writer:
                 self._file.update_mark(writer)
                 self._file.sync_mark()
         self._ringer.close()

@@ -18,8 +18,7 @@ from itertools import takewhile
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
 from ..retention import Retention
-from .connection import SharedConnection
-from .errors import translated
+from .connection import LogConnection, SharedConnection
 from .file import SQLiteFile
 from .pages import FOLDED
 
@@ -164,7 +163,7 @@ class Trimmer:
         self._update_mark()
 
     def _update_mark(self) -> None:
-        with self._reading() as connection:
+        with self.connection.use() as connection:
             self._file.update_mark(connection)
             self._file.sync_mark()
 
@@ -176,13 +175,8 @@ class Trimmer:
             self._trim(self._last_channel)
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self.connection.use() as connection, translated(self._file.url):
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as connection:
+    def _writing(self) -> Iterator[LogConnection]:
+        with self.connection.use() as connection:
             self._file.begin_write(connection)
             try:
                 yield connection
@@ -192,17 +186,20 @@ class Trimmer:
                     connection.execute("ROLLBACK")
 
     def _next_channel(self, after: str) -> str:
-        with self._reading() as connection:
+        with self.connection.use() as connection:
             row = connection.execute(_NEXT_CHANNEL, (after,)).fetchone()
         return row[0] if row else ""
 
     def _trim(self, channel: str) -> int:
         """Delete the events that ``channel`` need not keep, in small transactions; returns how many."""
         trimmed = 0
-        with self._reading() as connection:
+        with self.connection.use() as connection:
             limit = self._count_limit(connection, channel)
         while not self._stopped:
-            with self._reading() as connection, closing(connection.execute(_OLDEST, (channel, _BATCH))) as oldest:
+            with (
+                self.connection.use() as connection,
+                closing(connection.execute(_OLDEST, (channel, _BATCH))) as oldest,
+            ):
                 expired = self._expired(oldest, limit)
             if expired:
                 with self._writing() as connection:
@@ -228,7 +225,7 @@ class Trimmer:
         return row[0] if row else 0
 
     def _fold(self) -> None:
-        with self._reading() as connection:
+        with self.connection.use() as connection:
             (rows,) = connection.execute("SELECT count(*) FROM sse_channels").fetchone()
         excess = rows - self._remembered_channels
         if excess <= 0:
