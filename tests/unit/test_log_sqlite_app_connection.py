@@ -11,6 +11,7 @@ from unittest import mock
 
 from sse_threaded import LogError, LogUnavailable, LogUnusable, open_log
 from sse_threaded.log.sqlite.file import SQLiteFile
+from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
 from tests.support import missing, sqlite_url, temporary_directory, wait_until
@@ -183,21 +184,21 @@ class AutocommitTest(ConnectionCase):
     def test_nobody_appends_between_the_event_and_its_mark(self):
         other = SQLiteLog(sqlite_url(self.folder, self.path.name), timeouts=Timeouts(lock=0))
         self.addCleanup(other.close)
-        reserve, busy = SQLiteFile.reserve, []
+        reserve, busy = HighWaterMark.reserve, []
 
-        def reserve_later(file, *arguments):
+        def reserve_later(mark, *arguments):
             if not busy:  # else it is the other's own
                 busy.append(True)
                 with contextlib.suppress(LogUnavailable):  # it says that the file is locked
                     other.append("a", "theirs")
                 busy.clear()
-            reserve(file, *arguments)
+            reserve(mark, *arguments)
 
         for options in AUTOCOMMIT:
             with self.subTest(options=options):
                 mine = self.connect(self.path, **options)
                 before = self.log.last_sequence()
-                with mock.patch.object(SQLiteFile, "reserve", reserve_later):
+                with mock.patch.object(HighWaterMark, "reserve", reserve_later):
                     event_id = self.log.append("a", "x", connection=mine)
                 self.assert_as_before(mine, options)
                 self.assertEqual(event_id, f"{self.log.epoch}-{before + 1}")
@@ -224,10 +225,10 @@ class AutocommitTest(ConnectionCase):
 
     def test_an_event_that_is_refused_is_not_in_the_file(self):
         for options in AUTOCOMMIT:
-            for step in ("require_unchanged", "reserve"):
+            for kind, step in ((SQLiteFile, "require_unchanged"), (HighWaterMark, "reserve")):
                 with self.subTest(options=options, step=step):
                     mine = self.connect(self.path, **options)
-                    refuse = mock.patch.object(SQLiteFile, step, side_effect=KeyboardInterrupt)
+                    refuse = mock.patch.object(kind, step, side_effect=KeyboardInterrupt)
                     with refuse, self.assertRaises(KeyboardInterrupt):
                         self.log.append("a", "x", connection=mine)
                     self.assert_as_before(mine, options)

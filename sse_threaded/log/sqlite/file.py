@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 
 from ...errors import LogUnavailable, LogUnusable
 from .errors import CANNOT_OPEN, READ_ONLY, is_locked, translated
-from .high_water_mark import HighWaterMark
+from .high_water_mark import WENT_BACK, HighWaterMark
 from .schema import (
     complete_meta,
     create_tables,
@@ -47,7 +47,6 @@ WalFiles: TypeAlias = "tuple[Identity, ...]"
 _REMOVED = (
     "the file, or a file that SQLite has beside it, was removed or replaced while in use; restart the server"
 )
-_WENT_BACK = "a backup was put into the file while in use, or its mark was removed; restart the server"
 
 
 class SQLiteFile:
@@ -59,6 +58,7 @@ class SQLiteFile:
     :param timeouts: default :class:`Timeouts`.
     :ivar epoch: the log's; ``""`` until :meth:`prepare` has read it.
     :ivar timeouts: as given.
+    :ivar mark: says how far the log has come.
     """
 
     def __init__(self, path: str, url: str, synchronous: str, timeouts: Timeouts | None = None) -> None:
@@ -70,8 +70,7 @@ class SQLiteFile:
         self._real_path = os.path.realpath(path)  # SQLite puts its other files beside this one
         self._paths = path, self._real_path + "-wal", self._real_path + "-shm"
         self._identity: Identity = None
-        self._mark = HighWaterMark(self._real_path)
-        self._went_back = False
+        self.mark = HighWaterMark(self._real_path, url)
         self.after_fork_in_child()
         self._failure: LogUnavailable | LogUnusable | None = None
         self._next_try = 0.0  # monotonic
@@ -199,7 +198,7 @@ class SQLiteFile:
             with translated(self.url):
                 found = read_meta(connection) if has_tables(connection) else {}
                 meta = complete_meta(found, self.url, self._synchronous)
-                if meta != found or not self._mark.agrees(meta, lambda: last_sequence(connection)):
+                if meta != found or not self.mark.agrees(meta, lambda: last_sequence(connection)):
                     meta = self._begin_log(connection)
                 elif not os.access(self.path, os.W_OK):
                     raise LogUnavailable(self.url, READ_ONLY)  # now, and not at the first event
@@ -217,7 +216,7 @@ class SQLiteFile:
         meta = complete_meta(found, self.url, self._synchronous)
         last = last_sequence(connection)
         wal_is_empty = _size(self._real_path + "-wal") == 0  # no other process can write to it now
-        reached = self._mark.begin(meta, found.get("epoch"), last, wal_is_empty=wal_is_empty)
+        reached = self.mark.begin(meta, found.get("epoch"), last, wal_is_empty=wal_is_empty)
         if reached is None:
             _log.warning("%s: a copy, or it went back: its ids begin a new epoch", self.url)
         elif reached > last:
@@ -231,17 +230,6 @@ class SQLiteFile:
 
     # The high-water mark.
 
-    def reserve(self, number: int, committed: int | None) -> None:
-        """Write into the mark which number a transaction is about to commit; see :mod:`.high_water_mark`.
-
-        :param number: of its newest event; the caller has the write lock.
-        :param committed: all numbers up to this one are known to be committed; ``None`` if that is not known.
-        :raises LogUnusable: the log has had this number: the file went back while it was in use.
-        """
-        if not self._mark.reserve(self.epoch, number, committed):
-            self._went_back = True
-            self.require_unchanged()
-
     def update_mark(self, connection: sqlite3.Connection) -> None:
         """Write into the mark how far the log has come, or find that the file went back.
 
@@ -249,10 +237,10 @@ class SQLiteFile:
 
         :param connection: one that may write, outside of a transaction.
         """
-        if self._mark.is_ahead(self.epoch, lambda: last_sequence(connection)):
-            self._went_back = True
+        if self.mark.is_ahead(self.epoch, lambda: last_sequence(connection)):
+            self.mark.went_back = True
             return
-        if self._mark.is_up_to_date(self.epoch, last_sequence(connection)):
+        if self.mark.is_up_to_date(self.epoch, last_sequence(connection)):
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -261,13 +249,9 @@ class SQLiteFile:
                 return
             raise
         try:
-            self._mark.commit(self.epoch, last_sequence(connection))
+            self.mark.commit(self.epoch, last_sequence(connection))
         finally:
             connection.execute("ROLLBACK")
-
-    def sync_mark(self) -> None:
-        """Let the mark outlast a power cut. Call it outside of a transaction: it may take some milliseconds."""
-        self._mark.sync()
 
     def is_behind(self, connection: sqlite3.Connection) -> bool:
         """Whether others have appended events that this connection does not see.
@@ -275,7 +259,7 @@ class SQLiteFile:
         Then it must never write again.
         """
         try:
-            return self._mark.is_beyond(self.epoch, last_sequence(connection))
+            return self.mark.is_beyond(self.epoch, last_sequence(connection))
         except sqlite3.Error:
             return True
 
@@ -290,8 +274,8 @@ class SQLiteFile:
             not compare them.
         :raises LogUnusable: the file was removed, replaced or set back.
         """
-        if self._went_back:
-            raise LogUnusable(self.url, _WENT_BACK)
+        if self.mark.went_back:
+            raise LogUnusable(self.url, WENT_BACK)
         for path, identity in zip(self._paths, (self._identity, *wal_files), strict=False):
             try:
                 status = os.stat(path)

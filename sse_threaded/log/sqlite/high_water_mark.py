@@ -19,10 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from ...errors import LogUnusable
 from ..doorbell import make_folder
 from ..event_id import new_epoch
 
 _log = logging.getLogger(__name__)
+
+WENT_BACK = "a backup was put into the file while in use, or its mark was removed; restart the server"
 
 # The name in sse_meta that says whether the mark was written. If it was and is missing now, it is unknown how far
 # the log had come.
@@ -54,9 +57,13 @@ class HighWaterMark:
     """A log's epoch and newest numbers, in a hidden file in the folder of its doorbells.
 
     :param path: the log's file.
+    :param url: the log's, for messages.
+    :ivar went_back: whether the file went back while this process used it; then nothing may be appended.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, url: str) -> None:
+        self.went_back = False
+        self._url = url
         self._log_path = path
         self._folder = path + "-bells"
         self._path = os.path.join(self._folder, ".mark")
@@ -114,14 +121,13 @@ class HighWaterMark:
 
     # While the log is in use.
 
-    def reserve(self, epoch: str, number: int, committed: int | None) -> bool:
-        """Write that a transaction is about to commit; returns ``False`` if it must not have that number.
-
-        The log has given the number already then: the file went back while it was in use.
+    def reserve(self, epoch: str, number: int, committed: int | None) -> None:
+        """Write that a transaction is about to commit.
 
         :param epoch: the log's, as this process knows it.
         :param number: of the newest event in the transaction, which has the write lock.
         :param committed: numbers up to this one are known to be committed; ``None`` if that is not known.
+        :raises LogUnusable: the log has had this number: the file went back while it was in use.
         """
         try:
             # Not with _opened() and a call for each step: each append does this.
@@ -131,19 +137,19 @@ class HighWaterMark:
                 mark = self._last if data == self._last_data else _decode(data)
                 if mark is not None:
                     if mark.epoch != epoch or number <= mark.committed:
-                        return False
+                        self.went_back = True
+                        raise LogUnusable(self._url, WENT_BACK)
                     committed = max(mark.committed, committed or 0)
                 reading = _Reading(epoch, committed or 0, number)
                 encoded = reading.encode()
                 if len(data) == _SIZE and os.pwrite(descriptor, encoded, 0) == _SIZE:
                     self._last, self._last_data = reading, encoded
-                    return True
+                    return
             finally:
                 os.close(descriptor)
         except OSError:
             pass
         self._replace(_Reading(epoch, committed or 0, number))
-        return True
 
     def commit(self, epoch: str, last: int) -> None:
         """Write that the newest committed number is ``last``, and that no other transaction is about to commit.
@@ -156,7 +162,7 @@ class HighWaterMark:
         self._replace(_Reading(epoch, last, last))
 
     def sync(self) -> None:
-        """Let the mark outlast a power cut."""
+        """Let the mark outlast a power cut. Call it outside of a transaction: it may take some milliseconds."""
         with suppress(OSError), _opened(self._path, os.O_RDONLY) as descriptor:
             os.fsync(descriptor)
 

@@ -110,7 +110,7 @@ class SQLiteLog(EventLog):
             self._file.begin_write(writer)
             try:
                 sequence = self._insert(writer, row, time.time())
-                self._file.reserve(sequence, sequence - 1)
+                self._file.mark.reserve(self._file.epoch, sequence, sequence - 1)
                 writer.execute("COMMIT")
             except BaseException:
                 self._roll_back(writer)
@@ -127,7 +127,8 @@ class SQLiteLog(EventLog):
             with transaction_of(connection) as commits_at_end:
                 sequence = self._insert(connection, row, time.time(), insert)
                 self._file.require_unchanged()  # before the mark of another file is written
-                self._file.reserve(sequence, sequence - 1 if commits_at_end else self._committed())
+                committed = sequence - 1 if commits_at_end else self._committed()
+                self._file.mark.reserve(self._file.epoch, sequence, committed)
         return self.event_id(sequence)
 
     def _insert(
@@ -267,7 +268,7 @@ class SQLiteLog(EventLog):
             # In a transaction of this thread's own, other processes write the mark later.
             with suppress(LogError), self._writer.use() as writer:
                 self._file.update_mark(writer)
-                self._file.sync_mark()
+                self._file.mark.sync()
         self._ringer.close()
         self._writer.close()
         self._reader.close()

@@ -77,7 +77,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         sequence = self._insert(self._connection, row, created)
         self._first = self._first or sequence
         # Now and not at the end of the block, as the caller may commit.
-        self._file.reserve(sequence, self._first - 1)
+        self._file.mark.reserve(self._file.epoch, sequence, self._first - 1)
         self._newest = sequence, created
         return self._file.event_id(sequence)
 

@@ -165,7 +165,7 @@ class Trimmer:
     def _update_mark(self) -> None:
         with self.connection.use() as connection:
             self._file.update_mark(connection)
-            self._file.sync_mark()
+            self._file.mark.sync()
 
     def _trim_some(self) -> None:
         for _ in range(_CHANNELS_A_ROUND):
