@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 import threading
+import weakref
 from contextlib import suppress
 
 # One read takes all rings that a pipe can hold (64 KiB on Linux). Many rings mean the same as one.
@@ -107,7 +108,7 @@ class FifoDoorbell(Doorbell):
 
 
 class Ringer:
-    """Rings every doorbell in a folder, and removes the doorbells of processes that died.
+    """Rings every doorbell in a folder and those of :meth:`add`. Removes the doorbells of processes that died.
 
     :param folder: the folder of doorbells; it need not exist yet.
     """
@@ -117,6 +118,11 @@ class Ringer:
         # Guards _descriptors. Held during non-blocking calls only.
         self._lock = threading.Lock()
         self._descriptors: dict[str, int] = {}
+        self._added: weakref.WeakSet[Doorbell] = weakref.WeakSet()
+
+    def add(self, doorbell: Doorbell) -> None:
+        """Ring this doorbell of the same process, too, while an object refers to it."""
+        self._added.add(doorbell)
 
     def ring(self) -> None:
         """Wake all processes. This never blocks and never fails: readers look at the log now and then anyway."""
@@ -128,28 +134,35 @@ class Ringer:
             for gone in self._descriptors.keys() - names:
                 os.close(self._descriptors.pop(gone))
             for name in names:
-                self._ring_one(name)
+                try:
+                    if name in self._descriptors or self._open(name):
+                        os.write(self._descriptors[name], b"\0")
+                except OSError as error:
+                    # EAGAIN: it is full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
+                    if error.errno in (errno.ENXIO, errno.EPIPE):
+                        self._remove(name)
+        for doorbell in tuple(self._added):
+            doorbell.ring()
 
-    def _ring_one(self, name: str) -> None:
+    def _open(self, name: str) -> bool:
+        """Open a doorbell; returns whether it is one, and not a file of another user or program."""
         path = os.path.join(self._folder, name)
-        try:
-            if name not in self._descriptors:
-                if not _is_fifo(path):
-                    return  # a file of another user or program
-                descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-                self._descriptors[name] = descriptor
-                if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # it was replaced since then
-                    os.close(self._descriptors.pop(name))
-                    return
-            os.write(self._descriptors[name], b"\0")
-        except OSError as error:
-            # EAGAIN: it is full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
-            if error.errno in (errno.ENXIO, errno.EPIPE):
-                if name in self._descriptors:
-                    os.close(self._descriptors.pop(name))
-                with suppress(OSError):
-                    if _is_fifo(path):
-                        os.unlink(path)
+        if not _is_fifo(path):
+            return False
+        self._descriptors[name] = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        if not stat.S_ISFIFO(os.fstat(self._descriptors[name]).st_mode):  # it was replaced since then
+            os.close(self._descriptors.pop(name))
+            return False
+        return True
+
+    def _remove(self, name: str) -> None:
+        """Remove a doorbell whose reader is dead."""
+        if name in self._descriptors:
+            os.close(self._descriptors.pop(name))
+        path = os.path.join(self._folder, name)
+        with suppress(OSError):
+            if _is_fifo(path):
+                os.unlink(path)
 
     def close(self) -> None:
         """Close the descriptors; idempotent."""

@@ -13,7 +13,6 @@ import logging
 import os
 import sqlite3
 import time
-import weakref
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
@@ -76,7 +75,6 @@ class SQLiteLog(EventLog):
         self._reader = SharedConnection(self._file, read_only=True)
         self._doorbell_folder = os.path.realpath(path) + "-bells"  # the same for every link to the file
         self._ringer = Ringer(self._doorbell_folder)
-        self._pipes: weakref.WeakSet[Doorbell] = weakref.WeakSet()  # the doorbells that could not be FIFOs
         self._trimmer = Trimmer(self._file, retention or Retention(), remembered_channels)
         self._health = HealthCheck(self._file, self._writer)
         self._has_appended = False
@@ -248,14 +246,12 @@ class SQLiteLog(EventLog):
                 self.poll_interval,
             )
             pipe = Doorbell()
-            self._pipes.add(pipe)
+            self._ringer.add(pipe)
             return pipe
 
     def ring(self) -> None:
         """See :class:`EventLog`."""
         self._ringer.ring()
-        for pipe in tuple(self._pipes):
-            pipe.ring()
 
     def trim(self) -> int:
         """See :class:`EventLog`."""
