@@ -422,9 +422,9 @@ class FaultTest(GunicornTest):
         code = """
 import os, sys
 from sse_threaded import open_log
-log = open_log(sys.argv[1])
-log.ring = lambda: os.kill(os.getpid(), 9)
-log.append("board-1", {"type": "note"})
+from sse_threaded.log.doorbell import Ringer
+Ringer.ring = lambda ringer: os.kill(os.getpid(), 9)
+open_log(sys.argv[1]).append("board-1", {"type": "note"})
 """
         done = subprocess.run([sys.executable, "-c", code, self.log_url], timeout=60, check=False)
         self.assertEqual(done.returncode, -signal.SIGKILL)

@@ -31,13 +31,11 @@ from .health_check import HealthCheck
 from .pages import last_trimmed, read_page
 from .schema import last_sequence
 from .timeouts import Timeouts
-from .transaction import Row, SQLiteSnapshot, SQLiteTransaction
+from .transaction import INSERT, Row, SQLiteSnapshot, SQLiteTransaction
 from .trimmer import REMEMBERED_CHANNELS, Trimmer
 from .url import parse_url
 
 _log = logging.getLogger(__name__)
-
-_INSERT = "INSERT INTO sse_events (channel, event, data, created) VALUES (?, ?, ?, ?)"
 
 
 class SQLiteLog(EventLog):
@@ -77,7 +75,6 @@ class SQLiteLog(EventLog):
         self._ringer = Ringer(self._doorbell_folder)
         self._trimmer = Trimmer(self._file, retention or Retention(), remembered_channels)
         self._health = HealthCheck(self._file, self._writer)
-        self._has_appended = False
 
     @property
     def epoch(self) -> str:
@@ -107,40 +104,29 @@ class SQLiteLog(EventLog):
         with self._writer.use() as writer:
             self._file.begin_write(writer)
             try:
-                sequence = self._insert(writer, row, time.time())
+                sequence = writer.execute(INSERT, (*row, time.time())).lastrowid or 0
                 self._file.mark.reserve(self._file.epoch, sequence, sequence - 1)
                 writer.execute("COMMIT")
             except BaseException:
                 self._roll_back(writer)
                 raise
             self._file.require_unchanged(writer.wal_files)
-        self.ring()
-        return self.event_id(sequence)
+        self._trimmer.count_append(channel)
+        self._ringer.ring()
+        return f"{self._file.epoch}-{sequence}"
 
     def _append_with(self, connection: sqlite3.Connection, row: Row) -> str:
         self._file.require_prepared()
         with translated(self.url):
             name = database_name(connection, self._file.path, self.url).replace('"', '""')
-            insert = _INSERT.replace("sse_events", f'"{name}".sse_events')
+            insert = INSERT.replace("sse_events", f'"{name}".sse_events')
             with transaction_of(connection) as commits_at_end:
-                sequence = self._insert(connection, row, time.time(), insert)
+                sequence = connection.execute(insert, (*row, time.time())).lastrowid or 0
                 self._file.require_unchanged()  # before the mark of another file is written
                 committed = sequence - 1 if commits_at_end else self._committed()
                 self._file.mark.reserve(self._file.epoch, sequence, committed)
-        return self.event_id(sequence)
-
-    def _insert(
-        self,
-        connection: sqlite3.Connection,
-        row: Row,
-        created: float,
-        statement: str = _INSERT,
-    ) -> int:
-        channel, text, event = row
-        cursor = connection.execute(statement, (channel, event, text, created))
-        self._has_appended = True
-        self._trimmer.count_append(channel)
-        return cursor.lastrowid or 0
+        self._trimmer.count_append(row[0])
+        return self._file.event_id(sequence)
 
     def _committed(self) -> int | None:
         """Return the newest number as others see it; ``None`` if it cannot be read now.
@@ -164,7 +150,7 @@ class SQLiteLog(EventLog):
     def transaction(self) -> Iterator[Transaction]:
         """See :class:`EventLog`; errors of the caller's own statements pass, unless they are about the file."""
         with self._writer.use(known_only=True) as writer:
-            transaction = SQLiteTransaction(self._file, writer, self._insert)
+            transaction = SQLiteTransaction(self._file, writer, self._trimmer.count_append)
             try:
                 self._file.begin_write(writer)
                 with writer.lent_to_app():
@@ -260,7 +246,7 @@ class SQLiteLog(EventLog):
     def close(self) -> None:
         """See :class:`EventLog`."""
         self._trimmer.stop()
-        if self._has_appended:
+        if self._trimmer.has_counted:
             # In a transaction of this thread's own, other processes write the mark later.
             with suppress(LogError), self._writer.use() as writer:
                 self._file.update_mark(writer)

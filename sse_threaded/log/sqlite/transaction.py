@@ -16,6 +16,9 @@ from .schema import execute_plain, last_sequence
 # Channel, data and type of an event.
 Row: TypeAlias = "tuple[str, str, str | None]"
 
+# The values are a row and its Unix time, in seconds.
+INSERT = "INSERT INTO sse_events (channel, data, event, created) VALUES (?, ?, ?, ?)"
+
 
 class SQLiteSnapshot(Snapshot):
     """The log at one moment, and the connection for the app's own rows.
@@ -46,7 +49,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     :param file: the log's file.
     :param connection: one with an open transaction that has the write lock.
-    :param insert: inserts an event, made at a Unix time in seconds; returns its number.
+    :param count_append: called with the channel of each event.
     :ivar appended: whether it has events that are or will be in the log.
     """
 
@@ -58,10 +61,10 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         self,
         file: SQLiteFile,
         connection: sqlite3.Connection,
-        insert: Callable[[sqlite3.Connection, Row, float], int],
+        count_append: Callable[[str], None],
     ) -> None:
         super().__init__(file, connection)
-        self._insert = insert
+        self._count_append = count_append
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """See :class:`Transaction`."""
@@ -74,7 +77,8 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
             raise TransactionOver(self._url)
         self.appended = True
         created = time.time()
-        sequence = self._insert(self._connection, row, created)
+        sequence = self._connection.execute(INSERT, (*row, created)).lastrowid or 0
+        self._count_append(channel)
         self._first = self._first or sequence
         # Now and not at the end of the block, as the caller may commit.
         self._file.mark.reserve(self._file.epoch, sequence, self._first - 1)
