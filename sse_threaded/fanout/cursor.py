@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import HistoryGone, InvalidEvent, LogUnavailable, LogUnusable
 from ..log import EventLog, Page, Record
-from ..protocol.event import RESET, ServerSentEvent
+from ..protocol.event import RESET, ServerSentEvent, encode_event
 
 
 class Cursor:
@@ -104,6 +104,6 @@ def encode(log: EventLog, record: Record, epoch: str | None = None) -> bytes:
     """
     event_id = f"{epoch or log.epoch}-{record.sequence}"
     try:
-        return ServerSentEvent(id=event_id, event=record.event, data=record.data).encode()
+        return encode_event(record.data, record.event, event_id)
     except InvalidEvent as error:
         raise LogUnusable(log.url, f"event {event_id} is invalid ({error}); delete or mend that row") from error

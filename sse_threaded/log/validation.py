@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InvalidEvent
-from ..protocol.event import NOTICE_PREFIX, RESET, check_name, data_text
+from ..protocol.event import NOTICE_PREFIX, RESET, check_name, json_line, require_unicode
 
 # An event is a notice, not a file. Publish the address of anything larger.
 MAX_DATA_CHARACTERS = 1024 * 1024
@@ -45,8 +45,10 @@ def validate_event(channel: object, data: object, event: object) -> tuple[str, s
             raise InvalidEvent(
                 "event", f"names that begin with {NOTICE_PREFIX!r} belong to the library; choose another name"
             )
-    text = data_text(data)
+    text = data if isinstance(data, str) else json_line(data)
     if len(text) > MAX_DATA_CHARACTERS:
         limit = f"over {MAX_DATA_CHARACTERS:,} characters ({len(text):,})"
         raise InvalidEvent("data", f"{limit}; publish the address where clients can fetch it")
+    if not text.isascii():
+        require_unicode("data", text)
     return channel, text, event  # type: ignore[return-value]  # validated above

@@ -36,6 +36,10 @@ RESET = "reset"
 # others, which are ordinary characters here.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
+# The characters that cannot be in an event's name and in an id: line ends, and NUL (9.2.6 ignores an id with NUL).
+_ENDS_NAME = re.compile(r"[\r\n]")
+_ENDS_ID = re.compile(r"[\r\n\0]")
+
 
 def json_line(value: object) -> str:
     """Return ``value`` as one line of compact JSON, with characters outside ASCII as they are.
@@ -49,24 +53,16 @@ def json_line(value: object) -> str:
         raise InvalidEvent("data", f"JSON cannot write it ({error}); pass text or plain values") from error
 
 
-def data_text(value: object) -> str:
-    """Return the text of an event's data: text as it is, other values as one line of JSON.
+def require_unicode(field: str, text: str) -> None:
+    """Raise if ``text`` has half a surrogate pair. Event streams are always UTF-8 (9.2.5), which cannot write it.
 
-    :param value: text, or anything JSON can write.
-    :raises InvalidEvent: JSON cannot write it, or it holds a lone surrogate.
+    :param field: the text's name in the error.
+    :raises InvalidEvent: it has.
     """
-    text = value if isinstance(value, str) else json_line(value)
-    _require_unicode("data", text)
-    return text
-
-
-def _require_unicode(field: str, text: str) -> None:
-    # Event streams are always UTF-8 (9.2.5), which cannot write half a surrogate pair.
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidEvent(field, f"character {error.start} is half of one (a lone surrogate)") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(field, f"character {error.start} is half of one (a lone surrogate)") from None
 
 
 def check_name(value: object) -> None:
@@ -74,18 +70,53 @@ def check_name(value: object) -> None:
 
     :raises InvalidEvent: it is not text, is empty, or has a line end in it.
     """
-    _require_field("event", value, forbidden="\r\n")
+    if not isinstance(value, str) or _ENDS_NAME.search(value):
+        raise InvalidEvent("event", _fault(value, _ENDS_NAME))
+    if not value.isascii():
+        require_unicode("event", value)
     if value == "":
         raise InvalidEvent("event", "must not be empty; leave it out for an ordinary message")
 
 
-def _require_field(field: str, value: object, forbidden: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidEvent(field, f"must be text, not {type(value).__name__}")
-    for character in forbidden:
-        if character in value:
-            raise InvalidEvent(field, f"{character!r} in {value!r} would start another field; leave it out")
-    _require_unicode(field, value)
+def _fault(value: object, ends: re.Pattern[str]) -> str:
+    found = ends.search(value) if isinstance(value, str) else None
+    if found is None:
+        return f"must be text, not {type(value).__name__}"
+    return f"{found[0]!r} in {value!r} would start another field; leave it out"
+
+
+def encode_event(data: str | None, event: str | None, id: str | None, retry: int | None = None) -> bytes:
+    """Return an event's block: a line for each field, and the blank line that ends it.
+
+    For the parameters see :class:`ServerSentEvent`.
+
+    :param data: text only.
+    :raises InvalidEvent: a value would break the stream's framing, or readers would ignore it.
+    """
+    lines = []
+    if event is not None:
+        check_name(event)
+        lines.append(f"event: {event}\n")
+    if retry is not None:
+        if type(retry) is not int or retry < 0:
+            raise InvalidEvent("retry", f"must be a whole number of milliseconds from 0, not {retry!r}")
+        lines.append(f"retry: {retry}\n")
+    if data is not None:
+        if not isinstance(data, str):
+            raise InvalidEvent("data", f"must be text, not {type(data).__name__}")
+        if not data.isascii():
+            require_unicode("data", data)
+        lines.extend(f"data: {line}\n" for line in _LINE_END.split(data))
+    # The id comes last, because some clients take it when they read its line. Otherwise a client that is cut
+    # off inside the data would reconnect with the id of an event that it did not get.
+    if id is not None:
+        if not isinstance(id, str) or _ENDS_ID.search(id):
+            raise InvalidEvent("id", _fault(id, _ENDS_ID))
+        if not id.isascii():
+            require_unicode("id", id)
+        lines.append(f"id: {id}\n")
+    lines.append("\n")
+    return "".join(lines).encode()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,30 +140,13 @@ class ServerSentEvent:
     retry: int | None = None
 
     def __post_init__(self) -> None:
-        if self.data is not None:
-            object.__setattr__(self, "data", data_text(self.data))
-        if self.event is not None:
-            check_name(self.event)
-        if self.id is not None:
-            _require_field("id", self.id, forbidden="\r\n\0")
-        if self.retry is not None and (type(self.retry) is not int or self.retry < 0):
-            raise InvalidEvent("retry", f"must be a whole number of milliseconds from 0, not {self.retry!r}")
+        if self.data is not None and not isinstance(self.data, str):
+            object.__setattr__(self, "data", json_line(self.data))
+        self.encode()  # so that it cannot fail later
 
     def encode(self) -> bytes:
         """Return the event's block: a line for each field, and the blank line that ends it."""
-        lines = []
-        if self.event is not None:
-            lines.append(f"event: {self.event}\n")
-        if self.retry is not None:
-            lines.append(f"retry: {self.retry}\n")
-        if self.data is not None:
-            lines.extend(f"data: {line}\n" for line in _LINE_END.split(self.data))
-        # The id comes last, because some clients take it when they read its line. Otherwise a client that is cut
-        # off inside the data would reconnect with the id of an event that it did not get.
-        if self.id is not None:
-            lines.append(f"id: {self.id}\n")
-        lines.append("\n")
-        return "".join(lines).encode()
+        return encode_event(self.data, self.event, self.id, self.retry)
 
 
 def comment(text: str = "") -> bytes:
@@ -143,7 +157,8 @@ def comment(text: str = "") -> bytes:
     :param text: any text; each of its lines becomes a comment line.
     :raises InvalidEvent: it holds a lone surrogate.
     """
-    _require_unicode("comment", text)
+    if not text.isascii():
+        require_unicode("comment", text)
     return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode()
 
 
