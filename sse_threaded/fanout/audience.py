@@ -26,23 +26,25 @@ class Audience:
     :param channels: the channels.
 
     :ivar subscribers: all of them.
+    :ivar broadcast: those that can be in a broadcast.
+    :ivar single: the others.
     """
 
-    __slots__ = ("_broadcast", "_single", "channels", "subscribers")
+    __slots__ = ("broadcast", "channels", "single", "subscribers")
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         self.channels = channels
         self.subscribers: set[Subscriber] = set()
-        self._broadcast = Broadcast()
-        self._single: set[Subscriber] = set()  # subscribers that cannot be in a broadcast
+        self.broadcast = Broadcast()
+        self.single: set[Subscriber] = set()
 
     def add(self, subscriber: Subscriber) -> None:
         """Add a subscriber."""
         self.subscribers.add(subscriber)
         if subscriber.can_broadcast:
-            self._broadcast.late.add(subscriber)  # until the next event
+            self.broadcast.late.add(subscriber)  # until the next event
         else:
-            self._single.add(subscriber)
+            self.single.add(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
         """Remove a subscriber, if it is in the audience.
@@ -50,18 +52,8 @@ class Audience:
         Only the pump's thread may remove a subscriber that can be in a broadcast.
         """
         self.subscribers.discard(subscriber)
-        self._single.discard(subscriber)
-        self._broadcast.discard(subscriber)
-
-    def delivery(self, parts: Sequence[bytes]) -> Delivery:
-        """The delivery of some events to all subscribers of the audience.
-
-        :param parts: the bytes of each event.
-        """
-        broadcast = self._broadcast
-        if broadcast.late:
-            broadcast.gather()
-        return Batch(b"".join(parts), len(parts), parts), broadcast, (*broadcast.late, *self._single)
+        self.single.discard(subscriber)
+        self.broadcast.discard(subscriber)
 
 
 class Audiences:
@@ -106,9 +98,10 @@ class Audiences:
                 if not self._by_channel[channel]:
                     del self._by_channel[channel]
 
-    def deliveries(self, page: Sequence[Record]) -> list[Delivery]:
+    def deliveries(self, page: Sequence[Record], epoch: str | None = None) -> list[Delivery]:
         """The deliveries of a page's events. Each event is encoded once. The pump's thread.
 
+        :param epoch: see :func:`.cursor.encode`.
         :raises LogUnusable: a row of the log is an invalid event; then nothing has changed.
         """
         parts_of: dict[Audience, list[bytes]] = {}
@@ -117,20 +110,26 @@ class Audiences:
             for audience in self._by_channel.get(record.channel, ()):
                 wire = encoded.get(record.sequence)
                 if wire is None:
-                    wire = encoded[record.sequence] = encode(self._log, record)
+                    wire = encoded[record.sequence] = encode(self._log, record, epoch)
                 parts_of.setdefault(audience, []).append(wire)
         found: list[Delivery] = []
         for audience, parts in parts_of.items():
-            found.append(audience.delivery(parts))
+            broadcast = audience.broadcast
+            if broadcast.late:
+                broadcast.gather()
+            batch = Batch(b"".join(parts), len(parts), parts)
+            found.append((batch, broadcast, (*broadcast.late, *audience.single)))
         if self._ahead:
-            self._deliver_ahead(page, encoded, found)
+            self._deliver_ahead(page, encoded, epoch, found)
         return found
 
-    def _deliver_ahead(self, page: Sequence[Record], encoded: dict[int, bytes], found: list[Delivery]) -> None:
+    def _deliver_ahead(
+        self, page: Sequence[Record], encoded: dict[int, bytes], epoch: str | None, found: list[Delivery]
+    ) -> None:
         """Add deliveries to the subscribers that are ahead, which may have some of the page already."""
         for subscriber in self._ahead:
             parts = [
-                encoded.get(record.sequence) or encode(self._log, record)
+                encoded.get(record.sequence) or encode(self._log, record, epoch)
                 for record in page
                 if record.sequence > subscriber.after and record.channel in subscriber.channels
             ]

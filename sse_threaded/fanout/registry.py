@@ -312,7 +312,7 @@ class Registry:
         with self._lock:
             # All events are encoded before the position moves. If one cannot be encoded, half a page must not be
             # handed out.
-            deliveries = self._audiences.deliveries(page)
+            deliveries = self._audiences.deliveries(page, self._recent.epoch)
             self.position = page[-1].sequence
             self._recent.add(page)
         return deliveries
