@@ -153,7 +153,8 @@ class Hub:
     @property
     def log(self) -> EventLog:
         """See the class."""
-        self.begin_anew_if_needed()
+        if surroundings() != self._made_in:
+            self.begin_anew_if_needed()
         return self._log
 
     @property
@@ -184,7 +185,9 @@ class Hub:
         """
         if self._closed:
             raise HubClosed("the hub is closed; nothing was published")
-        return self.log.append(channel, data, event)
+        if surroundings() != self._made_in:
+            self.begin_anew_if_needed()
+        return self._log.append(channel, data, event)
 
     def stream(
         self, request: HasEnviron | dict[str, Any], channels: str | Iterable[str], *, long_poll: bool = True
