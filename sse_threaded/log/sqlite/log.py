@@ -14,12 +14,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 from ...errors import HistoryGone, LogError
 from ..doorbell import Doorbell, FifoDoorbell, Ringer
 from ..interface import EventLog, Snapshot, Transaction
-from ..record import Page
+from ..record import Page, Record, page_of
 from ..retention import Retention
 from ..startup import open_at_start
 from ..validation import validate_event
@@ -28,7 +28,7 @@ from .connection import LogConnection, SharedConnection
 from .errors import translated
 from .file import SQLiteFile
 from .health_check import HealthCheck
-from .pages import last_trimmed, read_page
+from .pages import EVENTS_AFTER, last_trimmed, read_page
 from .schema import last_sequence
 from .timeouts import Timeouts
 from .transaction import INSERT, Row, SQLiteSnapshot, SQLiteTransaction
@@ -195,9 +195,9 @@ class SQLiteLog(EventLog):
         """See :class:`EventLog`."""
         if channels is None and upto is None:
             # Numbers are given without gaps. If no number is missing, nothing was trimmed: one statement is
-            # enough.
-            with self._reader.use() as reader:
-                page = read_page(reader, after, None, None)
+            # enough. An open cursor would keep SQLite from copying the write-ahead log into the file.
+            with self._reader.use() as reader, closing(reader.execute(EVENTS_AFTER, (after,))) as rows:
+                page = page_of(map(Record._make, rows))
             if page and page[-1].sequence == after + len(page):
                 return page
         # All channels are read in one state. Otherwise an event of the first channel that is appended while the

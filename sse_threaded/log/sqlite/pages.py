@@ -14,6 +14,9 @@ FOLDED = ""
 
 _COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
 
+# All events after a number, oldest first. SQLite finds the rows one by one as they are asked for.
+EVENTS_AFTER = f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence"
+
 
 def read_page(
     connection: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None
@@ -25,10 +28,10 @@ def read_page(
     :param channels: only these channels; ``None`` for all.
     :param upto: the last number that is wanted; ``None`` for no bound.
     """
-    # A walk along the table, or along each channel's part of the index, merged. SQLite finds the rows one by one
-    # as they are asked for, so it reads no more than the page takes.
+    # A walk along the table, or along each channel's part of the index, merged. It reads no more rows than the
+    # page takes.
     if channels is None:
-        cursors = [connection.execute(f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence", (after,))]
+        cursors = [connection.execute(EVENTS_AFTER, (after,))]
     else:
         one = f"{_COLUMNS} WHERE channel = ? AND sequence > ? ORDER BY sequence"
         cursors = [connection.execute(one, (channel, after)) for channel in dict.fromkeys(channels)]
