@@ -42,7 +42,7 @@ class Cursor:
     @property
     def event_id(self) -> str:
         """The id of this position."""
-        return self.id_of(self.after)
+        return f"{self.epoch}-{self.after}"
 
     def id_of(self, sequence: int) -> str:
         """The id of an event that this cursor has read."""

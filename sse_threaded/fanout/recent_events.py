@@ -30,6 +30,9 @@ _BATCHES_SIZE = 4 * 1024 * 1024
 _BATCHES_COUNT = 1024
 _LARGEST_BATCH = _BATCHES_SIZE // 8
 
+# For a client that has missed nothing.
+_EMPTY = Batch(b"", 0)
+
 
 class RecentEvents:
     """The newest events of a log.
@@ -112,6 +115,8 @@ class RecentEvents:
         :param after: the number after which the batch begins; at least :attr:`floor`.
         :raises LogUnusable: one of the events is invalid.
         """
+        if after >= self._newest:
+            return _EMPTY, after
         key = (channels, after)
         try:
             return self._batches[key]

@@ -220,7 +220,7 @@ class EventLog(ABC):
 
         :raises LogError: the log cannot be read.
         """
-        return self.event_id(self.last_sequence())
+        return f"{self.epoch}-{self.last_sequence()}"
 
     def sequence_of(self, last_event_id: str, *, known: int = 0) -> int:
         """Return the number in a last event ID that a client has sent.
