@@ -38,23 +38,6 @@ class Audience:
         self.broadcast = Broadcast()
         self.single: set[Subscriber] = set()
 
-    def add(self, subscriber: Subscriber) -> None:
-        """Add a subscriber."""
-        self.subscribers.add(subscriber)
-        if subscriber.can_broadcast:
-            self.broadcast.late.add(subscriber)  # until the next event
-        else:
-            self.single.add(subscriber)
-
-    def discard(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber, if it is in the audience.
-
-        Only the pump's thread may remove a subscriber that can be in a broadcast.
-        """
-        self.subscribers.discard(subscriber)
-        self.single.discard(subscriber)
-        self.broadcast.discard(subscriber)
-
 
 class Audiences:
     """All audiences of a process.
@@ -82,15 +65,24 @@ class Audiences:
             audience = self._audiences[subscriber.channels] = Audience(subscriber.channels)
             for channel in audience.channels:
                 self._by_channel.setdefault(channel, set()).add(audience)
-        audience.add(subscriber)
+        audience.subscribers.add(subscriber)
+        if subscriber.can_broadcast:
+            audience.broadcast.late.add(subscriber)  # until the next event
+        else:
+            audience.single.add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Give ``subscriber`` no more events, whether or not it was added."""
+        """Give ``subscriber`` no more events, whether or not it was added.
+
+        Only the pump's thread may remove a subscriber that can be in a broadcast.
+        """
         self._ahead.discard(subscriber)
         audience = self._audiences.get(subscriber.channels)
         if audience is None:
             return
-        audience.discard(subscriber)
+        audience.subscribers.discard(subscriber)
+        audience.single.discard(subscriber)
+        audience.broadcast.discard(subscriber)
         if not audience.subscribers:
             del self._audiences[audience.channels]
             for channel in audience.channels:
