@@ -191,6 +191,11 @@ class SQLiteLog(EventLog):
         with self._reader.use() as reader:
             return last_sequence(reader)
 
+    def last_event_id(self) -> str:
+        """See :class:`EventLog`."""
+        with self._reader.use() as reader:
+            return f"{self._file.epoch}-{last_sequence(reader)}"
+
     def read(self, after: int, *, channels: Collection[str] | None = None, upto: int | None = None) -> Page:
         """See :class:`EventLog`."""
         if channels is None and upto is None:
