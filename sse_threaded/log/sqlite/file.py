@@ -151,10 +151,6 @@ class SQLiteFile:
                     raise
             time.sleep(_LOOK_AGAIN)
 
-    def event_id(self, sequence: int) -> str:
-        """Return the id of the event with this number."""
-        return f"{self.epoch}-{sequence}"
-
     # The first use.
 
     def require_prepared(self) -> None:

@@ -126,7 +126,7 @@ class SQLiteLog(EventLog):
                 committed = sequence - 1 if commits_at_end else self._committed()
                 self._file.mark.reserve(self._file.epoch, sequence, committed)
         self._trimmer.count_append(row[0])
-        return self._file.event_id(sequence)
+        return f"{self._file.epoch}-{sequence}"
 
     def _committed(self) -> int | None:
         """Return the newest number as others see it; ``None`` if it cannot be read now.

@@ -41,7 +41,7 @@ class SQLiteSnapshot(Snapshot):
 
     def last_event_id(self) -> str:
         """See :class:`Snapshot`."""
-        return self._file.event_id(last_sequence(self._connection))
+        return f"{self._file.epoch}-{last_sequence(self._connection)}"
 
 
 class SQLiteTransaction(SQLiteSnapshot, Transaction):
@@ -83,7 +83,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         # Now and not at the end of the block, as the caller may commit.
         self._file.mark.reserve(self._file.epoch, sequence, self._first - 1)
         self._newest = sequence, created
-        return self._file.event_id(sequence)
+        return f"{self._file.epoch}-{sequence}"
 
     def require_kept(self) -> None:
         """Raise if SQLite has rolled back by itself and the caller has caught the error.
