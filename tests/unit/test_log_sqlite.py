@@ -515,6 +515,13 @@ class LendingTest(SQLiteTest):
             self.assertEqual([record.data for record in log.read(2)][-2:], ["z", "new"])
             self.assertRaises(sqlite3.ProgrammingError, next, rows)
 
+    def test_cursors_of_the_logs_own_are_not_noted(self):
+        log = self.make_log()
+        for lend in (log.snapshot, log.transaction):
+            with lend() as lent:
+                self.assertIsNot(type(lent.connection).execute, sqlite3.Connection.execute)
+            self.assertIs(type(lent.connection).execute, sqlite3.Connection.execute)
+
     def test_rows_of_another_kind(self):
         log = self.make_log()
         log.append("b", "x")
@@ -848,13 +855,17 @@ class BadFileTest(SQLiteTest):
     def test_a_file_that_was_removed_or_replaced_in_use(self):
         log = self.make_log()
         log.append("a", "x")
+        without_connection = self.make_log()
         self.path.rename(self.directory / "moved.db")
         self.assert_publish_fails(log, LogUnusable, "removed or replaced")
-        self.assertRaises(LogUnusable, log.read, 0)
+        for each in (log, without_connection):
+            self.assertRaisesRegex(LogUnusable, "removed or replaced", each.read, 0)
+        self.assertFalse(self.path.exists(), "a new file was made")
         with contextlib.closing(open_log(self.url)) as other:
             other.append("a", "in the new file")
             self.assertNotEqual(other.epoch, log.epoch)
         self.assert_publish_fails(log, LogUnusable, "removed or replaced")
+        self.assertRaisesRegex(LogUnusable, "removed or replaced", without_connection.read, 0)
 
     def test_a_backup_that_is_put_into_a_file_in_use(self):
         log = self.make_log(timeouts=Timeouts(trim=0.01))
