@@ -360,6 +360,7 @@ class MarkTest(unittest.TestCase):
                         with self.assertRaisesRegex(LogUnusable, "a backup was put into the file"):
                             self.append(log, way, mine)
                         mine.rollback()
+                    self.assertRaisesRegex(LogUnusable, "a backup was put into the file", log.read, 0)
                     self.assertEqual(mine.execute("SELECT data FROM sse_events").fetchall(), before)
                 with self.assertLogs("sse_threaded", "WARNING"):
                     self.assertNotEqual(self.make_log().epoch, log.epoch)
