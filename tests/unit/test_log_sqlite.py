@@ -1063,6 +1063,20 @@ class TrimmerTest(SQLiteTest):
 
         wait_until(lambda: 160 <= kept() <= 200, message="the channel to be trimmed in the background")
 
+    def test_events_in_transactions_count_too(self):
+        log = self.make_log(retention=Retention(count=16, age=None), timeouts=Timeouts(trim=0.01))
+        with log.transaction() as transaction:
+            for _ in range(100):
+                transaction.append("a", "x")
+        wait_until(lambda: self._count(log) == 16, message="the channel to be trimmed")
+
+    def test_events_of_the_apps_connection_count_too(self):
+        log = self.make_log(retention=Retention(count=16, age=None), timeouts=Timeouts(trim=0.01))
+        with contextlib.closing(sqlite3.connect(self.path)) as mine, mine:
+            for _ in range(100):
+                log.append("a", "x", connection=mine)
+        wait_until(lambda: self._count(log) == 16, message="the channel to be trimmed")
+
     def test_without_a_thread_for_it_appends_succeed_and_a_later_one_starts_it(self):
         log = self.make_log(retention=Retention(count=16, age=None))
         with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
