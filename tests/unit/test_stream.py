@@ -666,20 +666,21 @@ class BrokenLogTest(StreamTest):
         directory = temporary_directory(self)
         hub = self.serve(sqlite_url(directory))
         client = self.ready()
-        with self.assertLogs("sse_threaded", "ERROR") as logs:
+        insert = "INSERT INTO sse_events (channel, event, data, created) VALUES ('a', ?, ?, 0)"
+        for row in (("two\nlines", "x"), (None, b"bytes")):
+            with self.subTest(row=row), self.assertLogs("sse_threaded", "ERROR") as logs:
+                with hub.log.transaction() as transaction:
+                    transaction.connection.execute(insert, row)
+                hub.log.ring()
+                wait_until(lambda logs=logs: logs.output, message="the error line")
+                late = self.connect(last_event_id=f"{hub.log.epoch}-0")
+                late.wait_for_end()
+            self.assertIn("delete or mend that row", logs.output[0])
+            self.assertIn(b"come back", late.raw)
             with hub.log.transaction() as transaction:
-                insert = "INSERT INTO sse_events (channel, event, data, created) VALUES ('a', ?, 'x', 0)"
-                transaction.connection.execute(insert, ("two\nlines",))
-            hub.log.ring()
-            wait_until(lambda: logs.output, message="the error line")
-            late = self.connect(last_event_id=f"{hub.log.epoch}-0")
-            late.wait_for_end()
-        self.assertIn("delete or mend that row", logs.output[0])
-        self.assertIn(b"come back", late.raw)
-        with hub.log.transaction() as transaction:
-            transaction.connection.execute("DELETE FROM sse_events")
-        event_id = hub.publish("a", "good")
-        self.assertEqual(client.next_event().last_event_id, event_id)
+                transaction.connection.execute("DELETE FROM sse_events")
+            event_id = hub.publish("a", "good")
+            self.assertEqual(client.next_event().last_event_id, event_id)
 
     def test_publish_raises_and_health_too(self):
         hub = self.serve()
