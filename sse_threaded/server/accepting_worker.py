@@ -44,7 +44,6 @@ class AcceptingWorker(ConnectionWorker):
         self._load = AcceptingWorker._shared_load
         self._accept_policy = AcceptPolicy(None if self.cfg.reuse_port else self._load)
         self._notified = 0.0  # when the arbiter was last told that all is well (monotonic)
-        self._is_crowded = False  # connections come faster than they are served
 
     # The main thread.
 
@@ -59,15 +58,15 @@ class AcceptingWorker(ConnectionWorker):
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Let connections come, or wait in the kernel's queue. gunicorn's loop cannot end a pause."""
-        is_paused = self._is_crowded or time.monotonic() < self._accept_policy.paused_until
+        is_paused = self._lazy_pool.is_awaited or time.monotonic() < self._accept_policy.paused_until
         super().set_accept_enabled(enabled and not is_paused)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events, no longer than the pool and a pause of accepting can."""
         # Here and not after the events: a thread that wakes needs the interpreter, which this one is about to give
         # up now.
-        if self._lazy_pool.dispatch() or self._is_crowded:
-            timeout = min(timeout, self._lazy_pool.patience)
+        if self._lazy_pool.dispatch() or self._lazy_pool.is_awaited:
+            timeout = min(timeout, self._lazy_pool.wake_after)
         if self._accept_policy.paused_until:
             pause = self._accept_policy.pause_left()
             if pause > 0.0:
@@ -76,7 +75,7 @@ class AcceptingWorker(ConnectionWorker):
                 # It may have ended just after gunicorn's loop looked, which looks again in a second only.
                 self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
         super().wait_for_and_dispatch_events(timeout)
-        if self._is_crowded and not self._lazy_pool.is_brisk:
+        if self._lazy_pool.is_awaited and not self._lazy_pool.is_brisk:
             self._accept_more()
 
     def accept(self, listener: socket.socket) -> int:
@@ -104,21 +103,18 @@ class AcceptingWorker(ConnectionWorker):
         if accepted and self._lazy_pool.is_brisk:
             # Where many come at once this thread and one of the pool would fight for the interpreter lock. That
             # one is to finish what there is, undisturbed.
-            self._is_crowded = True
+            self._lazy_pool.is_awaited = True
             self.set_accept_enabled(False)
         return accepted
 
     def _accept_more(self) -> None:
         if not self.alive:
-            self._is_crowded = False
+            self._lazy_pool.is_awaited = False
         elif not sum(self.accept(listener) for listener in self.sockets):
-            self._is_crowded = False
+            self._lazy_pool.is_awaited = False
             self.set_accept_enabled(self.nr_conns < self.worker_connections)
 
     # A thread of the pool.
 
-    def _on_idle_thread(self, has_tasks: bool) -> None:
-        if self._is_crowded:
-            self.method_queue.defer(self._accept_more)
-        elif has_tasks:
-            self.method_queue.defer(self._lazy_pool.dispatch)
+    def _on_idle_thread(self) -> None:
+        self.method_queue.defer(self._accept_more if self._lazy_pool.is_awaited else self._lazy_pool.dispatch)

@@ -80,7 +80,7 @@ class ConnectionWorker(PooledWorker):
         self._reader = RequestReader(
             self.cfg,
             self.poller,
-            serve=self.enqueue_req,
+            serve=partial(self._lazy_pool.put, self._serve),
             wait=self._await_request,
             drop=self._drop,
             refuse=self._refuse,

@@ -13,11 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
 # Seconds that a task waits before another thread wakes for it, and between two looks at the threads.
-PATIENCE = 0.003
+WAKE_AFTER = 0.003
 
 # With this share of a core, the threads of a process count as computing: one more thread would only take the
 # interpreter from them. They do not count as computing if no thread has taken a task for so many seconds. A task
@@ -31,29 +32,33 @@ class LazyPool:
 
     :param pool: has the threads.
     :param limit: how many there may be: the pool's size.
-    :param idle: called by a thread that stops, with whether tasks wait: one may have come after it looked.
-    :param patience: see :data:`PATIENCE`, the default.
+    :param idle: called by a thread that stops, if :attr:`is_awaited` is set or a task has come after it looked.
+    :param wake_after: see :data:`WAKE_AFTER`, the default.
     :param clock: default the monotonic one.
     :param processor_clock: processor seconds that the process has used; default :func:`time.process_time`.
+
+    :ivar is_awaited: whether the main thread waits until a thread stops; only the main thread sets it.
     """
 
     def __init__(
         self,
         pool: ThreadPoolExecutor,
         limit: int,
-        idle: Callable[[bool], None],
+        idle: Callable[[], None],
         *,
-        patience: float = PATIENCE,
+        wake_after: float = WAKE_AFTER,
         clock: Callable[[], float] = time.monotonic,
         processor_clock: Callable[[], float] = time.process_time,
     ) -> None:
         self._pool = pool
         self._limit = limit
         self._idle = idle
-        self.patience = patience
+        self.wake_after = wake_after
         self._clock = clock
         self._processor_clock = processor_clock
-        self._tasks: deque[tuple[float, Callable[[], None]]] = deque()  # each with the time at which it was put
+        self.is_awaited = False
+        # Each with its arguments and the time at which it was put.
+        self._tasks: deque[tuple[float, Callable[..., None], tuple[Any, ...]]] = deque()
         # Guards all below. A thread also holds it while it looks for its last task before it stops. is_brisk reads
         # without it, as its answer may be a moment old.
         self._lock = threading.Lock()
@@ -63,9 +68,9 @@ class LazyPool:
         self._used = 0.0  # the processor time that the process had used by then,
         self._has_surplus = False  # and whether there is one thread too many
 
-    def put(self, task: Callable[[], None]) -> None:
+    def put(self, task: Callable[..., None], *arguments: Any) -> None:
         """Have ``task`` run, after the next :meth:`dispatch` at the latest; any thread."""
-        self._tasks.append((self._clock(), task))
+        self._tasks.append((self._clock(), task, arguments))
 
     @property
     def waiting(self) -> int:
@@ -75,10 +80,10 @@ class LazyPool:
     @property
     def is_brisk(self) -> bool:
         """Whether some thread took a task a moment ago and will look for another one."""
-        return self._active > 0 and self._clock() < self._last_taken + self.patience
+        return self._active > 0 and self._clock() < self._last_taken + self.wake_after
 
     def dispatch(self) -> bool:
-        """Wake a thread if one is needed; returns whether to call this again within :attr:`patience`.
+        """Wake a thread if one is needed; returns whether to call this again within :attr:`wake_after`.
 
         The main thread calls it.
         """
@@ -86,22 +91,26 @@ class LazyPool:
             return False
         with self._lock:
             now = self._clock()
-            computing = self._judge(now)
+            computing = False
+            if self._active:
+                computing = self._judge(now)
+            else:  # the threads are judged by what the process uses from now on
+                self._judged, self._used = now, self._processor_clock()
             if self._active == self._limit:
                 return False  # each will look for more
             if not self._tasks:
                 return False
-            if self._active and (computing or now < self._tasks[0][0] + self.patience):
+            if self._active and (computing or now < self._tasks[0][0] + self.wake_after):
                 return True
             self._active += 1
             self._last_taken = now
-            task = self._tasks.popleft()[1]
-        self._pool.submit(self._run, task)
+            _, task, arguments = self._tasks.popleft()
+        self._pool.submit(self._run, task, arguments)
         return bool(self._tasks)
 
     def _judge(self, now: float) -> bool:
         """Whether the threads at work compute. If so and they are several, one may stop. With the lock held."""
-        if now < self._judged + self.patience:
+        if now < self._judged + self.wake_after:
             return True  # not yet known
         used = self._processor_clock()
         share = (used - self._used) / (now - self._judged)
@@ -112,10 +121,10 @@ class LazyPool:
 
     # A thread of the pool.
 
-    def _run(self, task: Callable[[], None]) -> None:
+    def _run(self, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         while True:
             try:
-                task()
+                task(*arguments)
             except BaseException:
                 # A defect. But the thread must be counted out, or go on.
                 _log.exception("a task failed")
@@ -125,5 +134,6 @@ class LazyPool:
                     self._active -= 1
                     break
                 self._last_taken = self._clock()
-                task = self._tasks.popleft()[1]
-        self._idle(bool(self._tasks))
+                _, task, arguments = self._tasks.popleft()
+        if self.is_awaited or self._tasks:
+            self._idle()

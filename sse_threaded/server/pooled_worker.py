@@ -11,7 +11,6 @@ It overrides of gunicorn's:
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from gunicorn.workers import gthread
@@ -37,7 +36,7 @@ class PooledWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
 
     def enqueue_req(self, conn: ClientConnection) -> None:
         """Have a thread serve the connection's request, which has begun to arrive. The main thread."""
-        self._lazy_pool.put(partial(self._serve, conn))
+        self._lazy_pool.put(self._serve, conn)
 
     def _serve(self, conn: ClientConnection) -> None:
         """Serve one request of a connection. A thread of the pool."""
@@ -74,9 +73,6 @@ class PooledWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         self._dispatch_is_asked = False
         self._lazy_pool.dispatch()
 
-    def _on_idle_thread(self, has_tasks: bool) -> None:
-        """A thread of the pool stops; that thread calls this.
-
-        :param has_tasks: whether tasks wait.
-        """
+    def _on_idle_thread(self) -> None:
+        """A thread of the pool stops, and the main thread awaits that, or a task has come; that thread calls this."""
         raise NotImplementedError

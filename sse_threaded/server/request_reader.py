@@ -91,10 +91,13 @@ class RequestReader:
         except OSError:
             self._end(conn)
         else:
-            if piece:
-                self.add(conn, piece)
-            else:
+            if not piece:
                 self._end(conn)
+            elif conn.partial_request is None and is_whole(piece):
+                conn.received, conn.missing, conn.is_whole, conn.data_ready = piece, 0, True, True
+                self._serve(conn)
+            else:
+                self.add(conn, piece)
 
     def add(self, conn: ClientConnection, piece: bytes) -> None:
         """Add bytes that a connection has sent.
@@ -102,10 +105,6 @@ class RequestReader:
         Then a thread serves the request, or the poller watches for the rest.
         """
         request = conn.partial_request
-        if request is None and is_whole(piece):
-            conn.received, conn.missing, conn.is_whole, conn.data_ready = piece, 0, True, True
-            self._serve(conn)
-            return
         now = time.monotonic()
         if request is None:
             request = conn.partial_request = PartialRequest(now)

@@ -17,7 +17,7 @@ class LazyPoolTest(unittest.TestCase):
         self.idle = threading.Semaphore(0)
         self.lazy = LazyPool(self.pool, 4, self.note_idle)
 
-    def note_idle(self, has_tasks):
+    def note_idle(self):
         self.idle.release()
 
     def put(self, *tasks):
@@ -35,10 +35,17 @@ class LazyPoolTest(unittest.TestCase):
 
     def test_every_task_is_run_once_and_in_order(self):
         ran = []
+        self.lazy.is_awaited = True
         self.put(*(lambda n=n: ran.append(n) for n in range(1000)))
         self.dispatch_until(lambda: len(ran) == 1000)
         self.assertEqual(ran, list(range(1000)))
         self.assertTrue(self.idle.acquire(timeout=30), "it is said that a thread stops")
+
+    def test_a_thread_that_stops_says_so_only_if_that_is_awaited(self):
+        self.put(lambda: None)
+        self.lazy.dispatch()
+        self.pool.shutdown()  # waits for the thread
+        self.assertFalse(self.idle.acquire(blocking=False))
 
     def test_without_tasks_no_thread_is_woken(self):
         self.assertFalse(self.lazy.dispatch())
@@ -80,7 +87,7 @@ class LazyPoolTest(unittest.TestCase):
             with lock:
                 together[0] += 1
                 together[1] = max(together)
-            threading.Event().wait(0.004)  # a database's answer: under a task's patience, over that of a thread
+            threading.Event().wait(0.004)  # a database's answer: longer than WAKE_AFTER, shorter than _LONG
             with lock:
                 together[0] -= 1
             done.append(None)
