@@ -7,7 +7,7 @@ It overrides of gunicorn's:
 - ``accept``: as many connections as there are, not one.
 - ``set_accept_enabled``: for pauses.
 - ``wait_for_and_dispatch_events``: a pause may end earlier, and :mod:`.lazy_pool` is to be asked.
-- ``notify``: less often; and the other workers read how many connections this one has.
+- ``notify``: less often; deadlines are looked at, and the other workers read how many connections this one has.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from .worker_load import WorkerLoad
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_ROOM_PAUSE = 1.0
 
-# The arbiter kills a worker from which it does not hear for ``timeout`` seconds: 1 at least, 30 by default.
+# Seconds between two looks at deadlines. The arbiter hears from the worker as often; it kills a worker from which
+# it does not hear for ``timeout`` seconds: 1 at least, 30 by default.
 _NOTIFY_SECONDS = 0.25
 
 
@@ -48,11 +49,12 @@ class AcceptingWorker(ConnectionWorker):
     # The main thread.
 
     def notify(self) -> None:
-        """Tell the arbiter now and then that the worker is alive: each round would be a system call too often."""
+        """A few times a second, tell the arbiter that the worker is alive, and look at deadlines."""
         now = time.monotonic()
         if now >= self._notified + _NOTIFY_SECONDS:
             self._notified = now
             super().notify()
+            self._expire(now)
             self._load.tell(self.age, self.nr_conns if self.alive else None)
             self._load.look(self.age)
 

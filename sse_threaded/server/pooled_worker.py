@@ -74,5 +74,5 @@ class PooledWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has 
         self._lazy_pool.dispatch()
 
     def _on_idle_thread(self) -> None:
-        """A thread of the pool stops, and the main thread awaits that, or a task has come; that thread calls this."""
+        """A thread of the pool stops, as the main thread awaits, or although a task has come. It calls this."""
         raise NotImplementedError
