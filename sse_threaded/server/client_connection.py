@@ -46,15 +46,17 @@ class ClientConnection(gthread.TConn):  # type: ignore[misc]  # gunicorn has no 
         if self.is_http2:
             return
         parser: Any = self.parser
-        if type(parser.unreader) is not PacedUnreader:
-            read = parser.unreader.take_buffered()
-            parser.unreader = PacedUnreader(self.sock)
-            parser.unreader.buf.write(read)
-        received, self.received = self.received, b""
-        if self.upload_ended is None:
-            parser.unreader.begin(received)
+        unreader = parser.unreader
+        if type(unreader) is PacedUnreader:
+            unreader.begin_next()
         else:
-            parser.unreader.begin(received, self.missing, self.end_upload)
+            read = unreader.take_buffered()
+            unreader = parser.unreader = PacedUnreader(self.sock)
+            unreader.buf.write(read)
+        unreader.buf.write(self.received)
+        self.received = b""
+        if self.upload_ended is not None:
+            unreader.expect(self.missing, self.end_upload)
 
     def end_upload(self) -> None:
         """Let another thread read a long request. The request's own thread calls this, once or more often."""

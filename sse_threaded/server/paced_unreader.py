@@ -19,21 +19,23 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no an
     :param sock: the client's, blocking.
     """
 
-    def begin(
-        self, received: bytes, missing: int | None = None, on_complete: Callable[[], None] | None = None
-    ) -> None:
-        """Begin a request.
+    # All of these are of one request.
+    _waited = 0.0  # how long a thread has waited for its bytes, in seconds
+    _received = 0  # how many bytes the thread has read
+    _missing: int | None = None  # how many had not come before that; None where that is not known
+    _on_complete: Callable[[], None] | None = None  # called when these have been read
 
-        :param received: its first bytes.
-        :param missing: how many bytes of it have not come; ``None``, the default, where that is not known.
-        :param on_complete: called when these have been read; default ``None``.
-        """
+    def begin_next(self) -> None:
+        """Begin another request of the connection. The caller writes its first bytes into ``buf``."""
         self.buf.seek(0, 2)
-        self.buf.write(received)
-        self._missing = missing
-        self._on_complete = on_complete
-        self._waited = 0.0
-        self._received = 0
+        self._waited, self._received, self._missing, self._on_complete = 0.0, 0, None, None
+
+    def expect(self, missing: int | None, on_complete: Callable[[], None]) -> None:
+        """Call ``on_complete`` when the rest of the request has been read.
+
+        :param missing: how many bytes of it have not come, ``None`` where that is not known.
+        """
+        self._missing, self._on_complete = missing, on_complete
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Wait for some bytes.
