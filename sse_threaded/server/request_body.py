@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import BadRequest, RequestTimeout
 
@@ -70,19 +69,18 @@ class ChunkedBody:
             raise MalformedBody(fault) from fault
 
 
-def chunked_body(req: Any, is_whole: bool) -> ChunkedBody | None:
-    """The body of gunicorn's request for the app, ``None`` where it does not come in chunks.
+def chunked_body(body: Any, is_whole: bool) -> ChunkedBody:
+    """A chunked body for the app.
 
+    :param body: gunicorn's.
     :param is_whole: whether all of it has arrived. Then it is read now, so that a malformed body is refused before
         any app is called.
     :raises ParseException: it is malformed.
     """
-    if req.body is None or not isinstance(req.body.reader, ChunkedReader):
-        return None
     if is_whole:
-        data = req.body.read()
-        req.body.buf.write(data)  # from which it reads first
-    return ChunkedBody(req.body)
+        data = body.read()
+        body.buf.write(data)  # from which it reads first
+    return ChunkedBody(body)
 
 
 def checked(wsgi: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,6 +27,7 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import wsgi
+from gunicorn.http.body import ChunkedReader
 
 from ..fanout.handover import ENVIRON_KEY
 from ..fanout.lifecycle import process_budget
@@ -67,7 +68,8 @@ class ThreadWorker(LifecycleWorker):
         leaves = False
         try:
             self.cfg.pre_request(self, req)
-            body = chunked_body(req, conn.is_whole)
+            is_chunked = req.body is not None and isinstance(req.body.reader, ChunkedReader)
+            body = chunked_body(req.body, conn.is_whole) if is_chunked else None
             response.resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
             handover = StreamHandover(response)
             response.environ = environ
