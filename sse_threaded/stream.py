@@ -46,6 +46,25 @@ class SubscriberSettings(NamedTuple):
     connection: socket.socket | None
 
 
+class Parking(NamedTuple):
+    """A stream that is about to be parked, with a place among the parked streams.
+
+    :ivar first: the first bytes of the body, for the server to send.
+    :ivar pump: the pump. The server gives it the connection by ``pump.park(subscriber, head)``.
+    :ivar subscriber: the subscriber that holds the connection.
+    :ivar reservation: the place.
+    """
+
+    first: bytes
+    pump: Pump
+    subscriber: SocketSubscriber
+    reservation: Reservation
+
+    def cancel(self) -> None:
+        """Give the place back, in place of parking the stream."""
+        self.pump.release(self.reservation)
+
+
 class EventStream:
     """An iterator over chunks that ends when its subscriber does.
 
@@ -122,12 +141,11 @@ class EventStream:
         if delivery is not None:
             delivery.close_later()
 
-    def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> bytes | None:
-        """Park the stream, so that the server does not ask it for bytes.
+    def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> Parking | bytes | None:
+        """Prepare to park the stream, so that the server does not ask it for bytes.
 
-        Returns the first bytes, for the server to send. If ``handover.parked`` is set then, the pump sends the
-        rest. If not, there was no room, and these bytes are the whole body. Returns ``None`` where the
-        server must iterate the stream: it has begun already, or it is of another request.
+        Returns the whole body if there is no room. Returns ``None`` where the server must iterate the stream: it
+        has begun already, or it is of another request.
 
         :param handover: the request's.
         :param connection: the client's socket.
@@ -234,7 +252,7 @@ class _Delivery:
         if self.subscriber is not None and self.subscriber.end_reason is EndReason.SHUTDOWN:
             self.subscriber.shut_down_reading()
 
-    def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> bytes:
+    def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> Parking | bytes:
         """See :meth:`EventStream.park`."""
         settings = self._settings
         try:
@@ -250,8 +268,7 @@ class _Delivery:
             cursor=self._cursor,
             finished=handover.take_back,
         )
-        handover.lend_to_pump(self._pump, parked, reservation)
-        return first
+        return Parking(first, self._pump, parked, reservation)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the chunks of the stream."""

@@ -1,36 +1,32 @@
 """How a connection goes from the thread that answers its request to the pump, and back to the server.
 
 A server that does not need a thread for each open stream puts a :class:`Handover` into the WSGI environ of each
-request. Through it the stream and the server tell each other which thread has the connection.
+request. Through it the stream and its subscriber call the server.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from abc import abstractmethod
 
-from .wrapped_subscriber import WrappedSubscriber
-
-if TYPE_CHECKING:
-    from .pump import Pump, Reservation
-    from .socket_subscriber import SocketSubscriber
+from .wrapped_subscriber import Server, WrappedSubscriber
 
 # The key of the WSGI environ under which such a server puts a Handover.
 ENVIRON_KEY = "sse_threaded.parking"
 
 
-class Handover:
-    """The connection of one request, and the thread or the pump that has it. Each server has a subclass.
+class Handover(Server):
+    """The connection of one request, as a stream calls it. Each server has a subclass.
 
     It is an object and not a key for each attribute, as a middleware may have copied the environ.
 
     A *bare* stream is what the app returned, and nothing changes its bytes. The pump writes to its socket:
 
     1. The request's thread: ``hub.stream()`` makes the stream, which sets :attr:`has_stream`.
-    2. The request's thread: the server calls ``EventStream.park()``. The stream takes a parking place and calls
-       :meth:`lend_to_pump`. Nothing is sent yet. If the server fails now, it calls :meth:`cancel`.
-    3. The request's thread: the server's own code is done with the connection and calls :meth:`begin`. The pump
-       has the socket from here on, and the thread is free.
+    2. The request's thread: the server calls ``EventStream.park()``. The stream takes a parking place and returns
+       a ``Parking``. Nothing is sent yet. If the server fails now, it calls ``Parking.cancel()``.
+    3. The request's thread: the server's own code is done with the connection. The server gives it to the pump by
+       ``Pump.park()``, and the thread is free.
     4. The pump's thread: the stream has ended, and its subscriber calls :meth:`take_back`.
     5. A thread of the server: it writes the access line and closes the app's iterable. Then the connection waits
        for its next request, or is closed.
@@ -40,43 +36,30 @@ class Handover:
     1. As above.
     2. The request's thread: the server asks the app's iterable for chunks. The stream in it calls :meth:`may_lend`
        and :meth:`lend_to_threads`.
-    3. The request's thread: the server's own code is done with the connection and calls :meth:`begin`. When the
-       stream has nothing, the server calls the subscriber's ``leave()``, and the thread is free.
+    3. The request's thread: the server's own code is done with the connection. When the stream has nothing, the
+       server calls the subscriber's ``leave()``, and the thread is free.
     4. The pump's thread: there is an event, or the socket takes more. The subscriber calls :meth:`resume`.
     5. A thread of the server: it asks the app's iterable until there is nothing, and calls ``leave()``. Steps 4
        and 5 repeat. Where the wrapper never lets the thread leave, the subscriber calls :meth:`keep_thread` on
        it.
     6. A thread of the server: the app's iterable has ended. It goes on as in step 5 of a bare stream.
 
+    The constructor of the subclass sets these:
+
     :ivar has_stream: whether a stream was made for the request.
     :ivar can_resume: whether the server can go on with the response on another thread; false after its end.
     :ivar thread: the identifier of the thread that asks the response for chunks.
-    :ivar pump: the pump that has the socket of a bare stream, or will have it; else ``None``.
-    :ivar parked: the subscriber of that stream; else ``None``.
     :ivar wrapped: the subscriber of the request's first wrapped stream; else ``None``.
     """
 
-    __slots__ = ("_reservation", "can_resume", "has_stream", "parked", "pump", "thread", "wrapped")
+    __slots__ = ("can_resume", "has_stream", "thread", "wrapped")
 
-    def __init__(self) -> None:
-        self.has_stream = False
-        self.can_resume = False
-        self.thread = 0
-        self.pump: Pump | None = None
-        self.parked: SocketSubscriber | None = None
-        self.wrapped: WrappedSubscriber | None = None
-        self._reservation: Reservation | None = None
+    can_resume: bool
+    has_stream: bool
+    thread: int
+    wrapped: WrappedSubscriber | None
 
     # The stream calls these, on the request's thread.
-
-    def lend_to_pump(self, pump: Pump, parked: SocketSubscriber, reservation: Reservation) -> None:
-        """Note that ``pump`` is to write to the connection after :meth:`begin`.
-
-        :param reservation: the result of ``pump.reserve()``.
-        """
-        self.pump = pump
-        self.parked = parked
-        self._reservation = reservation
 
     def may_lend(self) -> bool:
         """Whether the stream that asks may let its thread leave."""
@@ -88,28 +71,8 @@ class Handover:
         """Note that threads which come and go are to write to the connection."""
         self.wrapped = wrapped
 
-    # The server calls these, on the request's thread.
+    # The subscriber calls these: this one, and those of :class:`.wrapped_subscriber.Server`.
 
-    def cancel(self) -> None:
-        """Give the parking place back, and do not :meth:`begin`. Nothing happens if no stream was parked."""
-        if self.pump is not None and self._reservation is not None:
-            self.pump.release(self._reservation)
-            self.pump = self.parked = self._reservation = None
-
-    def begin(self) -> None:
-        """Give the connection to the pump or to the threads. The calling thread must not use it after that."""
-        raise NotImplementedError
-
-    # The subscriber calls these.
-
+    @abstractmethod
     def take_back(self) -> None:
         """Take the connection back, as the pump is done with it. The pump's thread, so this must not wait."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """Have a thread go on with the response. The pump's thread, so this must not wait."""
-        raise NotImplementedError
-
-    def keep_thread(self) -> None:
-        """Note that the calling thread stays until the stream's end."""
-        raise NotImplementedError

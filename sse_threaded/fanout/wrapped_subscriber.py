@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -26,12 +27,16 @@ _MOST_EMPTY_CHUNKS = 4
 _LAST_CALLS = 2
 
 
-class Server(Protocol):
+class Server(ABC):
     """The part of the server that a subscriber calls, for one response."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def resume(self) -> None:
         """Have a thread go on with the response. The pump's thread calls this, so it must not wait."""
 
+    @abstractmethod
     def keep_thread(self) -> None:
         """Note that the calling thread stays until the stream's end."""
 

@@ -114,13 +114,6 @@ class AppResponse:
                 self.resp.force_close()
         self.may_reuse = not self.resp.should_close()
 
-    def shrink(self) -> None:
-        """Drop the references that the end of a parked stream does not need: each open page keeps this object."""
-        if not self.conn.parser.unreader.buf.getvalue():
-            self.conn.parser = None
-        if not self.worker.tells_ends:
-            self.req = self.environ = self.resp = None
-
     def conclude(self) -> None:
         """Write the access line, then close the app's iterable: gunicorn's order."""
         try:

@@ -18,6 +18,7 @@ import contextvars
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -30,7 +31,6 @@ from .client_connection import ClientConnection
 from .closing_connections import ClosingConnections, half_close
 from .pooled_worker import PooledWorker
 from .request_reader import RequestReader
-from .stream_handover import StreamHandover
 
 # How many connections may wait for their clients to close: so many, or this part of all.
 _LEAST_CLOSING, _CLOSING_SHARE = 16, 4
@@ -151,7 +151,7 @@ class ConnectionWorker(PooledWorker):
     def _serve(self, conn: ClientConnection) -> None:
         if self.cfg.is_ssl:
             self._handshaking.add(conn)
-        result: bool | StreamHandover = False
+        result: bool | Callable[[], None] = False
         failure: BaseException | None = None
         try:
             # A parked stream's iterable has not ended. The variables that it has set must not reach the thread's
@@ -163,9 +163,9 @@ class ConnectionWorker(PooledWorker):
         self._handshaking.discard(conn)
         if conn.upload_ended is not None:
             conn.end_upload()
-        if isinstance(result, StreamHandover):
+        if callable(result):  # a stream leaves this thread
             self._streaming.add(conn)
-            result.begin()
+            result()
         else:
             self.give_back(conn, result, failure)
 
@@ -206,9 +206,11 @@ class ConnectionWorker(PooledWorker):
         if not self.alive:
             conn.timeout = min(conn.timeout, time.monotonic() + gthread.STOP_KEEPALIVE_LINGER)
 
-    def _keepalive_after(self, conn: ClientConnection, result: bool | StreamHandover) -> bool | StreamHandover:
+    def _keepalive_after(
+        self, conn: ClientConnection, result: bool | Callable[[], None]
+    ) -> bool | Callable[[], None]:
         # gunicorn's handle() returns what this returns, to _serve().
-        if isinstance(result, StreamHandover):
+        if callable(result):
             return result
         # gunicorn reads here the part of a body that the app did not read. If it is malformed, no answer is
         # needed.

@@ -5,12 +5,15 @@ The steps, and the thread of each, are described there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from gunicorn import http
 
 from ..fanout.handover import Handover
 from ..fanout.lifecycle import process_budget
+from ..fanout.socket_subscriber import SocketSubscriber
 from ..fanout.stream_state import EndReason
 from ..fanout.wrapped_subscriber import WrappedSubscriber
 from ..stream import EventStream
@@ -35,82 +38,83 @@ class StreamHandover(Handover):
     :param response: the response.
     """
 
-    __slots__ = ("_head", "_permit", "_progress", "_response")
+    __slots__ = ("_parked", "_permit", "_response")
 
     def __init__(self, response: AppResponse) -> None:
-        super().__init__()
         self._response = response
-        self._head = b""  # of a bare stream
-        self._progress = Progress.ENDED  # of a wrapped one, when it leaves the request's thread
+        self.has_stream = False
+        self.can_resume = False
+        self.thread = 0
+        self.wrapped = None
+        self._parked: SocketSubscriber | None = None  # the subscriber of a bare stream
         self._permit: Permit | None = None  # of the thread that is at work
 
     # The request's thread.
 
-    def send(self) -> bool:
+    def send(self) -> Callable[[], None] | None:
         """Send what the app returned, to its end, or until a stream in it is to leave this thread.
 
-        Returns whether a stream is to leave. Then the caller must call :meth:`begin`.
+        Returns ``None`` at its end. If a stream is to leave, it returns a function. The caller must call that when
+        its own code is done with the connection, and must not use the connection after that.
         """
         response, resp = self._response, self._response.resp
-        leaves = False
+        leave = None
         try:
             if isinstance(response.respiter, response.environ["wsgi.file_wrapper"]):
                 resp.write_file(response.respiter)
                 resp.close()
             else:
                 stream = bare_stream(response.respiter)
-                leaves = self._iterate() if stream is None else self._send_bare(stream)
-            return leaves
+                leave = self._iterate() if stream is None else self._send_bare(stream)
+            return leave
         finally:
-            if not leaves:
-                self.cancel()
+            if leave is None:
                 if self.wrapped is not None:
                     with suppress(OSError):  # the app may have closed it
                         response.conn.sock.setblocking(True)  # as gunicorn left it
                 self.conclude()
 
-    def _send_bare(self, stream: EventStream) -> bool:
+    def _send_bare(self, stream: EventStream) -> Callable[[], None] | None:
         response, resp, sock = self._response, self._response.resp, self._response.conn.sock
         # The pump frames and sends all that follows the head, past gunicorn's response and past TLS.
         has_plain_body = resp.status is not None and resp.response_length is None and not resp._omits_body
         may_park = has_plain_body and not (response.is_encoded or response.worker.cfg.is_ssl)
-        first = stream.park(self, sock, resp.chunked) if may_park else None
-        if first is None:
+        parking = stream.park(self, sock, resp.chunked) if may_park else None
+        if parking is None:
             stream.joins = True
             return self._iterate(may_leave=not may_park)
-        if self.parked is None:  # there is no room for it
-            resp.write(first)
+        if isinstance(parking, bytes):  # there is no room for it
+            resp.write(parking)
             resp.close()
-            return False
-        response.expect_stream()
-        resp.sock = head = _HeadBuffer()
-        resp.write(first)
-        resp.sock = sock
-        self._head = bytes(head)
-        response.shrink()
-        return True
+            return None
+        try:
+            response.expect_stream()
+            resp.sock = head = _HeadBuffer()
+            resp.write(parking.first)
+            resp.sock = sock
+            self._parked = parking.subscriber
+            # The end does not need the following references, and each open page keeps these objects.
+            if not response.conn.parser.unreader.buf.getvalue():
+                response.conn.parser = None
+            if not response.worker.tells_ends:
+                response.req = response.environ = response.resp = None
+            return partial(parking.pump.park, parking.subscriber, bytes(head))
+        except BaseException:
+            parking.cancel()
+            raise
 
-    def _iterate(self, may_leave: bool = True) -> bool:
+    def _iterate(self, may_leave: bool = True) -> Callable[[], None] | None:
         response = self._response
         self.can_resume = may_leave and not response.worker.cfg.is_ssl
         response.chunks = iter(response.respiter)
-        self._progress = advance(response, self)
-        if self._progress is not Progress.ENDED:
-            return True
-        if self.wrapped is not None and self.wrapped.state.is_lost:
+        progress = advance(response, self)
+        if self.wrapped is None:
+            return None
+        if progress is not Progress.ENDED:
+            return partial(self._go_on, self.wrapped, progress)
+        if self.wrapped.state.is_lost:
             response.resp.force_close()  # its body is not complete
-        return False
-
-    def begin(self) -> None:
-        """See :class:`Handover`."""
-        if self.wrapped is not None:
-            self._go_on(self.wrapped, self._progress)
-        elif self.pump is not None and self.parked is not None:
-            head, self._head = self._head, b""
-            self._reservation = None  # the subscriber has the place; and this object is kept for each open page
-            self.pump.park(self.parked, head)
-        else:
-            raise RuntimeError("no stream is to leave this thread")
+        return None
 
     # The thread that asks a wrapped stream for chunks.
 
@@ -181,7 +185,7 @@ class StreamHandover(Handover):
     # The thread that ends the response.
 
     def _end_bare(self) -> None:
-        parked = self.parked
+        parked = self._parked
         if parked is None:
             raise RuntimeError("no stream was parked on this connection")
         if self._response.resp is not None:

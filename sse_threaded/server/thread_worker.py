@@ -58,14 +58,14 @@ class ThreadWorker(LifecycleWorker):
 
     # Threads of the pool.
 
-    def handle_request(self, req: Any, conn: ClientConnection) -> bool | StreamHandover:
+    def handle_request(self, req: Any, conn: ClientConnection) -> bool | Callable[[], None]:
         """Answer one request.
 
-        Returns whether the connection may be used again; or the hand-over of a stream that is to leave this
-        thread. gunicorn's ``handle()`` returns this to ``_serve()``, which calls its ``begin()``.
+        Returns whether the connection may be used again; or a function, by which a stream leaves this thread.
+        gunicorn's ``handle()`` returns this to ``_serve()``, which calls the function.
         """
         response = AppResponse(self, req, conn)
-        leaves = False
+        leave = None
         try:
             self.cfg.pre_request(self, req)
             is_chunked = req.body is not None and isinstance(req.body.reader, ChunkedReader)
@@ -78,8 +78,8 @@ class ThreadWorker(LifecycleWorker):
             if body is not None:
                 environ["wsgi.input"] = body
             response.respiter = self.wsgi(environ, response.start_response)
-            leaves = handover.send()
-            return handover if leaves else not response.resp.should_close()
+            leave = handover.send()
+            return leave or not response.resp.should_close()
         except (MalformedBody, RequestTooSlow) as fault:  # the app let it through
             if not response.has_head:
                 if isinstance(fault, MalformedBody):
@@ -96,7 +96,7 @@ class ThreadWorker(LifecycleWorker):
             self.log.exception("Error handling request")
             return False
         finally:
-            if not leaves:
+            if leave is None:
                 response.finish()
 
     def count_request(self, resp: Any, is_stream: bool) -> None:

@@ -11,10 +11,11 @@ import unittest
 from unittest import mock
 
 from sse_threaded import Hub
-from sse_threaded.fanout.handover import ENVIRON_KEY, Handover
+from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.lifecycle import parking_budget, process_budget
 from sse_threaded.fanout.pump import Pump
 from tests.support import wait_until
+from tests.unit.fake_handover import FakeHandover
 
 MAX_STREAMS = 8
 
@@ -122,7 +123,7 @@ class IteratingTest(unittest.TestCase):
     def test_a_dropped_stream_is_closed_whatever_thread_finds_it_and_whatever_locks_are_held(self):
         for reserved in (False, True):
             with self.subTest(reserved=reserved):
-                stream = self.stream(**({ENVIRON_KEY: Handover()} if reserved else {}))
+                stream = self.stream(**({ENVIRON_KEY: FakeHandover()} if reserved else {}))
                 next(stream)
                 circle = [stream]
                 circle.append(circle)
@@ -146,7 +147,7 @@ class IteratingTest(unittest.TestCase):
         ):
             before = parking_budget.taken, process_budget.taken
             self.assertEqual(before, (0, 0))
-            handover = Handover()
+            handover = FakeHandover()
             ahead = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: handover}, "a").response
             self.assertIn(b"stream-start", next(ahead))
             self.assertEqual((parking_budget.taken, process_budget.taken), (1, 0))
@@ -154,7 +155,7 @@ class IteratingTest(unittest.TestCase):
             wait_until(lambda: ahead.subscriber and ahead.subscriber.sleeper.is_asleep, message="it waits")
             self.assertEqual((parking_budget.taken, process_budget.taken), (0, 1))
             self.assertIsNone(ahead.park(handover, mock.Mock(), chunked=True), "it can be parked no more")
-            other = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: Handover()}, "a").response
+            other = hub.stream({"REQUEST_METHOD": "GET", ENVIRON_KEY: FakeHandover()}, "a").response
             self.assertIn(b"stream-start", next(other), "the parking place is free again")
             hub.publish("a", "hello")
             thread.join(10)
@@ -220,7 +221,7 @@ class IteratingTest(unittest.TestCase):
         self.assertEqual(policies, [os.SCHED_OTHER])
 
     def test_a_fork_leaves_the_parents_streams_alone_and_the_child_has_all_its_places(self):
-        reserved = self.stream(**{ENVIRON_KEY: Handover()})
+        reserved = self.stream(**{ENVIRON_KEY: FakeHandover()})
         next(reserved)
         stream = self.stream()
         next(stream)

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Request, Response
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable, Retention
 from sse_threaded.fanout import cursor as replay
 from sse_threaded.fanout.audience import Audience
-from sse_threaded.fanout.handover import ENVIRON_KEY, Handover
+from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.lifecycle import hubs
 from sse_threaded.fanout.pump import Pump
 from sse_threaded.fanout.stream_state import EndReason
@@ -39,6 +39,7 @@ from tests.support import (
     temporary_directory,
     wait_until,
 )
+from tests.unit.fake_handover import FakeHandover
 
 
 def make_environ(path="/"):
@@ -705,7 +706,7 @@ class BrokenLogTest(StreamTest):
         full = OSError(errno.EMFILE, "Too many open files")
         no_descriptor = mock.patch.object(hub.log, "open_doorbell", side_effect=full)
         for lack, words in ((no_thread, b"no more threads"), (no_descriptor, b"Too many open files")):
-            for environ in (make_environ("/a"), {**make_environ("/a"), ENVIRON_KEY: Handover()}):
+            for environ in (make_environ("/a"), {**make_environ("/a"), ENVIRON_KEY: FakeHandover()}):
                 with self.subTest(words=words, parked=ENVIRON_KEY in environ):
                     body = hub.stream(environ, "a").response
                     with lack:

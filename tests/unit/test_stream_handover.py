@@ -13,11 +13,12 @@ from gunicorn.http import wsgi
 from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub
-from sse_threaded.fanout.handover import ENVIRON_KEY, Handover
+from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.server.app_response import AppResponse
 from sse_threaded.server.permits import Permits
 from sse_threaded.server.stream_handover import StreamHandover
 from tests.support import wait_until
+from tests.unit.fake_handover import FakeHandover
 
 
 class FakeWorker:
@@ -105,9 +106,9 @@ class StreamHandoverTest(unittest.TestCase):
 
     def test_a_bare_stream_goes_to_the_pump_and_comes_back(self):
         response, handover = self.make()
-        self.assertTrue(handover.send())
+        leave = handover.send()
         self.assert_nothing_sent()
-        handover.begin()
+        leave()
         head = self.received(b"data: {}\n\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 200 OK\r\n"), head)
         self.assertIn(b"\r\nConnection: keep-alive\r\n", head)
@@ -124,8 +125,8 @@ class StreamHandoverTest(unittest.TestCase):
 
     def test_a_wrapped_stream_goes_to_threads_and_comes_back(self):
         response, handover = self.make(lambda chunks: (chunk.upper() for chunk in chunks))
-        self.assertTrue(handover.send())
-        handover.begin()
+        leave = handover.send()
+        leave()
         self.received(b"DATA: {}\n\n\r\n")
         self.assertEqual((self.worker.tasks, self.worker.given_back), ([], []))
         self.hub.publish("a", "hello")
@@ -144,8 +145,8 @@ class StreamHandoverTest(unittest.TestCase):
 
     def test_a_connection_whose_request_has_a_body_is_not_used_again(self):
         _, handover = self.make(headers=[("CONTENT-LENGTH", "5")])
-        self.assertTrue(handover.send())
-        handover.begin()
+        leave = handover.send()
+        leave()
         self.assertIn(b"\r\nConnection: close\r\n", self.received(b"data: {}\n\n\r\n"))
 
     def test_a_head_that_cannot_be_made_gives_the_place_back(self):
@@ -154,7 +155,6 @@ class StreamHandoverTest(unittest.TestCase):
         with self.assertRaises(UnicodeEncodeError):
             handover.send()
         self.assert_nothing_sent()
-        self.assertRaises(RuntimeError, handover.begin)
         self.worker.log.access.assert_called_once()
         self.assert_free()
 
@@ -162,7 +162,7 @@ class StreamHandoverTest(unittest.TestCase):
         other = self.hub.stream(EnvironBuilder("/", multithread=True).get_environ(), "a").response
         next(other)
         _, handover = self.make()
-        self.assertFalse(handover.send())
+        self.assertIsNone(handover.send())
         self.assertIn(b"event: stream-unavailable\n", self.received(b"\r\n0\r\n\r\n"))
         other.close()
         self.assert_free()
@@ -182,7 +182,7 @@ class StreamHandoverTest(unittest.TestCase):
         self.hub.request_close()
         body += self.received(b"\r\n0\r\n\r\n")
         thread.join(10)
-        self.assertEqual(sent, [False])
+        self.assertEqual(sent, [None])
         self.assertNotIn(b"stream-start", body)
         self.assertIsNone(handover.wrapped)
         response.finish()
@@ -191,10 +191,10 @@ class StreamHandoverTest(unittest.TestCase):
     def test_a_stream_of_another_request_is_not_parked(self):
         _, handover = self.make()
         stream = self.hub.stream(
-            {**EnvironBuilder("/", multithread=True).get_environ(), ENVIRON_KEY: Handover()}, "a"
+            {**EnvironBuilder("/", multithread=True).get_environ(), ENVIRON_KEY: FakeHandover()}, "a"
         ).response
         self.assertIsNone(stream.park(handover, self.sock, chunked=True))
-        self.assertIsNone(handover.parked)
+        self.assert_free()
 
 
 if __name__ == "__main__":
