@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .errors import HubClosed, LogError, SSEError
@@ -26,7 +27,7 @@ from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
 from .fanout.wrapped_subscriber import WrappedSubscriber
 from .protocol.batch import Batch
-from .protocol.event import comment
+from .protocol.event import START, comment, notice
 from .throttled_log import ThrottledLog
 
 _log = logging.getLogger(__name__)
@@ -157,7 +158,21 @@ class EventStream:
         # Then another thread has nothing to close, and little is kept for each open page.
         self._delivery = None
         self._chunks = iter(())
-        return delivery.park(handover, connection, chunked)
+        try:
+            reservation = delivery.pump.reserve()
+        except (Overloaded, HubClosed, LogError) as error:
+            return refusal_for(delivery.pace, error)
+        settings, cursor = delivery.settings, delivery.cursor
+        first = notice(START, delivery.pace.retry, None if cursor.reset else cursor.event_id)
+        subscriber = SocketSubscriber(
+            settings.channels,
+            settings.size,
+            connection,
+            chunked=chunked,
+            cursor=cursor,
+            finished=handover.take_back,
+        )
+        return Parking(first, delivery.pump, subscriber, reservation)
 
 
 def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
@@ -183,41 +198,26 @@ def refusal_for(pace: Pace, error: SSEError) -> bytes:
     return refusal(pace, str(error))
 
 
+@dataclass(eq=False, slots=True)
 class _Delivery:
-    """The delivery of a stream's bytes, whatever iterates it.
+    """The delivery of a stream's bytes to a thread that iterates it.
 
-    :ivar handover: see :class:`EventStream`.
     :ivar has_begun: whether the server has asked for its first bytes.
-    :ivar joins: see :class:`EventStream`.
     :ivar subscriber: its subscriber, once it is admitted.
+
+    The others are those of :class:`EventStream`.
     """
 
-    __slots__ = (
-        "_cursor",
-        "_is_closed",
-        "_pace",
-        "_pump",
-        "_reservation",
-        "_settings",
-        "handover",
-        "has_begun",
-        "joins",
-        "subscriber",
-    )
-
-    def __init__(
-        self, pump: Pump, pace: Pace, settings: SubscriberSettings, cursor: Cursor, handover: Handover | None
-    ) -> None:
-        self._pump = pump
-        self._pace = pace
-        self._settings = settings
-        self._cursor = cursor
-        self.handover = handover
-        self.has_begun = False
-        self.joins = False
-        self.subscriber: ThreadSubscriber | None = None
-        self._reservation: Reservation | None = None
-        self._is_closed = False
+    pump: Pump
+    pace: Pace
+    settings: SubscriberSettings
+    cursor: Cursor
+    handover: Handover | None
+    has_begun: bool = False
+    joins: bool = False
+    subscriber: ThreadSubscriber | None = None
+    _reservation: Reservation | None = None
+    _is_closed: bool = False
 
     @property
     def is_reserved(self) -> bool:
@@ -230,13 +230,13 @@ class _Delivery:
         self._give_place_back()
         subscriber = self.subscriber
         if subscriber is not None and not subscriber.state.is_closed:
-            self._pump.end_stream(subscriber)
+            self.pump.end_stream(subscriber)
             _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.end_reason or EndReason.GONE)
 
     def _give_place_back(self) -> None:
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
-            self._pump.release(reservation)
+            self.pump.release(reservation)
 
     def close_later(self) -> None:
         """Have the pump's thread close it, as the garbage collector may run anywhere, also inside a lock."""
@@ -244,7 +244,7 @@ class _Delivery:
         if self.is_reserved or (subscriber is not None and not subscriber.state.is_closed):
             if subscriber is not None:
                 subscriber.sleeper.restore_policy()
-            self._pump.close_later(self.close)
+            self.pump.close_later(self.close)
 
     def shut_down_reading(self) -> None:
         """Let the server close the connection of a stream that a shutdown has ended."""
@@ -252,34 +252,17 @@ class _Delivery:
         if self.subscriber is not None and self.subscriber.end_reason is EndReason.SHUTDOWN:
             self.subscriber.shut_down_reading()
 
-    def park(self, handover: Handover, connection: socket.socket, chunked: bool) -> Parking | bytes:
-        """See :meth:`EventStream.park`."""
-        settings = self._settings
-        try:
-            first = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
-            reservation = self._pump.reserve()
-        except (Overloaded, HubClosed, LogError) as error:
-            return refusal_for(self._pace, error)
-        parked = SocketSubscriber(
-            settings.channels,
-            settings.size,
-            connection,
-            chunked=chunked,
-            cursor=self._cursor,
-            finished=handover.take_back,
-        )
-        return Parking(first, self._pump, parked, reservation)
-
     def chunks(self) -> Iterator[bytes]:
         """Yield the chunks of the stream."""
         self.has_begun = True
         try:
-            self._pump.require_open()
-            # A reset brings an id of its own. An id before it would be wrong: a client that is cut off between the
-            # two would resume there, as if nothing were missing. The same holds in park().
-            head = self._pace.preface(None if self._cursor.reset else self._cursor.event_id)
+            self.pump.require_open()
+            # A client that is cut off before its first event resumes from this id (WHATWG HTML 9.2.6). But a reset
+            # brings an id of its own. An id before it would be wrong: a client that is cut off between the two
+            # would resume there, as if nothing were missing. The same holds in park().
+            head = notice(START, self.pace.retry, None if self.cursor.reset else self.cursor.event_id)
             if self.handover is not None:
-                self._reservation = self._pump.reserve()
+                self._reservation = self.pump.reserve()
                 yield head
                 head = b""
             subscriber = self._admit()
@@ -294,35 +277,35 @@ class _Delivery:
             if head:
                 yield head
         except (Overloaded, HubClosed, LogError) as error:
-            yield refusal_for(self._pace, error)
+            yield refusal_for(self.pace, error)
             return
         yield from self._live(subscriber)
         if subscriber.end_reason is not EndReason.GONE:
             yield subscriber.farewell
 
     def _admit(self) -> ThreadSubscriber:
-        handover, settings = self.handover, self._settings
+        handover, settings = self.handover, self.settings
         subscriber: ThreadSubscriber
         if handover is not None and settings.connection is not None and self.is_reserved and handover.may_lend():
             subscriber = WrappedSubscriber(
-                settings.channels, settings.size, settings.connection, handover, self._pump
+                settings.channels, settings.size, settings.connection, handover, self.pump
             )
             self._reservation = None  # the place is the subscriber's now
-            self._pump.admit(subscriber, is_reserved=True)
+            self.pump.admit(subscriber, is_reserved=True)
             handover.lend_to_threads(subscriber)
         else:
             self._give_place_back()
             subscriber = ThreadSubscriber(*settings)
-            self._pump.admit(subscriber, is_thread_scarce=handover is not None)
+            self.pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
         if self._is_closed:  # another thread closed it in between, and may not have seen the subscriber
-            self._pump.end_stream(subscriber)
+            self.pump.end_stream(subscriber)
         return subscriber
 
     def _replay(self, subscriber: ThreadSubscriber) -> Iterator[list[bytes]]:
         # Read until nothing is left, then attach, then read the events in between, up to the position at which the
         # queue took over. So the queue cannot fill up during a long replay.
-        cursor = self._cursor
+        cursor = self.cursor
         upto: int | None = None
         while subscriber.end_reason is None:
             wires = cursor.read_wires(upto)
@@ -331,7 +314,7 @@ class _Delivery:
             elif upto is not None:
                 return
             else:
-                upto = self._pump.attach(subscriber, cursor.after)
+                upto = self.pump.attach(subscriber, cursor.after)
                 if upto <= cursor.after:
                     return
 
@@ -355,7 +338,7 @@ class _Delivery:
                 yield b""  # the server notes that there is nothing
             else:
                 # It was asked again and again: its wrapper does not pass on b"". So it needs a thread.
-                self._pump.keep_thread(subscriber)
+                self.pump.keep_thread(subscriber)
                 return
 
     @staticmethod

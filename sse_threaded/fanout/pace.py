@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from ..protocol.event import END, START, UNAVAILABLE, notice
+from ..protocol.event import END, UNAVAILABLE, notice
 from .stream_state import EndReason
 
 # Milliseconds. A lease ends one stream at a time, so its client may reconnect this soon.
@@ -27,14 +27,6 @@ class Pace:
     retry: int
     heartbeat: float | None
     lease: float | None
-
-    def preface(self, event_id: str | None) -> bytes:
-        """The first bytes of a stream: the reconnection time, and the id of its first position if that is known.
-
-        Clients keep the id (WHATWG HTML 9.2.6). A client that is cut off before its first event resumes from there
-        and misses nothing.
-        """
-        return notice(START, self.retry, event_id)
 
     def farewell(self, reason: EndReason) -> bytes:
         """The last bytes of a stream that ends for ``reason``: a reconnection time, drawn at random.
