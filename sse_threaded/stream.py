@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +26,6 @@ from .fanout.socket_subscriber import SocketSubscriber
 from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
 from .fanout.wrapped_subscriber import WrappedSubscriber
-from .protocol.batch import Batch
 from .protocol.event import START, comment, notice
 from .throttled_log import ThrottledLog
 
@@ -319,29 +318,14 @@ class _Delivery:
                     return
 
     def _live(self, subscriber: ThreadSubscriber) -> Iterator[bytes]:
-        if isinstance(subscriber, WrappedSubscriber):
-            yield from self._live_wrapped(subscriber)
-        while batches := subscriber.take():
-            if self.joins:
+        while True:
+            batches = subscriber.take()
+            if not batches:
+                if subscriber.end_reason is not None:
+                    return
+                yield b""  # the server notes that there is nothing, and its thread may leave
+            elif self.joins:
                 yield batches[0].body if len(batches) == 1 else b"".join([batch.body for batch in batches])
             else:
-                yield from self._parts(batches)
-
-    def _live_wrapped(self, subscriber: WrappedSubscriber) -> Iterator[bytes]:
-        while True:
-            if batches := subscriber.take_now():
-                subscriber.note_events()
-                yield from self._parts(batches)
-            elif subscriber.end_reason is not None:
-                return
-            elif subscriber.note_empty_chunk():
-                yield b""  # the server notes that there is nothing
-            else:
-                # It was asked again and again: its wrapper does not pass on b"". So it needs a thread.
-                self.pump.keep_thread(subscriber)
-                return
-
-    @staticmethod
-    def _parts(batches: Sequence[Batch]) -> Iterator[bytes]:
-        for batch in batches:
-            yield from batch.parts
+                for batch in batches:
+                    yield from batch.parts

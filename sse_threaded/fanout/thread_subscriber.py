@@ -130,7 +130,9 @@ class ThreadSubscriber(Subscriber):
     # Its own thread.
 
     def take(self, deadline: float | None = None) -> list[Batch]:
-        """Wait for batches and take them. The list is empty at the end or at the deadline.
+        """Wait for batches and take them.
+
+        The list is empty at the end and at the deadline. It is also empty if its thread is to leave for now.
 
         :param deadline: until when to wait (monotonic); ``None``, the default, for no limit.
         """

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Protocol
 
+from ..protocol.batch import Batch
 from .stream_state import Step
 from .thread_subscriber import ThreadSubscriber
 
@@ -46,6 +47,9 @@ class Keeper(Protocol):
 
     def check_soon(self, subscriber: WrappedSubscriber) -> None:
         """Have the pump check soon whether ``subscriber`` waits for its socket."""
+
+    def keep_thread(self, subscriber: WrappedSubscriber) -> None:
+        """Let the thread of ``subscriber`` stay, if one more thread may be held; else end its stream."""
 
     def end_response(self, subscriber: WrappedSubscriber) -> None:
         """Forget ``subscriber``."""
@@ -122,14 +126,23 @@ class WrappedSubscriber(ThreadSubscriber):
 
     # The thread that is at work, inside the stream.
 
-    def note_empty_chunk(self) -> bool:
-        """Note that the stream has nothing; returns whether it must give ``b""``. Otherwise it must wait."""
-        self._empty_chunks += 1
-        return self._empty_chunks <= _MOST_EMPTY_CHUNKS
+    def take(self, deadline: float | None = None) -> list[Batch]:
+        """Take the batches in the queue. If there are none, the stream gives ``b""``, so that its thread leaves.
 
-    def note_events(self) -> None:
-        """Note that the stream has something."""
-        self._empty_chunks = self._last_calls = 0
+        If that was in vain again and again, its wrapper does not pass on ``b""``. Then its thread stays and waits.
+        """
+        if self._thread is not _Thread.STAYING:
+            batches = self.take_now()
+            if batches:
+                self._empty_chunks = self._last_calls = 0
+                return batches
+            if self.end_reason is not None:
+                return batches
+            self._empty_chunks += 1
+            if self._empty_chunks <= _MOST_EMPTY_CHUNKS:
+                return batches
+            self._keeper.keep_thread(self)
+        return super().take(deadline)
 
     def keep_thread(self) -> None:
         """Let its thread stay until the stream's end. The thread then waits for the socket, too."""

@@ -91,14 +91,22 @@ class ThreadTest(WrappedCase):
                 self.assertFalse(self.subscriber.leave())
 
     def test_where_the_wrapper_swallows_empty_chunks_it_stays(self):
-        rests = 0
-        while self.subscriber.note_empty_chunk():
-            rests += 1
-        self.assertEqual(rests, 4)
-        self.subscriber.keep_thread()
+        for _ in range(3):
+            self.assertEqual(self.subscriber.take(), [])
+        self.subscriber.deliver(EVENT)
+        self.assertEqual(self.subscriber.take(), [EVENT])
+        for _ in range(4):  # counted anew
+            self.assertEqual(self.subscriber.take(), [])
+        self.assertFalse(self.subscriber.keeps_thread)
+
+        def keep_thread(subscriber):
+            subscriber.keep_thread()
+            subscriber.deliver(EVENT)
+
+        self.keeper.keep_thread = keep_thread
+        self.assertEqual(self.subscriber.take(), [EVENT], "from here on it waits")
         self.assertTrue(self.subscriber.keeps_thread)
         self.server.keep_thread.assert_called_once_with()
-        self.subscriber.deliver(EVENT)
         self.assertEqual(self.resumed(), 0)
 
 
