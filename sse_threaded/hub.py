@@ -20,7 +20,6 @@ from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.budget import Budget
-from .fanout.cursor import Cursor
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
 from .fanout.pace import Pace
@@ -35,10 +34,9 @@ from .protocol.request import HasEnviron, best_kind, last_event_id
 from .stream import EventStream, SubscriberSettings, refusal, refusal_for
 from .wsgi_server import (
     Bridge,
+    Caller,
     answers_one_at_a_time,
-    blocks_connection,
-    calling_bridge,
-    client_socket,
+    caller_of,
     has_thread_for_each_request,
     is_from_test_client,
 )
@@ -62,7 +60,7 @@ RETRY = 5000
 # Vite, Next) compress answers that may be transformed, and wait for a few kilobytes first.
 _HEADERS = (("X-Accel-Buffering", "no"), ("Vary", "Accept"))
 _POLL_HEADERS = (("Cache-Control", "no-cache"), *_HEADERS)
-_STREAM_HEADERS = (("Cache-Control", "no-cache, no-transform"), *_HEADERS)
+_STREAM_HEADERS = (("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, no-transform"), *_HEADERS)
 
 _GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
 
@@ -73,15 +71,9 @@ class _StreamResponse(Response):
         return self.headers
 
 
-def _as_stream(body: Iterable[bytes], *, as_it_is: bool = True) -> Response:
-    response = _StreamResponse(body, content_type=CONTENT_TYPE, direct_passthrough=as_it_is)
-    response.headers.extend(_STREAM_HEADERS)
-    return response
-
-
 def _refused(body: bytes) -> Response:
     # A generator, as it can be closed like every stream. An app's wrapper may rely on that.
-    return _as_stream((part for part in [body]), as_it_is=False)
+    return _StreamResponse((part for part in [body]), headers=_STREAM_HEADERS)
 
 
 class Hub:
@@ -221,18 +213,20 @@ class Hub:
         if kind is None or not (long_poll or kind == CONTENT_TYPE):
             other = ", or as application/json by long polling" if long_poll else " only"
             return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
-        bridge = calling_bridge()
+        caller = caller_of(environ)
         if not self._has_warned:
-            self._warn_of_server(environ, bridge)
+            self._warn_of_server(environ, caller.bridge)
         if kind == CONTENT_TYPE:
-            if bridge is not None and not bridge.can_stream:
-                return self.come_back(bridge.fault)
-            # For HEAD an iterator, so that no length is announced: a GET would not have one either.
-            return self._stream(environ, names) if method == "GET" else _as_stream(iter(()))
+            if caller.bridge is not None and not caller.bridge.can_stream:
+                return self.come_back(caller.bridge.fault)
+            if method == "GET":
+                return self._stream(environ, names, caller)
+            # An iterator, so that no length is announced: a GET would not have one either.
+            return _StreamResponse(iter(()), headers=_STREAM_HEADERS, direct_passthrough=True)
         if method == "HEAD":
             response = Response(iter(()), content_type=kind, direct_passthrough=True)
         else:
-            response = self._long_poll(environ, names)
+            response = self._long_poll(environ, names, caller)
         # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else _HEADERS)
         return response
@@ -249,17 +243,18 @@ class Hub:
         """
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
-    def _stream(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
-        if blocks_connection(environ):
+    def _stream(self, environ: dict[str, Any], names: tuple[str, ...], caller: Caller) -> Response:
+        if caller.blocks_connection:
             self._warn_of_http2()
             return self.come_back("a stream would block other requests on this HTTP/2 connection")
+        self.begin_anew_if_needed()
         try:
-            self._pump.require_open()
-            cursor = Cursor(self.log, names, last_event_id(environ), self._pump.position)
+            cursor = self._pump.open_cursor(names, last_event_id(environ))
         except (HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
-        settings = SubscriberSettings(names, self._queue_size, client_socket(environ))
-        return _as_stream(EventStream(self._pump, self._pace, settings, cursor, environ.get(ENVIRON_KEY)))
+        settings = SubscriberSettings(names, self._queue_size, caller.connection)
+        stream = EventStream(self._pump, self._pace, settings, cursor, environ.get(ENVIRON_KEY))
+        return _StreamResponse(stream, headers=_STREAM_HEADERS, direct_passthrough=True)
 
     def _warn_of_http2(self) -> None:
         if not self._has_warned_of_http2:
@@ -291,12 +286,12 @@ class Hub:
                 "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
             )
 
-    def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...]) -> Response:
+    def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...], caller: Caller) -> Response:
         web = Request(environ, populate_request=False)  # the environ's request stays the app's
-        subscriber = ThreadSubscriber(names, self._queue_size, client_socket(environ), has_heartbeats=False)
-        may_wait = not blocks_connection(environ)
-        if not may_wait:
+        subscriber = ThreadSubscriber(names, self._queue_size, caller.connection, has_heartbeats=False)
+        if caller.blocks_connection:
             self._warn_of_http2()
+        may_wait = not caller.blocks_connection
         return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ), may_wait=may_wait)
 
     def health(self) -> dict[str, Any]:

@@ -14,19 +14,72 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 
-def client_socket(environ: Mapping[str, Any]) -> Any:
-    """Return the socket of the request, to watch and to cut; ``None`` if it is not known, or if requests share it.
+class Bridge(NamedTuple):
+    """A program that calls the app in place of a WSGI server, and passes on responses in its own way.
+
+    :ivar fault: the beginning of a sentence, for a log.
+    :ivar can_stream: whether it passes on a part of a response before the end of the response.
+    """
+
+    fault: str
+    can_stream: bool
+
+
+_HIDES_HANG_UPS = "does not tell that a client has gone, so its stream holds a thread until its lease ends"
+
+# By the module that calls the app.
+_BRIDGES = {
+    "tornado.wsgi": Bridge("Tornado sends a response when all of it is there, and a stream has no end", False),
+    "asgiref.wsgi": Bridge("asgiref's WsgiToAsgi runs one request at a time, and a stream is one", False),
+    "a2wsgi.wsgi": Bridge(f"a2wsgi {_HIDES_HANG_UPS}", True),
+    "starlette.middleware.wsgi": Bridge(f"Starlette's WSGIMiddleware {_HIDES_HANG_UPS}", True),
+}
+
+
+class Caller(NamedTuple):
+    """The program that has called the app for one request.
+
+    :ivar connection: the client's socket, to watch and to cut; ``None`` if it is not known, or if requests share
+        it.
+    :ivar blocks_connection: whether it answers no other request on the client's connection until this response has
+        ended. gunicorn's workers do so in HTTP/2. There the connection may be that of a browser with all its
+        pages, or of a proxy with all its clients.
+    :ivar bridge: the bridge that has called the app; ``None`` if a server has called it.
+    """
+
+    connection: Any
+    blocks_connection: bool
+    bridge: Bridge | None
+
+
+def caller_of(environ: Mapping[str, Any]) -> Caller:
+    """Return the program that has called the app on this thread.
 
     :param environ: the request's WSGI environ.
     """
-    # In HTTP/2 other requests share it.
-    if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/1"):
+    protocol = str(environ.get("SERVER_PROTOCOL"))
+    connection = None
+    if protocol.startswith("HTTP/1"):  # in HTTP/2 other requests share it
         # The last is that of gunicorn's gevent_pywsgi.
-        names = ("gunicorn.socket", "werkzeug.socket", "gunicorn.sock")
-        found = next((environ[name] for name in names if environ.get(name) is not None), None)
-        # A socket of gevent has the system's socket inside. To watch or cut that one neither waits nor disturbs
-        # the greenlet that sends.
-        return getattr(found, "_sock", found)
+        for name in ("gunicorn.socket", "werkzeug.socket", "gunicorn.sock"):
+            connection = environ.get(name)
+            if connection is not None:
+                # A socket of gevent has the system's socket inside. To watch or cut that one neither waits nor
+                # disturbs the greenlet that sends.
+                connection = getattr(connection, "_sock", connection)
+                break
+    # The environ does not show a bridge, but the call stack does. It is searched only if such a module is loaded.
+    bridge = _calling_bridge() if _BRIDGES.keys() & sys.modules.keys() else None
+    return Caller(connection, "gunicorn.socket" in environ and protocol.startswith("HTTP/2"), bridge)
+
+
+def _calling_bridge() -> Bridge | None:
+    frame = sys._getframe()
+    while frame is not None:
+        bridge = _BRIDGES.get(str(frame.f_globals.get("__name__")))
+        if bridge is not None:
+            return bridge
+        frame = frame.f_back  # type: ignore[assignment]  # None above the first
     return None
 
 
@@ -60,17 +113,6 @@ def _is_wsgiref(environ: Mapping[str, Any]) -> bool:
     return str(environ.get("SERVER_SOFTWARE")).partition("/")[0] == "WSGIServer"
 
 
-def blocks_connection(environ: Mapping[str, Any]) -> bool:
-    """Whether the server answers no other request on the client's connection until this response has ended.
-
-    gunicorn's workers do so in HTTP/2. There the connection may be that of a browser with all its pages, or of a
-    proxy with all its clients.
-
-    :param environ: the request's WSGI environ.
-    """
-    return "gunicorn.socket" in environ and str(environ.get("SERVER_PROTOCOL")).startswith("HTTP/2")
-
-
 def is_from_test_client(environ: Mapping[str, Any]) -> bool:
     """Whether a test client made the environ, such as Werkzeug's, Flask's or Django's, and not a server.
 
@@ -87,38 +129,3 @@ def _is_gevent(environ: Mapping[str, Any]) -> bool:
     """Whether the server is gevent's without gunicorn, which has a greenlet and no thread for each request."""
     name = str(environ.get("SERVER_SOFTWARE"))
     return name.startswith("gevent/") and "gunicorn" not in name
-
-
-class Bridge(NamedTuple):
-    """A program that calls the app in place of a WSGI server, and passes on responses in its own way.
-
-    :ivar fault: the beginning of a sentence, for a log.
-    :ivar can_stream: whether it passes on a part of a response before the end of the response.
-    """
-
-    fault: str
-    can_stream: bool
-
-
-_HIDES_HANG_UPS = "does not tell that a client has gone, so its stream holds a thread until its lease ends"
-
-# By the module that calls the app.
-_BRIDGES = {
-    "tornado.wsgi": Bridge("Tornado sends a response when all of it is there, and a stream has no end", False),
-    "asgiref.wsgi": Bridge("asgiref's WsgiToAsgi runs one request at a time, and a stream is one", False),
-    "a2wsgi.wsgi": Bridge(f"a2wsgi {_HIDES_HANG_UPS}", True),
-    "starlette.middleware.wsgi": Bridge(f"Starlette's WSGIMiddleware {_HIDES_HANG_UPS}", True),
-}
-
-
-def calling_bridge() -> Bridge | None:
-    """Return the bridge that has called the app on this thread; ``None`` if a server has called it."""
-    # The environ does not show it, but the call stack does. It is searched only if such a module is loaded.
-    loaded = _BRIDGES.keys() & sys.modules.keys()
-    frame = sys._getframe() if loaded else None
-    while frame is not None:
-        name = frame.f_globals.get("__name__")
-        if name in loaded:
-            return _BRIDGES[name]
-        frame = frame.f_back
-    return None

@@ -6,13 +6,14 @@ client's thread never waits for the pump's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import HubClosed
 from ..log import EventLog
 from .abandoned_streams import AbandonedStreams
 from .budget import Budget, Overloaded
+from .cursor import Cursor
 from .lifecycle import process_budget
 from .log_reader import FIRST_RETRY, LogReader
 from .pace import Pace
@@ -99,6 +100,17 @@ class Pump:
         """
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
+
+    def open_cursor(self, channels: Sequence[str], last_event_id: str | None) -> Cursor:
+        """Return a new client's position in the log.
+
+        :param last_event_id: the id of the last event that the client has; ``None`` to begin at the log's end.
+        :raises HubClosed: the end has begun.
+        :raises LogError: the log cannot be read.
+        """
+        if self._thread.is_closing:
+            raise HubClosed("the hub is closed")
+        return Cursor(self._eventlog, channels, last_event_id, self._registry.position)
 
     def admit(
         self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, is_thread_scarce: bool = False

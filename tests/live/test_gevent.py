@@ -62,7 +62,7 @@ def health():
 PATCHED = """
 from sse_threaded import Hub
 from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
-from sse_threaded.wsgi_server import client_socket
+from sse_threaded.wsgi_server import caller_of
 import gevent.monkey
 gevent.monkey.patch_all()
 import gevent, socket
@@ -267,7 +267,7 @@ class LateTest(GeventCase):
         self.run_patched("""
             near, far = socket.socketpair()
             environ = {"SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": near}
-            subscriber = ThreadSubscriber(["news"], 10, client_socket(environ))
+            subscriber = ThreadSubscriber(["news"], 10, caller_of(environ).connection)
             with gevent.Timeout(20):
                 hub._pump._registry.hear(subscriber)
                 assert subscriber.end_reason is None

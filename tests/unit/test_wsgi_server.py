@@ -15,9 +15,7 @@ from werkzeug.test import EnvironBuilder
 from sse_threaded.wsgi_server import (
     Bridge,
     answers_one_at_a_time,
-    blocks_connection,
-    calling_bridge,
-    client_socket,
+    caller_of,
     has_thread_for_each_request,
     is_from_test_client,
 )
@@ -74,20 +72,20 @@ class ConnectionTest(unittest.TestCase):
     def test_the_socket_of_a_request(self) -> None:
         for environ in (GUNICORN, WERKZEUG, {"gunicorn.sock": SOCKET, "SERVER_PROTOCOL": "HTTP/1.0"}):
             with self.subTest(environ=environ):
-                self.assertIs(client_socket(environ), SOCKET)
+                self.assertIs(caller_of(environ).connection, SOCKET)
         for environ in ({}, GUNICORN_HTTP2, GUNICORN | {"gunicorn.socket": None}, GEVENT):
             with self.subTest(environ=environ):
-                self.assertIsNone(client_socket(environ))
+                self.assertIsNone(caller_of(environ).connection)
 
     def test_of_a_socket_of_gevents_the_one_inside(self) -> None:
         gevents = types.SimpleNamespace(_sock=SOCKET)
-        self.assertIs(client_socket(GUNICORN | {"gunicorn.socket": gevents}), SOCKET)
+        self.assertIs(caller_of(GUNICORN | {"gunicorn.socket": gevents}).connection, SOCKET)
 
     def test_in_http2_gunicorn_answers_nothing_else_on_the_connection(self) -> None:
-        self.assertTrue(blocks_connection(GUNICORN_HTTP2))
+        self.assertTrue(caller_of(GUNICORN_HTTP2).blocks_connection)
         for environ in (GUNICORN, WERKZEUG, {"SERVER_PROTOCOL": "HTTP/2"}, {}):
             with self.subTest(environ=environ):
-                self.assertFalse(blocks_connection(environ))
+                self.assertFalse(caller_of(environ).blocks_connection)
 
 
 class TestClientTest(unittest.TestCase):
@@ -108,7 +106,7 @@ class BridgeTest(unittest.TestCase):
         module = types.ModuleType(name)
         exec("def call(app):\n    return app()", module.__dict__)
         with mock.patch.dict(sys.modules, {name: module}):
-            found: Bridge | None = module.call(calling_bridge)
+            found: Bridge | None = module.call(lambda: caller_of({}).bridge)
         return found
 
     def test_it_is_known_by_the_module_that_calls(self) -> None:
@@ -121,7 +119,7 @@ class BridgeTest(unittest.TestCase):
     def test_another_caller_is_none(self) -> None:
         self.assertIsNone(self.call_from("an.apps.module"))
         with mock.patch.dict(sys.modules, {"tornado.wsgi": types.ModuleType("tornado.wsgi")}):
-            self.assertIsNone(calling_bridge(), "loaded, but not on the stack")
+            self.assertIsNone(caller_of({}).bridge, "loaded, but not on the stack")
 
 
 if __name__ == "__main__":
