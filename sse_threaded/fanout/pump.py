@@ -18,7 +18,7 @@ from .lifecycle import process_budget
 from .log_reader import FIRST_RETRY, LogReader
 from .pace import Pace
 from .pump_thread import PumpThread
-from .registry import GRACE, SHUTDOWN_GRACE, TICK, Arrival, Registry
+from .registry import GRACE, SHUTDOWN_GRACE, TICK, Registry
 from .replay import Replay
 from .serial_wakeup import SerialWakeup, Sleeper
 from .socket_subscriber import SocketSubscriber
@@ -214,9 +214,9 @@ class Pump:
         """
         parked.budget = self._parking_budget
         batch = self._registry.missed(parked)
-        parked.begin(head, batch)
+        is_sent = parked.begin(head, batch)
         try:
-            arrival = self._registry.add_parked(parked, is_caught_up=batch is not None)
+            has_earliest_timer = self._registry.add(parked)
         except HubClosed:
             # The pump's thread has ended, so no other thread has this subscriber.
             parked.end(EndReason.SHUTDOWN, self._pace.farewell(EndReason.SHUTDOWN))
@@ -224,11 +224,13 @@ class Pump:
             parked.give_back()
             parked.finish()
             return
-        if arrival is Arrival.BEHIND:
+        # From here on the pump's thread may end the stream. An ended stream has no cursor, and gets no events.
+        if not is_sent or parked.state.is_lost:
+            self.check_soon(parked)
+        elif batch is None or not self._registry.attach_if_caught_up(parked):
             self._replay.add(parked)
-        elif arrival is Arrival.BLOCKED:
-            self._registry.check_soon(parked)
-        if arrival is not Arrival.CAUGHT_UP or self._thread.is_closing:
+            self._thread.bell.ring()
+        elif has_earliest_timer or self._thread.is_closing:
             self._thread.bell.ring()
 
     # Any thread.

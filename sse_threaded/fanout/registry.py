@@ -6,7 +6,6 @@ unless it says otherwise. No thread waits while it holds the lock: sends do not 
 
 from __future__ import annotations
 
-import enum
 import random
 import threading
 import time
@@ -28,6 +27,7 @@ from .subscriber import Subscriber
 from .timers import NEVER, Timers
 
 HEARTBEAT = Batch(comment("heartbeat"), 0)
+NOTHING = Batch(b"", 0)
 
 # Seconds that an ending stream may take before its connection is cut, as its thread is stuck in a send. The second
 # is for a shutdown, when the process waits for the stream.
@@ -42,15 +42,6 @@ TICK = 1.0
 # seconds, and as a part of the time between two heartbeats.
 _LONGEST_GRAIN = 0.25
 _GRAINS_IN_A_HEARTBEAT = 50
-
-
-class Arrival(enum.Enum):
-    """The next step for a parked stream that has arrived."""
-
-    CAUGHT_UP = enum.auto()  # none; events reach it from now on
-    TIMED = enum.auto()  # the same, but its timer is the earliest, so the pump must wake up earlier
-    BEHIND = enum.auto()  # the next page of its replay
-    BLOCKED = enum.auto()  # a check, as its socket takes no more or is lost
 
 
 class DueTimers(NamedTuple):
@@ -118,43 +109,28 @@ class Registry:
 
     # A subscriber comes.
 
-    def add(self, subscriber: Subscriber) -> None:
+    def add(self, subscriber: Subscriber) -> bool:
         """Add ``subscriber``: it counts, gets heartbeats and can be ended. It gets no events yet.
 
+        Returns whether its timer is the earliest, so that the pump must wake up earlier.
+
         :raises HubClosed: the pump has ended.
         """
         with self._lock:
-            self._add(subscriber)
-
-    def _add(self, subscriber: Subscriber) -> None:
-        if self._is_shut:
-            raise HubClosed("the hub is closed")
-        now = time.monotonic()
-        # Random, so that neither leases nor heartbeats of many streams come together. One draw serves both.
-        chance = random.random()
-        if self._pace.lease is not None:
-            subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
-        beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
-        first = min(now + beat * (1.0 - 0.5 * chance), subscriber.deadline)
-        self._timers.add(first, subscriber, self._grain)
-        self._subscribers.add(subscriber)
-        self._watch(subscriber, reading=True, writing=False)
-
-    def add_parked(self, subscriber: Subscriber, *, is_caught_up: bool) -> Arrival:
-        """Add a subscriber without a thread. Its first bytes were sent before.
-
-        :param is_caught_up: whether it has got the events that :meth:`missed` returned.
-        :raises HubClosed: the pump has ended.
-        """
-        with self._lock:
-            # The pump looks at its timers after TICK seconds in any case.
-            earliest = min(self._timers.next(), time.monotonic() + TICK)
-            self._add(subscriber)
-            if subscriber.state.is_lost or subscriber.is_blocked:
-                return Arrival.BLOCKED
-            if not is_caught_up or not self._attach_if_caught_up(subscriber):
-                return Arrival.BEHIND
-            return Arrival.TIMED if self._timers.next() < earliest else Arrival.CAUGHT_UP
+            if self._is_shut:
+                raise HubClosed("the hub is closed")
+            now = time.monotonic()
+            # Random, so that neither leases nor heartbeats of many streams come together. One draw serves both.
+            chance = random.random()
+            if self._pace.lease is not None:
+                subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
+            beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
+            first = min(now + beat * (1.0 - 0.5 * chance), subscriber.deadline)
+            is_earliest = self._timers.add(first, subscriber, self._grain)
+            self._subscribers.add(subscriber)
+            if not self.watcher.watch(subscriber, reading=True, writing=False):
+                self._lose(subscriber)
+            return is_earliest and first < now + TICK  # after TICK seconds the pump looks in any case
 
     def attach(self, subscriber: Subscriber, after: int) -> int:
         """Give ``subscriber`` all events from now on, except those up to ``after``; returns the position."""
@@ -167,16 +143,13 @@ class Registry:
     def attach_if_caught_up(self, subscriber: Subscriber) -> bool:
         """End the replay to ``subscriber`` if it has all events, and give it new events as they come."""
         with self._lock:
-            return self._attach_if_caught_up(subscriber)
-
-    def _attach_if_caught_up(self, subscriber: Subscriber) -> bool:
-        cursor = subscriber.cursor
-        if cursor is None or cursor.is_stale or cursor.after < self.position:
-            return False
-        subscriber.cursor = None
-        subscriber.after = cursor.after
-        self._audiences.add(subscriber, self.position)  # it had a cursor, so it has not ended
-        return True
+            cursor = subscriber.cursor
+            if cursor is None or cursor.is_stale or cursor.after < self.position:
+                return False
+            subscriber.cursor = None
+            subscriber.after = cursor.after
+            self._audiences.add(subscriber, self.position)  # it had a cursor, so it has not ended
+            return True
 
     def missed(self, subscriber: Subscriber) -> Batch | None:
         """The next events of a replay, from memory; ``None`` if they must be read from the log."""
@@ -186,6 +159,8 @@ class Registry:
                 return None
             if not recent.floor <= cursor.after <= self.position:
                 return None
+            if cursor.after == self.position:
+                return NOTHING
             try:
                 batch, cursor.after = recent.batch_after(subscriber.channels, cursor.after)
             except LogError:
@@ -281,7 +256,8 @@ class Registry:
             if subscriber.state.is_closed:
                 return
             is_blocked = subscriber.is_blocked
-            self._watch(subscriber, reading=is_watched_for_reading(subscriber), writing=is_blocked)
+            if not self.watcher.watch(subscriber, reading=is_watched_for_reading(subscriber), writing=is_blocked):
+                self._lose(subscriber)
             if subscriber.state.is_retired:
                 # Its stream has no deadline any more. A connection that takes nothing for long is cut.
                 subscriber.deadline = time.monotonic() + self._grace if is_blocked else NEVER
@@ -296,14 +272,14 @@ class Registry:
             if hung_up is None:
                 return
             # The socket stays readable from now on, so it can tell nothing new.
-            self._watch(subscriber, reading=False, writing=is_watched_for_writing(subscriber))
+            if not self.watcher.watch(subscriber, reading=False, writing=is_watched_for_writing(subscriber)):
+                self._lose(subscriber)
             if hung_up:
                 self._end(subscriber, EndReason.GONE)
 
-    def _watch(self, subscriber: Subscriber, *, reading: bool, writing: bool) -> None:
-        if not self.watcher.watch(subscriber, reading=reading, writing=writing):
-            subscriber.lose_connection()
-            self._to_check.append(subscriber)
+    def _lose(self, subscriber: Subscriber) -> None:
+        subscriber.lose_connection()  # as its socket cannot be watched
+        self._to_check.append(subscriber)
 
     # Events arrive, and timers are due. The pump's thread.
 

@@ -31,7 +31,7 @@ class SocketSubscriber(Subscriber):
     broadcast.
     """
 
-    __slots__ = ("_chunked", "_finished", "_pending")
+    __slots__ = ("_chunked", "_finished", "_pending", "can_broadcast")
 
     connection: socket.socket
 
@@ -52,27 +52,35 @@ class SocketSubscriber(Subscriber):
         self._pending: deque[tuple[memoryview, Batch]] | None = None
         self.cursor = cursor
         self._finished: Callable[[], None] | None = finished
+        self.can_broadcast = chunked and type(connection).send is plain_send  # see Subscriber
 
-    def begin(self, head: bytes, batch: Batch | None) -> None:
+    def begin(self, head: bytes, batch: Batch | None) -> bool:
         """Send the response's head and some events in one packet, before the pump has the subscriber.
+
+        Returns whether its socket took all of it.
 
         :param head: the head and the first bytes of the body, which are not counted.
         :param batch: the events; ``None`` for none.
         """
         self.connection.setblocking(False)
         data = head
-        if batch is not None and batch.body:
-            data += batch.chunk if self._chunked else batch.body
-            self._count(batch)
-        else:
+        if batch is None:
             batch = Batch(b"", 0)
-        self._pending = deque([(memoryview(data), batch)])
-        self.continue_writing()
-
-    @property
-    def can_broadcast(self) -> bool:
-        """See :class:`Subscriber`."""
-        return self._chunked and type(self.connection).send is plain_send
+        elif batch.body:
+            data += batch.chunk if self._chunked else batch.body
+        try:
+            taken = self.connection.send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            self.step(Step.LOSE)
+            return False
+        if taken < len(data):
+            self._count(batch)
+            self._pending = deque([(memoryview(data)[taken:], batch)])
+            return False
+        self.sent += len(batch.body)
+        return True
 
     @property
     def can_broadcast_now(self) -> bool:

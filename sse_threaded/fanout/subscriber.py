@@ -150,10 +150,8 @@ class Subscriber(ABC):
     is_iterated = False
     """Whether a thread of the server must take its events. That thread may fail to come."""
 
-    @property
-    def can_broadcast(self) -> bool:
-        """Whether it may be in a :class:`.broadcast.Broadcast` while nothing waits for it."""
-        return False
+    can_broadcast = False
+    """Whether it may be in a :class:`.broadcast.Broadcast` while nothing waits for it."""
 
     @property
     def can_broadcast_now(self) -> bool:

@@ -33,12 +33,18 @@ class Timers:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, when: float, subscriber: Subscriber, grain: float = 0.0) -> None:
-        """Look at ``subscriber`` at ``when``, or up to ``grain`` seconds later; never for :data:`NEVER`."""
-        if when < NEVER:
-            if grain:
-                when = math.ceil(when / grain) * grain
-            heapq.heappush(self._heap, (when, next(self._numbers), subscriber))
+    def add(self, when: float, subscriber: Subscriber, grain: float = 0.0) -> bool:
+        """Look at ``subscriber`` at ``when``, or up to ``grain`` seconds later; never for :data:`NEVER`.
+
+        Returns whether this is the earliest time now.
+        """
+        if when == NEVER:
+            return False
+        if grain:
+            when = math.ceil(when / grain) * grain
+        entry = (when, next(self._numbers), subscriber)
+        heapq.heappush(self._heap, entry)
+        return self._heap[0] is entry
 
     def next(self) -> float:
         """The earliest time, :data:`NEVER` if there are no entries."""

@@ -192,11 +192,12 @@ class LossTest(RedisCase):
         begin = SocketSubscriber.begin
 
         def begin_late(parked, head, frame):
-            begin(parked, head, frame)
+            is_sent = begin(parked, head, frame)
             with self.redis.client() as redis:
                 redis.flushall()
             hub.publish("a", "new")
             wait_until(lambda: "position=1>" in repr(hub), message="the pump is in the new log")
+            return is_sent
 
         cursor = Cursor(hub.log, ("a",), last)
         with mock.patch.object(SocketSubscriber, "begin", begin_late):
