@@ -77,7 +77,7 @@ class AcceptingWorker(ConnectionWorker):
                 # It may have ended just after gunicorn's loop looked, which looks again in a second only.
                 self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
         super().wait_for_and_dispatch_events(timeout)
-        if self._lazy_pool.is_awaited and not self._lazy_pool.is_brisk:
+        if self._lazy_pool.is_awaited and time.monotonic() >= self._lazy_pool.brisk_until:
             self._accept_more()
 
     def accept(self, listener: socket.socket) -> int:
@@ -102,7 +102,7 @@ class AcceptingWorker(ConnectionWorker):
             self.nr_conns += 1
             self._reader.receive(ClientConnection(self.cfg, client_sock, client_addr, server))
         self._load.tell(self.age, self.nr_conns if self.alive else None)
-        if accepted and self._lazy_pool.is_brisk:
+        if accepted and time.monotonic() < self._lazy_pool.brisk_until:
             # Where many come at once this thread and one of the pool would fight for the interpreter lock. That
             # one is to finish what there is, undisturbed.
             self._lazy_pool.is_awaited = True

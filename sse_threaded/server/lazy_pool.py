@@ -38,6 +38,8 @@ class LazyPool:
     :param processor_clock: processor seconds that the process has used; default :func:`time.process_time`.
 
     :ivar is_awaited: whether the main thread waits until a thread stops; only the main thread sets it.
+    :ivar brisk_until: until when a thread that has just taken a task is expected to take another one (monotonic);
+        0 if no thread is at work.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class LazyPool:
         self.is_awaited = False
         # Each with its arguments and the time at which it was put.
         self._tasks: deque[tuple[float, Callable[..., None], tuple[Any, ...]]] = deque()
-        # Guards all below. A thread also holds it while it looks for its last task before it stops. is_brisk reads
-        # without it, as its answer may be a moment old.
+        # Guards all below. A thread also holds it while it looks for its last task before it stops. The main
+        # thread reads brisk_until without it, as that may be a moment old.
         self._lock = threading.Lock()
+        self.brisk_until = 0.0
         self._active = 0
         self._last_taken = 0.0  # when a thread took a task (monotonic)
         self._judged = 0.0  # when the threads were judged (monotonic),
@@ -76,11 +79,6 @@ class LazyPool:
     def waiting(self) -> int:
         """Tasks that no thread has taken yet."""
         return len(self._tasks)
-
-    @property
-    def is_brisk(self) -> bool:
-        """Whether some thread took a task a moment ago and will look for another one."""
-        return self._active > 0 and self._clock() < self._last_taken + self.wake_after
 
     def dispatch(self) -> bool:
         """Wake a thread if one is needed; returns whether to call this again within :attr:`wake_after`.
@@ -103,7 +101,7 @@ class LazyPool:
             if self._active and (computing or now < self._tasks[0][0] + self.wake_after):
                 return True
             self._active += 1
-            self._last_taken = now
+            self._last_taken, self.brisk_until = now, now + self.wake_after
             _, task, arguments = self._tasks.popleft()
         self._pool.submit(self._run, task, arguments)
         return bool(self._tasks)
@@ -132,8 +130,11 @@ class LazyPool:
                 if self._has_surplus or not self._tasks:
                     self._has_surplus = False
                     self._active -= 1
+                    if not self._active:
+                        self.brisk_until = 0.0
                     break
-                self._last_taken = self._clock()
+                self._last_taken = now = self._clock()
+                self.brisk_until = now + self.wake_after
                 _, task, arguments = self._tasks.popleft()
         if self.is_awaited or self._tasks:
             self._idle()

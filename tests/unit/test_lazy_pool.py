@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
@@ -46,10 +47,28 @@ class LazyPoolTest(unittest.TestCase):
         self.lazy.dispatch()
         self.pool.shutdown()  # waits for the thread
         self.assertFalse(self.idle.acquire(blocking=False))
+        self.assertEqual(self.lazy.brisk_until, 0.0)
+
+    def test_a_thread_is_expected_back_a_moment_after_it_took_a_task(self):
+        begun, leave, before = threading.Semaphore(0), threading.Semaphore(0), time.monotonic()
+        self.addCleanup(leave.release, 2)
+
+        def task():
+            begun.release()
+            leave.acquire()
+
+        self.put(task, task)
+        self.lazy.dispatch()
+        begun.acquire()
+        first = self.lazy.brisk_until
+        self.assertGreaterEqual(first, before + self.lazy.wake_after)
+        leave.release()
+        begun.acquire()
+        self.assertGreater(self.lazy.brisk_until, first)
 
     def test_without_tasks_no_thread_is_woken(self):
         self.assertFalse(self.lazy.dispatch())
-        self.assertFalse(self.lazy.is_brisk)
+        self.assertEqual(self.lazy.brisk_until, 0.0)
 
     def test_a_task_that_waits_holds_nobody_up(self):
         leave, ran = threading.Event(), []
