@@ -194,7 +194,8 @@ class Pump:
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read, so nothing could be delivered.
         """
-        self.require_open()
+        if self._thread.is_closing:
+            raise HubClosed("the hub is closed")
         if not self._thread.is_started:
             self._thread.start()
         self._parking_budget.take()
