@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from .client_connection import ClientConnection
 from .permits import Permits
 
 _STREAM = "text/event-stream"
+_NO_CHUNKS: Iterator[bytes] = iter(())
 
 
 class ResponseWorker(Protocol):
@@ -42,6 +44,7 @@ class ResponseWorker(Protocol):
         """Log a warning, unless one of its kind was logged in this worker."""
 
 
+@dataclass(eq=False, slots=True)
 class AppResponse:
     """One request, and the app's response to it. One thread at a time has it.
 
@@ -58,34 +61,18 @@ class AppResponse:
     :ivar respiter: the iterable that the app returned.
     """
 
-    __slots__ = (
-        "_is_counted",
-        "_start",
-        "chunks",
-        "conn",
-        "environ",
-        "has_ended",
-        "is_encoded",
-        "may_reuse",
-        "req",
-        "resp",
-        "respiter",
-        "worker",
-    )
-
-    def __init__(self, worker: ResponseWorker, req: Any, conn: ClientConnection) -> None:
-        self.worker = worker
-        self.req = req
-        self.conn = conn
-        self._start = datetime.now()  # noqa: DTZ005  # gunicorn's access log takes the difference
-        self._is_counted = False
-        self.has_ended = False
-        self.is_encoded = False
-        self.may_reuse = False
-        self.environ: Any = {}
-        self.resp: Any = None
-        self.respiter: Any = None
-        self.chunks: Iterator[bytes] = iter(())
+    worker: ResponseWorker
+    req: Any
+    conn: ClientConnection
+    has_ended: bool = False
+    is_encoded: bool = False
+    may_reuse: bool = False
+    environ: Any = field(default_factory=dict)
+    resp: Any = None
+    respiter: Any = None
+    chunks: Iterator[bytes] = _NO_CHUNKS
+    _start: datetime = field(default_factory=datetime.now)  # gunicorn's access log takes the difference
+    _is_counted: bool = False
 
     @property
     def has_head(self) -> bool:
@@ -126,7 +113,7 @@ class AppResponse:
                     self.respiter.close()
             finally:
                 # Others may hold this object for longer. They must not keep the app's iterable.
-                self.chunks = iter(())
+                self.chunks = _NO_CHUNKS
                 self.respiter = None
 
     def finish(self) -> None:

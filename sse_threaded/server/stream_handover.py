@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from gunicorn import http
@@ -32,22 +33,20 @@ class _HeadBuffer(bytearray):
     sendall = bytearray.extend
 
 
+@dataclass(eq=False, slots=True)
 class StreamHandover(Handover):
     """How the worker sends one response. The connection leaves the request's thread only for a stream.
 
     :param response: the response.
     """
 
-    __slots__ = ("_parked", "_permit", "_response")
-
-    def __init__(self, response: AppResponse) -> None:
-        self._response = response
-        self.has_stream = False
-        self.can_resume = False
-        self.thread = 0
-        self.wrapped = None
-        self._parked: SocketSubscriber | None = None  # the subscriber of a bare stream
-        self._permit: Permit | None = None  # of the thread that is at work
+    _response: AppResponse
+    has_stream: bool = False
+    can_resume: bool = False
+    thread: int = 0
+    wrapped: WrappedSubscriber | None = None
+    _parked: SocketSubscriber | None = None  # the subscriber of a bare stream
+    _permit: Permit | None = None  # of the thread that is at work
 
     # The request's thread.
 
