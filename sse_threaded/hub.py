@@ -10,9 +10,8 @@ made before a fork (gunicorn's ``preload_app``): each child goes on with its own
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from werkzeug.datastructures import Headers
@@ -30,18 +29,9 @@ from .log.validation import validate_channel
 from .longpoll import long_poll
 from .protocol.event import CONTENT_TYPE
 from .protocol.problem import problem
-from .protocol.request import HasEnviron, best_kind, last_event_id
+from .protocol.request import HasEnviron, WantedEvents, wanted_events
 from .stream import EventStream, SubscriberSettings, refusal, refusal_for
-from .wsgi_server import (
-    Bridge,
-    Caller,
-    answers_one_at_a_time,
-    caller_of,
-    has_thread_for_each_request,
-    is_from_test_client,
-)
-
-_log = logging.getLogger(__name__)
+from .wsgi_server import Caller, ServerWarnings, caller_of
 
 # 1,000 events may wait for a client: more than a burst, which a healthy client takes in a moment. All clients
 # share the bytes of an event, so this bounds how far behind a client may be rather than the memory.
@@ -61,8 +51,6 @@ RETRY = 5000
 _HEADERS = (("X-Accel-Buffering", "no"), ("Vary", "Accept"))
 _POLL_HEADERS = (("Cache-Control", "no-cache"), *_HEADERS)
 _STREAM_HEADERS = (("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, no-transform"), *_HEADERS)
-
-_GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
 
 
 class _StreamResponse(Response):
@@ -135,8 +123,7 @@ class Hub:
         self._parking_budget = parking_budget if max_streams is None else self._budget
         self._pump = Pump(self._log, self._pace, self._budget, self._parking_budget, self._process_ends)
         self._closed = False
-        self._has_warned = False
-        self._has_warned_of_http2 = False
+        self._warnings = ServerWarnings()
         enrol(self)
 
     def __repr__(self) -> str:
@@ -209,27 +196,16 @@ class Hub:
         method = environ.get("REQUEST_METHOD", "GET")
         if method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
-        kind = best_kind(environ.get("HTTP_ACCEPT", ""))
-        if kind is None or not (long_poll or kind == CONTENT_TYPE):
+        wanted = wanted_events(environ)
+        if wanted.kind is None or not (long_poll or wanted.kind == CONTENT_TYPE):
             other = ", or as application/json by long polling" if long_poll else " only"
             return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
         caller = caller_of(environ)
-        if not self._has_warned:
-            self._warn_of_server(environ, caller.bridge)
-        if kind == CONTENT_TYPE:
-            if caller.bridge is not None and not caller.bridge.can_stream:
-                return self.come_back(caller.bridge.fault)
-            if method == "GET":
-                return self._stream(environ, names, caller)
-            # An iterator, so that no length is announced: a GET would not have one either.
-            return _StreamResponse(iter(()), headers=_STREAM_HEADERS, direct_passthrough=True)
-        if method == "HEAD":
-            response = Response(iter(()), content_type=kind, direct_passthrough=True)
-        else:
-            response = self._long_poll(environ, names, caller)
-        # An error has a Cache-Control of its own.
-        response.headers.extend(_POLL_HEADERS if response.status_code == 200 else _HEADERS)
-        return response
+        if not self._warnings.is_server_known:
+            self._warnings.see_server(environ, caller.bridge, is_bounded=self.max_streams is not None)
+        if wanted.kind == CONTENT_TYPE:
+            return self._stream(environ, names, wanted, caller)
+        return self._long_poll(environ, names, wanted, caller)
 
     def come_back(self, reason: str, *, shutdown: bool = False) -> Response:
         """Answer a request for events that gets no stream now, so that the client asks again later.
@@ -243,56 +219,45 @@ class Hub:
         """
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
-    def _stream(self, environ: dict[str, Any], names: tuple[str, ...], caller: Caller) -> Response:
+    def _stream(
+        self, environ: dict[str, Any], names: tuple[str, ...], wanted: WantedEvents, caller: Caller
+    ) -> Response:
+        if caller.bridge is not None and not caller.bridge.can_stream:
+            return self.come_back(caller.bridge.fault)
+        if environ.get("REQUEST_METHOD") == "HEAD":
+            # An iterator, so that no length is announced: a GET would not have one either.
+            return _StreamResponse(iter(()), headers=_STREAM_HEADERS, direct_passthrough=True)
         if caller.blocks_connection:
-            self._warn_of_http2()
+            self._warnings.warn_of_http2()
             return self.come_back("a stream would block other requests on this HTTP/2 connection")
         self.begin_anew_if_needed()
         try:
-            cursor = self._pump.open_cursor(names, last_event_id(environ))
+            cursor = self._pump.open_cursor(names, wanted.last_event_id)
         except (HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
         settings = SubscriberSettings(names, self._queue_size, caller.connection)
         stream = EventStream(self._pump, self._pace, settings, cursor, environ.get(ENVIRON_KEY))
         return _StreamResponse(stream, headers=_STREAM_HEADERS, direct_passthrough=True)
 
-    def _warn_of_http2(self) -> None:
-        if not self._has_warned_of_http2:
-            self._has_warned_of_http2 = True
-            _log.warning(
-                "No streams over gunicorn's own HTTP/2, which answers the requests of a connection one after "
-                "another. End HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1"
-            )
-
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
         return is_ending()
 
-    def _warn_of_server(self, environ: Mapping[str, Any], bridge: Bridge | None) -> None:
-        """Log a warning at a hub's first request, if its server cannot stream safely."""
-        one_at_a_time = answers_one_at_a_time(environ)
-        if bridge is None and one_at_a_time and is_from_test_client(environ):
-            return  # a test's request, which says nothing of the server
-        self._has_warned = True  # a plain attribute: two warnings at the same moment do no harm
-        if bridge is not None and not bridge.can_stream:
-            _log.error("No streams: %s; use %s", bridge.fault, _GTHREAD)
-        elif bridge is not None:
-            _log.warning("%s; use %s, or Hub(lease=60, max_streams=...) below its threads", bridge.fault, _GTHREAD)
-        elif one_at_a_time:
-            _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
-        elif self.max_streams is None and not has_thread_for_each_request(environ):
-            _log.warning(
-                "Streams may take every thread of this server. Under gunicorn set the hooks of "
-                "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
-            )
-
-    def _long_poll(self, environ: dict[str, Any], names: tuple[str, ...], caller: Caller) -> Response:
-        web = Request(environ, populate_request=False)  # the environ's request stays the app's
-        subscriber = ThreadSubscriber(names, self._queue_size, caller.connection, has_heartbeats=False)
-        if caller.blocks_connection:
-            self._warn_of_http2()
-        may_wait = not caller.blocks_connection
-        return long_poll(self._pump, self.log, web, subscriber, last_event_id(environ), may_wait=may_wait)
+    def _long_poll(
+        self, environ: dict[str, Any], names: tuple[str, ...], wanted: WantedEvents, caller: Caller
+    ) -> Response:
+        if environ.get("REQUEST_METHOD") == "HEAD":
+            response = Response(iter(()), content_type=wanted.kind, direct_passthrough=True)
+        else:
+            if caller.blocks_connection:
+                self._warnings.warn_of_http2()
+            web = Request(environ, populate_request=False)  # the environ's request stays the app's
+            subscriber = ThreadSubscriber(names, self._queue_size, caller.connection, has_heartbeats=False)
+            may_wait = not caller.blocks_connection
+            response = long_poll(self._pump, self.log, web, subscriber, wanted.last_event_id, may_wait=may_wait)
+        # An error has a Cache-Control of its own.
+        response.headers.extend(_POLL_HEADERS if response.status_code == 200 else _HEADERS)
+        return response
 
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.

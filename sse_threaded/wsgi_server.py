@@ -7,11 +7,16 @@ here runs on the thread that calls the app.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, NamedTuple
+
+_log = logging.getLogger("sse_threaded.hub")  # the name that users filter by
+
+_GTHREAD = "gunicorn -k sse_threaded.worker.ThreadWorker --threads 8"
 
 
 class Bridge(NamedTuple):
@@ -129,3 +134,47 @@ def _is_gevent(environ: Mapping[str, Any]) -> bool:
     """Whether the server is gevent's without gunicorn, which has a greenlet and no thread for each request."""
     name = str(environ.get("SERVER_SOFTWARE"))
     return name.startswith("gevent/") and "gunicorn" not in name
+
+
+class ServerWarnings:
+    """Warnings of one hub about a server that cannot stream safely; each is logged once.
+
+    :ivar is_server_known: whether :meth:`see_server` may be left out.
+    """
+
+    def __init__(self) -> None:
+        # Plain attributes: two warnings at the same moment do no harm.
+        self.is_server_known = False
+        self._has_warned_of_http2 = False
+
+    def see_server(self, environ: Mapping[str, Any], bridge: Bridge | None, *, is_bounded: bool) -> None:
+        """Warn of a server by a request from it.
+
+        :param environ: the request's WSGI environ.
+        :param bridge: the bridge that has called the app; ``None`` if a server has called it.
+        :param is_bounded: whether the number of streams has a limit.
+        """
+        one_at_a_time = answers_one_at_a_time(environ)
+        if bridge is None and one_at_a_time and is_from_test_client(environ):
+            return  # a test's request, which says nothing of the server
+        self.is_server_known = True
+        if bridge is not None and not bridge.can_stream:
+            _log.error("No streams: %s; use %s", bridge.fault, _GTHREAD)
+        elif bridge is not None:
+            _log.warning("%s; use %s, or Hub(lease=60, max_streams=...) below its threads", bridge.fault, _GTHREAD)
+        elif one_at_a_time:
+            _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
+        elif not is_bounded and not has_thread_for_each_request(environ):
+            _log.warning(
+                "Streams may take every thread of this server. Under gunicorn set the hooks of "
+                "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
+            )
+
+    def warn_of_http2(self) -> None:
+        """Warn of a request over gunicorn's own HTTP/2."""
+        if not self._has_warned_of_http2:
+            self._has_warned_of_http2 = True
+            _log.warning(
+                "No streams over gunicorn's own HTTP/2, which answers the requests of a connection one after "
+                "another. End HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1"
+            )

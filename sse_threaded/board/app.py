@@ -24,7 +24,7 @@ from ..errors import HubClosed, LogError, LogUnavailable
 from ..hub import Hub
 from ..protocol.event import CONTENT_TYPE, json_line
 from ..protocol.problem import problem
-from ..protocol.request import best_kind
+from ..protocol.request import wanted_events
 from ..throttled_log import ThrottledLog
 from .allowed_hosts import AllowedHosts
 from .assets import Assets
@@ -191,7 +191,7 @@ class BoardApp:
         except LogError as error:
             # It is unknown whether the board exists, and its channel may belong to another app, so no stream is
             # opened. EventSource reconnects after this answer; a 503 would end it for good (WHATWG HTML 9.2.3).
-            if best_kind(request.headers.get("Accept", "")) != CONTENT_TYPE:
+            if wanted_events(request.environ).kind != CONTENT_TYPE:
                 raise
             self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
             return self.hub.come_back("the log cannot be read")

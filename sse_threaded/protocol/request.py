@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import MIMEAccept
@@ -21,19 +21,42 @@ class HasEnviron(Protocol):
         """The WSGI environ."""
 
 
+class WantedEvents(NamedTuple):
+    """The events that a client asks for.
+
+    :ivar kind: the content type that its ``Accept`` header prefers (RFC 9110, section 12.5.1): that of an event
+        stream or ``application/json``; ``None`` if the header accepts neither. Without a header it is that of an
+        event stream.
+    :ivar last_event_id: the id of the event after which the client wants to go on; ``None``: begin now (WHATWG
+        HTML 9.2.4).
+    """
+
+    kind: str | None
+    last_event_id: str | None
+
+
 # Results for Accept headers up to this length, in characters, are kept. Browsers send about 100 characters, and a
 # client can send any number.
 _KEPT_LENGTH = 256
 
 
-def best_kind(accept: str) -> str | None:
-    """Return the content type that an ``Accept`` header prefers (RFC 9110, section 12.5.1).
+def wanted_events(environ: Mapping[str, Any]) -> WantedEvents:
+    """Return the events that a request asks for.
 
-    It is that of an event stream or ``application/json``, or ``None`` if the header accepts neither.
+    The header ``Last-Event-ID`` wins over ``?lastEventId=``: on a reconnection it is newer than the value in the
+    URL. If the URL has several, the last one wins: some clients append theirs to the one that the page was
+    rendered with.
 
-    :param accept: the header's value; ``""`` accepts everything, and prefers a stream.
+    :param environ: the request's WSGI environ.
     """
-    return _kept_kind(accept) if len(accept) <= _KEPT_LENGTH else _best_kind(accept)
+    accept = environ.get("HTTP_ACCEPT", "")
+    kind = _kept_kind(accept) if len(accept) <= _KEPT_LENGTH else _best_kind(accept)
+    # An empty one counts as missing; EventSource does not send it (9.2.2).
+    last_event_id = environ.get("HTTP_LAST_EVENT_ID") or None
+    if last_event_id is None and "lastEventId" in environ.get("QUERY_STRING", ""):
+        values = [value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"]
+        last_event_id = values[-1] if values else None
+    return WantedEvents(kind, last_event_id)
 
 
 def _best_kind(accept: str) -> str | None:
@@ -45,19 +68,3 @@ def _best_kind(accept: str) -> str | None:
 
 
 _kept_kind = lru_cache(maxsize=256)(_best_kind)
-
-
-def last_event_id(environ: Mapping[str, Any]) -> str | None:
-    """Return the id of the event after which the client wants to go on; ``None``: begin now (WHATWG HTML 9.2.4).
-
-    The header wins over ``?lastEventId=``: on a reconnection it is newer than the value in the URL. If the URL has
-    several, the last one wins: some clients append theirs to the one that the page was rendered with.
-
-    :param environ: the request's WSGI environ.
-    """
-    # An empty one counts as missing; EventSource does not send it (9.2.2).
-    header: str = environ.get("HTTP_LAST_EVENT_ID", "")
-    if header or "lastEventId" not in environ.get("QUERY_STRING", ""):
-        return header or None
-    values = [value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"]
-    return values[-1] if values else None

@@ -8,7 +8,7 @@ from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub
 from sse_threaded.protocol.event import CONTENT_TYPE
-from sse_threaded.protocol.request import best_kind, last_event_id
+from sse_threaded.protocol.request import wanted_events
 
 
 def environ(query="", **headers):
@@ -27,12 +27,12 @@ class LastEventIdTest(unittest.TestCase):
             ([], None),
         ):
             with self.subTest(pairs=pairs):
-                self.assertEqual(last_event_id(environ(urlencode(pairs))), expected)
+                self.assertEqual(wanted_events(environ(urlencode(pairs))).last_event_id, expected)
 
     def test_the_header_wins_over_all_of_them(self):
         query = "lastEventId=old-1&lastEventId=new-2"
-        self.assertEqual(last_event_id(environ(query, HTTP_LAST_EVENT_ID="newest-3")), "newest-3")
-        self.assertEqual(last_event_id(environ(query, HTTP_LAST_EVENT_ID="")), "new-2")
+        self.assertEqual(wanted_events(environ(query, HTTP_LAST_EVENT_ID="newest-3")).last_event_id, "newest-3")
+        self.assertEqual(wanted_events(environ(query, HTTP_LAST_EVENT_ID="")).last_event_id, "new-2")
 
     def test_a_stream_resumes_after_the_last_one(self):
         with Hub() as hub:
@@ -55,13 +55,13 @@ class BestKindTest(unittest.TestCase):
         ):
             for padding in ("", ", image/x-none" * 500 if accept else ""):
                 with self.subTest(accept=accept, padding=len(padding)):
-                    self.assertEqual(best_kind(accept + padding), kind)
+                    self.assertEqual(wanted_events({"HTTP_ACCEPT": accept + padding}).kind, kind)
 
     def test_what_is_kept_is_bounded_whatever_clients_send(self) -> None:
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         for number in range(30):
-            best_kind(f"application/json;x={number}" + ", image/x-none" * 400)
+            wanted_events({"HTTP_ACCEPT": f"application/json;x={number}" + ", image/x-none" * 400})
         used, _ = tracemalloc.get_traced_memory()
         self.assertLess(used, 100 * 1024)  # the headers alone have 168 kB
 
