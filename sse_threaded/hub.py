@@ -230,7 +230,8 @@ class Hub:
         if caller.blocks_connection:
             self._warnings.warn_of_http2()
             return self.come_back("a stream would block other requests on this HTTP/2 connection")
-        self.begin_anew_if_needed()
+        if surroundings() != self._made_in:
+            self.begin_anew_if_needed()
         try:
             cursor = self._pump.open_cursor(names, wanted.last_event_id)
         except (HubClosed, LogError) as error:

@@ -144,8 +144,8 @@ class Registry:
         """End the replay to ``subscriber`` if it has all events, and give it new events as they come."""
         with self._lock:
             cursor = subscriber.cursor
-            if cursor is None or cursor.is_stale or cursor.after < self.position:
-                return False
+            if cursor is None or cursor.epoch != self._log.epoch or cursor.after < self.position:
+                return False  # with another epoch the log was recreated, and the replay finds out
             subscriber.cursor = None
             subscriber.after = cursor.after
             self._audiences.add(subscriber, self.position)  # it had a cursor, so it has not ended
@@ -155,7 +155,9 @@ class Registry:
         """The next events of a replay, from memory; ``None`` if they must be read from the log."""
         with self._lock:
             cursor, recent = subscriber.cursor, self._recent
-            if cursor is None or cursor.reset is not None or cursor.is_stale or cursor.epoch != recent.epoch:
+            if cursor is None or cursor.reset is not None:
+                return None
+            if cursor.epoch != recent.epoch or cursor.epoch != self._log.epoch:
                 return None
             if not recent.floor <= cursor.after <= self.position:
                 return None
