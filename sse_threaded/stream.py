@@ -197,7 +197,7 @@ def refusal_for(pace: Pace, error: SSEError) -> bytes:
     return refusal(pace, str(error))
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Delivery:
     """The delivery of a stream's bytes to a thread that iterates it.
 

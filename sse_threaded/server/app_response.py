@@ -44,7 +44,7 @@ class ResponseWorker(Protocol):
         """Log a warning, unless one of its kind was logged in this worker."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class AppResponse:
     """One request, and the app's response to it. One thread at a time has it.
 

@@ -33,7 +33,7 @@ class _HeadBuffer(bytearray):
     sendall = bytearray.extend
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class StreamHandover(Handover):
     """How the worker sends one response. The connection leaves the request's thread only for a stream.
 
