@@ -190,6 +190,7 @@ class Hub:
             raise InvalidEvent("channel", "name at least one to subscribe to")
         for name in names:
             validate_channel(name)
+        names = tuple(sorted(set(names)))
         environ = request if isinstance(request, dict) else getattr(request, "environ", None)
         if not isinstance(environ, dict):
             raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")

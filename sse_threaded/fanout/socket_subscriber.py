@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ..protocol.batch import LAST_CHUNK, Batch
 from .broadcast import GONE, plain_send
@@ -20,7 +20,7 @@ from .subscriber import WRITE_BYTES, Subscriber
 class SocketSubscriber(Subscriber):
     """A subscriber without a thread. Bytes are sent at once, and those that the socket does not take wait here.
 
-    :param channels: the channels that it subscribes to.
+    :param channels: see :class:`.subscriber.Subscriber`.
     :param size: how many events may wait before it counts as too slow.
     :param connection: its socket; no other object uses it until ``finished`` is called.
     :param chunked: whether the body is sent in chunks (RFC 9112, section 7.1), as the response's head said.
@@ -37,7 +37,7 @@ class SocketSubscriber(Subscriber):
 
     def __init__(
         self,
-        channels: Iterable[str],
+        channels: tuple[str, ...],
         size: int,
         connection: socket.socket,
         *,

@@ -11,7 +11,7 @@ import queue
 import socket
 from _socket import socket as SystemSocket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..protocol.batch import Batch
@@ -34,10 +34,11 @@ class AnyBroadcast(Protocol):
         """Send to ``subscriber`` separately from now on, as bytes wait for it."""
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Subscriber(ABC):
     """One client.
 
-    :param channels: the channels that it subscribes to.
+    :param channels: the channels that it subscribes to, sorted, each once.
     :param size: how many events may wait before it counts as too slow.
     :param connection: the client's socket, if the server shows it. The pump watches it for a hang-up, and shuts it
         down if it does not take the bytes that are sent. ``None`` for neither.
@@ -54,45 +55,25 @@ class Subscriber(ABC):
         by the registry's lock.
     """
 
-    __slots__ = (
-        "_delivered",
-        "_delivered_bytes",
-        "_taken",
-        "_taken_bytes",
-        "after",
-        "broadcast",
-        "broadcast_index",
-        "budget",
-        "channels",
-        "connection",
-        "cursor",
-        "deadline",
-        "end_reason",
-        "sent",
-        "size",
-        "state",
-        "watched_events",
-    )
-
-    budget: Budget
-
-    def __init__(self, channels: Iterable[str], size: int, connection: socket.socket | None) -> None:
-        self.channels = tuple(sorted(set(channels)))
-        self.size = size
-        self.connection = connection
-        self.after = 0
-        self.deadline = float("inf")
-        self.end_reason: EndReason | None = None
-        self.state = State.OPEN
-        self.watched_events = 0
-        self.cursor: Cursor | None = None
-        self.broadcast: AnyBroadcast | None = None
-        self.broadcast_index = 0
-        self.sent = 0
-        # Events and bytes. Only the pump's thread counts those that were delivered. Only the thread that writes
-        # them counts those that were taken.
-        self._delivered = self._delivered_bytes = 0
-        self._taken = self._taken_bytes = 0
+    channels: tuple[str, ...]
+    size: int
+    connection: socket.socket | None
+    after: int = 0
+    deadline: float = float("inf")
+    end_reason: EndReason | None = None
+    state: State = State.OPEN
+    watched_events: int = 0
+    cursor: Cursor | None = None
+    broadcast: AnyBroadcast | None = None
+    broadcast_index: int = 0
+    sent: int = 0
+    budget: Budget = field(init=False)
+    # Events and bytes. Only the pump's thread counts those that were delivered. Only the thread that writes them
+    # counts those that were taken.
+    _delivered: int = 0
+    _delivered_bytes: int = 0
+    _taken: int = 0
+    _taken_bytes: int = 0
 
     @property
     def waiting(self) -> int:

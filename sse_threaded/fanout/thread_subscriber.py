@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import socket
-from collections.abc import Iterable
 
 from ..protocol.batch import Batch
 from .budget import Budget
@@ -22,7 +21,7 @@ _END = Batch(b"", 0)  # no other batch in a queue is empty
 class ThreadSubscriber(Subscriber):
     """A subscriber whose batches a thread takes and writes.
 
-    :param channels: the channels that it subscribes to.
+    :param channels: see :class:`.subscriber.Subscriber`.
     :param size: how many events may wait before it counts as too slow.
     :param connection: see :class:`Subscriber`; default ``None``.
     :param has_heartbeats: whether it gets heartbeats; default ``True``.
@@ -48,7 +47,7 @@ class ThreadSubscriber(Subscriber):
 
     def __init__(
         self,
-        channels: Iterable[str],
+        channels: tuple[str, ...],
         size: int,
         connection: socket.socket | None = None,
         *,

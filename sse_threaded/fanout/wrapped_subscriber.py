@@ -11,7 +11,6 @@ import enum
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Protocol
 
 from ..protocol.batch import Batch
@@ -66,7 +65,7 @@ class _Thread(enum.Enum):
 class WrappedSubscriber(ThreadSubscriber):
     """A subscriber whose thread comes and goes.
 
-    :param channels: the channels that it subscribes to.
+    :param channels: see :class:`.subscriber.Subscriber`.
     :param size: how many events may wait before it counts as too slow.
     :param connection: its socket; no other object writes to it.
     :param server: the server, which calls threads.
@@ -94,7 +93,7 @@ class WrappedSubscriber(ThreadSubscriber):
 
     def __init__(
         self,
-        channels: Iterable[str],
+        channels: tuple[str, ...],
         size: int,
         connection: socket.socket,
         server: Server,

@@ -267,7 +267,7 @@ class LateTest(GeventCase):
         self.run_patched("""
             near, far = socket.socketpair()
             environ = {"SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": near}
-            subscriber = ThreadSubscriber(["news"], 10, caller_of(environ).connection)
+            subscriber = ThreadSubscriber(("news",), 10, caller_of(environ).connection)
             with gevent.Timeout(20):
                 hub._pump._registry.hear(subscriber)
                 assert subscriber.end_reason is None

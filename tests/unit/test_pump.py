@@ -59,7 +59,7 @@ class PumpCase(unittest.TestCase):
         finished = threading.Event()
         pump.reserve()
         cursor = Cursor(self.log, ["a"], last_event_id)
-        parked = SocketSubscriber(["a"], 100, ours, chunked=True, cursor=cursor, finished=finished.set)
+        parked = SocketSubscriber(("a",), 100, ours, chunked=True, cursor=cursor, finished=finished.set)
         pump.park(parked, head)
         return parked, theirs, finished
 
@@ -243,7 +243,7 @@ class EndTest(PumpCase):
         self.addCleanup(theirs.close)
         finished = mock.Mock()
         cursor = Cursor(self.log, ["a"], None)
-        parked = SocketSubscriber(["a"], 100, ours, chunked=False, cursor=cursor, finished=finished)
+        parked = SocketSubscriber(("a",), 100, ours, chunked=False, cursor=cursor, finished=finished)
         pump.park(parked, b"head")
         self.assertRegex(theirs.recv(1000), rb"\Ahead" + FAREWELL + rb"\Z")
         finished.assert_called_once_with()
@@ -252,7 +252,7 @@ class EndTest(PumpCase):
     def test_after_the_end_nothing_is_admitted(self):
         pump = self.make_pump()
         pump.request_close()
-        for call in (pump.require_open, pump.reserve, lambda: pump.admit(ThreadSubscriber(["a"], 1))):
+        for call in (pump.require_open, pump.reserve, lambda: pump.admit(ThreadSubscriber(("a",), 1))):
             self.assertRaises(HubClosed, call)
         self.assertEqual((self.budget.taken, self.parking_budget.taken), (0, 0))
 
@@ -308,7 +308,7 @@ class HeartbeatTest(unittest.TestCase):
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
-        subscriber = ThreadSubscriber(["a"], 10, ours)
+        subscriber = ThreadSubscriber(("a",), 10, ours)
         subscriber.sleeper = Sleeper(SerialWakeup())
         registry.add(subscriber)
         now = time.monotonic()
@@ -343,7 +343,7 @@ def parked_alone(test):
     test.addCleanup(ours.close)
     test.addCleanup(theirs.close)
     ours.setblocking(False)
-    return SocketSubscriber(["a"], 100, ours, chunked=True, cursor=None, finished=lambda: None), theirs
+    return SocketSubscriber(("a",), 100, ours, chunked=True, cursor=None, finished=lambda: None), theirs
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class BroadcastTest(unittest.TestCase):
         theirs.settimeout(10)
         if send_buffer:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        parked = SocketSubscriber(["a"], 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
+        parked = SocketSubscriber(("a",), 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
         self.audiences.add(parked, self.position)
         return parked, theirs
 
@@ -151,7 +151,7 @@ class BroadcastTest(unittest.TestCase):
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
         theirs.settimeout(10)
-        ahead = SocketSubscriber(["a"], 100, ours, chunked=True, cursor=None, finished=lambda: None)
+        ahead = SocketSubscriber(("a",), 100, ours, chunked=True, cursor=None, finished=lambda: None)
         ahead.after = 2
         self.audiences.add(ahead, self.position)
         for number in range(1, 5):

@@ -61,12 +61,12 @@ class TableTest(unittest.TestCase):
 
 class SubscriberTest(unittest.TestCase):
     def test_a_step_that_is_no_step_leaves_the_state_as_it_was(self):
-        subscriber = ThreadSubscriber(["a"], 10)
+        subscriber = ThreadSubscriber(("a",), 10)
         self.assertRaises(InvalidTransition, subscriber.step, Step.CUT)
         self.assertIs(subscriber.state, State.OPEN)
 
     def test_the_first_reason_counts(self):
-        subscriber = ThreadSubscriber(["a"], 10)
+        subscriber = ThreadSubscriber(("a",), 10)
         subscriber.sleeper = mock.Mock()
         subscriber.end(EndReason.LEASE, b"lease")
         subscriber.end(EndReason.SHUTDOWN, b"shutdown")
@@ -102,7 +102,7 @@ def make_wrapped(test):
     ours, theirs = socket.socketpair()
     test.addCleanup(ours.close)
     test.addCleanup(theirs.close)
-    return WrappedSubscriber(["a"], 10, ours, mock.Mock(), mock.Mock())
+    return WrappedSubscriber(("a",), 10, ours, mock.Mock(), mock.Mock())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class WrappedCase(unittest.TestCase):
         self.addCleanup(self.client.close)
         ours.setblocking(False)
         self.server, self.keeper = mock.Mock(), mock.Mock()
-        self.subscriber = WrappedSubscriber(["a"], 10, ours, self.server, self.keeper)
+        self.subscriber = WrappedSubscriber(("a",), 10, ours, self.server, self.keeper)
         self.subscriber.sleeper = Sleeper(SerialWakeup())
         self.registry.add(self.subscriber)
 
