@@ -126,7 +126,7 @@ class WrappedSubscriber(ThreadSubscriber):
     # The thread that is at work, inside the stream.
 
     def take(self, deadline: float | None = None) -> list[Batch]:
-        """Take the batches in the queue. If there are none, the stream gives ``b""``, so that its thread leaves.
+        """Take the batches in the queue. From an empty queue the stream gives ``b""``, so that its thread leaves.
 
         If that was in vain again and again, its wrapper does not pass on ``b""``. Then its thread stays and waits.
         """

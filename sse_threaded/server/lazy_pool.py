@@ -92,7 +92,7 @@ class LazyPool:
             computing = False
             if self._active:
                 computing = self._judge(now)
-            else:  # the threads are judged by what the process uses from now on
+            else:  # the threads are judged by the use from now on
                 self._judged, self._used = now, self._processor_clock()
             if self._active == self._limit:
                 return False  # each will look for more
