@@ -123,6 +123,23 @@ class ReplayTest(PumpCase):
         self.append([1001])
         self.assertEqual(self.numbers(theirs, 1001), [1001])
 
+    def test_events_that_come_while_a_stream_is_parked_come_once(self):
+        pump = self.make_pump()
+        self.append([1])
+        add = Registry.add
+
+        def add_and_publish(registry, subscriber):
+            is_earliest = add(registry, subscriber)
+            self.append([2, 3])
+            wait_until(lambda: pump.position == 3, message="the pump to be ahead of the stream")
+            return is_earliest
+
+        with mock.patch.object(Registry, "add", add_and_publish):
+            _, theirs, _ = self.park(pump, last_event_id=self.log.event_id(1))
+        self.assertEqual(self.numbers(theirs, 3), [2, 3])
+        self.append([4])
+        self.assertEqual(self.numbers(theirs, 4), [4])
+
     def test_an_id_of_another_log_is_answered_by_a_reset_and_then_it_is_live(self):
         pump = self.make_pump()
         self.append([1, 2])
@@ -248,6 +265,24 @@ class EndTest(PumpCase):
         self.assertRegex(theirs.recv(1000), rb"\Ahead" + FAREWELL + rb"\Z")
         finished.assert_called_once_with()
         self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
+
+    def test_a_stream_that_ends_while_it_is_parked_gets_no_events(self):
+        pump = self.make_pump()
+        add = Registry.add
+
+        def add_and_end(registry, subscriber):
+            is_earliest = add(registry, subscriber)
+            registry.tell_to_end(EndReason.LEASE, (subscriber,))
+            pump.check_soon(subscriber)
+            wait_until(lambda: pump.stream_count == 0, message="the pump to give the stream back")
+            self.log.append("a", "too late")
+            return is_earliest
+
+        with mock.patch.object(Registry, "add", add_and_end):
+            _, theirs, finished = self.park(pump)
+        self.assertTrue(finished.is_set())
+        self.assertRegex(self.received(theirs, b"0\r\n\r\n"), FAREWELL)
+        self.assertEqual((len(pump._registry._audiences), self.parking_budget.taken), (0, 0))
 
     def test_after_the_end_nothing_is_admitted(self):
         pump = self.make_pump()
