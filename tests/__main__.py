@@ -10,12 +10,15 @@ skipped. The last line it prints is ``N passed, N failed, N skipped``.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 
+from tests.runner import worker
 from tests.runner.durations import Durations
 from tests.runner.pool import Pool
 from tests.runner.report import Report
@@ -26,6 +29,9 @@ HERE = Path(__file__).resolve().parent
 
 # Tests wait more than they work: so many processes at a time for each core.
 _PROCESSES_A_CORE = 3
+
+# What most modules import. It is imported once, and a process for a module is a fork.
+_COMMON = ("unittest.mock", "sse_threaded.testing", "tests.support")
 
 
 def _options() -> argparse.Namespace:
@@ -56,6 +62,20 @@ def _options() -> argparse.Namespace:
     return options
 
 
+def _import_common(report: Report) -> None:
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, category, filename, lineno, *_, **__: report.warn(
+            filename, warnings.formatwarning(message, category, filename, lineno)
+        )
+        if not sys.warnoptions:
+            warnings.simplefilter("default")
+        for name in _COMMON:
+            try:
+                importlib.import_module(name)
+            except Exception:  # each module that imports it will fail, and shows the reason
+                return
+
+
 def _end(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -69,6 +89,8 @@ def main() -> int:
     if os.environ.get("SSE_TESTS_ONCE") == "done":
         selected = [one for one in selected if not one.module.is_once]
     report = Report([one.module for one in selected], verbose=options.verbose)
+    if options.root == HERE and len(selected) > 1:
+        _import_common(report)
     durations = Durations(CHECKOUT / ".test-durations.json" if options.root == HERE else None)
     pool = Pool(
         selected,
@@ -80,10 +102,16 @@ def main() -> int:
         durations=durations,
     )
     broken_off = ""
+    forked = None
     try:
         pool.run()
     except KeyboardInterrupt:
         broken_off = "Broken off."
+    except worker.Forked as error:
+        forked = error.reader, error.writer
+    if forked:  # outside of the "except": tests look at the exception that is handled just now
+        worker.run(*forked)
+        return 0
     durations.save()
     if path := os.environ.get("SSE_TESTS_COUNTS"):
         Path(path).write_text(f"{report.counts}\n")

@@ -1,7 +1,9 @@
 """Runs modules in processes of their own, several at a time.
 
+Each process is a fork of this one, so it has the modules that this one has imported. All of this is one thread.
+
 A module's first process imports it and tells its classes. They are handed out one by one, so that a process that
-has nothing left to start may run some of them too. All of this is one thread.
+has nothing left to start may run some of them too.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ import json
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -64,19 +64,8 @@ class _Process:
         self.output: IO[bytes] = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (closed by close())
         to_read, their_writer = os.pipe()
         their_reader, to_write = os.pipe()
-        self.popen = subprocess.Popen(
-            [
-                sys.executable,
-                "-u",
-                *(f"-W{option}" for option in sys.warnoptions),
-                *("-m", "tests.runner.worker", str(their_reader), str(their_writer)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-            pass_fds=(their_reader, their_writer),
-            start_new_session=True,  # so that what it leaves behind can be ended with it
-        )
+        self.pid = worker.fork(self.output, their_reader, their_writer, not_theirs=(to_read, to_write))
+        self.exit_code: int | None = None
         os.close(their_reader)
         os.close(their_writer)
         self.reader = to_read
@@ -115,7 +104,7 @@ class _Process:
     def kill(self) -> None:
         """End it, and all that it left behind in its session's process group."""
         try:
-            os.killpg(self.popen.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
 
@@ -153,7 +142,10 @@ class Pool:
         self._stops = False
 
     def run(self) -> None:
-        """Run everything; Ctrl-C ends the tests that run, with their cleanups, and is raised again."""
+        """Run everything; Ctrl-C ends the tests that run, with their cleanups, and is raised again.
+
+        :raises worker.Forked: this is a process for a module now.
+        """
         try:
             while self._start_some() or self._running:
                 self._look()
@@ -161,6 +153,11 @@ class Pool:
                     self._interrupt()
         except KeyboardInterrupt:
             self._interrupt()
+            raise
+        except worker.Forked:
+            for process in self._running:
+                process.close()
+            self._running.clear()  # they are the parent's
             raise
         finally:
             for process in self._running:
@@ -201,9 +198,9 @@ class Pool:
                 self._take(process, message)
         for process in list(self._running):
             # Its own children do not count: one that a test forked may hold the pipe open for long.
-            pid, status, used = os.wait4(process.popen.pid, os.WNOHANG)
+            pid, status, used = os.wait4(process.pid, os.WNOHANG)
             if pid:
-                process.popen.returncode = os.waitstatus_to_exitcode(status)
+                process.exit_code = os.waitstatus_to_exitcode(status)
                 self._end(process, used.ru_utime + used.ru_stime)
             elif time.monotonic() - process.heard > _SILENT_SECONDS:
                 process.kill()
@@ -233,7 +230,7 @@ class Pool:
         elif kind == "skipped":
             self._report.test_skipped(module, message["title"], message["why"])
         elif kind == "warning":
-            self._report.warn(module, message["text"])
+            self._report.warn(module.name, message["text"])
         elif kind == "done":
             self._class_ended(process)
             process.is_done = True
@@ -264,7 +261,7 @@ class Pool:
         task, module = process.task, process.task.module
         task.processes -= 1
         self._report.process_ended(module, processor)
-        code = process.popen.returncode
+        code = process.exit_code
         if (code or not process.is_done) and not self._stops:
             where = f"in {process.test}" if process.test else "outside of a test"
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
@@ -293,7 +290,7 @@ class Pool:
         while self._running and time.monotonic() < deadline:
             for process in self._running:
                 # Again and again: a signal that comes just before a system call does not interrupt it.
-                os.kill(process.popen.pid, worker.STOP_SIGNAL)  # not waited for yet, so the number is its own
+                os.kill(process.pid, worker.STOP_SIGNAL)  # not waited for yet, so the number is its own
             self._look()
         for process in self._running:
             process.kill()

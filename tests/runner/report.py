@@ -103,11 +103,11 @@ class Report:
         self._scores[module.name].skipped += 1
         self._skipped.append(f"  {title}: {why}")
 
-    def warn(self, module: Module, text: str) -> None:
+    def warn(self, origin: str, text: str) -> None:
         subject = re.sub(r"0x[0-9a-f]+|\d+", "N", text)  # the same but for its line, address or process
         if subject not in self._warnings:
             self._warnings.add(subject)
-            self.say(f"{module.name}: {text.rstrip()}")
+            self.say(f"{origin}: {text.rstrip()}")
 
     def tick(self, running: list[str]) -> None:
         """Say what runs, if nothing was said for a while."""

@@ -1,13 +1,14 @@
 """One process of the runner: imports one module and runs the classes of it that the pool hands out.
 
-It reads and writes lines of JSON on two pipes, whose descriptors are its arguments. What the tests print, and the
-programs that they start, goes to standard output, which is a file that the pool shows after a failure.
+It reads and writes lines of JSON on two pipes. What the tests print, and the programs that they start, goes to
+standard output, which is a file that the pool shows after a failure.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import importlib
+import io
 import json
 import os
 import resource
@@ -17,7 +18,7 @@ import time
 import traceback
 import unittest
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 # What takes longer hangs: one test (or the set-up of a class), and the threads that are left at the end. The
@@ -30,8 +31,58 @@ LEAVES_SECONDS = 60
 STOP_SIGNAL = signal.SIGHUP
 
 
+# They wait until a new process has its own handlers for them.
+_HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, STOP_SIGNAL)
+
+
 class Stopped(BaseException):
     """The run is broken off."""
+
+
+class Forked(BaseException):
+    """Raised in a new process, for the command to call :func:`run` with these pipes and to end."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        super().__init__()
+        self.reader = reader
+        self.writer = writer
+
+
+def fork(output: IO[bytes], reader: int, writer: int, *, not_theirs: Iterable[int]) -> int:
+    """Start a process, and return its number.
+
+    :param output: the file for what it prints.
+    :param reader: the pipe from the pool, for the new process.
+    :param writer: the pipe to the pool, likewise.
+    :param not_theirs: descriptors to close in the new process.
+    :raises Forked: in the new process.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
+    try:
+        pid = os.fork()
+        if not pid:
+            os.setsid()  # so that what it leaves behind can be ended with it
+            # A shell that starts this in the background has Ctrl-C ignored; tests and their programs would, too.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            for descriptor, standard in ((nothing, 0), (output.fileno(), 1), (output.fileno(), 2)):
+                os.dup2(descriptor, standard)
+            for descriptor in (nothing, *not_theirs):
+                os.close(descriptor)
+            output.close()
+            # Not buffered, so that output is in order with that of other programs, and none is lost by a kill.
+            sys.stdout = sys.__stdout__ = _unbuffered(1)
+            sys.stderr = sys.__stderr__ = _unbuffered(2)
+            raise Forked(reader, writer)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_SIGNALS)
+
+
+def _unbuffered(descriptor: int) -> io.TextIOWrapper:
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)  # type: ignore[arg-type]
 
 
 class Channel:
@@ -180,15 +231,11 @@ def _flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
             yield test
 
 
-def main() -> None:
-    reader, writer = int(sys.argv[1]), int(sys.argv[2])
-    for descriptor in (reader, writer):
-        os.set_inheritable(descriptor, False)  # programs that tests start must not hold the pipes open
+def run(reader: int, writer: int) -> None:
+    """Take an order from the pool, and run it."""
     channel = Channel(os.fdopen(reader), os.fdopen(writer, "w"))
     order = channel.receive()
     sys.argv[:] = [order["module"]]
-    # A shell that starts this in the background has Ctrl-C ignored, and so would all programs that it starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if order["path"] not in sys.path:
         sys.path.insert(0, order["path"])
 
@@ -217,7 +264,3 @@ def main() -> None:
             pass  # it came between two tests
     channel.send("done")
     watch(LEAVES_SECONDS)
-
-
-if __name__ == "__main__":
-    main()
