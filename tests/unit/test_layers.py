@@ -11,6 +11,8 @@ import unittest
 
 from tests.harness.imports import SOURCES, TREES, below, full_name, imports_of, inner_imports
 
+ONCE = True  # it says the same under every Python
+
 # The rooms from the ground up, each a line of patterns of module names below the package. A module may
 # import modules of lower rooms; within a room only those of its own subpackage, and never in a circle.
 # "." is the package itself. A new module goes into the lowest room above all that it imports.
@@ -39,10 +41,23 @@ OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "list
     "board.redis_store"
 }
 
-# What these modules may not import, themselves or through a module of the package.
+# Modules that compute only: what they may not import, themselves or through a module of the package.
+_OUTSIDE = {"asyncio", "gunicorn", "logging", "os", "queue", "redis", "select", "selectors", "socket", "sqlite3"}
+_OUTSIDE |= {"subprocess", "tempfile", "threading", "time"}
+_OUTSIDE_AND_HTTP = _OUTSIDE | {"http", "urllib", "werkzeug"}
 PURE = {
-    "protocol.event": {"threading", "queue", "time", "werkzeug", "gunicorn"},
-    "protocol.decoder": {"threading", "queue", "time", "werkzeug", "gunicorn"},
+    "protocol.batch": _OUTSIDE_AND_HTTP,
+    "protocol.decoder": _OUTSIDE_AND_HTTP,
+    "protocol.event": _OUTSIDE_AND_HTTP,
+    "protocol.problem": _OUTSIDE,
+    "protocol.request": _OUTSIDE,
+    "log.event_id": _OUTSIDE_AND_HTTP,
+    "log.record": _OUTSIDE_AND_HTTP,
+    "log.redis.gaps": _OUTSIDE_AND_HTTP,
+    "log.redis.pages": _OUTSIDE_AND_HTTP,
+    "log.retention": _OUTSIDE_AND_HTTP,
+    "log.url": _OUTSIDE_AND_HTTP,
+    "log.validation": _OUTSIDE_AND_HTTP,
 }
 
 ASYNCHRONOUS = {"asyncio", "anyio", "trio", "gevent", "eventlet"}
