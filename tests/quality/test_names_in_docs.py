@@ -7,9 +7,7 @@ import re
 import unittest
 from pathlib import Path
 
-from tests.support import CHECKOUT, once
-
-load_tests = once
+from tests.support import CHECKOUT
 
 PACKAGE = CHECKOUT / "sse_threaded"
 PAGES = (CHECKOUT / "docs" / "design.md", CHECKOUT / "CONTRIBUTING.md")

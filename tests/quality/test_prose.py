@@ -7,9 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.quality import prose
-from tests.support import CHECKOUT, once, temporary_directory
-
-load_tests = once
+from tests.support import CHECKOUT, temporary_directory
 
 # What the rules must find, and what they must leave alone. One sentence for each kind.
 FOUND = {

@@ -18,6 +18,8 @@ from sse_threaded.testing import LiveServer
 from tests.harness.redis_server import RedisServer
 from tests.support import free_port, temporary_directory, wait_until
 
+ONCE = True  # the servers decide, and test_log_redis.py runs under every Python
+
 SLOTS = 16384
 
 

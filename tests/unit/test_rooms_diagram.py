@@ -5,6 +5,8 @@ from xml.etree import ElementTree
 
 from tests.harness import rooms_diagram
 
+ONCE = True  # it says the same under every Python
+
 _RENEW = "draw it anew: python -m tests.harness.rooms_diagram"
 
 
