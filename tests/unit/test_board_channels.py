@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 import unittest
 from contextlib import closing
+from functools import partial
 from typing import Any
+from unittest import mock
 
 from werkzeug.test import Client
 
@@ -13,6 +15,8 @@ from sse_threaded import open_log
 from sse_threaded.board import create_app
 from sse_threaded.board.app import BoardApp
 from sse_threaded.board.store import open_store
+from sse_threaded.log.sqlite.log import SQLiteLog
+from sse_threaded.log.sqlite.timeouts import Timeouts
 from sse_threaded.testing import LiveServer, Reply, request
 from tests.support import enter, sqlite_url, temporary_directory
 
@@ -88,7 +92,8 @@ class ForeignChannelTest(ForeignChannelCase):
         since = self.publish(url)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with self.assertLogs("sse_threaded.board.app", "WARNING"):
+            impatient = mock.patch("sse_threaded.hub.open_log", partial(SQLiteLog, timeouts=Timeouts(lock=0.1)))
+            with impatient, self.assertLogs("sse_threaded.board.app", "WARNING"):
                 server = self.serve(url)
             self.assert_tells_nothing(server, since)
             other.execute("ROLLBACK")

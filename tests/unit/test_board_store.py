@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import threading
 import unittest
 from collections.abc import Callable
@@ -14,18 +12,29 @@ from typing import Any
 from sse_threaded import EventLog, InvalidEvent, open_log
 from sse_threaded.board.model import Unknown
 from sse_threaded.board.store import open_store
+from tests.harness.warm_python import run_python
 from tests.support import sqlite_url, temporary_directory
 
 SECONDS = 60
 
 OPEN_AND_ADD = """
-import sys
+import os, sys
 from sse_threaded import open_log
 from sse_threaded.board.store import open_store
-sys.stdin.readline()
-log = open_log(sys.argv[1])
-open_store(log).create_task("board-1", "from a process")
-log.close()
+reader, writer = os.pipe()
+children = []
+for _ in range(4):
+    children.append(os.fork())
+    if not children[-1]:
+        os.close(writer)
+        os.read(reader, 1)
+        log = open_log(sys.argv[1])
+        open_store(log).create_task("board-1", "from a process")
+        log.close()
+        os._exit(0)
+os.close(writer)    # all have started; now they go on together
+for child in children:
+    assert os.waitpid(child, 0)[1] == 0
 """
 
 
@@ -222,15 +231,8 @@ class Kept:
 
         def test_processes_make_the_tables_at_one_time(self) -> None:
             url = self.make_url()
-            command = [sys.executable, "-c", OPEN_AND_ADD, url]
-            processes = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(4)]
-            for process in processes:  # all have started; now they go on together
-                assert process.stdin is not None
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            for process in processes:
-                process.communicate(timeout=SECONDS)
-            self.assertEqual([process.returncode for process in processes], [0] * 4)
+            done = run_python(OPEN_AND_ADD, url)
+            self.assertEqual(done.returncode, 0, done.stderr)
             log = open_log(url)
             self.addCleanup(log.close)
             tasks = open_store(log).snapshot("board-1")["tasks"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 import unittest
 
+from tests.harness.warm_python import run_python
 from tests.support import sqlite_url, temporary_directory
 
 HEAD = """
@@ -31,8 +30,7 @@ def fork(act):
 
 class UntoldForkTest(unittest.TestCase):
     def run_forking(self, url: str, code: str) -> list[str]:
-        command = [sys.executable, "-c", HEAD + textwrap.dedent(code), url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = run_python(HEAD + textwrap.dedent(code), url)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.split()
 

@@ -8,8 +8,6 @@ import socket
 import sqlite3
 import stat
 import subprocess
-import sys
-import textwrap
 import threading
 import tracemalloc
 import unittest
@@ -24,6 +22,7 @@ from sse_threaded.log.sqlite.file import SQLiteFile
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
 from sse_threaded.log.sqlite.trimmer import Trimmer
+from tests.harness import warm_python
 from tests.support import sqlite_url, temporary_directory, wait_until
 from tests.unit.test_log import is_readable
 
@@ -42,9 +41,7 @@ def number_in(mark):
 
 def run_python(code, *arguments, **options):
     """Run a program in another process of this Python and return what it printed."""
-    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    done = subprocess.run(command, **pipes, text=True, timeout=60, check=False)
+    done = warm_python.run_python(code, *arguments, **options)
     if done.returncode:
         raise AssertionError(f"exit status {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout

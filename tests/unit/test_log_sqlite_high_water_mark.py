@@ -9,10 +9,8 @@ import select
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 import traceback
 import unittest
@@ -23,6 +21,7 @@ from typing import NoReturn
 from sse_threaded import EventLog, LogUnavailable, LogUnusable, Retention, open_log
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
+from tests.harness.warm_python import run_python
 from tests.support import sqlite_url, temporary_directory
 
 
@@ -270,9 +269,7 @@ class MarkTest(unittest.TestCase):
         return log
 
     def run_code(self, code: str) -> str:
-        command = [sys.executable, "-c", textwrap.dedent(code), self.url, str(self.path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        return done.stdout
+        return run_python(code, self.url, self.path).stdout
 
     def test_processes_that_come_and_go_beside_one_that_is_killed_keep_the_epoch(self) -> None:
         epoch = self.make_log().epoch
@@ -440,8 +437,9 @@ with log.snapshot() as snapshot:
 print(last)
 log.close()
 """
-        command = [sys.executable, "-c", code, self.url, *data]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+        done = run_python(code, self.url, *data)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.strip()
 
     def test_its_end_takes_nothing_from_others(self) -> None:
         for number, ends in enumerate((("-shm",), ("-wal", "-shm"), ("", "-wal", "-shm"), ("",))):

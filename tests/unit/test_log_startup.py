@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import unittest
 from collections.abc import Callable, Iterator
@@ -22,6 +19,7 @@ from sse_threaded.log.sqlite.file import SQLiteFile
 from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
+from tests.harness.warm_python import run_python
 from tests.support import sqlite_url, temporary_directory, wait_until
 
 
@@ -87,8 +85,7 @@ class BeginningTest(LogFileCase):
     """A process that begins."""
 
     def run_python(self, code: str, status: int = 0) -> str:
-        command = [sys.executable, "-c", textwrap.dedent(code), self.url, str(self.path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = run_python(code, self.url, self.path)
         self.assertEqual(done.returncode, status, done.stderr)
         return done.stdout + done.stderr
 

@@ -64,8 +64,9 @@ class RecentTest(unittest.TestCase):
         found = self.filled()
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
+        long = "channel-" + "x" * 200
         for visit in range(60):  # 12 MB of keys
-            found.batch_after((*(f"channel-{visit}-{number}" for number in range(2500)), "a"), 0)
+            found.batch_after((*(f"{long}-{visit}-{number}" for number in range(750)), "a"), 0)
         for number in range(10_000):  # 13 MB of entries
             found.batch_after(("a",), -number)
         used, _ = tracemalloc.get_traced_memory()

@@ -13,7 +13,7 @@ from unittest import mock
 
 from tests.runner import pythons
 from tests.runner.selection import UnknownName, find_modules, select
-from tests.support import ROOT, temporary_directory, wait_until
+from tests.support import ROOT, nothing_may_be_skipped, temporary_directory, wait_until
 
 PASSING = """
 import unittest
@@ -151,10 +151,21 @@ class Case(unittest.TestCase):
 class SmallTest(RunnerCase):
     def test_a_skipped_test_is_a_failure_where_nothing_may_be_skipped(self) -> None:
         self.write(test_a=PASSING.replace("    def test_one", "    @unittest.skip('too hot')\n    def test_one"))
-        for code, environment in ((0, {}), (1, {"CI": "1"}), (1, {"SSE_TESTS_NO_SKIP": "1"})):
+        for code, environment in ((0, {}), (1, {"CI": "1"})):
             lines = self.run_it(code=code, **environment)
             self.assertEqual(lines[-1], "2 passed, 0 failed, 1 skipped")
             self.assertIn("too hot", "\n".join(lines))
+
+    def test_what_says_that_nothing_may_be_skipped(self) -> None:
+        for variable, value, expected in (
+            ("CI", "1", True),
+            ("CI", "", False),
+            ("SSE_TESTS_NO_SKIP", "1", True),
+            ("SSE_TESTS_NO_SKIP", "0", False),
+        ):
+            with self.subTest(variable=variable, value=value), mock.patch.dict(os.environ, clear=True):
+                os.environ[variable] = value
+                self.assertEqual(nothing_may_be_skipped(), expected)
 
     def test_a_run_of_no_test_has_failed(self) -> None:
         self.write(test_a="")
