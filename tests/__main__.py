@@ -30,8 +30,9 @@ HERE = Path(__file__).resolve().parent
 # Tests wait more than they work: so many processes at a time for each core.
 _PROCESSES_A_CORE = 3
 
-# What most modules import. It is imported once, and a process for a module is a fork.
-_COMMON = ("unittest.mock", "sse_threaded.testing", "tests.support")
+# What most modules import. It is imported once, and a process for a module is a fork. The package itself is not
+# among it: it has memory that forks share, and modules would see what others did.
+_COMMON = ("concurrent.futures", "sqlite3", "unittest.mock", "werkzeug.test", "tests.support")
 
 
 def _options() -> argparse.Namespace:
