@@ -58,30 +58,37 @@ def run(case: FaultCase, network: Network, *, clients: int, rate: float, seconds
     :param settle: seconds without a fault, before and after it.
     """
     with Deployment(network, case.flags, replicated=case.replicated) as deployment:
-        boards = ["board-1"]
-        if case.act is not flush_redis:  # it deletes all boards but the first
-            boards.append(request("POST", f"{deployment.urls[0]}/boards", json={"title": "Second"}).json()["id"])
-        names = [boards[number % len(boards)] for number in range(clients)]
-        clients_and_boards = [(RoamingClient(deployment.urls, f"/boards/{name}/events"), name) for name in names]
+        return run_on(deployment, case, clients=clients, rate=rate, seconds=seconds, settle=settle)
+
+
+def run_on(
+    deployment: Deployment, case: FaultCase, *, clients: int, rate: float, seconds: float, settle: float
+) -> Result:
+    """Cause the fault under load in a deployment that runs, and compare; see :func:`run`."""
+    boards = ["board-1"]
+    if case.act is not flush_redis:  # it deletes all boards but the first
+        boards.append(request("POST", f"{deployment.urls[0]}/boards", json={"title": "Second"}).json()["id"])
+    names = [boards[number % len(boards)] for number in range(clients)]
+    clients_and_boards = [(RoamingClient(deployment.urls, f"/boards/{name}/events"), name) for name in names]
+    try:
+        wait_until(lambda: all(each.start for each, _ in clients_and_boards), "every client has a stream")
+        publisher = TaskPublisher(deployment.urls, boards, rate)
+        publisher.start()
         try:
-            wait_until(lambda: all(each.start for each, _ in clients_and_boards), "every client has a stream")
-            publisher = TaskPublisher(deployment.urls, boards, rate)
-            publisher.start()
-            try:
-                time.sleep(settle)
-                case.act(deployment, seconds)
-                before = len(publisher.acknowledged)
-                wait_until(lambda: len(publisher.acknowledged) > before, "the hosts accept events again")
-                time.sleep(settle)
-            finally:
-                publisher.stop()
-            kept = _catch_up(deployment, publisher, clients_and_boards)
+            time.sleep(settle)
+            case.act(deployment, seconds)
+            before = len(publisher.acknowledged)
+            wait_until(lambda: len(publisher.acknowledged) > before, "the hosts accept events again")
+            time.sleep(settle)
         finally:
-            for each, _ in clients_and_boards:
-                each.stop()
-            for each, _ in clients_and_boards:
-                each.join()
-        return _result(case.title.format(seconds=seconds), clients_and_boards, publisher, kept)
+            publisher.stop()
+        kept = _catch_up(deployment, publisher, clients_and_boards)
+    finally:
+        for each, _ in clients_and_boards:
+            each.stop()
+        for each, _ in clients_and_boards:
+            each.join()
+    return _result(case.title.format(seconds=seconds), clients_and_boards, publisher, kept)
 
 
 def _catch_up(

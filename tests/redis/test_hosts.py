@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 import unittest
+from contextlib import ExitStack
 
 from benchmarks.faults.cases import CASES
 from benchmarks.faults.clients import ReceivedEvent
 from benchmarks.faults.delivery_check import DeliveryCheck, longest_silence
 from benchmarks.faults.deployment import Deployment
-from benchmarks.faults.experiment import Result, run
+from benchmarks.faults.experiment import Result, run, run_on
 from benchmarks.faults.loopback import Loopback
 from benchmarks.faults.network import Network
 from benchmarks.faults.network_choice import open_network
@@ -22,7 +23,7 @@ from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.harness.own_network import own_network
 from tests.harness.redis_server import RedisServer
-from tests.support import enter, missing, wait_until
+from tests.support import enter, has_failed, missing, wait_until
 
 ONCE = True  # it says the same under every Python
 
@@ -38,30 +39,89 @@ def setUpModule() -> None:
     unittest.addModuleCleanup(own.__exit__, None, None, None)
 
 
-def strike(test: unittest.TestCase, name: str, seconds: float, network: Network | None = None) -> Result:
-    """Let one of the faults happen, for so many seconds, to 18 clients."""
-    with network or open_network() as hosts:
-        result = run(NAMED[name], hosts, clients=18, rate=30.0, seconds=seconds, settle=1.5)
+def strike(
+    test: unittest.TestCase,
+    name: str,
+    seconds: float,
+    *,
+    network: Network | None = None,
+    deployment: Deployment | None = None,
+) -> Result:
+    """Let one of the faults happen, for so many seconds, to 18 clients.
+
+    :param deployment: where it happens; default: one in ``network``, with all that the fault needs.
+    """
+    if deployment:
+        result = run_on(deployment, NAMED[name], clients=18, rate=30.0, seconds=seconds, settle=1.5)
+    else:
+        with network or open_network() as hosts:
+            result = run(NAMED[name], hosts, clients=18, rate=30.0, seconds=seconds, settle=1.5)
     test.assertTrue(result.is_clean, f"{result.row()}\n{result.failures} {result.check.details}")
     test.assertGreater(result.acknowledged, 30)
     return result
 
 
-class FaultsTest(unittest.TestCase):
-    def assert_nothing_lost(self, result: Result) -> None:
-        self.assertEqual((result.check.lost_by_redis, result.check.resets), (0, 0))
+def assert_nothing_lost(test: unittest.TestCase, result: Result) -> None:
+    test.assertEqual((result.check.lost_by_redis, result.check.resets), (0, 0))
+
+
+class OneDeploymentCase(unittest.TestCase):
+    """Tests that leave their hosts as they found them, so that all of a class have the same ones."""
+
+    _shared: tuple[ExitStack, Deployment] | None = None
+
+    @classmethod
+    def _leave(cls) -> None:
+        if cls._shared:
+            cls._shared[0].close()
+        cls._shared = None
+
+    def setUp(self) -> None:
+        cls = type(self)
+        if cls._shared is None:
+            with ExitStack() as resources:
+                network = resources.enter_context(open_network())
+                deployment = resources.enter_context(Deployment(network, NAMED["kill-always"].flags))
+                cls._shared = resources.pop_all(), deployment
+            cls.addClassCleanup(cls._leave)
+        self.deployment = cls._shared[1]
+        self.addCleanup(self._leave_after_failure)
+
+    def _leave_after_failure(self) -> None:
+        if has_failed(self):
+            self._leave()  # the next test has hosts of its own
+
+
+class FaultsTest(OneDeploymentCase):
+    def strike(self, name: str, seconds: float) -> Result:
+        return strike(self, name, seconds, deployment=self.deployment)
 
     def test_a_host_that_is_cut_off_from_redis_goes_on_where_it_was(self):
-        result = strike(self, "cut", 4)
-        self.assert_nothing_lost(result)
+        result = self.strike("cut", 4)
+        assert_nothing_lost(self, result)
         self.assertEqual(result.reconnections, 0)  # its streams stay open and wait
 
     def test_redis_is_killed_and_comes_back_with_all_it_acknowledged(self):
-        self.assert_nothing_lost(strike(self, "kill-always", 1))
+        assert_nothing_lost(self, self.strike("kill-always", 1))
 
     def test_redis_hangs_for_longer_than_an_answer_may_take(self):
-        self.assert_nothing_lost(strike(self, "pause", 4))
+        assert_nothing_lost(self, self.strike("pause", 4))
 
+    def test_an_app_host_is_killed(self):
+        result = self.strike("kill-app", 1)
+        assert_nothing_lost(self, result)
+        self.assertGreater(result.reconnections, 0)
+
+    def test_app_hosts_are_reloaded(self):
+        result = self.strike("reload", 1)
+        assert_nothing_lost(self, result)
+        self.assertGreater(result.reconnections, 0)
+
+    def test_redis_is_flushed_and_every_client_is_told(self):
+        self.assertEqual(self.strike("flush", 0).check.resets, 18)
+
+
+class FailoverTest(unittest.TestCase):
     def test_a_replica_that_is_in_step_takes_over(self):
         # Redis answers before its replica has it: what was under way may be lost, and then clients are told.
         strike(self, "failover", 0)
@@ -71,31 +131,17 @@ class FaultsTest(unittest.TestCase):
         self.assertGreater(result.check.lost_by_redis, 0)
         self.assertEqual(result.check.resets, result.clients)
 
-    def test_an_app_host_is_killed(self):
-        result = strike(self, "kill-app", 1)
-        self.assert_nothing_lost(result)
-        self.assertGreater(result.reconnections, 0)
-
-    def test_app_hosts_are_reloaded(self):
-        result = strike(self, "reload", 1)
-        self.assert_nothing_lost(result)
-        self.assertGreater(result.reconnections, 0)
-
-    def test_redis_is_flushed_and_every_client_is_told(self):
-        self.assertEqual(strike(self, "flush", 0).check.resets, 18)
-
 
 class LoopbackTest(unittest.TestCase):
     """The network for where there are no namespaces."""
 
     def test_a_host_is_cut_off_from_redis(self):
-        self.assertEqual(strike(self, "cut", 3, Loopback()).check.resets, 0)
+        self.assertEqual(strike(self, "cut", 3, network=Loopback()).check.resets, 0)
 
 
-class HostsTest(unittest.TestCase):
-    def test_an_event_posted_on_one_host_reaches_all_and_each_process_listens_once(self):
-        network = enter(self, open_network())
-        deployment = enter(self, Deployment(network))
+class HostsTest(OneDeploymentCase):
+    def test_an_event_posted_on_any_host_reaches_all_and_each_process_listens_once(self):
+        deployment = self.deployment
         clients = [
             enter(self, EventStreamClient(f"{base}/boards/board-1/events", timeout=20))
             for base in deployment.urls
@@ -103,9 +149,13 @@ class HostsTest(unittest.TestCase):
         ]
         for client in clients:
             client.wait_for_retry()
-        made = request("POST", f"{deployment.urls[0]}/boards/board-1/tasks", json={"title": "For all"})
+        ids = []
+        for base in deployment.urls:
+            made = request("POST", f"{base}/boards/board-1/tasks", json={"title": "For all"})
+            ids.append(made.headers["Last-Event-ID"])
         for client in clients:
-            self.assertEqual(client.next_event().last_event_id, made.headers["Last-Event-ID"])
+            self.assertEqual([client.next_event().last_event_id for _ in ids], ids)
+        self.assertEqual(deployment.ids_in_log(["board-1"])["board-1"][-len(ids) :], ids)
 
         def listeners() -> int:
             with redis_client(deployment.redis_host, deployment.redis_port) as looking:
@@ -117,8 +167,7 @@ class HostsTest(unittest.TestCase):
         )
 
     def test_the_first_board_is_there_also_just_after_a_flush(self):
-        network = enter(self, open_network())
-        deployment = enter(self, Deployment(network))
+        deployment = self.deployment
         for base in deployment.urls:
             for path, made in (("/boards/board-1/tasks", "task-5"), ("/boards", "board-2")):
                 enter(self, EventStreamClient(f"{base}/boards/board-1/events")).wait_for_retry()
