@@ -1,8 +1,8 @@
 """Runs short Python programs in processes of their own that have imported Werkzeug already.
 
 ``python -c`` takes 0.1 s to import the package, most of it for Werkzeug. Here one process imports Werkzeug, and
-each program runs in a fork of that process. The fork has no threads and no open files. It imports the package itself,
-because the package has memory that forks share. It ends as any Python program does.
+each program runs in a fork of that process. The fork has no threads and no open files. It imports the package
+itself, because the package has memory that forks share. It ends as any Python program does.
 """
 
 from __future__ import annotations
