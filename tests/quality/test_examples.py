@@ -16,6 +16,9 @@ ONCE = True  # it says the same under every Python
 
 _SECONDS = 300
 
+# What mypy knows of libraries, from run to run. The check of the package has other options, so another folder.
+_CACHE = CHECKOUT / ".mypy_cache" / "examples"
+
 # Django and Bottle come without types; what an app has from them is of no type then. What mypy says of the
 # package itself is another test's.
 CONFIG = """
@@ -114,7 +117,17 @@ class ExamplesTest(unittest.TestCase):
             own = next((name for sign, name in NAMED.items() if sign in block.text), f"{block.name}.py")
             (folder / own).write_text(made_whole(block))
         done = subprocess.run(
-            [sys.executable, "-m", "mypy", "--strict", "--config-file", "mypy.ini", "."],
+            [
+                sys.executable,
+                "-m",
+                "mypy",
+                "--strict",
+                "--config-file",
+                "mypy.ini",
+                "--cache-dir",
+                str(_CACHE),
+                ".",
+            ],
             cwd=folder,
             env={"MYPYPATH": str(CHECKOUT), "PATH": ""},
             capture_output=True,
