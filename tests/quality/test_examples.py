@@ -117,17 +117,7 @@ class ExamplesTest(unittest.TestCase):
             own = next((name for sign, name in NAMED.items() if sign in block.text), f"{block.name}.py")
             (folder / own).write_text(made_whole(block))
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "mypy",
-                "--strict",
-                "--config-file",
-                "mypy.ini",
-                "--cache-dir",
-                str(_CACHE),
-                ".",
-            ],
+            [*(sys.executable, "-m", "mypy", "--strict"), "--config-file=mypy.ini", f"--cache-dir={_CACHE}", "."],
             cwd=folder,
             env={"MYPYPATH": str(CHECKOUT), "PATH": ""},
             capture_output=True,
