@@ -1,23 +1,20 @@
 """A new log is announced once, with its absolute path: a relative path may have named the wrong file."""
 
 import contextlib
-import os
 import sqlite3
-import subprocess
-import sys
 import unittest
 
 from sse_threaded import Hub, open_log
-from tests.support import CHECKOUT, sqlite_url, temporary_directory
+from tests.harness.warm_python import run_python
+from tests.support import sqlite_url, temporary_directory
 
-SCRIPT = "import sys; from sse_threaded import Hub; print(Hub(sys.argv[1]).publish('orders', 'x'))"
-COMMAND = [sys.executable, "-m", "sse_threaded.cli"]
+SCRIPT = "from sse_threaded import Hub; print(Hub(sys.argv[1]).publish('orders', 'x'))"
+COMMAND = "from sse_threaded.cli import main; sys.exit(main())"
 
 
-def run(*command, cwd):
-    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    env.pop("SSE_THREADED_URL", None)
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False)
+def run(code, *arguments, cwd):
+    before = f"import os, sys; os.environ.pop('SSE_THREADED_URL', None); os.chdir({str(cwd)!r})\n"
+    return run_python(before + code, *arguments)
 
 
 class NewLogTest(unittest.TestCase):
@@ -51,16 +48,16 @@ class NewLogTest(unittest.TestCase):
         app.mkdir()
         cron.mkdir()
         open_log(app / "events.db").close()
-        same = run(sys.executable, "-c", SCRIPT, "sqlite:///events.db", cwd=app)
+        same = run(SCRIPT, "sqlite:///events.db", cwd=app)
         self.assertEqual((same.returncode, same.stderr), (0, ""))
-        other = run(sys.executable, "-c", SCRIPT, "sqlite:///events.db", cwd=cron)
+        other = run(SCRIPT, "sqlite:///events.db", cwd=cron)
         self.assertIn(f"made a new log in {str(cron / 'events.db')!r}", other.stderr)
         self.assertEqual(len(other.stderr.splitlines()), 1)
         self.assertRegex(other.stdout, r"\A[a-z]{6}-1\n\Z")
 
     def test_the_command_says_so_on_standard_error(self):
         (self.folder / "empty.db").touch()
-        done = run(*COMMAND, "--url", "sqlite:///empty.db", "publish", "orders", "x", cwd=self.folder)
+        done = run(COMMAND, "--url", "sqlite:///empty.db", "publish", "orders", "x", cwd=self.folder)
         self.assertEqual(done.returncode, 0)
         self.assertRegex(done.stdout, r"\A[a-z]{6}-1\n\Z")
         self.assertIn(f"made a new log in {str(self.folder / 'empty.db')!r}", done.stderr)
@@ -68,7 +65,7 @@ class NewLogTest(unittest.TestCase):
     def test_the_command_names_the_file_that_is_not_there(self):
         for command in (["publish", "orders", "x"], ["listen", "orders"]):
             with self.subTest(command):
-                done = run(*COMMAND, *command, cwd=self.folder)
+                done = run(COMMAND, *command, cwd=self.folder)
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertIn(str(self.folder / "sse_threaded.db"), done.stderr)
                 self.assertEqual(list(self.folder.iterdir()), [])

@@ -65,7 +65,7 @@ class BestKindTest(unittest.TestCase):
             wanted_events({"HTTP_ACCEPT": f"application/json;x={number}" + ", image/x-none" * 400})
         gc.collect()
         used, _ = tracemalloc.get_traced_memory()
-        self.assertLess(used, 100 * 1024)  # the headers alone have 168 kB
+        self.assertLess(used, 40 * 1024)  # the headers alone have 67 kB
 
 
 if __name__ == "__main__":
