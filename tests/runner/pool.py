@@ -198,8 +198,9 @@ class Pool:
                 self._take(process, message)
         for process in list(self._running):
             # Its own children do not count: one that a test forked may hold the pipe open for long.
-            pid, status, used = os.wait4(process.pid, os.WNOHANG)
-            if pid:
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                process.kill()  # and then wait for it: afterwards another group may get its number
+                _, status, used = os.wait4(process.pid, 0)
                 process.exit_code = os.waitstatus_to_exitcode(status)
                 self._end(process, used.ru_utime + used.ru_stime)
             elif time.monotonic() - process.heard > _SILENT_SECONDS:
@@ -257,7 +258,6 @@ class Pool:
             except BlockingIOError:
                 pass
         self._running.remove(process)
-        process.kill()
         task, module = process.task, process.task.module
         task.processes -= 1
         self._report.process_ended(module, processor)
