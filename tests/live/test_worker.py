@@ -18,10 +18,7 @@ class ProtocolTest(test_gunicorn.ProtocolTest):
     args = WORKER
 
     # These are of the configuration file and of the log, whichever worker runs: gunicorn's own has them.
-    test_a_mistyped_variable_is_warned_of = None
-    test_more_workers_on_a_log_in_memory_are_refused_with_a_reason = None
     test_one_worker_on_a_log_in_memory_works = None
-    test_what_could_not_work_is_refused_in_one_line = None
     # This is of the hub and its log; test_gunicorn_redis.py has it with this worker.
     test_preloading_the_app_changes_nothing = None
 

@@ -32,11 +32,8 @@ class OnRedis(test_gunicorn.GunicornTest):
 
 class ProtocolTest(OnRedis, test_gunicorn.ProtocolTest):
     # These are not of the log, or of one in memory; or of the worker's budget. Other modules have them.
-    test_a_mistyped_variable_is_warned_of = None
     test_an_app_whose_log_is_in_the_memory_of_one_worker_of_two_is_warned = None
-    test_more_workers_on_a_log_in_memory_are_refused_with_a_reason = None
     test_one_worker_on_a_log_in_memory_works = None
-    test_what_could_not_work_is_refused_in_one_line = None
     test_with_the_pool_full_of_streams_ordinary_requests_are_answered = None
     test_without_threads_to_spare_it_says_so_and_serves_the_rest = None
 
@@ -48,8 +45,6 @@ class EndTest(OnRedis, test_gunicorn.EndTest):
 
 
 class FaultTest(OnRedis, test_gunicorn.FaultTest):
-    test_the_server_killed_and_started_again = None  # as a host is in test_hosts.py, while others publish
-
     def publish_and_die(self):
         """Another process appends an event and is dead before it has the answer."""
         code = """
