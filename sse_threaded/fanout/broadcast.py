@@ -18,7 +18,7 @@ from .stream_state import Step
 from .subscriber import Subscriber
 
 # Stands for the number of bytes that a socket took, if the socket is gone.
-GONE = -1
+SOCKET_GONE = -1
 
 # The send of a plain socket. That of an SSLSocket is another one, as it encrypts.
 plain_send = socket.socket.send
@@ -88,7 +88,7 @@ class Broadcast:
                 except BlockingIOError:
                     taken.append(0)
                 except OSError:
-                    taken.append(GONE)
+                    taken.append(SOCKET_GONE)
         except BaseException:
             # Some clients may have a part of the batch, and no record says which. Nothing may follow a part.
             for subscriber in self._subscribers:

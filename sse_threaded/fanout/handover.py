@@ -40,8 +40,7 @@ class Handover(Server):
        server calls the subscriber's ``leave()``, and the thread is free.
     4. The pump's thread: there is an event, or the socket takes more. The subscriber calls :meth:`resume`.
     5. A thread of the server: it asks the app's iterable until there is nothing, and calls ``leave()``. Steps 4
-       and 5 repeat. Where the wrapper never lets the thread leave, the subscriber calls :meth:`keep_thread` on
-       it.
+       and 5 repeat. Where the wrapper never lets the thread leave, the subscriber calls :meth:`keep_thread`.
     6. A thread of the server: the app's iterable has ended. It goes on as in step 5 of a bare stream.
 
     The constructor of the subclass sets these:

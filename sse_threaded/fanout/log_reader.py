@@ -100,8 +100,8 @@ class LogReader:
         """Try again later, as the log cannot be read."""
         if not self._failures:
             _log.error("cannot read events, streams stay open and wait: %s", error)
-        self._failures += 1
         seconds = min(self._first_retry * (1 << min(self._failures, _DOUBLINGS)), LAST_RETRY)
+        self._failures += 1
         self.due = time.monotonic() + seconds
 
     def _hand_out(self, page: Page) -> None:

@@ -318,7 +318,7 @@ class Registry:
         is_one_doubtful = False
         with self._lock:
             for subscriber in self._timers.due(now):
-                if subscriber.is_iterated:
+                if subscriber.can_be_abandoned:
                     verdict = abandonment(subscriber)
                     is_one_doubtful = is_one_doubtful or verdict is not Abandonment.NO
                     if verdict is Abandonment.CERTAIN:

@@ -153,12 +153,12 @@ class Sleeper:
     :ivar activity: the activity of the thread; guarded by the lock of ``wakeup``.
     """
 
-    __slots__ = ("_batch_thread", "_bell", "_wakeup", "activity")
+    __slots__ = ("_batch_thread", "_signal", "_wakeup", "activity")
 
     def __init__(self, wakeup: SerialWakeup) -> None:
         self._wakeup = wakeup
-        self._bell = threading.Lock()  # released to wake the thread, which acquires it to sleep
-        self._bell.acquire()
+        self._signal = threading.Lock()  # released to wake the thread, which acquires it to sleep
+        self._signal.acquire()
         # The thread whose scheduling policy was changed; None before the first try, 0 if there was no change.
         self._batch_thread: int | None = None
         self.activity = Activity.AWAKE
@@ -177,7 +177,7 @@ class Sleeper:
 
     def wake(self) -> None:
         """Wake its thread. The thread that has given it the token calls this."""
-        self._bell.release()
+        self._signal.release()
 
     # Its own thread.
 
@@ -198,7 +198,7 @@ class Sleeper:
         if not sleeps:
             return
         if deadline is None and self._batch_thread is not None:
-            self._bell.acquire()
+            self._signal.acquire()
         else:
             self._wait(deadline)
 
@@ -206,13 +206,13 @@ class Sleeper:
         if self._batch_thread is None:
             self._batch_thread = threading.get_ident() if set_batch_policy() else 0
         if deadline is None:
-            self._bell.acquire()
-        elif not self._bell.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+            self._signal.acquire()
+        elif not self._signal.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
             with self._wakeup.lock:
                 if self.activity is Activity.ASLEEP:
                     self.activity = Activity.AWAKE
                     return
-            self._bell.acquire()  # it was called during this time, so it will get a token
+            self._signal.acquire()  # it was called during this time, so it will get a token
 
     def stop(self) -> bool:
         """Pass the token on, and sleep no more; idempotent.

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..protocol.batch import LAST_CHUNK, Batch
-from .broadcast import GONE, plain_send
+from .broadcast import SOCKET_GONE, plain_send
 from .cursor import Cursor
 from .stream_state import EndReason, State, Step
 from .subscriber import WRITE_BYTES, Subscriber
@@ -111,7 +111,7 @@ class SocketSubscriber(Subscriber):
             except BlockingIOError:
                 taken = 0
             except OSError:
-                taken = GONE
+                taken = SOCKET_GONE
             if taken == len(data):
                 self.sent += len(batch.body)
                 return False
@@ -125,11 +125,11 @@ class SocketSubscriber(Subscriber):
     def keep_rest(self, batch: Batch, taken: int) -> None:
         """See :class:`Subscriber`.
 
-        :param taken: :data:`.broadcast.GONE` if its socket is gone.
+        :param taken: :data:`.broadcast.SOCKET_GONE` if its socket is gone.
         """
         if self.broadcast is not None:
             self.broadcast.drop(self)
-        if taken == GONE:
+        if taken == SOCKET_GONE:
             self.step(Step.LOSE)
         else:
             self._count(batch)

@@ -68,8 +68,8 @@ class Subscriber(ABC):
     broadcast_index: int = 0
     sent: int = 0
     budget: Budget = field(init=False)
-    # Events and bytes. Only the pump's thread counts those that were delivered. Only the thread that writes them
-    # counts those that were taken.
+    # Events and bytes, for a parked stream only those that its socket did not take at once. Only the pump's thread
+    # counts those that were delivered. Only the thread that writes them counts those that were taken.
     _delivered: int = 0
     _delivered_bytes: int = 0
     _taken: int = 0
@@ -128,7 +128,7 @@ class Subscriber(ABC):
     outlives_stream = False
     """Whether its response may go on after its stream, so that the stream's end does not close it."""
 
-    is_iterated = False
+    can_be_abandoned = False
     """Whether a thread of the server must take its events. That thread may fail to come."""
 
     can_broadcast = False
@@ -161,7 +161,7 @@ class Subscriber(ABC):
     def count_idle_looks(self) -> float:
         """Look whether its thread has come since the last look; returns how often in a row it has not.
 
-        ``inf`` if the thread will never come. Asked only if :attr:`is_iterated` is true. The pump's thread.
+        ``inf`` if the thread will never come. Asked only if :attr:`can_be_abandoned` is true. The pump's thread.
         """
         return 0
 

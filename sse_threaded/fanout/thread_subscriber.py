@@ -43,7 +43,7 @@ class ThreadSubscriber(Subscriber):
 
     sleeper: Sleeper
 
-    is_iterated = True
+    can_be_abandoned = True
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ class WrappedSubscriber(ThreadSubscriber):
     connection: socket.socket
 
     outlives_stream = True
-    is_iterated = False  # the server tells the end of the response
+    can_be_abandoned = False  # the server tells the end of the response
 
     def __init__(
         self,

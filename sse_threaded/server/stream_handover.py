@@ -80,6 +80,7 @@ class StreamHandover(Handover):
         may_park = has_plain_body and not (response.is_encoded or response.worker.cfg.is_ssl)
         parking = stream.park(self, sock, resp.chunked) if may_park else None
         if parking is None:
+            # A stream that park() refuses has begun already, or is of another request. So it stays here.
             stream.joins = True
             return self._iterate(may_leave=not may_park)
         if isinstance(parking, bytes):  # there is no room for it

@@ -30,7 +30,7 @@ _PACKAGE = f"{Path(_spec.origin).parent}/"
 _MADE = re.compile(r"(\w+)(?:, \w+)* = threading\.R?Lock\(\)")
 
 # Not a lock but a signal: its owner takes it to sleep, and another thread releases it.
-_SIGNALS = {"_bell"}
+_SIGNALS = {"_signal"}
 
 _held = threading.local()
 _pairs: set[tuple[str, str]] = set()  # set.add is one step
