@@ -2,12 +2,17 @@
 
     python -m tests.mutation reach                          which tests run which lines (once, some minutes)
     python -m tests.mutation run --seed 7 --count 250       try a sample; goes on where it was interrupted
-    python -m tests.mutation report --seed 7                the result as a table in Markdown
+    python -m tests.mutation report --seed 7                the result as a page in Markdown
 
 The sample is drawn from the modules of the package that deliver events: all but the board, the bench, the testing
-helpers and the command line. A mutant is caught when a test fails, or when the tests take far longer than usual.
+helpers and the command line. A mutant is caught when a test fails, or when a test takes far longer than usual.
 Only tests that run the changed line are tried: unit tests first, then those with servers. Results are kept in
 ``.mutation`` in the checkout. Needs ``pip install '.[test]' coverage``.
+
+For a quick look, ``--folder unit`` tries the unit tests only, and ``--below sse_threaded/log`` draws from one part of
+the package. Each pair of folders and seed has results of its own.
+
+``tests/mutation/equivalent.json`` has the changes that no test can see, each with the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +28,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from itertools import count as counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,22 +41,24 @@ from tests.support import ROOT
 
 PLACE = ROOT / ".mutation"
 
+EQUIVALENT = Path(__file__).with_name("equivalent.json")
+
 _LEFT_OUT = ("board", "bench", "testing", "cli.py")
 
 # Characters of a change that a report shows.
 _SHOWN = 90
 
-# A run of tests may take so many times as long as usual, and so many seconds more, before it counts as caught.
-_FACTOR, _MORE_SECONDS = 4, 60
+# One test may take so many seconds before it counts as caught. The longest take 3 and 40 on a quiet machine.
+_UNIT_SECONDS, _SERVER_SECONDS = 30, 150
 
-# Seconds of tests with servers that a mutant gets at most; the quickest modules come first.
+# Seconds of tests with servers that a mutant gets at most.
 _SLOW_SECONDS = 240
 
 
 class Verdict(NamedTuple):
     """What became of a mutant.
 
-    :ivar by: the test module that caught it; ``""`` where none did.
+    :ivar by: the test that caught it; ``""`` where none did.
     :ivar how: ``"failed"``, ``"hung"``, ``"survived"``, or ``"not run"`` where no test runs the line.
     """
 
@@ -58,22 +68,35 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def sample(seed: int, count: int) -> list[Mutant]:
+class Equivalent(NamedTuple):
+    """A change that no test can see.
+
+    :ivar path: the module's, below the checkout.
+    :ivar line: the text of the line where the change begins, so that a reason holds when lines move.
+    :ivar after: what the change puts there.
+    :ivar why: why it changes nothing that anyone can see.
+    """
+
+    path: str
+    line: str
+    after: str
+    why: str
+
+
+def sample(seed: int, count: int, below: Sequence[str] = ("",)) -> list[Mutant]:
     """Mutants drawn at random, the same for the same seed and source."""
     found: list[Mutant] = []
     for path in sorted((ROOT / "sse_threaded").rglob("*.py")):
-        below = path.relative_to(ROOT / "sse_threaded")
-        if below.parts[0] not in _LEFT_OUT:
-            found += mutants_of(str(path.relative_to(ROOT)), path.read_bytes())
+        name = path.relative_to(ROOT)
+        if name.parts[1] not in _LEFT_OUT and str(name).startswith(tuple(below)):
+            found += mutants_of(str(name), path.read_bytes())
     return random.Random(seed).sample(found, min(count, len(found)))
 
 
-def run(seed: int, count: int, jobs: int) -> None:
-    """Try a sample, ``jobs`` mutants at a time, and write each verdict down."""
-    results = PLACE / f"seed-{seed}.jsonl"
-    done = {verdict.mutant.name for verdict in load(results)}
-    left = [mutant for mutant in sample(seed, count) if mutant.name not in done]
-    reached = reach.load(PLACE)
+def run(drawn: Sequence[Mutant], results: Path, reached: reach.Reached, jobs: int) -> None:
+    """Try mutants, ``jobs`` at a time, and write each verdict down."""
+    known = {verdict.mutant for verdict in load(results)}
+    left = [mutant for mutant in drawn if mutant not in known]
     trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(jobs) as pool:
         for number in range(jobs):
@@ -82,58 +105,81 @@ def run(seed: int, count: int, jobs: int) -> None:
             shutil.copytree(ROOT, tree, symlinks=True, ignore=ignored)
             trees.put(tree)
 
-        def attempt(mutant: Mutant) -> Verdict:
+        def attempt_in_a_tree(mutant: Mutant) -> Verdict:
             tree = trees.get()
             try:
                 return judge(mutant, tree, reached)
             finally:
                 trees.put(tree)
 
-        for number, verdict in enumerate(pool.map(attempt, left), len(done) + 1):
+        verdicts = as_completed([pool.submit(attempt_in_a_tree, mutant) for mutant in left])
+        for number, verdict in enumerate((done.result() for done in verdicts), len(drawn) - len(left) + 1):
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([list(verdict.mutant), *verdict[1:]]) + "\n")
-            print(f"{number}/{count} {verdict.how} {verdict.by} {verdict.mutant.name}", flush=True)  # noqa: T201
+            print(f"{number}/{len(drawn)} {verdict.how} {verdict.by} {verdict.mutant.name}", flush=True)  # noqa: T201
 
 
-def judge(mutant: Mutant, tree: Path, reached: reach.Reach) -> Verdict:
+def judge(mutant: Mutant, tree: Path, reached: reach.Reached) -> Verdict:
     """Change the module in ``tree``, and run the tests that run the line, until one fails."""
     begun = time.monotonic()
-    path = tree / mutant.path
-    source = path.read_bytes()
     tests = reached.tests(mutant.path, mutant.line)
     slow_seconds = 0.0
-    path.write_bytes(mutant.apply(source))
-    try:
+    with changed(mutant, tree):
+        # One process runs all unit tests. The others get one for each module: some want to be alone.
+        runs = [[test.test for test in tests if test.folder == "unit"]]
         for test in tests:
-            if not test.startswith("tests.unit."):
-                slow_seconds += reached.seconds[test]
-                if slow_seconds > _SLOW_SECONDS:
-                    break
-            how = _outcome(test, tree, reached.seconds[test] * _FACTOR + _MORE_SECONDS)
+            if test.folder != "unit" and slow_seconds + test.seconds <= _SLOW_SECONDS:
+                slow_seconds += test.seconds
+                runs.append([test.test])
+        for names in filter(None, runs):
+            how, by = attempt(names, tree)
             if how != "passed":
-                return Verdict(mutant, test, how, time.monotonic() - begun)
-    finally:
-        path.write_bytes(source)
+                return Verdict(mutant, by, how, time.monotonic() - begun)
     return Verdict(mutant, "", "survived" if tests else "not run", time.monotonic() - begun)
 
 
-def _outcome(test: str, tree: Path, seconds: float) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    # A session of its own, so that all that the tests have started can be ended.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests", "-f", test], cwd=tree, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+_changes = counter(1)
+
+
+@contextmanager
+def changed(mutant: Mutant, tree: Path) -> Iterator[None]:
+    """A copy of the package with the change in it, and afterwards without.
+
+    Each content gets a time of its own, by which Python sees whether the bytecode still holds. So bytecode may be
+    written, and a process that was left behind cannot pass its own on.
+    """
+    path = tree / mutant.path
+    source, status = path.read_bytes(), path.stat()
+    path.write_bytes(mutant.apply(source))
+    os.utime(path, (status.st_atime, status.st_mtime + 10 * next(_changes)))
     try:
-        return "passed" if process.wait(seconds) == 0 else "failed"
-    except subprocess.TimeoutExpired:
-        return "hung"
+        yield
     finally:
+        path.write_bytes(source)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def attempt(tests: Sequence[str], tree: Path) -> tuple[str, str]:
+    """Run test modules in one process: what came out, and which test failed."""
+    limit = _UNIT_SECONDS if tests[0].startswith("tests.unit.") else _SERVER_SECONDS
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryFile("w+") as output:
+        # A session of its own, so that all that the tests have started can be ended.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutation.attempt", str(limit), *tests], cwd=tree,
+            env={**environment, "PYTHONPATH": str(tree)}, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+            how = {0: "passed", 2: "failed"}.get(process.wait(), "hung")
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+        output.seek(0)
+        return how, "" if how == "passed" else output.read().strip().rpartition("\n")[2]
 
 
 def load(results: Path) -> list[Verdict]:
@@ -144,31 +190,51 @@ def load(results: Path) -> list[Verdict]:
     return [Verdict(Mutant(*row[0]), *row[1:]) for row in rows]
 
 
-def report(seed: int) -> str:
-    """The result as Markdown: how many were caught in each room, and each survivor."""
-    verdicts = load(PLACE / f"seed-{seed}.jsonl")
+def report(seed: int, verdicts: Sequence[Verdict]) -> str:
+    """The result as a page: how many were caught in each room, each hole, and each change that is equivalent."""
+    reasons = {one[:3]: one.why for one in equivalent()}
+    holes, argued = [], []
     rooms: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        rooms.setdefault(str(Path(verdict.mutant.path).parent), []).append(verdict)
-    rows = [f"| {room} | {len(found)} | {_caught(found)} |" for room, found in sorted(rooms.items())]
-    lines = ["| room | mutants | caught |", "|---|---|---|", *rows]
-    lines += [f"| all | {len(verdicts)} | {_caught(verdicts)} |", ""]
-    lines += ["| survivor | from | to | why |", "|---|---|---|---|"]
     for verdict in sorted(verdicts):
+        rooms.setdefault(str(Path(verdict.mutant.path).parent), []).append(verdict)
+        mutant = verdict.mutant
+        row = f"| {mutant.path}:{mutant.line} | {_shown(mutant.before)} | {_shown(mutant.after)} |"
         if verdict.how in ("survived", "not run"):
-            mutant = verdict.mutant
-            texts = (
-                f"`{' '.join(text.split())[:90]}`".replace("|", "\\|") for text in (mutant.before, mutant.after)
-            )
-            lines.append(f"| {mutant.path}:{mutant.line} | {' | '.join(texts)} | |")
+            why = reasons.get((mutant.path, line_of(mutant), mutant.after))
+            holes += [row] if why is None else []
+            argued += [f"{row} {why} |"] if why is not None else []
+    caught, real = _caught(verdicts), len(verdicts) - len(argued)
+    lines = [
+        "# Mutation testing", "",
+        "A mutant is the package with one small change. Some test should fail on it. If no one can see the change,",
+        "it is equivalent. `python -m tests.mutation --help` says how this page is made.", "",
+        f"- Seed: {seed}", f"- Mutants: {len(verdicts)}", f"- Caught: {caught}", f"- Equivalent: {len(argued)}",
+        f"- Holes: {len(holes)}", f"- Caught of those that are not equivalent: {caught / max(real, 1):.1%}", "",
+        "| room | mutants | caught |", "|---|---|---|",
+        *(f"| {room} | {len(found)} | {_caught(found)} |" for room, found in sorted(rooms.items())),
+    ]  # fmt: skip
+    if holes:
+        lines += ["", "## Holes", "", "| where | from | to |", "|---|---|---|", *holes]
+    if argued:
+        lines += ["", "## Equivalent", "", "| where | from | to | why |", "|---|---|---|---|", *argued]
     return "\n".join(lines)
+
+
+def equivalent() -> list[Equivalent]:
+    """The changes that are known to be equivalent."""
+    return [Equivalent(**row) for row in json.loads(EQUIVALENT.read_text(encoding="utf-8"))]
+
+
+def line_of(mutant: Mutant) -> str:
+    """The text of the line where the change begins."""
+    return (ROOT / mutant.path).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
 
 
 def _shown(text: str) -> str:
     return "`" + " ".join(text.split())[:_SHOWN].replace("|", "\\|") + "`"
 
 
-def _caught(verdicts: list[Verdict]) -> int:
+def _caught(verdicts: Sequence[Verdict]) -> int:
     return sum(verdict.how in ("failed", "hung") for verdict in verdicts)
 
 
@@ -180,13 +246,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="which sample; default 1")
     parser.add_argument("--count", type=int, default=250, help="how many mutants; default 250")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time; default 2")
+    parser.add_argument(
+        "--below", action="append", metavar="PATH", help="draw from this part of the package; may be repeated"
+    )
+    parser.add_argument(
+        "--folder", action="append", choices=reach.FOLDERS, help="tests of this folder only; may be repeated"
+    )
     options = parser.parse_args()
+    folders = options.folder or reach.FOLDERS
+    name = "-".join([f"seed-{options.seed}", *(options.folder or ())])
+    results = PLACE / f"{name}.jsonl"
     if options.step == "reach":
-        reach.measure(PLACE, options.jobs)
+        reach.measure(PLACE / "reach", folders, options.jobs)
     elif options.step == "run":
-        run(options.seed, options.count, options.jobs)
+        drawn = sample(options.seed, options.count, options.below or [""])
+        run(drawn, results, reach.load(PLACE / "reach", folders), options.jobs)
     else:
-        print(report(options.seed))  # noqa: T201
+        print(report(options.seed, load(results)))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Mutant(NamedTuple):
     @property
     def name(self) -> str:
         """A short name, the same in each run over the same source."""
-        return f"{self.path}:{self.line} {self.kind} {self.start}"
+        return f"{self.path}:{self.line} {self.kind} {self.start}-{self.end}"
 
     def apply(self, source: bytes) -> bytes:
         """The module's source with the change in it."""
@@ -60,6 +60,9 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 
 # Numbers up to this one become one more; greater ones are bounds, which are doubled.
 _SMALL = 2
+
+# What a function may return that is as false as None: nearly all callers ask for no more.
+_FALSE = {"None", "False"}
 
 # Calls whose whole effect is a line in a log: a test that demands each word would only repeat the code.
 _LOGGING = {"debug", "info", "warning", "error", "exception"}
@@ -155,7 +158,7 @@ def _is_text(node: ast.BinOp) -> bool:
 
 
 def _of_statement(node: ast.stmt) -> Iterator[tuple[str, str]]:
-    if isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) != "None":
+    if isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) not in _FALSE:
         yield "return", "return None"
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         yield "no call", "pass"

@@ -7,9 +7,13 @@ import types
 import unittest
 from unittest import mock
 
+from gunicorn.glogging import SafeAtoms
+from gunicorn.workers.base_async import AsyncWorker
+
 from sse_threaded import Hub, HubClosed
-from sse_threaded.fanout.lifecycle import close_all_when, parking_budget, process_budget
+from sse_threaded.fanout.lifecycle import close_all_when, is_ending, parking_budget, process_budget
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
+from sse_threaded.server.access_atoms import OneLineAtoms
 from sse_threaded.server.capacity import stream_limit
 from tests.support import FAREWELL, wait_until
 from tests.unit.test_stream import make_environ
@@ -108,3 +112,66 @@ class HooksTest(unittest.TestCase):
         for threads, streams in ((1, 0), (2, 0), (3, 1), (8, 6), (16, 14), (64, 56), (128, 112)):
             with self.subTest(threads=threads):
                 self.assertEqual(stream_limit(threads), streams)
+
+    def test_it_says_where_greenlets_have_replaced_the_threads_that_a_worker_needs(self):
+        for greenlets, kind, warned in ((True, object, True), (True, AsyncWorker, False), (False, object, False)):
+            with self.subTest(greenlets=greenlets, kind=kind):
+                worker = self.make_worker()
+                made = type("Worker", (kind,), {"__init__": lambda self, **values: vars(self).update(values)})
+                with mock.patch("sse_threaded.server.hooks.has_greenlets", return_value=greenlets):
+                    post_worker_init(made(**vars(worker)))
+                self.assertEqual(worker.log.error.called, warned)
+
+    def test_a_worker_is_made_ready_once(self):
+        worker = self.make_worker()
+        post_worker_init(worker)
+        app, calls = worker.wsgi, len(worker.log.mock_calls)
+        post_worker_init(worker)
+        self.assertIs(worker.wsgi, app)
+        self.assertEqual(len(worker.log.mock_calls), calls)
+
+    def test_the_app_answers_as_before_and_its_streams_join_events(self):
+        for parks in (False, True):
+            with self.subTest(parks=parks), Hub() as hub:
+                worker = self.make_worker()
+                body = hub.stream(make_environ("/"), "a").response
+                worker.wsgi = app = mock.Mock(return_value=body)
+                post_worker_init(worker, parks=parks)
+                self.assertEqual(worker.wsgi is app, parks)  # the worker that parks joins by itself
+                self.assertIs(worker.wsgi({}, None), body)
+                self.assertEqual(body.joins, not parks)
+                body.close()
+
+    def test_the_access_log_gets_atoms_of_one_line_unless_it_has_its_own(self):
+        for atoms, expected in ((SafeAtoms, OneLineAtoms), (dict, dict)):
+            with self.subTest(atoms):
+                worker = self.make_worker()
+                worker.log.atoms_wrapper_class = atoms
+                post_worker_init(worker)
+                self.assertIs(worker.log.atoms_wrapper_class, expected)
+
+    def test_streams_end_where_the_worker_does_or_its_master_is_lost(self):
+        worker = self.make_worker()
+        post_worker_init(worker)
+        self.assertFalse(is_ending())
+        worker.alive = False
+        self.assertTrue(is_ending())
+        worker.alive, worker.ppid = True, os.getppid() + 1
+        self.assertTrue(is_ending())
+
+    def test_hubs_that_were_made_before_the_fork_begin_anew(self):
+        with Hub() as hub, mock.patch.object(Hub, "begin_anew_if_needed", autospec=True) as begin:
+            post_worker_init(self.make_worker())
+            self.assertIn(mock.call(hub), begin.call_args_list)
+
+    def test_at_the_end_all_hubs_together_have_a_second(self):
+        with Hub() as first, Hub() as second:
+            with (
+                mock.patch.object(Hub, "close", autospec=True) as close,
+                mock.patch("sse_threaded.server.hooks.time.monotonic", side_effect=[100.0, 100.25, 102.0]),
+                mock.patch("sse_threaded.server.hooks.hubs", return_value=(first, second)),
+            ):
+                worker_exit(mock.Mock(), self.make_worker())
+            self.assertEqual(
+                close.call_args_list, [mock.call(first, timeout=0.75), mock.call(second, timeout=0.0)]
+            )

@@ -11,7 +11,7 @@ from django.http import StreamingHttpResponse
 from werkzeug.wsgi import ClosingIterator
 
 from sse_threaded import Hub
-from sse_threaded.server.transparent_wrappers import bare_stream, passes_through
+from sse_threaded.server.transparent_wrappers import bare_stream, joining, passes_through
 
 
 class Timed:
@@ -70,6 +70,38 @@ class TransparentWrappersTest(unittest.TestCase):
         }.items():
             with self.subTest(name):
                 self.assertIsNone(bare_stream(wrapper))
+
+    def test_it_is_looked_for_inside_seven_wrappers_and_no_more(self):
+        passes_through(f"{__name__}.Timed", "inner")
+        wrapper = self.stream
+        for _ in range(7):
+            wrapper = Timed(wrapper)
+        self.assertIs(bare_stream(wrapper), self.stream)
+        self.assertIsNone(bare_stream(Timed(wrapper)))
+
+    def test_a_wrapper_of_another_release_is_left_alone(self):
+        for fault in ("no attribute", "no arguments"):
+            with self.subTest(fault):
+                wrapper = ClosingIterator(self.stream)
+                wrapper._next = partial(next)
+                if fault == "no attribute":
+                    del wrapper._next
+                self.assertIsNone(bare_stream(wrapper))
+        passes_through(f"{__name__}.Timed", "renamed")
+        self.assertIsNone(bare_stream(Timed(self.stream)))
+
+    def test_a_bare_stream_joins_its_events_and_what_the_app_returns_is_unchanged(self):
+        for returned, joins in (([b"x"], False), ((chunk for chunk in self.stream), False), (self.stream, True)):
+            with self.subTest(type(returned)):
+                called = []
+
+                def app(environ, start_response, returned=returned, called=called):
+                    called.append((environ, start_response))
+                    return returned
+
+                self.assertIs(joining(app)("environ", "start"), returned)
+                self.assertEqual(called, [("environ", "start")])
+                self.assertEqual(self.stream.joins, joins)
 
 
 if __name__ == "__main__":

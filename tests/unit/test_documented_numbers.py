@@ -1,0 +1,102 @@
+"""Numbers that a page or a docstring promises are those of the code."""
+
+from __future__ import annotations
+
+import inspect
+import unittest
+
+from sse_threaded import Hub, Retention, longpoll
+from sse_threaded.fanout import serial_wakeup
+from sse_threaded.log import memory, validation
+from sse_threaded.log.redis import scripts
+from sse_threaded.log.redis import timeouts as redis_timeouts
+from sse_threaded.log.sqlite import timeouts as sqlite_timeouts
+from sse_threaded.log.sqlite import trimmer
+from sse_threaded.server import deadlines, lazy_pool, partial_request, request_reader
+from tests.support import ROOT
+
+SQLITE, REDIS = sqlite_timeouts.Timeouts(), redis_timeouts.Timeouts()
+
+# Words that a page must have.
+PAGES = {
+    "docs/configuration.md": (f"| `Retention(count={Retention().count:_}, age={Retention().age:_.0f})` |",),
+    "docs/usage.md": (
+        f"raise an exception after {SQLITE.lock:g} seconds",
+        f"`publish` retries for {REDIS.retry:g} seconds",
+    ),
+    "docs/deployment.md": (
+        f"long poll takes at most {longpoll.LONGEST_WAIT:g} s.",
+        f"a TLS handshake | {deadlines.HEAD_SECONDS:g} s |",
+        f"| {deadlines.BODY_SECONDS:g} s, and one more for every {deadlines.BODY_RATE} bytes",
+        f"| {deadlines.LONG_BODY_SECONDS:g} s, and one more for every {deadlines.LONG_BODY_RATE:,} bytes",
+        f"until the client closes | {deadlines.LINGER_SECONDS:g} s |",
+        f"A request of up to {partial_request.BUFFER_BYTES / 1024:g} KiB",
+        f"keeps {request_reader.BUFFER_LIMIT / 1024**2:g} MiB of incomplete requests",
+        f"the newest {scripts.FEED_EVENTS:,} events",
+    ),
+    "docs/design.md": (
+        f"if a request has waited {lazy_pool.PATIENCE * 1000:g} ms",
+        f"stores its answer for {scripts.DONE_MS / 1000:g} seconds",
+        f"at most {scripts.LOCK_MS / 1000:g} seconds",
+        f"For {scripts.REMEMBERED_CHANNELS:,} channels without events",
+        f"After {serial_wakeup.STUCK_SECONDS * 1000:g} ms a thread loses its token",
+    ),
+}
+
+# Words that a docstring must have.
+DOCSTRINGS = [
+    (Retention, f"default {Retention().count:,}"),
+    (Retention, f"default {Retention().age:,.0f}"),
+    (longpoll.long_poll, f"default {longpoll.DEFAULT_WAIT:g}, at most {longpoll.LONGEST_WAIT:g}"),
+    (validation.validate_channel, f"over {validation.MAX_CHANNEL_CHARACTERS} characters"),
+    (validation.validate_event, f"its type, 1 to {validation.MAX_EVENT_CHARACTERS} characters"),
+    (validation.validate_event, f"at most {validation.MAX_DATA_CHARACTERS:,} characters"),
+    (sqlite_timeouts.Timeouts, f"writers before it; default {SQLITE.lock:g}."),
+    (sqlite_timeouts.Timeouts, f"not tried again; default {SQLITE.reopen:g}."),
+    (sqlite_timeouts.Timeouts, f"rounds of the trimmer; default {SQLITE.trim:g}."),
+    (sqlite_timeouts.Timeouts, f"health check holds; default {SQLITE.health:g}."),
+    (redis_timeouts.Timeouts, f"for one connection; default {REDIS.answer:g}."),
+    (redis_timeouts.Timeouts, f"tries again; default {REDIS.retry:g}."),
+    (redis_timeouts.Timeouts, f"counts as unreachable; default {REDIS.forget:g}."),
+    (
+        Hub.close,
+        f"all streams have ended; default {inspect.signature(Hub.close).parameters['timeout'].default:g}.",
+    ),
+]
+
+HUB_DEFAULTS = {"retry": "5000", "heartbeat": "15", "lease": "900", "queue_size": "1000"}
+
+
+def in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+class DocumentedNumbersTest(unittest.TestCase):
+    def test_of_the_pages(self) -> None:
+        for page, promises in PAGES.items():
+            text = in_one_line((ROOT / page).read_text(encoding="utf-8"))
+            for words in promises:
+                with self.subTest(page=page, words=words):
+                    self.assertIn(words, text)
+
+    def test_of_the_docstrings(self) -> None:
+        for documented, words in DOCSTRINGS:
+            with self.subTest(documented=documented, words=words):
+                self.assertIn(words, in_one_line(documented.__doc__ or ""))
+
+    def test_of_the_hub(self) -> None:
+        page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+        docstring = in_one_line(Hub.__doc__ or "")
+        for name, expected in HUB_DEFAULTS.items():
+            with self.subTest(name):
+                self.assertEqual(f"{inspect.signature(Hub).parameters[name].default:g}", expected)
+                self.assertIn(f"| `{name}` | {expected} |", page)
+                self.assertRegex(docstring, rf":param {name}: [^:]*default {expected}\b")
+
+    def test_all_logs_remember_as_many_channels(self) -> None:
+        default = inspect.signature(memory.MemoryLog).parameters["remembered_channels"].default
+        self.assertEqual({default, trimmer.REMEMBERED_CHANNELS, scripts.REMEMBERED_CHANNELS}, {10_000})
+
+
+if __name__ == "__main__":
+    unittest.main()
