@@ -9,7 +9,7 @@ helpers and the command line. A mutant is caught when a test fails, or when a te
 Only tests that run the changed line are tried: unit tests first, then those with servers. Results are kept in
 ``.mutation`` in the checkout. Needs ``pip install '.[test]' coverage``.
 
-For a quick look, ``--folder unit`` tries the unit tests only, and ``--below sse_threaded/log`` draws from one part of
+For a quick look, ``--folder unit`` tries the unit tests only, and ``--below sse_threaded/log`` draws from a part of
 the package. Each pair of folders and seed has results of its own.
 
 ``tests/mutation/equivalent.json`` has the changes that no test can see, each with the reason.
@@ -53,6 +53,9 @@ _UNIT_SECONDS, _SERVER_SECONDS = 30, 150
 
 # Seconds of tests with servers that a mutant gets at most.
 _SLOW_SECONDS = 240
+
+
+CAUGHT = ("failed", "hung")
 
 
 class Verdict(NamedTuple):
@@ -114,8 +117,7 @@ def run(drawn: Sequence[Mutant], results: Path, reached: reach.Reached, jobs: in
 
         verdicts = as_completed([pool.submit(attempt_in_a_tree, mutant) for mutant in left])
         for number, verdict in enumerate((done.result() for done in verdicts), len(drawn) - len(left) + 1):
-            with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([list(verdict.mutant), *verdict[1:]]) + "\n")
+            save(results, [verdict], "a")
             print(f"{number}/{len(drawn)} {verdict.how} {verdict.by} {verdict.mutant.name}", flush=True)  # noqa: T201
 
 
@@ -182,6 +184,12 @@ def attempt(tests: Sequence[str], tree: Path) -> tuple[str, str]:
         return how, "" if how == "passed" else output.read().strip().rpartition("\n")[2]
 
 
+def save(results: Path, verdicts: Sequence[Verdict], mode: str = "w") -> None:
+    """Write verdicts down, one a line."""
+    with results.open(mode, encoding="utf-8") as file:
+        file.writelines(json.dumps([list(verdict.mutant), *verdict[1:]]) + "\n" for verdict in verdicts)
+
+
 def load(results: Path) -> list[Verdict]:
     """The verdicts so far."""
     if not results.exists():
@@ -199,15 +207,15 @@ def report(seed: int, verdicts: Sequence[Verdict]) -> str:
         rooms.setdefault(str(Path(verdict.mutant.path).parent), []).append(verdict)
         mutant = verdict.mutant
         row = f"| {mutant.path}:{mutant.line} | {_shown(mutant.before)} | {_shown(mutant.after)} |"
-        if verdict.how in ("survived", "not run"):
+        if verdict.how not in CAUGHT:
             why = reasons.get((mutant.path, line_of(mutant), mutant.after))
             holes += [row] if why is None else []
             argued += [f"{row} {why} |"] if why is not None else []
     caught, real = _caught(verdicts), len(verdicts) - len(argued)
     lines = [
         "# Mutation testing", "",
-        "A mutant is the package with one small change. Some test should fail on it. If no one can see the change,",
-        "it is equivalent. `python -m tests.mutation --help` says how this page is made.", "",
+        "A mutant is the package with one small change. Some test should fail on it. If nobody can see the",
+        "change, it is equivalent. `python -m tests.mutation --help` says how this page is made.", "",
         f"- Seed: {seed}", f"- Mutants: {len(verdicts)}", f"- Caught: {caught}", f"- Equivalent: {len(argued)}",
         f"- Holes: {len(holes)}", f"- Caught of those that are not equivalent: {caught / max(real, 1):.1%}", "",
         "| room | mutants | caught |", "|---|---|---|",
@@ -235,7 +243,7 @@ def _shown(text: str) -> str:
 
 
 def _caught(verdicts: Sequence[Verdict]) -> int:
-    return sum(verdict.how in ("failed", "hung") for verdict in verdicts)
+    return sum(verdict.how in CAUGHT for verdict in verdicts)
 
 
 def main() -> None:
@@ -249,6 +257,7 @@ def main() -> None:
     parser.add_argument(
         "--below", action="append", metavar="PATH", help="draw from this part of the package; may be repeated"
     )
+    parser.add_argument("--again", action="store_true", help="try again those that survived")
     parser.add_argument(
         "--folder", action="append", choices=reach.FOLDERS, help="tests of this folder only; may be repeated"
     )
@@ -259,6 +268,8 @@ def main() -> None:
     if options.step == "reach":
         reach.measure(PLACE / "reach", folders, options.jobs)
     elif options.step == "run":
+        if options.again:
+            save(results, [verdict for verdict in load(results) if verdict.how in CAUGHT])
         drawn = sample(options.seed, options.count, options.below or [""])
         run(drawn, results, reach.load(PLACE / "reach", folders), options.jobs)
     else:

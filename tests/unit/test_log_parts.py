@@ -1,0 +1,497 @@
+"""The logs' small parts: pages at their bounds, the log in memory, doorbells, checks, the trimmer's rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import stat
+import sys
+import threading
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sse_threaded.errors import HistoryGone, LogUnavailable, LogUnusable
+from sse_threaded.log import MemoryLog, Retention, SQLiteLog
+from sse_threaded.log.doorbell import Doorbell, FifoDoorbell, Ringer, make_folder
+from sse_threaded.log.event_id import parse_event_id
+from sse_threaded.log.record import PAGE_CHARACTERS, PAGE_EVENTS, Record, page_of
+from sse_threaded.log.retention import AS_OTHERS_KEEP
+from sse_threaded.log.sqlite.connection import SharedConnection
+from sse_threaded.log.sqlite.file import SQLiteFile
+from sse_threaded.log.sqlite.health_check import HealthCheck
+from sse_threaded.log.sqlite.timeouts import Timeouts
+from sse_threaded.log.sqlite.trimmer import Trimmer
+from sse_threaded.log.startup import open_at_start
+from sse_threaded.log.validation import validate_channel, validate_event
+from tests.support import sqlite_url, temporary_directory, wait_until
+
+
+def records(*data: str) -> list[Record]:
+    return [Record(number, "a", None, text) for number, text in enumerate(data, 1)]
+
+
+class PageBoundsTest(unittest.TestCase):
+    def test_a_page_has_200_events_at_most_and_is_full_only_if_there_are_more(self) -> None:
+        self.assertEqual(PAGE_EVENTS, 200)
+        page = page_of(records(*["x"] * 200))
+        self.assertEqual((len(page), page.full), (200, False))
+        page = page_of(records(*["x"] * 201))
+        self.assertEqual((len(page), page.full), (200, True))
+
+    def test_a_page_has_256_kilobytes_of_data_at_most(self) -> None:
+        self.assertEqual(PAGE_CHARACTERS, 262_144)
+        half = "x" * (PAGE_CHARACTERS // 2)
+        page = page_of(records(half, half))
+        self.assertEqual((len(page), page.full), (2, False))
+        page = page_of(records(half, half + "x"))
+        self.assertEqual((len(page), page.full), (1, True))
+        page = page_of(records(half + half + "x", ""))
+        self.assertEqual((len(page), page.full), (1, True))
+
+    def test_an_empty_page_is_not_full(self) -> None:
+        self.assertFalse(page_of([]).full)
+        self.assertFalse(page_of(records("x"), 0).full)
+
+    def test_what_is_beyond_the_last_that_is_wanted_makes_no_page_full(self) -> None:
+        self.assertFalse(page_of(records(*["x"] * 201), 200).full)
+        self.assertFalse(page_of(records("x" * PAGE_CHARACTERS, "x"), 1).full)
+
+
+class ChecksTest(unittest.TestCase):
+    def test_an_event_id_has_six_letters_and_up_to_18_digits(self) -> None:
+        for event_id, expected in (
+            ("abcdef-0", ("abcdef", 0)),
+            ("abcdef-10", ("abcdef", 10)),
+            ("abcdef-" + "9" * 18, ("abcdef", 10**18 - 1)),
+        ):
+            self.assertEqual(parse_event_id(event_id), expected)
+        for event_id in ("abcde-1", "abcdefg-1", "abcdef-1" + "0" * 18, "abcdef-00"):
+            with self.subTest(event_id), self.assertRaises(HistoryGone):
+                parse_event_id(event_id)
+
+    def test_what_is_valid_is_returned(self) -> None:
+        self.assertIsNone(validate_channel("c"))  # type: ignore[func-returns-value]
+        self.assertEqual(validate_event("c", {"a": 1}, "e"), ("c", '{"a":1}', "e"))
+        self.assertEqual(validate_event("c", "x", "resets"), ("c", "x", "resets"))
+        self.assertEqual(validate_event("c", "x", None), ("c", "x", None))
+
+    def test_retention_takes_its_bounds_themselves(self) -> None:
+        hundred_years = 3_155_760_000
+        for bounds in ({"count": 1}, {"age": 1}, {"age": hundred_years}, {"count": None, "age": None}):
+            Retention(**bounds)
+        for bounds in ({"count": 0}, {"age": 0.999}, {"age": hundred_years + 1}):
+            with self.subTest(bounds=bounds), self.assertRaises(ValueError):
+                Retention(**bounds)
+        self.assertEqual((AS_OTHERS_KEEP.count, AS_OTHERS_KEEP.age), (None, None))
+
+
+class MemoryTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.now = 0.0
+
+    def make_log(self, retention: Retention | None = None, **options: Any) -> MemoryLog:
+        return MemoryLog(retention, clock=lambda: self.now, **options)
+
+    def test_the_feed_of_all_channels_has_the_newest_events_also_those_that_are_trimmed(self) -> None:
+        log = self.make_log(Retention(count=5, age=None))
+        for number in range(1, 1001):
+            log.append("a", str(number))
+        self.assertEqual([record.sequence for record in log.read(0)], list(range(1, 201)))
+        self.assertEqual([record.sequence for record in log.read(997)], [998, 999, 1000])
+        self.assertEqual(log.read(1000), [])
+        self.assertRaises(HistoryGone, log.read, 0, channels=["a"])
+        log.append("a", "1001")
+        self.assertEqual(log.read(1)[0].sequence, 2)
+        self.assertRaises(HistoryGone, log.read, 0)
+
+    def test_a_feed_that_is_asked_for_a_part_ends_there(self) -> None:
+        log = self.make_log()
+        for _ in range(5):
+            log.append("a", "x")
+        self.assertEqual([record.sequence for record in log.read(1, upto=3)], [2, 3])
+
+    def test_an_age_is_over_after_its_last_moment(self) -> None:
+        log = self.make_log(Retention(count=None, age=10.0))
+        log.append("a", "x")
+        self.now = 10.0
+        self.assertEqual(log.trim(), 0)
+        self.now = 10.1
+        self.assertEqual(log.trim(), 1)
+
+    def test_a_reader_that_has_the_newest_trimmed_event_goes_on(self) -> None:
+        log = self.make_log(Retention(count=2, age=None))
+        for _ in range(5):
+            log.append("a", "x")
+        self.assertEqual([record.sequence for record in log.read(3, channels=["a"])], [4, 5])
+        self.assertRaises(HistoryGone, log.read, 2, channels=["a"])
+
+    def test_each_append_trims_two_other_channels_by_age(self) -> None:
+        log = self.make_log(Retention(count=None, age=10.0), remembered_channels=0)
+        for number in range(20):
+            log.append(f"channel-{number}", "x")
+        self.now = 20.0
+        for _ in range(30):
+            log.append("busy", "x")
+        self.assertIn("channels=1>", repr(log), "all others were trimmed and forgotten")
+
+    def test_channels_are_forgotten_only_beyond_the_limit(self) -> None:
+        for remembered, kept in ((5, 5), (4, 4), (3, 3)):
+            with self.subTest(remembered=remembered):
+                log = self.make_log(Retention(count=None, age=10.0), remembered_channels=remembered)
+                self.now = 0.0
+                for number in range(5):
+                    log.append(f"channel-{number}", "x")
+                self.now = 20.0
+                self.assertEqual(log.trim(), 5)
+                self.assertIn(f"channels={kept}>", repr(log))
+                self.assertRaises(HistoryGone, log.read, 0, channels=["channel-0"])
+                if kept < 5:
+                    self.assertRaises(HistoryGone, log.read, 0, channels=["unknown"])
+                    forgotten = 5 - kept
+                    self.assertEqual(log.read(forgotten, channels=["unknown"]), [])
+                    self.assertRaises(HistoryGone, log.read, forgotten - 1, channels=["unknown"])
+                else:
+                    self.assertEqual(log.read(0, channels=["unknown"]), [])
+
+    def test_an_empty_transaction_rings_nobody(self) -> None:
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        with log.transaction():
+            pass
+        self.assertFalse(is_ringing(doorbell))
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+        self.assertTrue(is_ringing(doorbell))
+
+    def test_doorbells_that_were_closed_are_dropped(self) -> None:
+        log = self.make_log()
+        first = log.open_doorbell()
+        first.close()
+        log.ring()  # nobody minds
+        log.open_doorbell()
+        first.clear()
+        log.ring()
+        self.assertFalse(is_ringing(first))
+        second = log.open_doorbell()
+        log.close()
+        log.ring()
+        self.assertFalse(is_ringing(second))
+
+    def test_its_lock_is_held_for_a_fork_and_given_back_once(self) -> None:
+        log = self.make_log()
+        done = threading.Event()
+
+        def append() -> None:
+            log.append("a", "x")
+            done.set()
+
+        log.before_fork()
+        thread = threading.Thread(target=append, daemon=True)
+        thread.start()
+        self.assertFalse(done.is_set())
+        log.after_fork(in_child=False)
+        self.assertTrue(done.wait(10))
+        log.after_fork(in_child=False)  # as after an interrupt before the lock was taken
+        thread.join(10)
+
+    def test_a_child_has_an_epoch_a_lock_and_doorbells_of_its_own(self) -> None:
+        log = self.make_log()
+        epoch, doorbell = log.epoch, log.open_doorbell()
+        holds, ends = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with log.snapshot():
+                holds.set()
+                ends.wait(10)
+
+        thread = threading.Thread(target=hold, daemon=True)
+        thread.start()
+        self.assertTrue(holds.wait(10))
+        log.after_fork(in_child=True)
+        self.assertNotEqual(log.epoch, epoch)
+        log.append("a", "x")  # it would wait for the other thread
+        self.assertFalse(is_ringing(doorbell))
+        ends.set()
+        thread.join(10)
+        log.after_fork(in_child=False)
+
+
+def is_ringing(doorbell: Doorbell) -> bool:
+    return bool(select.select([doorbell], [], [], 0)[0])
+
+
+class DoorbellTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = str(temporary_directory(self) / "bells")
+        self.ringer = Ringer(self.folder)
+        self.addCleanup(self.ringer.close)
+
+    def descriptors(self) -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def test_one_that_could_not_be_made_is_dropped_without_an_error(self) -> None:
+        unraisable = mock.Mock()
+        with mock.patch.object(sys, "unraisablehook", unraisable):
+            with mock.patch("os.pipe", side_effect=OSError(24, "Too many open files")):
+                self.assertRaises(OSError, Doorbell)
+            Doorbell()
+            gc.collect()
+        unraisable.assert_not_called()
+
+    def test_neither_side_blocks(self) -> None:
+        doorbell = Doorbell()
+        for _ in range(3):
+            doorbell.clear()
+        for _ in range(70_000):  # more than a pipe holds
+            doorbell.ring()
+        self.assertTrue(is_ringing(doorbell))
+        doorbell.clear()
+        self.assertFalse(is_ringing(doorbell), "one look takes all rings")
+
+    def test_its_descriptors_are_closed_when_nobody_has_it_and_not_before(self) -> None:
+        before = self.descriptors()
+        doorbell = Doorbell()
+        doorbell.close()
+        doorbell.ring()
+        self.assertEqual(self.descriptors(), before + 2)
+        del doorbell
+        self.assertEqual(self.descriptors(), before)
+        fifo = FifoDoorbell(self.folder, 0o600)
+        self.assertEqual(self.descriptors(), before + 1)
+        fifo.close()
+        del fifo
+        self.assertEqual(self.descriptors(), before)
+
+    def test_a_fifo_that_could_not_be_put_in_its_place_is_removed(self) -> None:
+        for step in ("open", "chmod", "rename"):
+            with self.subTest(step):
+                make_folder(self.folder, 0o600)
+                with (
+                    mock.patch("sse_threaded.log.doorbell.make_folder"),
+                    mock.patch(f"os.{step}", side_effect=OSError(13, "not allowed")),
+                ):
+                    self.assertRaises(OSError, FifoDoorbell, self.folder, 0o600)
+                self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_closed_one_is_gone_and_another_with_its_name_stays(self) -> None:
+        doorbell = FifoDoorbell(self.folder, 0o600)
+        (name,) = os.listdir(self.folder)
+        doorbell.close()
+        self.assertTrue(doorbell.closed)
+        self.assertEqual(os.listdir(self.folder), [])
+        os.mkfifo(os.path.join(self.folder, name))
+        doorbell.close()
+        self.assertEqual(os.listdir(self.folder), [name])
+
+    def test_who_may_read_or_write_the_log_may_enter_the_folder(self) -> None:
+        for mode, expected in ((0o600, 0o700), (0o660, 0o770), (0o664, 0o775), (0o640, 0o750), (0o200, 0o200)):
+            with self.subTest(oct(mode)):
+                make_folder(self.folder, mode)
+                self.assertEqual(stat.S_IMODE(os.stat(self.folder).st_mode), expected)
+
+    def test_a_file_in_the_folders_place_is_an_error_and_a_folder_of_others_is_none(self) -> None:
+        with mock.patch("os.chmod", side_effect=PermissionError(1, "not yours")):
+            make_folder(self.folder, 0o600)
+            make_folder(self.folder, 0o600)
+        os.rmdir(self.folder)
+        Path(self.folder).write_text("in the way")
+        self.assertRaises(FileExistsError, make_folder, self.folder, 0o600)
+
+    def test_all_are_rung_and_hidden_ones_are_not(self) -> None:
+        self.ringer.ring()  # the folder need not be there
+        bells = [FifoDoorbell(self.folder, 0o600) for _ in range(3)]
+        hidden = FifoDoorbell(self.folder, 0o600)
+        name = hidden._path
+        os.rename(name, os.path.join(self.folder, ".hidden"))
+        for _ in range(2):
+            self.ringer.ring()
+            self.assertEqual([is_ringing(bell) for bell in (*bells, hidden)], [True, True, True, False])
+            for bell in bells:
+                bell.clear()
+
+    def test_a_ringer_keeps_one_descriptor_for_each_and_closes_those_of_bells_that_are_gone(self) -> None:
+        first, second = FifoDoorbell(self.folder, 0o600), FifoDoorbell(self.folder, 0o600)
+        before = self.descriptors()
+        for _ in range(3):
+            self.ringer.ring()
+        self.assertEqual(self.descriptors(), before + 2)
+        first.close()
+        self.ringer.ring()
+        self.assertEqual(self.descriptors(), before + 1)
+        self.assertTrue(is_ringing(second))
+        self.ringer.close()
+        self.ringer.close()
+        self.assertEqual(self.descriptors(), before)
+
+    def test_bells_of_dead_processes_are_removed_also_those_that_were_rung_before(self) -> None:
+        make_folder(self.folder, 0o600)
+        never, once = os.path.join(self.folder, "1-never"), os.path.join(self.folder, "2-once")
+        os.mkfifo(never)
+        os.mkfifo(once)
+        reader = os.open(once, os.O_RDONLY | os.O_NONBLOCK)
+        before = self.descriptors()
+        self.ringer.ring()
+        self.assertEqual(os.listdir(self.folder), ["2-once"])
+        os.close(reader)
+        self.ringer.ring()
+        self.assertEqual(os.listdir(self.folder), [])
+        self.assertEqual(self.descriptors(), before - 1)
+
+    def test_a_child_closes_the_descriptors_whoever_holds_the_lock(self) -> None:
+        bell = FifoDoorbell(self.folder, 0o600)
+        before = self.descriptors()
+        self.ringer.ring()
+        bell.clear()
+        with self.ringer._lock:
+            self.ringer.after_fork_in_child()
+            self.assertEqual(self.descriptors(), before)
+            self.ringer.ring()  # it would wait for ever
+        self.assertTrue(is_ringing(bell))
+
+
+class StartTest(unittest.TestCase):
+    """How a log is opened at the start; the URLs are no log's, and each test has one of its own."""
+
+    def fail(self, error: type[LogUnavailable | LogUnusable]) -> Any:  # type: ignore[override]
+        return mock.Mock(side_effect=error("memory://", "broken"))
+
+    def test_an_unavailable_log_is_gone_without_unless_it_is_required(self) -> None:
+        with self.assertLogs("sse_threaded.log.startup", "WARNING"):
+            open_at_start("test:unavailable", self.fail(LogUnavailable))
+        with self.assertRaises(LogUnavailable):
+            open_at_start("test:unavailable", self.fail(LogUnavailable), is_required=True)
+
+    def test_an_unusable_log_is_refused_by_the_process_that_opened_it_first(self) -> None:
+        with self.assertRaises(LogUnusable):
+            open_at_start("test:unusable", self.fail(LogUnusable))
+        opened = mock.Mock()
+        open_at_start("test:unusable", opened)
+        opened.assert_called_once_with()
+        with self.assertRaises(LogUnusable):
+            open_at_start("test:unusable", self.fail(LogUnusable))
+        child = os.fork()
+        if not child:
+            status = 1
+            with contextlib.suppress(BaseException), self.assertLogs("sse_threaded.log.startup", "WARNING"):
+                open_at_start("test:unusable", mock.Mock())  # the first one stays the first
+                open_at_start("test:unusable", self.fail(LogUnusable))
+                status = 0
+            os._exit(status)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        with self.assertRaises(LogUnusable):
+            open_at_start("test:unusable", self.fail(LogUnusable))
+
+
+class TrimmerRoundsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.directory = temporary_directory(self)
+
+    def make_log(self, retention: Retention, **options: Any) -> SQLiteLog:
+        log = SQLiteLog(sqlite_url(self.directory), retention, **options)
+        self.addCleanup(log.close)
+        return log
+
+    def make_older(self, log: SQLiteLog) -> None:
+        with log.transaction() as transaction:
+            assert transaction.connection is not None
+            transaction.connection.execute("UPDATE sse_events SET created = created - 1000")
+
+    def count(self, log: SQLiteLog, table: str) -> int:
+        with log.snapshot() as snapshot:
+            assert snapshot.connection is not None
+            return int(snapshot.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def test_a_round_trims_by_age_alone_and_forgets_channels(self) -> None:
+        log = self.make_log(Retention(count=None, age=100.0), timeouts=Timeouts(trim=0.01), remembered_channels=3)
+        for number in range(10):
+            log.append(f"channel-{number}", "x")
+        self.make_older(log)
+        log.open_doorbell()
+        wait_until(lambda: not self.count(log, "sse_events"), message="the events to go")
+        wait_until(lambda: self.count(log, "sse_channels") <= 4, message="the channels to be forgotten")
+
+    def test_a_round_trims_by_count_what_other_processes_left(self) -> None:
+        log = self.make_log(Retention(count=None, age=None))
+        for _ in range(10):
+            log.append("a", "x")
+        other = self.make_log(Retention(count=4, age=None), timeouts=Timeouts(trim=0.01))
+        other.open_doorbell()
+        wait_until(lambda: self.count(log, "sse_events") == 4, message="the channel to be trimmed")
+
+    def test_who_must_not_decide_trims_and_forgets_nothing(self) -> None:
+        first = self.make_log(Retention(count=None, age=100.0))
+        for number in range(10):
+            first.append(f"channel-{number}", "x")
+        self.make_older(first)
+        self.assertEqual(first.trim(), 10)
+        first.append("a", "x")
+        channels = self.count(first, "sse_channels")
+        rounds = threading.Semaphore(0)
+        update_mark = Trimmer._update_mark
+
+        def noted(trimmer: Trimmer) -> None:
+            update_mark(trimmer)
+            rounds.release()
+
+        with mock.patch.object(Trimmer, "_update_mark", noted):
+            log = self.make_log(AS_OTHERS_KEEP, timeouts=Timeouts(trim=0.01), remembered_channels=3)
+            log.open_doorbell()
+            for _ in range(3):
+                self.assertTrue(rounds.acquire(timeout=10))
+        self.assertEqual((self.count(log, "sse_events"), self.count(log, "sse_channels")), (1, channels))
+
+    def test_the_thread_starts_when_a_channel_has_grown_by_an_eighth_of_its_bound(self) -> None:
+        for count, appends in ((8, 16), (128, 16), (160, 20)):
+            with self.subTest(count=count), mock.patch.object(Trimmer, "start") as start:
+                log = self.make_log(Retention(count=count, age=None))
+                for number in range(1, appends + 1):
+                    start.reset_mock()
+                    log.append("a", "x")
+                    log.append(f"other-{number}", "x")
+                    self.assertEqual(start.called, number == appends)
+                log.close()
+
+    def test_events_that_are_just_within_the_bounds_stay(self) -> None:
+        log = self.make_log(Retention(count=5, age=None))
+        for _ in range(5):
+            log.append("a", "x")
+        self.assertEqual(log.trim(), 0)
+        log.append("a", "x")
+        self.assertEqual(log.trim(), 1)
+        self.assertEqual([record.sequence for record in log.read(1, channels=["a"])], [2, 3, 4, 5, 6])
+        self.assertRaises(HistoryGone, log.read, 0, channels=["a"])
+
+    def test_a_stopped_trimmer_does_not_start_again(self) -> None:
+        log = self.make_log(Retention(count=16, age=None))
+        log.open_doorbell()
+        log.close()
+        names = [thread.name for thread in threading.enumerate()]
+        self.assertNotIn("sse_threaded trimmer", names)
+
+
+class HealthCheckStepsTest(unittest.TestCase):
+    def test_it_tries_the_file_and_rolls_the_event_back(self) -> None:
+        directory = temporary_directory(self)
+        log = SQLiteLog(sqlite_url(directory))
+        self.addCleanup(log.close)
+        log.append("a", "x")
+        file = SQLiteFile(str(directory / "log.db"), log.url, "full")
+        writer = SharedConnection(file)
+        self.addCleanup(writer.close)
+        statements: list[str] = []
+        with writer.use() as connection:
+            connection.set_trace_callback(statements.append)
+        HealthCheck(file, writer).run()
+        words = [statement.split()[0] for statement in statements]
+        self.assertEqual(words[:2], ["PRAGMA", "BEGIN"])
+        self.assertIn("shrink_memory", statements[0])
+        self.assertEqual(words[2:], ["SAVEPOINT", "INSERT", "ROLLBACK", "UPDATE", "COMMIT"])
+        self.assertEqual(len(log.read(0)), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
