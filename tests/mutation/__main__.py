@@ -9,7 +9,7 @@ helpers and the command line. A mutant is caught when a test fails, or when a te
 Only tests that run the changed line are tried: unit tests first, then those with servers. Results are kept in
 ``.mutation`` in the checkout. Needs ``pip install '.[test]' coverage``.
 
-For a quick look, ``--folder unit`` tries the unit tests only, and ``--below sse_threaded/log`` draws from a part of
+For a quick look, ``--folder unit`` tries the unit tests only, and ``--below sse_threaded/log`` draws from part of
 the package. Each pair of folders and seed has results of its own.
 
 ``tests/mutation/equivalent.json`` has the changes that no test can see, each with the reason.

@@ -81,11 +81,11 @@ class ChecksTest(unittest.TestCase):
 
     def test_retention_takes_its_bounds_themselves(self) -> None:
         hundred_years = 3_155_760_000
-        for bounds in ({"count": 1}, {"age": 1}, {"age": hundred_years}, {"count": None, "age": None}):
-            Retention(**bounds)
-        for bounds in ({"count": 0}, {"age": 0.999}, {"age": hundred_years + 1}):
-            with self.subTest(bounds=bounds), self.assertRaises(ValueError):
-                Retention(**bounds)
+        Retention(count=1, age=1)
+        Retention(count=None, age=hundred_years)
+        for count, age in ((0, None), (None, 0.999), (None, hundred_years + 1)):
+            with self.subTest(count=count, age=age), self.assertRaises(ValueError):
+                Retention(count=count, age=age)
         self.assertEqual((AS_OTHERS_KEEP.count, AS_OTHERS_KEEP.age), (None, None))
 
 
