@@ -6,7 +6,7 @@ import unittest
 from unittest import mock
 
 from sse_threaded.server import capacity
-from sse_threaded.server.capacity import make_room
+from sse_threaded.server.capacity import file_limit, kept_connections, make_room
 
 
 class RoomTest(unittest.TestCase):
@@ -43,6 +43,30 @@ class RoomTest(unittest.TestCase):
                 limits = mock.patch.object(capacity.resource, "getrlimit", return_value=(20_000, 20_000))
                 with limits:
                     self.assertEqual(make_room(wanted, threads).idle, idle)
+
+    def test_how_many_files_it_may_open_is_told_if_there_is_a_bound(self):
+        for soft, expected in ((1024, 1024), (capacity.resource.RLIM_INFINITY, None)):
+            with mock.patch.object(capacity.resource, "getrlimit", return_value=(soft, soft)) as getrlimit:
+                self.assertEqual(file_limit(), expected)
+            getrlimit.assert_called_once_with(capacity.resource.RLIMIT_NOFILE)
+
+    def test_a_system_without_a_bound_on_files_has_room_for_all(self):
+        infinity = capacity.resource.RLIM_INFINITY
+        with (
+            mock.patch.object(capacity.resource, "getrlimit", return_value=(infinity, infinity)),
+            mock.patch.object(capacity.resource, "setrlimit") as setrlimit,
+        ):
+            self.assertEqual(make_room(10_000, 8), (10_000, 9_992, infinity))
+        setrlimit.assert_not_called()
+
+    def test_a_limit_that_is_just_high_enough_is_left_alone(self):
+        self.assertEqual(self.room((10_200, 20_000)), (10_000, []))
+        self.assertEqual(self.room((10_199, 20_000)), (10_000, [(10_200, 20_000)]))
+
+    def test_of_two_connections_one_is_kept_and_of_four_two(self):
+        for connections, kept in ((1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (11, 2), (12, 3), (100, 8)):
+            with self.subTest(connections):
+                self.assertEqual(kept_connections(connections, 8), kept)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from sse_threaded.fanout.abandoned_streams import AbandonedStreams, Abandonment,
 from sse_threaded.fanout.budget import Budget, Overloaded
 from sse_threaded.fanout.pace import Pace
 from sse_threaded.fanout.replay import Replay
+from sse_threaded.fanout.serial_wakeup import Activity, SerialWakeup, Sleeper
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.fanout.timers import NEVER, Timers
 from sse_threaded.protocol.batch import LAST_CHUNK, Batch
@@ -325,6 +326,130 @@ class SchedulingPolicyTest(unittest.TestCase):
             expected = [mock.call(0, os.SCHED_OTHER, os.sched_param.return_value)] * calls
             self.assertEqual(os.sched_setscheduler.call_args_list, expected)
             self.assertEqual(os.sched_param.call_args_list, [mock.call(0)] * calls)
+
+
+class NotedSleeper(Sleeper):
+    """A sleeper without a thread: that it was woken is noted."""
+
+    woken: list[Sleeper]
+
+    def wake(self) -> None:
+        self.woken.append(self)
+
+
+class SerialWakeupTest(unittest.TestCase):
+    stuck = 0.125  # seconds; with 3000 passes a second, exactly 375 in this time
+
+    def setUp(self) -> None:
+        self.now = 1000.0
+        for target, value in (
+            ("sse_threaded.fanout.serial_wakeup.time.monotonic", lambda: self.now),
+            ("sse_threaded.fanout.serial_wakeup.random.randrange", lambda number: 0),
+        ):
+            patch = mock.patch(target, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.wakeup = SerialWakeup(self.stuck)
+        self.woken: list[Sleeper] = []
+
+    def call(self, number: int) -> list[NotedSleeper]:
+        made = [NotedSleeper(self.wakeup) for _ in range(number)]
+        for sleeper in made:
+            sleeper.woken = self.woken
+            sleeper.activity = Activity.ASLEEP
+            sleeper.call()
+        return made
+
+    def come_back(self, sleeper: Sleeper) -> None:
+        """Pass its token on; it has more to do, so it does not sleep."""
+        sleeper.sleep([1])
+
+    def test_four_are_woken_at_once_and_of_more_one_after_the_other(self) -> None:
+        for number, woken in ((1, 1), (4, 4), (5, 1), (9, 1)):
+            with self.subTest(number=number):
+                self.wakeup, self.woken = SerialWakeup(self.stuck), []
+                sleepers = self.call(number)
+                self.assertEqual((self.wakeup.waiting, self.wakeup.due), (number, 0.0))
+                self.wakeup.advance()
+                self.assertEqual(self.woken, sleepers[:woken])
+                self.assertEqual(self.wakeup.waiting, number - woken)
+
+    def test_no_more_have_a_token_than_may_however_many_had_one_before(self) -> None:
+        few = self.call(4)
+        self.wakeup.advance()
+        many = self.call(5)
+        self.wakeup.advance()
+        self.assertEqual(self.woken, few)
+        for number, sleeper in enumerate(few, 1):
+            self.come_back(sleeper)
+            self.assertEqual(self.woken[4:], many[:1] if number == 4 else [])
+
+    def test_a_token_that_was_passed_on_or_taken_cannot_be_passed_on_again(self) -> None:
+        sleepers = self.call(6)
+        self.wakeup.advance()
+        self.come_back(sleepers[0])
+        self.come_back(sleepers[0])
+        self.assertEqual(self.woken, sleepers[:2])
+        self.now += self.stuck
+        self.wakeup.advance()
+        woken = len(self.woken)
+        self.come_back(sleepers[1])
+        self.assertEqual(len(self.woken), woken)
+
+    def test_one_token_more_if_few_are_passed_on_and_one_less_if_many(self) -> None:
+        for passed, tokens in ((373, 2), (374, 1), (500, 1)):  # the first was given by the pump
+            with self.subTest(passed=passed):
+                self.wakeup, self.woken = SerialWakeup(self.stuck), []
+                self.call(600)
+                self.wakeup.advance()
+                for number in range(passed):
+                    if number == passed - 1:
+                        self.now += self.stuck  # so that the last one is not stuck
+                    self.come_back(self.woken[-1])
+                self.wakeup.advance()
+                self.assertEqual(self.wakeup.most_tokens, tokens)
+
+    def test_it_does_not_judge_before_an_interval_is_over(self) -> None:
+        self.call(600)
+        self.wakeup.advance()
+        self.now += self.stuck / 2
+        self.come_back(self.woken[-1])
+        self.wakeup.advance()
+        self.assertEqual(self.wakeup.most_tokens, 1)
+        self.now += self.stuck / 2
+        self.come_back(self.woken[-1])
+        self.wakeup.advance()
+        self.assertEqual(self.wakeup.most_tokens, 2)
+        self.now += self.stuck / 2
+        self.wakeup.advance()
+        self.assertEqual(self.wakeup.most_tokens, 2, "the next interval has begun")
+
+    def test_when_it_is_due_again(self) -> None:
+        self.assertEqual(self.wakeup.due, float("inf"))
+        sleepers = self.call(6)
+        self.wakeup.advance()
+        self.now += self.stuck / 4
+        self.assertEqual(self.wakeup.due, 1000.0 + self.stuck)
+        self.come_back(sleepers[0])
+        self.assertEqual(self.wakeup.due, self.now + self.stuck)
+        self.call(1)
+        self.assertLessEqual(self.wakeup.due, self.now)
+
+    def test_one_that_is_removed_gets_no_token_wherever_it_waited(self) -> None:
+        sleepers = self.call(6)
+        self.assertTrue(sleepers[1].stop())
+        self.assertFalse(sleepers[1].stop())
+        self.wakeup.advance()
+        self.assertTrue(sleepers[2].stop())
+        self.assertEqual(self.wakeup.waiting, 3)
+        self.come_back(sleepers[0])
+        self.assertEqual(self.woken, [sleepers[0], sleepers[3]])
+
+    def test_one_that_was_called_once_is_not_called_again(self) -> None:
+        (sleeper,) = self.call(1)
+        sleeper.call()
+        self.assertEqual(self.wakeup.waiting, 1)
+        self.assertFalse(sleeper.is_asleep)
 
 
 if __name__ == "__main__":

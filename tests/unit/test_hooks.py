@@ -166,7 +166,9 @@ class HooksTest(unittest.TestCase):
 
     def test_at_the_end_all_hubs_together_have_a_second(self):
         with Hub() as first, Hub() as second:
+            requested = []
             with (
+                mock.patch.object(Hub, "request_close", autospec=True, side_effect=requested.append),
                 mock.patch.object(Hub, "close", autospec=True) as close,
                 mock.patch("sse_threaded.server.hooks.time.monotonic", side_effect=[100.0, 100.25, 102.0]),
                 mock.patch("sse_threaded.server.hooks.hubs", return_value=(first, second)),
@@ -175,3 +177,4 @@ class HooksTest(unittest.TestCase):
             self.assertEqual(
                 close.call_args_list, [mock.call(first, timeout=0.75), mock.call(second, timeout=0.0)]
             )
+            self.assertTrue({first, second} <= set(requested), "all begin to end before the first is waited for")

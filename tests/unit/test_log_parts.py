@@ -465,6 +465,17 @@ class TrimmerRoundsTest(unittest.TestCase):
         self.assertEqual([record.sequence for record in log.read(1, channels=["a"])], [2, 3, 4, 5, 6])
         self.assertRaises(HistoryGone, log.read, 0, channels=["a"])
 
+    def test_it_remembers_as_many_channels_as_it_should(self) -> None:
+        log = self.make_log(Retention(count=None, age=100.0), remembered_channels=3)
+        for number in range(10):
+            log.append(f"channel-{number}", "x")
+        self.make_older(log)
+        self.assertEqual(log.trim(), 10)
+        log.trim()
+        self.assertEqual(self.count(log, "sse_channels"), 3)
+        log.trim()
+        self.assertEqual(self.count(log, "sse_channels"), 3)
+
     def test_a_stopped_trimmer_does_not_start_again(self) -> None:
         log = self.make_log(Retention(count=16, age=None))
         log.open_doorbell()

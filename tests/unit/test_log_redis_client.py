@@ -473,6 +473,7 @@ class AddressTest(unittest.TestCase):
             ("postgres://u:p@host/db", "postgres://..."),
             ("u:p@host", "..."),
             ("se cret://x", "..."),
+            ("pass+word", "..."),
         ):
             with self.subTest(url):
                 self.assertEqual(without_secret(url), shown)
