@@ -476,6 +476,26 @@ class TrimmerRoundsTest(unittest.TestCase):
         log.trim()
         self.assertEqual(self.count(log, "sse_channels"), 3)
 
+    def test_between_two_rounds_a_channel_that_has_grown_is_trimmed(self) -> None:
+        log = self.make_log(Retention(count=16, age=None), timeouts=Timeouts(trim=3600))
+        for _ in range(3):  # the first time there is a round
+            for _ in range(40):
+                log.append("a", "x")
+            wait_until(lambda: self.count(log, "sse_events") <= 32, message="the channel to be trimmed")
+
+    def test_a_round_looks_at_each_channel_once(self) -> None:
+        log = self.make_log(Retention(count=None, age=None))
+        for number in range(3):
+            log.append(f"channel-{number}", "x")
+        trimmer = Trimmer(SQLiteFile(str(self.directory / "log.db"), log.url, "full"), Retention(count=5))
+        self.addCleanup(trimmer.stop)
+        statements: list[str] = []
+        with trimmer.connection.use() as connection:
+            connection.set_trace_callback(statements.append)
+        trimmer._round()
+        looks = [statement for statement in statements if statement.startswith("SELECT channel FROM sse_events")]
+        self.assertEqual(len(looks), 4)
+
     def test_a_stopped_trimmer_does_not_start_again(self) -> None:
         log = self.make_log(Retention(count=16, age=None))
         log.open_doorbell()

@@ -100,6 +100,14 @@ class TestClientTest(unittest.TestCase):
                 self.assertFalse(is_from_test_client(environ))
 
 
+BRIDGES = (
+    ("tornado.wsgi", False),
+    ("asgiref.wsgi", False),
+    ("a2wsgi.wsgi", True),
+    ("starlette.middleware.wsgi", True),
+)
+
+
 class BridgeTest(unittest.TestCase):
     def call_from(self, name: str) -> Bridge | None:
         """Ask in a function of a module of this name, which is loaded meanwhile."""
@@ -110,7 +118,7 @@ class BridgeTest(unittest.TestCase):
         return found
 
     def test_it_is_known_by_the_module_that_calls(self) -> None:
-        for name, can_stream in (("tornado.wsgi", False), ("asgiref.wsgi", False), ("a2wsgi.wsgi", True)):
+        for name, can_stream in BRIDGES:
             with self.subTest(name=name):
                 bridge = self.call_from(name)
                 assert bridge is not None
