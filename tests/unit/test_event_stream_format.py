@@ -200,7 +200,11 @@ STREAMS: list[Stream] = [
     ),
     Stream("an empty retry leaves the last", b"retry: 1000\nretry\nretry:\nretry: \n\n", [], retry=1000),
     Stream("a retry with NUL leaves the last", b"retry: 1000\nretry: 2\0\nretry: \x003\n\n", [], retry=1000),
+    Stream(
+        "a retry has 18 digits at most", b"retry: %b\nretry: 1%b\n" % (b"9" * 18, b"0" * 18), [], retry=10**18 - 1
+    ),
     Stream("the last retry counts", b"retry: 1\nretry: 2\n\nretry:3\n", [], retry=3),
+    Stream("letters at the end of a line belong to it", b"data: X\ndata: rn\n\n", [message("X\nrn")]),
     # The end of the stream: what has no blank line behind it is dropped.
     Stream("an event cut off at the end is dropped", b"data: a\n\ndata: b\n", [message("a")]),
     Stream("a line cut off at the end is dropped", b"data: a\n\ndata: b", [message("a")]),
@@ -293,7 +297,7 @@ class TableTest(unittest.TestCase):
 
     def test_it_agrees_with_the_steps_of_the_standard(self) -> None:
         for stream in STREAMS:
-            if len(stream.wire) < 6000:  # int() refuses so many digits
+            if len(stream.wire) < 6000 and "18 digits" not in stream.name:  # our own limits
                 with self.subTest(stream.name):
                     self.assertEqual(reference(stream.wire)[:3], stream[2:])
 
