@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+import re
 import unittest
+from collections.abc import Iterator
+from typing import Any
 
 from sse_threaded import Hub, Retention, longpoll
 from sse_threaded.fanout import serial_wakeup
@@ -13,6 +18,7 @@ from sse_threaded.log.redis import timeouts as redis_timeouts
 from sse_threaded.log.sqlite import timeouts as sqlite_timeouts
 from sse_threaded.log.sqlite import trimmer
 from sse_threaded.server import deadlines, lazy_pool, partial_request, request_reader
+from tests.harness.imports import SOURCES, full_name
 from tests.support import ROOT
 
 SQLITE, REDIS = sqlite_timeouts.Timeouts(), redis_timeouts.Timeouts()
@@ -64,7 +70,29 @@ DOCSTRINGS = [
     ),
 ]
 
+# A parameter's text in a docstring, and a default in it that is a value.
+PARAMETER = re.compile(r":param (\w+):((?:(?!\n\s*:|\n\s*\n).)*)", re.DOTALL)
+DEFAULT = re.compile(r"\bdefault (``(?:None|True|False|\"\"|[0-9]+)``|[0-9][0-9.,]*[0-9]|[0-9])")
+
+# Parts of the package that need more than the package itself.
+LEFT_OUT = ("bench", "board", "cli", "testing")
+
 HUB_DEFAULTS = {"retry": "5000", "heartbeat": "15", "lease": "900", "queue_size": "1000"}
+
+
+def functions() -> Iterator[tuple[str, str, Any]]:
+    """The classes, functions and methods of the package: module, name, and the thing itself."""
+    for source in SOURCES:
+        if source.partition(".")[0] not in LEFT_OUT:
+            module = importlib.import_module(full_name(source))
+            for name, thing in list(vars(module).items()):
+                if getattr(thing, "__module__", None) != module.__name__:
+                    continue  # it is another module's
+                if inspect.isclass(thing) or inspect.isfunction(thing):
+                    yield module.__name__, name, thing
+                if inspect.isclass(thing):
+                    methods = (method for method in vars(thing).items() if inspect.isfunction(method[1]))
+                    yield from ((module.__name__, f"{name}.{its}", method) for its, method in methods)
 
 
 def in_one_line(text: str) -> str:
@@ -92,6 +120,23 @@ class DocumentedNumbersTest(unittest.TestCase):
                 self.assertEqual(f"{inspect.signature(Hub).parameters[name].default:g}", expected)
                 self.assertIn(f"| `{name}` | {expected} |", page)
                 self.assertRegex(docstring, rf":param {name}: [^:]*default {expected}\b")
+
+    def test_of_the_defaults(self) -> None:
+        found = 0
+        for module, name, function in functions():
+            for parameter, text in PARAMETER.findall(inspect.getdoc(function) or ""):
+                match = DEFAULT.search(in_one_line(text))
+                if match is not None:
+                    parameters = inspect.signature(function).parameters
+                    with self.subTest(module=module, name=name, parameter=parameter):
+                        documented = ast.literal_eval(match[1].strip("`").replace(",", ""))
+                        default = parameters[parameter].default
+                        if default is not inspect.Parameter.empty:  # otherwise it is that of an option in a text
+                            self.assertEqual(
+                                (default, type(default) is bool), (documented, type(documented) is bool)
+                            )
+                            found += 1
+        self.assertGreater(found, 25)
 
     def test_all_logs_remember_as_many_channels(self) -> None:
         default = inspect.signature(memory.MemoryLog).parameters["remembered_channels"].default

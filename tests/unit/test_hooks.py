@@ -15,7 +15,7 @@ from sse_threaded.fanout.lifecycle import close_all_when, is_ending, parking_bud
 from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
 from sse_threaded.server.access_atoms import OneLineAtoms
 from sse_threaded.server.capacity import stream_limit
-from tests.support import FAREWELL, wait_until
+from tests.support import FAREWELL, sqlite_url, temporary_directory, wait_until
 from tests.unit.test_stream import make_environ
 
 ENDS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
@@ -178,3 +178,37 @@ class HooksTest(unittest.TestCase):
                 close.call_args_list, [mock.call(first, timeout=0.75), mock.call(second, timeout=0.0)]
             )
             self.assertTrue({first, second} <= set(requested), "all begin to end before the first is waited for")
+
+    def warnings_of(self, hub, *, parks=False, **settings):
+        worker = self.make_worker()
+        for name, value in settings.items():
+            setattr(worker.cfg, name, value)
+        with mock.patch("sse_threaded.server.stream_budgets.hubs", return_value=(hub,)):
+            post_worker_init(worker, parks=parks)
+        calls = worker.log.warning.call_args_list
+        return [call.args[0] % call.args[1:] for call in calls if "max_requests" not in call.args[0]]
+
+    def test_a_hub_in_memory_is_warned_of_where_there_are_several_workers(self):
+        with Hub() as hub:
+            for workers, parks, count in ((1, False, 0), (2, False, 1), (2, True, 1)):
+                found = self.warnings_of(hub, workers=workers, parks=parks)
+                self.assertEqual(len(found), count)
+                for warning in found:
+                    self.assertIn("what one of 2 workers publishes", warning)
+        with Hub(sqlite_url(temporary_directory(self))) as hub:
+            self.assertEqual(self.warnings_of(hub, workers=2), [])
+
+    def test_a_limit_that_leaves_too_few_threads_is_warned_of(self):
+        for limit, parks, count in ((56, False, 0), (57, False, 1), (57, True, 0), (0, False, 0)):
+            with self.subTest(limit=limit, parks=parks), Hub(max_streams=limit) as hub:
+                found = self.warnings_of(hub, parks=parks)
+                self.assertEqual(len(found), count)
+                for warning in found:
+                    self.assertRegex(warning, "max_streams=57 of .* leaves too few of 64 threads .*; 56 are safe")
+
+    def test_the_files_that_a_process_may_open_bound_its_streams(self):
+        for files, streams in ((None, 56), (1000, 56), (300, 56), (100, 38), (4, 1)):
+            worker = self.make_worker()
+            with mock.patch("sse_threaded.server.stream_budgets.file_limit", return_value=files):
+                post_worker_init(worker)
+            self.assertEqual(process_budget.limit, streams, files)

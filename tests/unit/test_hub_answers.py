@@ -45,7 +45,7 @@ class ArgumentsTest(unittest.TestCase):
             {"retention": Retention(count=1)},
             {"retention": None},
         ):
-            with self.subTest(arguments=arguments), Hub(**arguments):  # type: ignore[arg-type]
+            with self.subTest(arguments=arguments), Hub(**arguments):
                 pass
 
     def test_others_are_refused(self) -> None:
@@ -236,6 +236,14 @@ class WarningsTest(unittest.TestCase):
                     self.assertEqual(b"event: stream-unavailable" in body, not streams)
                     self.assertEqual(bridge.fault.encode() in body, not streams)
                     response.close()
+
+    def test_a_stream_over_http2_is_warned_of_once(self) -> None:
+        http2: dict[str, Any] = {"gunicorn.socket": object(), "SERVER_PROTOCOL": "HTTP/2"}
+        with Hub() as hub, self.assertLogs("sse_threaded.hub", "WARNING") as logs:
+            for _ in range(3):
+                response = hub.stream(environ(**http2), "a")
+                response.close()
+        self.assertEqual(len([line for line in logs.output if "HTTP/2" in line]), 1)
 
     def test_a_test_clients_request_says_nothing_and_the_next_one_may(self) -> None:
         one_at_a_time: dict[str, Any] = {

@@ -465,6 +465,15 @@ class TrimmerRoundsTest(unittest.TestCase):
         self.assertEqual([record.sequence for record in log.read(1, channels=["a"])], [2, 3, 4, 5, 6])
         self.assertRaises(HistoryGone, log.read, 0, channels=["a"])
 
+    def test_the_first_event_stays_where_a_channel_has_few(self) -> None:
+        log = self.make_log(Retention(count=5, age=None))
+        log.append("a", "the first")
+        for _ in range(20):
+            log.append("busy", "x")
+        log.append("a", "the last")
+        log.trim()
+        self.assertEqual([record.data for record in log.read(0, channels=["a"])], ["the first", "the last"])
+
     def test_it_remembers_as_many_channels_as_it_should(self) -> None:
         log = self.make_log(Retention(count=None, age=100.0), remembered_channels=3)
         for number in range(10):

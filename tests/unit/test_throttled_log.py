@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import unittest
+from unittest import mock
 
 from sse_threaded.throttled_log import ThrottledLog
 from tests.support import wait_until
@@ -30,6 +31,21 @@ class ThrottledLogTest(unittest.TestCase):
         self.assertEqual(logs.records[0].getMessage(), "log % away")
         again = logs.records[1].getMessage()
         self.assertRegex(again, r"^log % away \(and [0-9]+ more like this since the last line\)$")
+
+    def test_the_lines_that_were_left_out_are_counted_anew_each_time(self) -> None:
+        throttled = ThrottledLog(LOGGER)
+        now = 1000.0
+        with self.assertLogs(LOGGER, "WARNING") as logs, mock.patch("time.monotonic", lambda: now):
+            for left_out in (0, 1, 3):
+                for _ in range(1 + left_out):
+                    throttled.warning("away", "away")
+                now += 59.9
+                throttled.warning("away", "left out")
+                now += 0.1
+            throttled.warning("away", "away")
+        more = " (and %d more like this since the last line)"
+        expected = ["away", "away" + more % 1, "away" + more % 2, "away" + more % 4]
+        self.assertEqual([record.getMessage() for record in logs.records], expected)
 
     def test_the_kinds_it_knows_are_bounded(self) -> None:
         throttled = ThrottledLog(LOGGER)
