@@ -487,10 +487,13 @@ class TrimmerRoundsTest(unittest.TestCase):
 
     def test_between_two_rounds_a_channel_that_has_grown_is_trimmed(self) -> None:
         log = self.make_log(Retention(count=16, age=None), timeouts=Timeouts(trim=3600))
-        for _ in range(3):  # the first time there is a round
-            for _ in range(40):
-                log.append("a", "x")
-            wait_until(lambda: self.count(log, "sse_events") <= 32, message="the channel to be trimmed")
+        trim_grown = Trimmer.trim_grown
+        with mock.patch.object(Trimmer, "trim_grown", autospec=True, side_effect=trim_grown) as looks:
+            for _ in range(3):  # the first time there is a round
+                for _ in range(40):
+                    log.append("a", "x")
+                wait_until(lambda: self.count(log, "sse_events") <= 32, message="the channel to be trimmed")
+        self.assertLessEqual(looks.call_count, 120, "it sleeps while no channel has grown")
 
     def test_a_round_looks_at_each_channel_once(self) -> None:
         log = self.make_log(Retention(count=None, age=None))
