@@ -23,6 +23,9 @@ from tests.support import ROOT
 
 SQLITE, REDIS = sqlite_timeouts.Timeouts(), redis_timeouts.Timeouts()
 
+# Of the feed: whole steps, and the one that has begun.
+FEED_BYTES = scripts.FEED_STEP * (scripts.FEED_STEPS + 1)
+
 # Words that a page must have.
 PAGES = {
     "docs/configuration.md": (f"| `Retention(count={Retention().count:_}, age={Retention().age:_.0f})` |",),
@@ -38,7 +41,7 @@ PAGES = {
         f"until the client closes | {deadlines.LINGER_SECONDS:g} s |",
         f"A request of up to {partial_request.BUFFER_BYTES / 1024:g} KiB",
         f"keeps {request_reader.BUFFER_LIMIT / 1024**2:g} MiB of incomplete requests",
-        f"the newest {scripts.FEED_EVENTS:,} events",
+        f"the newest {scripts.FEED_EVENTS:,} events (at most {FEED_BYTES / 10**6:.0f} MB)",
     ),
     "docs/design.md": (
         f"if a request has waited {lazy_pool.PATIENCE * 1000:g} ms",

@@ -270,9 +270,7 @@ class ThreadTest(ListenerCase):
         self.client.entries_after.side_effect = entries_after
         with mock.patch.object(self.listener, "_look_for_master", side_effect=lambda: steps.append("master")):
             self.listener._run()
-        self.assertEqual(
-            steps, [None, 1000, "master", 1000, "master", 1000, "master", 1000, "master"][: len(steps)]
-        )
+        self.assertEqual(steps, [None, *[1000, "master"] * 4][: len(steps)])
         self.assertGreater(len(steps), 6)
 
     def test_a_child_has_a_thread_and_bells_of_its_own(self) -> None:
