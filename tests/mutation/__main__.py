@@ -233,6 +233,12 @@ def equivalent() -> list[Equivalent]:
     return [Equivalent(**row) for row in json.loads(EQUIVALENT.read_text(encoding="utf-8"))]
 
 
+def stale() -> list[Equivalent]:
+    """The reasons of changes that are not possible any more, as the source has changed."""
+    changes = {(mutant.path, line_of(mutant), mutant.after) for mutant in sample(0, sys.maxsize)}
+    return [one for one in equivalent() if one[:3] not in changes]
+
+
 def line_of(mutant: Mutant) -> str:
     """The text of the line where the change begins."""
     return (ROOT / mutant.path).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
@@ -274,6 +280,8 @@ def main() -> None:
         run(drawn, results, reach.load(PLACE / "reach", folders), options.jobs)
     else:
         print(report(options.seed, load(results)))  # noqa: T201
+        for one in stale():
+            print(f"a reason without its change: {one.path}: {one.line}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -259,6 +259,7 @@ class ThreadTest(ListenerCase):
 
     def test_it_listens_and_looks_for_the_master_in_turn(self) -> None:
         self.listener.renew(EPOCH)
+        self.listener._fail(exceptions.ConnectionError("away"))
         steps: list[Any] = []
 
         def entries_after(feed: str, after: str, count: int, wait: int | None) -> list[Any]:
@@ -272,6 +273,8 @@ class ThreadTest(ListenerCase):
             self.listener._run()
         self.assertEqual(steps, [None, *[1000, "master"] * 4][: len(steps)])
         self.assertGreater(len(steps), 6)
+        self.assertIsNone(self.listener.failure)
+        self.shared.note_answer.assert_called_once_with()
 
     def test_a_child_has_a_thread_and_bells_of_its_own(self) -> None:
         self.begin()

@@ -121,3 +121,50 @@ class RecentTest(unittest.TestCase):
         log.append("a", "new")
         found.add(log.read(100))
         self.assertIn(b"data: new", found.batch_after(("a",), 100)[0].body)
+
+    def test_1024_batches_are_kept_and_of_more_the_latest(self):
+        self.publish("a")
+        found = self.filled()
+        kept = [found.batch_after(("a",), -number)[0] for number in range(1024)]
+        self.assertIs(found.batch_after(("a",), 0)[0], kept[0])
+        found.batch_after(("a",), -1024)
+        for number in (1, 1023):
+            self.assertIs(found.batch_after(("a",), -number)[0], kept[number])
+        self.assertIsNot(found.batch_after(("a",), 0)[0], kept[0])
+
+    def test_4_megabytes_of_batches_are_kept_and_none_that_is_longer_than_an_eighth(self):
+        for _ in range(12):
+            self.hub.publish("a", "x" * 200_000)  # a batch takes twice its bytes
+        self.hub.publish("a", "x" * 300_000)
+        found = self.filled()
+        kept = [found.batch_after(("a",), number)[0] for number in range(10)]
+        self.assertIsNot(found.batch_after(("a",), 12)[0], found.batch_after(("a",), 12)[0])
+        self.assertIs(found.batch_after(("a",), 0)[0], kept[0])
+        found.batch_after(("a",), 10)
+        self.assertIs(found.batch_after(("a",), 1)[0], kept[1])
+        self.assertIsNot(found.batch_after(("a",), 0)[0], kept[0])
+        self.assertIs(found.batch_after(("a",), 2)[0], kept[2], "what was dropped made room")
+
+    def test_what_just_fits_is_kept(self):
+        for _ in range(4):
+            self.hub.publish("a", "x" * 25)
+        self.assertEqual(self.filled(length=100).floor, 0)
+        self.assertEqual(self.filled(length=99).floor, 1)
+        self.assertEqual(self.filled(count=4).floor, 0)
+
+    def test_it_begins_with_the_newest_512_events(self):
+        for _ in range(600):
+            self.hub.publish("a", "x")
+        found = self.filled()
+        self.assertEqual(found.floor, 88)
+        self.assertEqual(found.epoch, self.log.epoch)
+
+    def test_after_a_restart_nothing_of_before_is_left(self):
+        self.publish("a", "b")
+        found = self.filled()
+        found.batch_after(("a",), 0)
+        found.restart(2)
+        self.assertEqual((found.floor, found.batch_after(("a",), 0)[0].body), (2, b""))
+        self.publish("a")
+        found.add(self.log.read(2))
+        self.assertEqual(found.batch_after(("a",), 2)[0].body, self.wire(3))

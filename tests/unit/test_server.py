@@ -332,6 +332,17 @@ class RequestReaderTest(unittest.TestCase):
         self.assertEqual((self.served, self.dropped), ([], [part]))
         self.assertFalse(self.poller.get_map())
 
+    def test_bytes_up_to_the_limit_wait_and_not_one_more(self):
+        length = len(HEAD + b"Content-Length: 1000000\r\n\r\n") + 1000
+        for limit, waiting in ((2 * length, 2), (2 * length - 1, 1)):
+            with self.subTest(waiting=waiting):
+                self.served.clear()
+                self.refused.clear()
+                self.reader = self.make_reader(buffer_limit=limit)
+                conns = [self.upload() for _ in range(4)]
+                self.assertEqual(self.served, conns[:1])
+                self.assertEqual(self.refused, conns[1 + waiting :])
+
 
 class AtomsTest(unittest.TestCase):
     def test_no_part_of_an_access_line_begins_a_line(self):

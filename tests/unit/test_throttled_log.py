@@ -47,6 +47,18 @@ class ThrottledLogTest(unittest.TestCase):
         expected = ["away", "away" + more % 1, "away" + more % 2, "away" + more % 4]
         self.assertEqual([record.getMessage() for record in logs.records], expected)
 
+    def test_it_knows_64_kinds(self) -> None:
+        throttled = ThrottledLog(LOGGER)
+        with self.assertLogs(LOGGER, "WARNING") as logs:
+            for number in range(64):
+                throttled.warning(str(number), "x")
+            throttled.warning("0", "known")
+            throttled.warning("64", "x")
+            throttled.warning("1", "known")
+            throttled.warning("0", "forgotten")
+        messages = [record.getMessage() for record in logs.records]
+        self.assertEqual(messages, ["x"] * 65 + ["forgotten"])
+
     def test_the_kinds_it_knows_are_bounded(self) -> None:
         throttled = ThrottledLog(LOGGER)
         with self.assertLogs(LOGGER, "WARNING") as logs:
