@@ -214,7 +214,7 @@ def report(seed: int, verdicts: Sequence[Verdict]) -> str:
     caught, real = _caught(verdicts), len(verdicts) - len(argued)
     lines = [
         "# Mutation testing", "",
-        "A mutant is the package with one small change. Some test should fail on it. If nobody can see the",
+        "A mutant is the package with one small change. Some test should fail on it. If no test can see the",
         "change, it is equivalent. `python -m tests.mutation --help` says how this page is made.", "",
         f"- Seed: {seed}", f"- Mutants: {len(verdicts)}", f"- Caught: {caught}", f"- Equivalent: {len(argued)}",
         f"- Holes: {len(holes)}", f"- Caught of those that are not equivalent: {caught / max(real, 1):.1%}", "",

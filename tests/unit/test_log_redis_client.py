@@ -52,7 +52,7 @@ class ClientCase(unittest.TestCase):
             ("connect", mock.Mock(return_value=self.driver)),
             ("time", self.clock),
             # In the middle of what is drawn at random.
-            ("secrets", mock.Mock(randbelow=mock.Mock(return_value=500))),
+            ("secrets", mock.Mock(randbelow=lambda bound: bound // 2)),
         ):
             patch = mock.patch(f"sse_threaded.log.redis.client.{name}", value)
             patch.start()

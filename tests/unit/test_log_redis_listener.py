@@ -233,7 +233,7 @@ class ThreadTest(ListenerCase):
         self.client.entries_after.side_effect = [[], away]
         with (
             mock.patch.object(self.listener._stop, "wait", wait),
-            mock.patch("secrets.randbelow", return_value=500),
+            mock.patch("secrets.randbelow", lambda bound: bound // 2),
         ):
             self.listener._run()
         longer = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
@@ -241,7 +241,7 @@ class ThreadTest(ListenerCase):
         self.assertEqual(self.client.close.call_count, len(waits) + 1)
 
     def test_waits_are_varied_by_a_half(self) -> None:
-        for drawn, expected in ((0, 0.025), (999, 0.07495)):
+        for drawn, expected in ((0, 0.025), (-1, 0.07495)):
             waits: list[float] = []
             self.setUp()
 
@@ -252,7 +252,7 @@ class ThreadTest(ListenerCase):
             self.client.run.side_effect = exceptions.ConnectionError("away")
             with (
                 mock.patch.object(self.listener._stop, "wait", wait),
-                mock.patch("secrets.randbelow", side_effect=lambda bound, drawn=drawn: min(drawn, bound - 1)),
+                mock.patch("secrets.randbelow", side_effect=lambda bound, drawn=drawn: drawn % bound),
             ):
                 self.listener._run()
             self.assertEqual(waits, [expected])
