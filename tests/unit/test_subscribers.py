@@ -79,26 +79,20 @@ class WaitingTest(unittest.TestCase):
 
     def test_each_delivery_calls_its_thread(self) -> None:
         subscriber = make_subscriber()
-        for count, step in enumerate(
-            (
-                lambda: subscriber.deliver(Batch(b"x")),
-                lambda: subscriber.take_now() and subscriber.deliver_heartbeat(HEARTBEAT),
-                lambda: subscriber.end(EndReason.LEASE, b"farewell"),
-            ),
-            1,
-        ):
-            step()
-            self.assertEqual(subscriber.sleeper.call.call_count, count)
+        subscriber.deliver(Batch(b"x"))
+        self.assertEqual(subscriber.sleeper.call.call_count, 1)
+        subscriber.take_now()
+        subscriber.deliver_heartbeat(HEARTBEAT)
+        self.assertEqual(subscriber.sleeper.call.call_count, 2)
+        subscriber.end(EndReason.LEASE, b"farewell")
+        self.assertEqual(subscriber.sleeper.call.call_count, 3)
 
 
 class TakeTest(unittest.TestCase):
     def test_it_takes_64_kilobytes_and_the_event_that_goes_beyond(self) -> None:
         self.assertEqual(WRITE_BYTES, 64 * 1024)
-        half = Batch(b"x" * (WRITE_BYTES // 2))
-        for sizes, taken in (
-            ((half, half, half), 2),
-            ((half, Batch(b"x" * (WRITE_BYTES // 2 - 1)), half, half), 3),
-        ):
+        half, less = Batch(b"x" * (WRITE_BYTES // 2)), Batch(b"x" * (WRITE_BYTES // 2 - 1))
+        for sizes, taken in (((half, half, half), 2), ((half, less, half, half), 3)):
             subscriber = make_subscriber(10)
             for batch in sizes:
                 subscriber.deliver(batch)

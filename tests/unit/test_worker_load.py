@@ -61,6 +61,32 @@ class WorkerLoadTest(unittest.TestCase):
         self.load.tell(5000, 3)
         self.assertEqual(self.lead(5001, 4), 1)
 
+    def test_one_counts_as_ended_three_seconds_after_its_last_word(self):
+        self.load.tell(2, 10)
+        self.now += 2
+        self.assertEqual(self.lead(1, 50), 40)
+        self.now += 1
+        self.assertIsNone(self.lead(1, 50))
+        self.load.tell(2, 10)
+        self.assertEqual(self.load.lead(50), 40, "it has come again")
+
+    def test_it_looks_for_others_only_where_one_has_come(self):
+        self.load.look(1)
+        self.load.tell(2, 10)
+        with mock.patch.object(self.load, "look", wraps=self.load.look) as look:
+            for later in (0, 2, 2, 2):
+                self.now += later
+                self.load.tell(2, 10 + later)
+                self.load.lead(50)
+        look.assert_called_once_with(1)
+
+    def test_it_does_not_count_itself_whatever_it_has(self):
+        self.load.tell(1, 3)
+        self.load.tell(1 + 1024, 7)  # in the same slot, as so many workers ago
+        self.assertIsNone(self.lead(1, 50))
+        self.load.tell(2, 10)
+        self.assertEqual(self.lead(2, 10), 3)
+
 
 class AcceptPolicyTest(unittest.TestCase):
     def test_the_worker_with_more_leaves_connections_to_the_others_for_a_while(self):
