@@ -10,6 +10,7 @@ import stat
 import sys
 import threading
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -517,23 +518,36 @@ class TrimmerRoundsTest(unittest.TestCase):
 
 
 class HealthCheckStepsTest(unittest.TestCase):
-    def test_it_tries_the_file_and_rolls_the_event_back(self) -> None:
-        directory = temporary_directory(self)
-        log = SQLiteLog(sqlite_url(directory))
-        self.addCleanup(log.close)
-        log.append("a", "x")
-        file = SQLiteFile(str(directory / "log.db"), log.url, "full")
+    def setUp(self) -> None:
+        self.path = temporary_directory(self) / "log.db"
+        self.log = SQLiteLog(sqlite_url(self.path.parent))
+        self.addCleanup(self.log.close)
+        self.log.append("a", "x")
+
+    def run_check(self, trace: Callable[[str], object]) -> None:
+        file = SQLiteFile(str(self.path), self.log.url, "full")
         writer = SharedConnection(file)
         self.addCleanup(writer.close)
-        statements: list[str] = []
         with writer.use() as connection:
-            connection.set_trace_callback(statements.append)
+            connection.set_trace_callback(trace)
         HealthCheck(file, writer).run()
+
+    def test_a_file_that_is_replaced_meanwhile_is_noticed(self) -> None:
+        def move(statement: str) -> None:
+            if statement.startswith("UPDATE"):
+                self.path.rename(self.path.with_name("moved.db"))
+
+        with self.assertRaisesRegex(LogUnusable, "removed or replaced"):
+            self.run_check(move)
+
+    def test_it_tries_the_file_and_rolls_the_event_back(self) -> None:
+        statements: list[str] = []
+        self.run_check(statements.append)
         words = [statement.split()[0] for statement in statements]
         self.assertEqual(words[:2], ["PRAGMA", "BEGIN"])
         self.assertIn("shrink_memory", statements[0])
         self.assertEqual(words[2:], ["SAVEPOINT", "INSERT", "ROLLBACK", "UPDATE", "COMMIT"])
-        self.assertEqual(len(log.read(0)), 1)
+        self.assertEqual(len(self.log.read(0)), 1)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import unittest
 from typing import Any
 from unittest import mock
 
+from sse_threaded.fanout.audience import Audiences
 from sse_threaded.fanout.socket_subscriber import SocketSubscriber
 from sse_threaded.fanout.wrapped_subscriber import WrappedSubscriber
+from sse_threaded.log import MemoryLog, Record
 from sse_threaded.log.sqlite.app_connection import transaction_of
 from sse_threaded.protocol.batch import Batch
 
@@ -93,6 +95,21 @@ class ParkedTest(unittest.TestCase):
             parked.begin(b"head", batch)
             self.assertEqual(theirs.recv(100), b"head")
             self.assertEqual((parked.waiting, parked.is_blocked, parked.sent), (0, False, 0))
+
+
+class AudienceTest(unittest.TestCase):
+    def test_one_that_is_ahead_gets_the_events_behind_its_position_only(self) -> None:
+        log = MemoryLog()
+        self.addCleanup(log.close)
+        audiences = Audiences(log)
+        subscriber: Any = WrappedSubscriber(["a", "b"], 10, mock.Mock(), mock.Mock(), mock.Mock())
+        subscriber.after = 2
+        audiences.add(subscriber, 0)
+        page = [Record(number, channel, None, "x") for number, channel in enumerate("aabcba", 1)]
+        ((batch, broadcast, others),) = audiences.deliveries(page)
+        self.assertEqual((broadcast, others, batch.count), (None, (subscriber,), 3))
+        wires = [f"data: x\nid: {log.event_id(number)}\n\n".encode() for number in (3, 5, 6)]
+        self.assertEqual((batch.parts, batch.body), (wires, b"".join(wires)))
 
 
 class AppTransactionTest(unittest.TestCase):
