@@ -488,24 +488,60 @@ class TrimmerRoundsTest(unittest.TestCase):
 
     def test_between_two_rounds_a_channel_that_has_grown_is_trimmed(self) -> None:
         log = self.make_log(Retention(count=16, age=None), timeouts=Timeouts(trim=3600))
-        trim_grown = Trimmer.trim_grown
-        with mock.patch.object(Trimmer, "trim_grown", autospec=True, side_effect=trim_grown) as looks:
+        trim_grown, a_round = Trimmer.trim_grown, Trimmer._round
+        with (
+            mock.patch.object(Trimmer, "trim_grown", autospec=True, side_effect=trim_grown) as looks,
+            mock.patch.object(Trimmer, "_round", autospec=True, side_effect=a_round) as rounds,
+        ):
             for _ in range(3):  # the first time there is a round
                 for _ in range(40):
                     log.append("a", "x")
                 wait_until(lambda: self.count(log, "sse_events") <= 32, message="the channel to be trimmed")
         self.assertLessEqual(looks.call_count, 120, "it sleeps while no channel has grown")
+        self.assertEqual(rounds.call_count, 1)
+
+    def statements_of(self, retention: Retention, step: Callable[[Trimmer], object]) -> list[str]:
+        """What a trimmer beside the log's own asks SQLite in one step."""
+        file = SQLiteFile(str(self.directory / "log.db"), sqlite_url(self.directory), "full")
+        trimmer = Trimmer(file, retention)
+        self.addCleanup(trimmer.stop)
+        statements: list[str] = []
+        with trimmer.connection.use() as connection:
+            connection.set_trace_callback(statements.append)
+        step(trimmer)
+        return statements
+
+    def test_a_round_looks_at_200_channels_and_the_next_one_goes_on(self) -> None:
+        log = self.make_log(Retention(count=None, age=None))
+        with log.transaction() as transaction:
+            for number in range(250):
+                transaction.append(f"channel-{number:03}", "x")
+
+        def two_rounds(trimmer: Trimmer) -> None:
+            trimmer._round()
+            trimmer._round()
+
+        statements = self.statements_of(Retention(count=5), two_rounds)
+        looks = [statement for statement in statements if statement.startswith("SELECT channel FROM sse_events")]
+        self.assertEqual(len(looks), 200 + 51)
+        self.assertIn("'channel-198'", looks[199])
+        self.assertIn("'channel-199'", looks[200])
+
+    def test_one_transaction_deletes_250_events_at_most(self) -> None:
+        log = self.make_log(Retention(count=None, age=None))
+        with log.transaction() as transaction:
+            for _ in range(601):
+                transaction.append("a", "x")
+        statements = self.statements_of(Retention(count=1, age=None), Trimmer.trim_all)
+        self.assertEqual(len([each for each in statements if each.startswith("DELETE FROM sse_events")]), 3)
+        self.assertEqual(statements.count("COMMIT"), 3)
+        self.assertEqual(self.count(log, "sse_events"), 1)
 
     def test_a_round_looks_at_each_channel_once(self) -> None:
         log = self.make_log(Retention(count=None, age=None))
         for number in range(3):
             log.append(f"channel-{number}", "x")
-        trimmer = Trimmer(SQLiteFile(str(self.directory / "log.db"), log.url, "full"), Retention(count=5))
-        self.addCleanup(trimmer.stop)
-        statements: list[str] = []
-        with trimmer.connection.use() as connection:
-            connection.set_trace_callback(statements.append)
-        trimmer._round()
+        statements = self.statements_of(Retention(count=5), Trimmer._round)
         looks = [statement for statement in statements if statement.startswith("SELECT channel FROM sse_events")]
         self.assertEqual(len(looks), 4)
 
