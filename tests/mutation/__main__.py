@@ -30,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count as counter
 from pathlib import Path
 from typing import NamedTuple
@@ -116,9 +116,16 @@ def run(drawn: Sequence[Mutant], results: Path, reached: reach.Reached, jobs: in
                 trees.put(tree)
 
         verdicts = as_completed([pool.submit(attempt_in_a_tree, mutant) for mutant in left])
-        for number, verdict in enumerate((done.result() for done in verdicts), len(drawn) - len(left) + 1):
-            save(results, [verdict], "a")
-            print(f"{number}/{len(drawn)} {verdict.how} {verdict.by} {verdict.mutant.name}", flush=True)  # noqa: T201
+        try:
+            for number, verdict in enumerate((done.result() for done in verdicts), len(drawn) - len(left) + 1):
+                save(results, [verdict], "a")
+                told = f"{verdict.how} {verdict.by} {verdict.mutant.name}"
+                print(f"{number}/{len(drawn)} {told}", flush=True)  # noqa: T201
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(_running):
+                end(process)
+            raise
 
 
 def judge(mutant: Mutant, tree: Path, reached: reach.Reached) -> Verdict:
@@ -172,16 +179,25 @@ def attempt(tests: Sequence[str], tree: Path) -> tuple[str, str]:
             env={**environment, "PYTHONPATH": str(tree)}, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        _running.add(process)
         try:
             how = {0: "passed", 2: "failed"}.get(process.wait(), "hung")
         finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
+            _running.discard(process)
+            end(process)
         output.seek(0)
         return how, "" if how == "passed" else output.read().strip().rpartition("\n")[2]
+
+
+# The processes of the attempts that go on now.
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End an attempt, and all that its tests have started and left in its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def save(results: Path, verdicts: Sequence[Verdict], mode: str = "w") -> None:
@@ -268,6 +284,7 @@ def main() -> None:
         "--folder", action="append", choices=reach.FOLDERS, help="tests of this folder only; may be repeated"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end that is as orderly as Ctrl-C
     folders = options.folder or reach.FOLDERS
     name = "-".join([f"seed-{options.seed}", *(options.folder or ())])
     results = PLACE / f"{name}.jsonl"
