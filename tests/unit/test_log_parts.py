@@ -527,6 +527,28 @@ class TrimmerRoundsTest(unittest.TestCase):
         self.assertIn("'channel-198'", looks[199])
         self.assertIn("'channel-199'", looks[200])
 
+    def test_a_channel_counts_as_grown_from_an_eighth_of_its_bound_on_and_then_anew(self) -> None:
+        self.make_log(Retention(count=None, age=None)).append("a", "x")
+        for appends, looks in (
+            ((15,), [False]),
+            ((16,), [True]),
+            ((16, 15), [True, False]),
+            ((15, 1), [False, True]),
+        ):
+            found: list[bool] = []
+
+            def grow(trimmer: Trimmer, appends: tuple[int, ...] = appends, found: list[bool] = found) -> None:
+                for number in appends:
+                    for _ in range(number):
+                        trimmer.count_append("a")
+                    with mock.patch.object(trimmer, "_trim") as trim:
+                        trimmer.trim_grown()
+                    found.append(trim.called)
+
+            with self.subTest(appends=appends), mock.patch.object(Trimmer, "start"):
+                self.statements_of(Retention(count=8), grow)
+                self.assertEqual(found, looks)
+
     def test_one_transaction_deletes_250_events_at_most(self) -> None:
         log = self.make_log(Retention(count=None, age=None))
         with log.transaction() as transaction:

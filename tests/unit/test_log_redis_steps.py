@@ -142,6 +142,11 @@ class WriteTest(LogCase):
         log = self.make_log()
         self.answers(7)
         self.assertEqual(log.run("return 7", "a", b"b", 3), 7)
+        self.assertIn("return 7\n", self.run_script.call_args.args[0])
+        self.answers(8)
+        self.assertEqual(log.look("return 8", "a"), 8)
+        self.assertIn("return 8\n", self.run_script.call_args.args[0])
+        self.assertEqual(self.arguments(), ["abcdef", "a"])
         for value in (1.5, None, ["x"]):
             with self.assertRaisesRegex(TypeError, f"not {type(value).__name__}"):
                 log.run("return 7", value)  # type: ignore[arg-type]
