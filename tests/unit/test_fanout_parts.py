@@ -27,6 +27,10 @@ class TimersTest(unittest.TestCase):
     def setUp(self) -> None:
         self.timers = Timers()
 
+    def test_without_a_grain_a_time_is_taken_as_it_is(self) -> None:
+        self.timers.add(1.3, make_subscriber())
+        self.assertEqual(self.timers.next(), 1.3)
+
     def test_those_whose_time_has_come_are_due_the_earliest_first(self) -> None:
         first, second, third = (make_subscriber() for _ in range(3))
         for when, subscriber in ((3.0, third), (1.0, first), (2.0, second)):

@@ -210,6 +210,23 @@ class UseTest(MarkCase):
         self.assertEqual(self.numbers(), (8, 8))
 
 
+class PlaceTest(MarkCase):
+    def test_in_use_it_is_written_in_place(self) -> None:
+        self.begin(5)
+        inode = self.file.stat().st_ino
+        self.mark.reserve(EPOCH, 6, 5)
+        self.mark.commit(EPOCH, 6)
+        self.mark.sync()
+        self.assertEqual((self.file.stat().st_ino, self.numbers()), (inode, (6, 6)))
+
+    def test_a_link_in_its_place_is_not_read(self) -> None:
+        self.begin(5)
+        self.file.rename(self.file.with_name("elsewhere"))
+        self.file.symlink_to("elsewhere")
+        self.assertFalse(self.mark.is_ahead(EPOCH, lambda: 1))
+        self.assertFalse(self.mark.agrees(self.meta, lambda: 5))
+
+
 class PowerCutTest(MarkCase):
     def test_a_new_mark_is_on_the_disk_before_it_takes_its_place_and_so_is_the_folder_after(self) -> None:
         steps: list[str] = []
