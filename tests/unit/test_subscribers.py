@@ -198,6 +198,8 @@ class ConnectionTest(unittest.TestCase):
         self.addCleanup(self.theirs.close)
 
     def test_after_it_was_shut_down_for_reading_the_end_can_be_sent(self) -> None:
+        self.ours.settimeout(10)
+        self.theirs.settimeout(10)
         subscriber = make_subscriber(connection=self.ours)
         subscriber.shut_down_reading()
         self.assertEqual(self.ours.recv(10), b"")
