@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import socket
@@ -47,6 +48,12 @@ LIES = {
     "X-Forwarded-Proto": "https",
     "Forwarded": "for=203.0.113.9;proto=https",
 }
+
+
+@functools.cache
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """What a client needs that trusts this certificate."""
+    return ssl.create_default_context(cafile=str(certificate))
 
 
 def flags(headers: dict[str, str]) -> list[str]:
@@ -105,7 +112,7 @@ class StalledTest(DeployTest):
     COUNT = 48
 
     def connect(self, proxy: Nginx | Caddy) -> ssl.SSLSocket:
-        context = ssl.create_default_context(cafile=str(proxy.certificate))
+        context = trusting(proxy.certificate)
         plain = socket.create_connection(("127.0.0.1", proxy.port), SECONDS)
         return enter(self, context.wrap_socket(plain, server_hostname="localhost"))
 
