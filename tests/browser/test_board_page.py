@@ -13,7 +13,7 @@ from sse_threaded.board import create_app
 from sse_threaded.board.app import BoardApp
 from sse_threaded.board.store import open_store
 from sse_threaded.testing import GunicornServer, LiveServer, request
-from tests.harness.chromium import Windows, before_scripts, chromium, prefer, resize, wait_for
+from tests.harness.chromium import Windows, before_scripts, prefer, resize, wait_for, windows
 from tests.support import ROOT, enter, sqlite_url, temporary_directory, wait_until
 
 try:
@@ -160,26 +160,33 @@ Middleware = Callable[[Any], Any]
 def setUpModule() -> None:
     """Start one browser for all classes."""
     with ExitStack() as stack:
-        PageCase.browser = stack.enter_context(chromium())
-        PageCase.windows = Windows(PageCase.browser)
+        PageCase.windows = stack.enter_context(windows())
+        PageCase.browser = PageCase.windows.browser
         unittest.addModuleCleanup(stack.pop_all().close)
 
 
 class Page:
-    """One window of the browser on a board."""
+    """One window of the browser on a board.
 
-    def __init__(self, windows: Windows, url: str) -> None:
+    :param script: JavaScript that runs before the page's own.
+    :param still: whether nothing shall move, which is drawn without a graphics card.
+    """
+
+    def __init__(self, windows: Windows, url: str, script: str = "", *, still: bool = False) -> None:
         self._browser = windows.browser
         self._windows = windows
         self._window = windows.take()
         self.url = url
+        if script:
+            before_scripts(self._browser, script)
+        if still:
+            prefer(self._browser, reduced_motion="reduce")
         self._browser.get(url)
 
     @property
     def browser(self) -> Any:
         """The browser, with this window in front."""
-        if self._browser.current_window_handle != self._window:
-            self._browser.switch_to.window(self._window)
+        self._windows.bring_to_front(self._window)
         return self._browser
 
     def script(self, expression: str, *arguments: object) -> Any:
@@ -306,6 +313,7 @@ class Opening(Holding):
 class PageCase(unittest.TestCase):
     browser: Any
     windows: Windows
+    still = False
 
     def setUp(self) -> None:
         self.browser.get_log("browser")  # what others left
@@ -356,8 +364,8 @@ class PageCase(unittest.TestCase):
         self.addCleanup(context.__exit__, None, None, None)
         return entered
 
-    def make_page(self, url: str, state: str = "live") -> Page:
-        page = Page(self.windows, url)
+    def make_page(self, url: str, state: str = "live", *, script: str = "") -> Page:
+        page = Page(self.windows, url, script, still=self.still)
         self.addCleanup(page.close)
         page.wait_state(state)
         return page
@@ -587,11 +595,22 @@ class KeysTest(PageCase):
 
 
 class StateTest(PageCase):
-    """state.js by itself."""
+    """state.js by itself: each script makes a state of its own, so one page does for all."""
+
+    page: Page
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        with ExitStack() as stack:
+            app = create_app("memory://")
+            stack.callback(app.hub.close)
+            server = stack.enter_context(LiveServer(app))
+            cls.page = Page(cls.windows, server.url + "/boards/board-1", still=True)
+            stack.callback(cls.page.close)
+            cls.addClassCleanup(stack.pop_all().close)
 
     def run_state(self, script: str) -> Any:
-        page = self.make_page(self.make_server())
-        answer = page.browser.execute_async_script(
+        answer = self.page.browser.execute_async_script(
             "const done = arguments[0]; import('/static/state.js').then(({BoardState, isAfter}) => {"
             "const state = new BoardState();"
             "const show = () => state.tasks().map(task => `${task.id}@${task.listId}:${task.title}`);"
@@ -680,6 +699,8 @@ class StateTest(PageCase):
 
 
 class ConnectionTest(PageCase):
+    still = True  # while a page waits for a connection, its mark moves all the time
+
     def test_a_reset_fetches_the_board_anew(self) -> None:
         page = self.make_page(self.make_server())
         # No event tells of this change.
@@ -741,19 +762,13 @@ class ConnectionTest(PageCase):
     def test_a_stream_that_says_it_has_started_is_not_asked_for_again(self) -> None:
         opening = Opening(b"retry: 200\nevent: stream-start\nid: x-1\ndata: {}\n\n")
         self.addCleanup(opening.let_go.set)
-        page = self.make_page(self.make_server(Streams(opening)))
-        before_scripts(page.browser, SHORT_QUIET)
-        page.browser.get(page.url)
-        page.wait_state("live")
+        page = self.make_page(self.make_server(Streams(opening)), script=SHORT_QUIET)
         page.wait("window.doubted")
         self.assertEqual(page.script("window.looks"), 0)
         self.assertEqual(page.script(STATE), "live")
 
     def test_a_stream_that_falls_silent_is_noticed_by_ones_own_changes(self) -> None:
-        page = self.make_page(self.make_server())
-        before_scripts(page.browser, SILENT_EVENT_SOURCE)
-        page.browser.get(page.url)
-        page.wait_state("live")
+        page = self.make_page(self.make_server(), script=SILENT_EVENT_SOURCE)
         page.add("list-todo", "Once")
         # It is asked for, as it did not come.
         page.wait("document.getElementById('wire-last').textContent.includes('Once')")
@@ -763,21 +778,14 @@ class ConnectionTest(PageCase):
         page.wait("document.getElementById('wire-last').textContent.includes('Twice')")
 
     def test_without_event_source_it_polls(self) -> None:
-        page = self.make_page(self.make_server())
-        before_scripts(page.browser, "delete window.EventSource")
-        page.browser.get(page.url)
-        page.wait_state("polling")
+        page = self.make_page(self.make_server(), "polling", script="delete window.EventSource")
         self.change("POST", page.url + "/tasks", title="Polled")
         page.wait("document.querySelector('[data-task-id=task-5]')")
         self.assertEqual(len(page.shown()["list-todo"]), 3)
 
     def test_a_full_server_is_waited_for_and_asked_in_between(self) -> None:
         url = self.make_server(max_streams=0)
-        page = self.make_page(url, "waiting")
-        page.browser.get("about:blank")
-        before_scripts(page.browser, TIME_STANDS)
-        page.browser.get(url)
-        page.wait_state("waiting")
+        page = self.make_page(url, "waiting", script=TIME_STANDS)
         self.assertIn("Waiting for a place", page.find("#connection").text)
         page.browser.execute_script(WATCH_STATES)
         for title, task in (("In between", "task-5"), ("And again", "task-6")):
@@ -798,11 +806,7 @@ class ConnectionTest(PageCase):
         page.wait_state("live")
 
     def test_a_page_that_nobody_has_seen_keeps_no_connection(self) -> None:
-        page = self.make_page(self.make_server(heartbeat=0.1))
-        page.browser.get("about:blank")
-        before_scripts(page.browser, IN_THE_BACKGROUND)
-        page.browser.get(page.url)
-        page.wait_state("paused")
+        page = self.make_page(self.make_server(heartbeat=0.1), "paused", script=IN_THE_BACKGROUND)
         page.wait_shown("list-done", ["Start the server"])  # and yet it has the board
         wait_until(lambda: self.app.hub.streams == 0, timeout=SECONDS, message="the stream to end")
         page.browser.execute_script("window.inSight = true; document.dispatchEvent(new Event('visibilitychange'))")
@@ -843,10 +847,8 @@ class ConnectionTest(PageCase):
 
     def test_a_board_that_goes_with_its_stream_is_not_waited_for(self) -> None:
         # The stream ends so soon that the page asks why, and EventSource takes its time.
-        page = self.make_page(self.make_server())
-        before_scripts(page.browser, SILENT_EVENT_SOURCE + "const now = Date.now(); Date.now = () => now;")
-        page.browser.get(page.url)
-        page.wait_state("live")
+        script = SILENT_EVENT_SOURCE + "const now = Date.now(); Date.now = () => now;"
+        page = self.make_page(self.make_server(), script=script)
         self.execute("DELETE FROM board_boards")
         page.browser.execute_script("source.readyState = 0; source.dispatchEvent(new Event('error'))")
         page.wait_state("gone")
@@ -1206,11 +1208,7 @@ class RefusalTest(PageCase):
         self.assertLess(len(page.find("#notice p").text), 60)
 
     def test_a_message_of_an_unsaved_title_stays_until_something_is_saved(self) -> None:
-        page = self.make_page(self.make_server())
-        page.browser.get("about:blank")
-        before_scripts(page.browser, SHORT_MESSAGES)
-        page.browser.get(page.url)
-        page.wait_state("live")
+        page = self.make_page(self.make_server(), script=SHORT_MESSAGES)
         # What no keyboard writes, so that the server refuses it.
         page.browser.execute_script("document.querySelector('#list-todo .add input').value = 'bell \\u0007'")
         page.find("#list-todo .add input").send_keys(Keys.ENTER)
@@ -1289,11 +1287,7 @@ class RefusalTest(PageCase):
         page.browser.execute_script("document.querySelectorAll('#alert button').forEach(one => one.click())")
 
     def test_a_late_answer_is_told_from_none(self) -> None:
-        page = self.make_page(self.make_server())
-        page.browser.get("about:blank")
-        before_scripts(page.browser, NO_ANSWERS)
-        page.browser.get(page.url)
-        page.wait_state("live")
+        page = self.make_page(self.make_server(), script=NO_ANSWERS)
         page.act("task-1", "move-right")
         page.wait("document.querySelector('#alert .message')")
         self.assertIn("No answer came; see whether it was saved.", page.plain("#alert"))

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from sse_threaded.testing import GunicornServer, request
 from tests.browser.test_board_page import STATE, Page
-from tests.harness.chromium import Windows, before_scripts, chromium
+from tests.harness.chromium import Windows, windows
 from tests.support import ROOT, sqlite_url, temporary_directory
 
 # Every message the page's own EventSource dispatches, as it dispatches it.
@@ -30,7 +30,8 @@ window.EventSource = class extends Native {
 def setUpModule() -> None:
     """Start one browser for all classes."""
     with ExitStack() as stack:
-        RestartTest.windows = Windows(stack.enter_context(chromium()))
+        # While a page waits for the server, its mark moves all the time, which is drawn without a graphics card.
+        RestartTest.windows = stack.enter_context(windows("--force-prefers-reduced-motion"))
         unittest.addModuleCleanup(stack.pop_all().close)
 
 
@@ -60,10 +61,8 @@ open_store(open_log(sys.argv[1])).create_task("board-1", sys.argv[2])
             url = server.url + "/boards/board-1"
             pages = []
             for _ in range(2):
-                page = Page(self.windows, "about:blank")
+                page = Page(self.windows, url, RECORD)
                 self.addCleanup(page.close)
-                before_scripts(page.browser, RECORD)
-                page.browser.get(url)
                 page.wait_state("live")
                 pages.append(page)
             first, second = pages

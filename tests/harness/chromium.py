@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from werkzeug.wrappers import Response
+
+from sse_threaded.testing import LiveServer
 from tests.support import missing, wait_until
 
 try:
@@ -31,12 +34,31 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # All pages of a host share one process, whatever the port. The start of a process takes a quarter of a second.
+    "--process-per-site",
     # A desktop has a mouse, which a headless browser denies: hover and a fine pointer.
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
 )
 
 # Seconds; a page that loads or a script that answers takes milliseconds.
 _PAGE_TIMEOUT = 30
+
+# Evaluates an expression in the page every 20 ms until it is true, for a quarter of a second. A command costs much
+# more than an evaluation.
+_LOOK = """
+const done = arguments[arguments.length - 1];
+const end = performance.now() + 250;
+const look = () => {{
+  try {{
+    const value = ({expression});
+    if (value || performance.now() > end) done(value);
+    else setTimeout(look, 20);
+  }} catch (error) {{
+    done(null);
+  }}
+}};
+look();
+"""
 
 
 @contextmanager
@@ -72,41 +94,74 @@ def chromium(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]
             browser.quit()
 
 
-# Windows that another test cannot have: before_scripts() and a phone's pointer stay with a window to its end.
-_changed: set[str] = set()
+# The scripts of before_scripts() by window, which give_back() takes back.
+_scripts: dict[str, list[str]] = {}
+
+# The windows that were a phone's. Their pointer stays a finger, so no other test can have them.
+_phones: set[str] = set()
 
 
 class Windows:
     """The windows of one browser, which tests use one after the other: to make a new one takes a second.
 
-    :param browser: selenium's driver.
+    :func:`windows` makes it. All windows should show pages of ``127.0.0.1``. Then one process of Chromium shows
+    all of them, and no test waits for the start of another.
+
+    :param browser: selenium's driver. Its first window always shows the empty page.
+    :param empty: the URL of an empty page. Windows that are not in use show it.
     """
 
-    def __init__(self, browser: Any) -> None:
+    def __init__(self, browser: Any, empty: str) -> None:
         self.browser = browser
+        browser.get(empty)
+        self._empty = empty
+        self._first: str = browser.current_window_handle
+        self._front = self._first
         self._free: list[str] = []
 
     def take(self) -> str:
         """The handle of an empty window, in front."""
         if self._free:
-            self.browser.switch_to.window(self._free.pop())
-        else:
-            self.browser.switch_to.new_window("window")
-        handle: str = self.browser.current_window_handle
-        return handle
+            self.bring_to_front(self._free[-1])
+            return self._free.pop()
+        self.browser.switch_to.new_window("window")
+        self._front = self.browser.current_window_handle
+        return self._front
+
+    def bring_to_front(self, handle: str) -> None:
+        """Send the commands that follow to this window."""
+        if self._front != handle:
+            self.browser.switch_to.window(handle)
+            self._front = handle
 
     def give_back(self, handle: str) -> None:
         """Close the page in a window, and keep the window for another test."""
-        self.browser.switch_to.window(handle)
-        if handle in _changed:
-            _changed.discard(handle)
+        self.bring_to_front(handle)
+        scripts = _scripts.pop(handle, [])
+        if handle in _phones:
+            _phones.discard(handle)
             self.browser.close()
-            self.browser.switch_to.window(self.browser.window_handles[0])
+            self.browser.switch_to.window(self._first)
+            self._front = self._first
             return
+        for script in scripts:
+            self.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script})
         self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        self.browser.get("about:blank")
+        prefer(self.browser)
+        self.browser.get(self._empty)
         self.browser.execute_cdp_cmd("Page.resetNavigationHistory", {})
         self._free.append(handle)
+
+
+@contextmanager
+def windows(*flags: str) -> Iterator[Windows]:
+    """The windows of a new browser, which ends with the block.
+
+    :param flags: further arguments of Chromium's.
+    """
+    empty = Response("<!doctype html><title>empty</title>", mimetype="text/html")
+    with chromium(1280, 800, *flags) as browser, LiveServer(empty) as server:
+        yield Windows(browser, server.url)
 
 
 def resize(browser: Any, width: int, height: int, *, phone: bool = False) -> None:
@@ -120,7 +175,7 @@ def resize(browser: Any, width: int, height: int, *, phone: bool = False) -> Non
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     if phone:  # not to be taken back, as taking it back leaves no pointer at all
         browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
-        _changed.add(browser.current_window_handle)
+        _phones.add(browser.current_window_handle)
 
 
 def prefer(browser: Any, **features: str) -> None:
@@ -131,8 +186,8 @@ def prefer(browser: Any, **features: str) -> None:
 
 def before_scripts(browser: Any, source: str) -> None:
     """Run JavaScript in each page that is opened from now on, before the page's own."""
-    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
-    _changed.add(browser.current_window_handle)
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    _scripts.setdefault(browser.current_window_handle, []).append(added["identifier"])
 
 
 def wait_for(browser: Any, script: str, *arguments: object, timeout: float = 20.0) -> Any:
@@ -147,7 +202,7 @@ def wait_for(browser: Any, script: str, *arguments: object, timeout: float = 20.
     def true() -> bool:
         nonlocal value
         try:
-            value = browser.execute_script(f"return ({script})", *arguments)
+            value = browser.execute_async_script(_LOOK.format(expression=script), *arguments)
         except WebDriverException:  # while a page loads there may be none to ask
             return False
         return bool(value)

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ from tests.support import ROOT, enter, missing, sqlite_url, temporary_directory,
 
 # How often a client is cut off: at every place of an event, and at some twice.
 CUTS = 12
+
+# Between two looks at the reports: a look asks each browser.
+_PAUSE_SECONDS = 0.05
 
 # Seconds for one step. Some clients double their delay with each refused connection.
 PATIENCE = 60
@@ -162,6 +166,8 @@ class Scenarios:
             reports = self.family.reports()
             requests = self.requested()
             late[:] = [c.name for c in self.clients if not condition(reports[c.name], requests.get(c.name, []))]
+            if late:
+                time.sleep(_PAUSE_SECONDS)
             return not late
 
         try:

@@ -21,7 +21,8 @@ class BrowserTest(Scenarios, unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         with ExitStack() as browsers:
-            cls.chromium = browsers.enter_context(chromium())
+            # The frames have a host each. Without this they would have a process each, too.
+            cls.chromium = browsers.enter_context(chromium(1280, 800, "--disable-site-isolation-trials"))
             cls.firefox = browsers.enter_context(firefox())
             cls.addClassCleanup(browsers.pop_all().close)
 
