@@ -317,11 +317,16 @@ class NginxBrowserTest(DeployTest):
         lines = f"http {{\nlog_format tabs '$connection $server_protocol $uri';\naccess_log {log} tabs;\n"
         nginx = self.proxy(changes={"http {\n": lines})
         browser = self.browser
-        for number in range(20):
-            if number:
-                browser.switch_to.new_window("tab")
-            # Not the board's page, which lets its stream go when it has been hidden for a while.
-            browser.get(nginx.url + "/healthz")
+        # Not the board's page, which lets its stream go when it has been hidden for a while.
+        browser.get(nginx.url + "/healthz")
+        browser.execute_script(FOLLOW, EVENTS)
+        for _ in range(19):
+            # A tab that a page opens starts in its process. One that the driver opens would start another.
+            old = set(browser.window_handles)
+            browser.execute_script("open(arguments[0])", nginx.url + "/healthz")
+            (new,) = set(browser.window_handles) - old
+            browser.switch_to.window(new)
+            wait_for(browser, "location.pathname === '/healthz' && document.readyState === 'complete'")
             browser.execute_script(FOLLOW, EVENTS)
         self.wait_for_streams(server, 20)
         post(server.url, "For all tabs")
