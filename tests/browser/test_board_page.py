@@ -206,10 +206,17 @@ class Page:
     def wait_state(self, state: str) -> None:
         self.wait(f"{STATE} === arguments[0]", state)
 
+    def text(self, selector: str) -> str:
+        """The text there, also while it fades in, when WebDriver would call it invisible."""
+        return str(self.find(selector).get_property("innerText"))
+
+    def title(self, task_id: str) -> str:
+        """The title on a card."""
+        return self.text(f'[data-task-id="{task_id}"] .card-title')
+
     def plain(self, selector: str) -> str:
         """The text there without the characters that keep a title's direction to itself."""
-        text: str = self.find(selector).text
-        return text.replace("\u2068", "").replace("\u2069", "")
+        return self.text(selector).replace("\u2068", "").replace("\u2069", "")
 
     def find(self, selector: str) -> Any:
         return self.browser.find_element("css selector", selector)
@@ -421,12 +428,12 @@ class TogetherTest(PageCase):
         other.wait_shown("list-doing", [*one.shown()["list-doing"]])
         one.act("task-1", "move-left")
         other.wait("document.querySelector('#list-todo [data-task-id=task-1]')")
-        title = one.card("task-1", ".card-title").text
+        title = one.title("task-1")
         one.act("task-1", "delete")
         other.wait("!document.querySelector('[data-task-id=task-1]')")
         one.wait("document.querySelector('#notice .message button')").click()
         other.wait("document.querySelector('#list-todo [data-task-id=task-5]')")
-        self.assertEqual(other.card("task-5", ".card-title").text, title)
+        self.assertEqual(other.title("task-5"), title)
         # By keys, from where the focus is.
         one.card("task-5", ".card-title").send_keys(Keys.DELETE)
         one.wait("document.querySelector('#notice .message')")
@@ -498,7 +505,7 @@ class TogetherTest(PageCase):
         wait_until(lambda: len(self.app.hub.log.read(0)) == 2, message="the move")
         page.act("task-5", "delete")
         page.wait("document.querySelector('#notice .message')")
-        self.assertIn(title[:30], page.find("#notice").text)
+        self.assertIn(title[:30], page.text("#notice"))
         self.assertEqual(page.script("document.querySelectorAll('main img, #messages img, b').length"), 0)
         self.assert_silent_console()
 
@@ -786,7 +793,7 @@ class ConnectionTest(PageCase):
     def test_a_full_server_is_waited_for_and_asked_in_between(self) -> None:
         url = self.make_server(max_streams=0)
         page = self.make_page(url, "waiting", script=TIME_STANDS)
-        self.assertIn("Waiting for a place", page.find("#connection").text)
+        self.assertIn("Waiting for a place", page.text("#connection"))
         page.browser.execute_script(WATCH_STATES)
         for title, task in (("In between", "task-5"), ("And again", "task-6")):
             self.change("POST", url + "/tasks", title=title)
@@ -800,7 +807,7 @@ class ConnectionTest(PageCase):
         page = self.make_page(self.make_server(heartbeat=0.1))
         page.browser.execute_script("dispatchEvent(new Event('pagehide'))")
         page.wait_state("paused")
-        self.assertIn("resumes when you look", page.find("#connection").text)
+        self.assertIn("resumes when you look", page.text("#connection"))
         wait_until(lambda: self.app.hub.streams == 0, timeout=SECONDS, message="the stream to end")
         page.browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
         page.wait_state("live")
@@ -830,7 +837,7 @@ class ConnectionTest(PageCase):
         page.wait_state("reconnecting")
         page.act("task-1", "move-right")
         page.wait("document.querySelector('#alert .message')")
-        self.assertIn("was not moved. The server cannot be reached.", page.find("#alert").text)
+        self.assertIn("was not moved. The server cannot be reached.", page.text("#alert"))
         self.assertEqual(page.shown(), before)
         page.add("list-done", "Not lost")
         page.wait("document.querySelector('#list-done .add input').value === 'Not lost'")
@@ -842,7 +849,7 @@ class ConnectionTest(PageCase):
         # The page itself would be a 404; so it finds out while it is open.
         self.restore("DELETE FROM board_boards")
         page.wait_state("gone")
-        self.assertIn("This board is not there any more.", page.find("main").text)
+        self.assertIn("This board is not there any more.", page.text("main"))
         page.wait("document.getElementById('announcer').textContent === 'This board is not there any more.'")
 
     def test_a_board_that_goes_with_its_stream_is_not_waited_for(self) -> None:
@@ -884,7 +891,7 @@ class BoardsTest(PageCase):
         page.find("#boards-new input").send_keys(" Garten <b> & ✓ ", Keys.ENTER)
         page.wait("location.pathname === '/boards/board-2'")
         page.wait_state("live")
-        self.assertEqual(page.find("#title").text, "Garten <b> & ✓")
+        self.assertEqual(page.text("#title"), "Garten <b> & ✓")
         page.add("list-todo", "Water the plants")
         page.wait("document.querySelector('[data-task-id=task-5]')")
         self.assert_silent_console()
@@ -916,7 +923,7 @@ class BoardsTest(PageCase):
     def test_the_list_is_fresh_each_time_it_is_opened(self) -> None:
         page = self.make_page(self.make_server())
         self.open_list(page)
-        self.assertIn("open this list again", page.find("#boards").text)
+        self.assertIn("open this list again", page.text("#boards"))
         page.press(Keys.ESCAPE)
         self.store.create_board("By somebody else")
         page.find("#boards-open").click()
@@ -949,7 +956,7 @@ class BoardsTest(PageCase):
         refusing.on = False
         page.find("#boards-more").click()
         page.wait(f"{self.LISTED}.length === 1")
-        self.assertEqual(page.find("#boards-error").text, "")
+        self.assertEqual(page.text("#boards-error"), "")
         page.find("#boards-new input").send_keys(Keys.ENTER)
         page.wait("location.pathname === '/boards/board-2'")
 
@@ -1044,7 +1051,7 @@ class MessagesTest(PageCase):
         server.restart()
         page.wait_state("live")
         page.wait("document.querySelectorAll('#alert .message').length === 1")
-        self.assertNotIn("cannot be reached", page.find("#alert").text)
+        self.assertNotIn("cannot be reached", page.text("#alert"))
         self.assertIn("” was not renamed.", page.plain("#alert"))
         self.assertEqual(page.script("document.querySelector('#list-done .add input').value"), "Kept in the field")
         page.find("#alert .message button").click()
@@ -1194,7 +1201,7 @@ class RefusalTest(PageCase):
         page.browser.execute_script(unbound)
         page.add("list-todo", long)
         page.wait("document.querySelector('#alert .message')")
-        self.assertIn("201 characters; shorten it to 200.", page.find("#alert").text)
+        self.assertIn("201 characters; shorten it to 200.", page.text("#alert"))
         self.assertEqual(page.script("document.querySelector('#list-todo .add input').value"), long)
         self.assertEqual(page.shown(), before)
 
@@ -1205,7 +1212,7 @@ class RefusalTest(PageCase):
         self.assertEqual(page.shown()["list-todo"][-1], "y" * 200)
         page.act("task-5", "delete")
         page.wait("document.querySelector('#notice .message')")
-        self.assertLess(len(page.find("#notice p").text), 60)
+        self.assertLess(len(page.text("#notice p")), 60)
 
     def test_a_message_of_an_unsaved_title_stays_until_something_is_saved(self) -> None:
         page = self.make_page(self.make_server(), script=SHORT_MESSAGES)
@@ -1225,7 +1232,7 @@ class RefusalTest(PageCase):
 
     def test_what_is_taken_back_is_said_to_be_restored(self) -> None:
         page = self.make_page(self.make_server())
-        title = page.card("task-1", ".card-title").text
+        title = page.title("task-1")
         page.act("task-1", "delete")
         page.wait("document.querySelector('#notice .message button')").click()
         page.wait("document.getElementById('announcer').textContent.includes('Restored “')")
@@ -1238,7 +1245,7 @@ class RefusalTest(PageCase):
         self.execute("DELETE FROM board_tasks WHERE number = 1")
         page.act("task-1", "move-right")
         page.wait("document.querySelector('#alert .message')")
-        self.assertIn("There is no such task on this board", page.find("#alert").text)
+        self.assertIn("There is no such task on this board", page.text("#alert"))
 
     def test_a_title_being_written_outlives_its_card(self) -> None:
         page = self.make_page(self.make_server())
@@ -1250,7 +1257,7 @@ class RefusalTest(PageCase):
         self.assertIn("“Half a title” was not saved. Somebody has deleted the task.", page.plain("#alert"))
         page.script("document.querySelector('#alert .message button').click()")
         page.wait("document.querySelector('#list-todo [data-task-id=task-5]')")
-        self.assertEqual(page.card("task-5", ".card-title").text, "Half a title")
+        self.assertEqual(page.title("task-5"), "Half a title")
         # One that was not changed needs no saving.
         page.card("task-2", ".card-title").click()
         self.change("DELETE", page.url + "/tasks/task-2")

@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 from tests.mutation import reach
 from tests.mutation.mutants import Mutant, mutants_of
-from tests.support import ROOT
+from tests.support import CHECKOUT, ROOT
 
 PLACE = ROOT / ".mutation"
 
@@ -257,7 +257,7 @@ def stale() -> list[Equivalent]:
 
 def line_of(mutant: Mutant) -> str:
     """The text of the line where the change begins."""
-    return (ROOT / mutant.path).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
+    return (CHECKOUT / mutant.path).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
 
 
 def _shown(text: str) -> str:
