@@ -240,7 +240,10 @@ class RedisLog(EventLog):
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """See :class:`EventLog`; while one is open, other appends of all processes wait, for 5 s at most."""
+        """See :class:`EventLog`.
+
+        It has a lock for 4 s at most. Other appends of all processes wait for it, 5 s at most.
+        """
         if self._owner == threading.get_ident():
             raise NestedTransaction(self.url)
         if not self._lock.acquire(timeout=self._retry_for):
