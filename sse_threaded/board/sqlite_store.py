@@ -10,6 +10,7 @@ SQLite database in memory, which is used under the log's lock. Any thread may ca
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -184,4 +185,5 @@ class SQLiteBoardStore:
         # The caller holds the log's lock, so only one thread at a time is here.
         if self._memory is None:
             self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            weakref.finalize(self, self._memory.close)
         return self._memory
