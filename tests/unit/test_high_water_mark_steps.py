@@ -7,10 +7,12 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
+from sse_threaded import LogUnusable
+from sse_threaded.log.sqlite.high_water_mark import WENT_BACK, HighWaterMark
 from tests.support import temporary_directory
 
 EPOCH = "abcdef"
+URL = "sqlite:///log.db"
 
 
 class MarkCase(unittest.TestCase):
@@ -18,11 +20,25 @@ class MarkCase(unittest.TestCase):
         self.path = temporary_directory(self) / "log.db"
         self.path.write_bytes(b"")
         self.file = Path(f"{self.path}-bells") / ".mark"
-        self.mark = HighWaterMark(str(self.path))
+        self.mark = HighWaterMark(str(self.path), URL)
         self.meta = {"epoch": EPOCH}
 
     def begin(self, last: int, *, wal_is_empty: bool = True, known: str | None = EPOCH) -> int | None:
         return self.mark.begin(self.meta, known, last, wal_is_empty=wal_is_empty)
+
+    def may_reserve(
+        self, epoch: str, number: int, committed: int | None, mark: HighWaterMark | None = None
+    ) -> bool:
+        """Whether a mark, ``self.mark`` by default, takes the number. It says so if it does not."""
+        mark = mark or self.mark
+        mark.went_back = False
+        try:
+            mark.reserve(epoch, number, committed)
+        except LogUnusable as error:
+            self.assertEqual((mark.went_back, error.url, error.reason), (True, URL, WENT_BACK))
+            return False
+        self.assertFalse(mark.went_back)
+        return True
 
     def numbers(self) -> tuple[int, int]:
         """The committed and the reserved number in the file."""
@@ -150,22 +166,22 @@ class UseTest(MarkCase):
         self.begin(5)
 
     def test_a_number_is_reserved_once(self) -> None:
-        self.assertFalse(self.mark.reserve(EPOCH, 5, None))
-        self.assertTrue(self.mark.reserve(EPOCH, 6, None))
+        self.assertFalse(self.may_reserve(EPOCH, 5, None))
+        self.assertTrue(self.may_reserve(EPOCH, 6, None))
         self.assertEqual(self.numbers(), (5, 6))
-        self.assertTrue(self.mark.reserve(EPOCH, 6, None), "it was not committed")
-        self.assertTrue(self.mark.reserve(EPOCH, 7, 6))
+        self.assertTrue(self.may_reserve(EPOCH, 6, None), "it was not committed")
+        self.assertTrue(self.may_reserve(EPOCH, 7, 6))
         self.assertEqual(self.numbers(), (6, 7))
-        self.assertTrue(self.mark.reserve(EPOCH, 8, 3))
+        self.assertTrue(self.may_reserve(EPOCH, 8, 3))
         self.assertEqual(self.numbers(), (6, 8), "what is committed stays so")
-        self.assertFalse(self.mark.reserve("uvwxyz", 9, None))
+        self.assertFalse(self.may_reserve("uvwxyz", 9, None))
 
     def test_each_process_sees_what_others_have_written(self) -> None:
-        other = HighWaterMark(str(self.path))
-        self.assertTrue(self.mark.reserve(EPOCH, 6, 5))
-        self.assertTrue(other.reserve(EPOCH, 7, 6))
-        self.assertFalse(self.mark.reserve(EPOCH, 6, 5))
-        self.assertTrue(self.mark.reserve(EPOCH, 7, 6))
+        other = HighWaterMark(str(self.path), URL)
+        self.assertTrue(self.may_reserve(EPOCH, 6, 5))
+        self.assertTrue(self.may_reserve(EPOCH, 7, 6, mark=other))
+        self.assertFalse(self.may_reserve(EPOCH, 6, 5))
+        self.assertTrue(self.may_reserve(EPOCH, 7, 6))
 
     def test_a_mark_that_is_gone_or_half_written_is_made_anew(self) -> None:
         for committed, expected in ((5, (5, 6)), (None, (0, 6))):
@@ -176,7 +192,7 @@ class UseTest(MarkCase):
                         if content is not None:
                             self.file.write_bytes(content)
                         if step == "reserve":
-                            self.assertTrue(self.mark.reserve(EPOCH, 6, committed))
+                            self.assertTrue(self.may_reserve(EPOCH, 6, committed))
                             self.assertEqual(self.numbers(), expected)
                         else:
                             self.mark.commit(EPOCH, 6)
@@ -260,8 +276,8 @@ class PowerCutTest(MarkCase):
         before = len(os.listdir("/proc/self/fd"))
         for number in range(6, 16):
             self.begin(number - 1)
-            self.mark.reserve(EPOCH, number, None)
-            self.mark.reserve(EPOCH, 1, None)
+            self.assertTrue(self.may_reserve(EPOCH, number, None))
+            self.assertFalse(self.may_reserve(EPOCH, 1, None))
             self.mark.commit(EPOCH, number)
             self.mark.sync()
             self.mark.is_up_to_date(EPOCH, number)
