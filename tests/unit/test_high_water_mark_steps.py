@@ -185,7 +185,7 @@ class UseTest(MarkCase):
 
     def test_a_mark_that_is_gone_or_half_written_is_made_anew(self) -> None:
         for committed, expected in ((5, (5, 6)), (None, (0, 6))):
-            for content in (None, b"abcdef 0000"):
+            for content in (None, b"", b"abcdef 0000"):
                 for step in ("reserve", "commit"):
                     with self.subTest(committed=committed, content=content, step=step):
                         self.file.unlink()

@@ -68,8 +68,10 @@ class HighWaterMark:
         self._folder = path + "-bells"
         self._path = os.path.join(self._folder, ".mark")
         self._has_warned = False
-        # The last reading that this process wrote. It mostly finds the same one. The file's write lock guards it.
-        self._last, self._last_data = _UNREADABLE, b""
+        # The last reading that this process wrote, and its bytes; no file has the bytes ``None``. A process mostly
+        # finds the same ones. The file's write lock guards both.
+        self._last: _Reading | None = None
+        self._last_data: bytes | None = None
 
     # When a process opens the log.
 
