@@ -40,14 +40,14 @@ PAGES = {
         f"| {deadlines.LONG_BODY_SECONDS:g} s, and one more for every {deadlines.LONG_BODY_RATE:,} bytes",
         f"until the client closes | {deadlines.LINGER_SECONDS:g} s |",
         f"A request of up to {partial_request.BUFFER_BYTES / 1024:g} KiB",
-        f"keeps {request_reader.BUFFER_LIMIT / 1024**2:g} MiB of incomplete requests",
+        f"keeps at most {request_reader.BUFFER_LIMIT / 1024**2:g} MiB of incomplete requests",
         f"the newest {scripts.FEED_EVENTS:,} events (at most {FEED_BYTES / 10**6:.0f} MB)",
     ),
     "docs/design.md": (
-        f"if a request has waited {lazy_pool.PATIENCE * 1000:g} ms",
+        f"if a request has waited {lazy_pool.WAKE_AFTER * 1000:g} ms",
         f"stores its answer for {scripts.DONE_MS / 1000:g} seconds",
-        f"at most {scripts.LOCK_MS / 1000:g} seconds",
-        f"For {scripts.REMEMBERED_CHANNELS:,} channels without events",
+        f"A transaction holds a lock** until it ends, at most for {scripts.LOCK_MS / 1000:g} seconds",
+        f"The log remembers {scripts.REMEMBERED_CHANNELS:,} channels without events",
         f"After {serial_wakeup.STUCK_SECONDS * 1000:g} ms a thread loses its token",
     ),
 }
