@@ -15,8 +15,8 @@ from sse_threaded import Hub, LogUnavailable, Retention
 from sse_threaded.fanout.lifecycle import parking_budget, process_budget
 from sse_threaded.fanout.pump import Pump
 from sse_threaded.protocol.problem import problem
-from sse_threaded.protocol.request import best_kind
-from sse_threaded.wsgi_server import Bridge
+from sse_threaded.protocol.request import wanted_events
+from sse_threaded.wsgi_server import Bridge, Caller
 
 JSON = "application/json"
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept"}
@@ -224,9 +224,8 @@ class WarningsTest(unittest.TestCase):
             with (
                 self.subTest(bridge.fault),
                 Hub() as hub,
-                mock.patch("sse_threaded.hub.calling_bridge") as calling,
+                mock.patch("sse_threaded.hub.caller_of", return_value=Caller(None, False, bridge)),
             ):
-                calling.return_value = bridge
                 with self.assertLogs("sse_threaded.hub", "WARNING") as logs:
                     responses = [hub.stream(environ(), "a") for _ in range(3)]
                 self.assertEqual([record.levelname for record in logs.records], [level])
@@ -309,7 +308,7 @@ class AcceptTest(unittest.TestCase):
             accept = "application/json, image/png;q=0.1, " + "x" * 400
             accept = re.sub("x+$", "", accept).ljust(length - 4, " ") + "a/*;"
             with self.subTest(length):
-                self.assertEqual(best_kind(accept[:length]), JSON)
+                self.assertEqual(wanted_events({"HTTP_ACCEPT": accept[:length]}).kind, JSON)
 
 
 if __name__ == "__main__":
