@@ -249,7 +249,7 @@ class Hub:
         self, environ: dict[str, Any], names: tuple[str, ...], wanted: WantedEvents, caller: Caller
     ) -> Response:
         if environ.get("REQUEST_METHOD") == "HEAD":
-            response = Response(iter(()), content_type=wanted.kind, direct_passthrough=True)
+            response = Response(iter(()), content_type=wanted.kind)
         else:
             if caller.blocks_connection:
                 self._warnings.warn_of_http2()
