@@ -39,18 +39,31 @@ class PacedUnreaderTest(unittest.TestCase):
     def setUp(self) -> None:
         self.sock = FakeSocket()
         self.unreader: Any = PacedUnreader(self.sock)
+        self.is_first = True
         patch = mock.patch("sse_threaded.server.paced_unreader.time.monotonic", lambda: self.sock.now)
         patch.start()
         self.addCleanup(patch.stop)
 
-    def begin(self, *answers: tuple[float, bytes | BaseException], **options: Any) -> None:
+    def begin(
+        self,
+        *answers: tuple[float, bytes | BaseException],
+        missing: int | None = None,
+        on_complete: mock.Mock | None = None,
+    ) -> None:
+        """Begin a request as a connection does: a new unreader has its first one already."""
         self.sock.answers = list(answers)
         self.sock.timeouts.clear()
-        self.unreader.begin(b"", **options)
+        if not self.is_first:
+            self.unreader.begin_next()
+        self.is_first = False
+        if on_complete is not None:
+            self.unreader.expect(missing, on_complete)
 
     def test_the_bytes_of_the_main_thread_come_first(self) -> None:
-        self.unreader.begin(b"head")
-        self.unreader.begin(b" more")
+        self.unreader.buf.write(b"head")
+        self.unreader.buf.seek(0)  # the parser may have left it anywhere
+        self.unreader.begin_next()
+        self.unreader.buf.write(b" more")
         self.assertEqual(self.unreader.read(), b"head more")
 
     def test_it_waits_for_the_bodys_time_less_what_it_has_waited(self) -> None:
@@ -109,11 +122,12 @@ class PacedUnreaderTest(unittest.TestCase):
             calls.append(told.call_count)
         self.assertEqual(calls, [0, 1, 1, 1])
         told.reset_mock()
-        self.begin((0.0, b"12345"), missing=6, on_complete=told)
-        self.unreader.chunk()
         self.begin((0.0, b"12345"), on_complete=told)  # it is not known how many are missing
         self.unreader.chunk()
-        self.begin((0.0, b"12345"), missing=0)
+        self.begin((0.0, b"12345"), missing=6, on_complete=told)
+        self.unreader.chunk()
+        self.begin((0.0, b"12345"), (0.0, b"12345"))  # nobody waits for the end of this one
+        self.unreader.chunk()
         self.unreader.chunk()
         told.assert_not_called()
 
