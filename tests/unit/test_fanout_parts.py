@@ -120,11 +120,6 @@ class PaceTest(unittest.TestCase):
         uniform.assert_called_once()
         return told, uniform.call_args.args
 
-    def test_a_stream_begins_with_the_usual_time_and_its_position(self) -> None:
-        told = Pace(5000, None, None).preface("kxwqpa-7")
-        self.assertEqual(told, b"retry: 5000\nevent: stream-start\nid: kxwqpa-7\ndata: {}\n\n")
-        self.assertNotIn(b"id:", Pace(5000, None, None).preface(None))
-
     def test_clients_come_back_at_different_times_after_an_end(self) -> None:
         for retry, reason, longest in (
             (5000, EndReason.LEASE, 1000),

@@ -1,19 +1,76 @@
-"""Steps of streams that no client sees by themselves: what a wrapped stream notes, and what is counted."""
+"""Steps of streams that no client sees by themselves: first bytes, what a wrapped one notes, what is counted."""
 
 from __future__ import annotations
 
 import socket
 import sqlite3
 import unittest
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+from werkzeug.test import EnvironBuilder
+
+from sse_threaded import Hub
 from sse_threaded.fanout.audience import Audiences
+from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.socket_subscriber import SocketSubscriber
+from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.fanout.wrapped_subscriber import WrappedSubscriber
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.log.sqlite.app_connection import transaction_of
 from sse_threaded.protocol.batch import Batch
+from tests.unit.fake_handover import FakeHandover
+
+EVENT = Batch(b"data: x\n\n")
+
+
+class StartTest(unittest.TestCase):
+    """The first bytes of a stream, whichever way they go."""
+
+    def setUp(self) -> None:
+        self.hub = Hub(retry=1234, max_streams=1)
+        self.addCleanup(self.hub.close)
+        self.connection, client = socket.socketpair()
+        self.addCleanup(self.connection.close)
+        self.addCleanup(client.close)
+        self.last = self.hub.publish("a", "x")
+
+    def firsts(self, last_event_id: str) -> Iterator[tuple[str, bytes]]:
+        """Each way, and the first bytes."""
+        for way in ("iterated", "joined", "wrapped", "parked"):
+            handover = FakeHandover()
+            environ = EnvironBuilder("/", multithread=True).get_environ()
+            environ["HTTP_LAST_EVENT_ID"] = last_event_id
+            if way in ("wrapped", "parked"):
+                environ[ENVIRON_KEY] = handover
+            stream: Any = self.hub.stream(environ, "a").response
+            if way == "parked":
+                parking = stream.park(handover, self.connection, True)
+                parking.cancel()
+                yield way, parking.first
+            else:
+                stream.joins = way == "joined"
+                yield way, next(stream)
+                stream.close()
+
+    def test_it_has_the_usual_time_and_the_position(self) -> None:
+        for last_event_id in ("", f"{self.hub.log.epoch}-0"):
+            place = (last_event_id or self.last).encode()
+            expected = b"retry: 1234\nevent: stream-start\nid: " + place + b"\ndata: {}\n\n"
+            for way, first in self.firsts(last_event_id):
+                with self.subTest(way=way, last_event_id=last_event_id):
+                    events = b"data: x\nid: " + self.last.encode() + b"\n\n"
+                    replay = events if way == "joined" and last_event_id else b""
+                    self.assertEqual(first, expected + replay)
+
+    def test_before_a_reset_it_has_no_position(self) -> None:
+        expected = b"retry: 1234\nevent: stream-start\ndata: {}\n\n"
+        for way, first in self.firsts("unknown"):
+            with self.subTest(way):
+                start, end, reset = first.partition(b"data: {}\n\n")
+                self.assertEqual(start + end, expected)
+                self.assertEqual(b"event: reset" in reset, way == "joined")
 
 
 class WrappedTest(unittest.TestCase):
@@ -22,37 +79,65 @@ class WrappedTest(unittest.TestCase):
         self.addCleanup(ours.close)
         self.addCleanup(self.client.close)
         self.server, self.keeper = mock.Mock(), mock.Mock()
-        self.subscriber: Any = WrappedSubscriber(["a"], 10, ours, self.server, self.keeper)
+        self.sleeper = mock.Mock()  # whose sleep ends at once
+        self.subscriber: Any = WrappedSubscriber(("a",), 10, ours, self.server, self.keeper)
+        self.subscriber.sleeper = self.sleeper
+
+    def take_nothing(self) -> bool:
+        """Take from the empty queue; returns whether it gave that at once. Otherwise it has waited."""
+        self.keeper.reset_mock()
+        self.sleeper.reset_mock()
+        self.assertEqual(self.subscriber.take(), [])
+        self.assertEqual(
+            self.keeper.keep_thread.mock_calls, [mock.call(self.subscriber)] * self.sleeper.sleep.call_count
+        )
+        return not self.sleeper.sleep.called
+
+    def take_events(self) -> None:
+        self.subscriber.deliver(EVENT)
+        self.assertEqual(self.subscriber.take(), [EVENT])
 
     def test_after_four_empty_chunks_without_an_answer_it_must_wait(self) -> None:
-        gives = [self.subscriber.note_empty_chunk() for _ in range(6)]
+        gives = [self.take_nothing() for _ in range(6)]
         self.assertEqual(gives, [True] * 4 + [False] * 2)
 
+    def test_a_thread_that_stays_waits_and_asks_no_more_whether_it_may(self) -> None:
+        self.subscriber.keep_thread()
+        self.assertEqual(self.subscriber.take(5.0), [])
+        self.assertEqual(self.sleeper.sleep.call_args.args[1], 5.0)
+        self.take_events()
+        self.keeper.keep_thread.assert_not_called()
+
     def test_events_and_an_answer_of_the_server_let_it_begin_to_count_again(self) -> None:
-        for note in (self.subscriber.note_events, lambda: self.subscriber.is_idle(False)):
+        for note in (self.take_events, lambda: self.subscriber.is_idle(False)):
             for _ in range(5):
-                self.subscriber.note_empty_chunk()
+                self.take_nothing()
             note()
-            self.assertTrue(all(self.subscriber.note_empty_chunk() for _ in range(4)))
-            self.assertFalse(self.subscriber.note_empty_chunk())
+            self.assertTrue(all(self.take_nothing() for _ in range(4)))
+            self.assertFalse(self.take_nothing())
 
     def test_it_is_idle_when_it_has_given_an_empty_chunk(self) -> None:
         self.assertFalse(self.subscriber.is_idle(False))
         self.assertFalse(self.subscriber.is_idle(True))
-        self.subscriber.note_empty_chunk()
+        self.take_nothing()
         self.assertTrue(self.subscriber.is_idle(False))
         self.assertFalse(self.subscriber.is_idle(False), "until the next one")
+
+    def test_its_end_is_no_empty_chunk(self) -> None:
+        self.subscriber.end(EndReason.LEASE, b"")
+        self.assertTrue(all(self.take_nothing() for _ in range(6)))
+        self.assertFalse(self.subscriber.is_idle(False))
 
     def test_where_the_wrapper_gave_bytes_for_it_the_server_asks_once_more(self) -> None:
         found = []
         for _ in range(4):
-            self.subscriber.note_empty_chunk()
+            self.take_nothing()
             found.append(self.subscriber.is_idle(True))
         self.assertEqual(found, [False, True, False, True])
-        self.subscriber.note_empty_chunk()
+        self.take_nothing()
         self.subscriber.is_idle(True)
-        self.subscriber.note_events()
-        self.subscriber.note_empty_chunk()
+        self.take_events()
+        self.take_nothing()
         self.assertFalse(self.subscriber.is_idle(True), "after events it begins anew")
 
     def test_a_thread_that_stays_sends_what_waits_and_all_that_follows_at_once(self) -> None:
@@ -77,7 +162,7 @@ class ParkedTest(unittest.TestCase):
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
-        parked = SocketSubscriber(["a"], 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
+        parked = SocketSubscriber(("a",), 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
         return parked, theirs
 
     def test_events_that_leave_with_the_head_are_counted_and_the_head_is_not(self) -> None:
@@ -102,7 +187,7 @@ class AudienceTest(unittest.TestCase):
         log = MemoryLog()
         self.addCleanup(log.close)
         audiences = Audiences(log)
-        subscriber: Any = WrappedSubscriber(["a", "b"], 10, mock.Mock(), mock.Mock(), mock.Mock())
+        subscriber: Any = WrappedSubscriber(("a", "b"), 10, mock.Mock(), mock.Mock(), mock.Mock())
         subscriber.after = 2
         audiences.add(subscriber, 0)
         page = [Record(number, channel, None, "x") for number, channel in enumerate("aabcba", 1)]
