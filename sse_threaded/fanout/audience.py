@@ -67,7 +67,7 @@ class Audiences:
                 self._by_channel.setdefault(channel, set()).add(audience)
         audience.subscribers.add(subscriber)
         if subscriber.can_broadcast:
-            audience.broadcast.late.add(subscriber)  # until the next event
+            audience.broadcast.separate.add(subscriber)  # until the next event
         else:
             audience.single.add(subscriber)
 
@@ -107,10 +107,10 @@ class Audiences:
         found: list[Delivery] = []
         for audience, parts in parts_of.items():
             broadcast = audience.broadcast
-            if broadcast.late:
+            if broadcast.separate:
                 broadcast.gather()
             batch = Batch(b"".join(parts), len(parts), parts)
-            found.append((batch, broadcast, (*broadcast.late, *audience.single)))
+            found.append((batch, broadcast, (*broadcast.separate, *audience.single)))
         if self._ahead:
             self._deliver_ahead(page, encoded, epoch, found)
         return found

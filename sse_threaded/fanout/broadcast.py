@@ -3,8 +3,8 @@
 A loop around each client's own send would read objects that have left the processor's cache since the last
 event. A broadcast holds only the sockets, side by side, and its loop runs inside ``map``.
 
-Only the pump's thread uses a broadcast. Other threads only add to :attr:`Broadcast.late`, with the registry's lock
-held.
+Only the pump's thread uses a broadcast. Other threads only add to :attr:`Broadcast.separate`, with the
+registry's lock held.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ plain_send = socket.socket.send
 class Broadcast:
     """Subscribers to the same channels that get events by one send. Their bodies are sent in chunks.
 
-    :ivar late: the subscribers for which bytes wait, so that events are sent to each separately.
+    :ivar separate: the subscribers that get the next event by a send of their own. Bytes wait for them, or they
+        have just come.
     """
 
-    __slots__ = ("_sent", "_sockets", "_subscribers", "late")
+    __slots__ = ("_sent", "_sockets", "_subscribers", "separate")
 
     def __init__(self) -> None:
         # Two lists of the same order. map() needs the sockets alone.
@@ -39,12 +40,12 @@ class Broadcast:
         # Bytes of the body that were sent to all since the broadcast was made. While a subscriber is here, its own
         # count is less by the number at which it was added.
         self._sent = 0
-        self.late: set[Subscriber] = set()
+        self.separate: set[Subscriber] = set()
 
     def gather(self) -> None:
-        """Move subscribers out of :attr:`late` if nothing waits for them any more."""
-        for subscriber in [each for each in self.late if each.can_broadcast_now]:
-            self.late.discard(subscriber)
+        """Move subscribers out of :attr:`separate` if nothing waits for them any more."""
+        for subscriber in [each for each in self.separate if each.can_broadcast_now]:
+            self.separate.discard(subscriber)
             subscriber.broadcast = self
             subscriber.broadcast_index = len(self._subscribers)
             subscriber.sent -= self._sent
@@ -53,14 +54,14 @@ class Broadcast:
 
     def discard(self, subscriber: Subscriber) -> None:
         """Remove ``subscriber``, if it is here. It gets no more events."""
-        self.late.discard(subscriber)
+        self.separate.discard(subscriber)
         if subscriber.broadcast is self:
             self._remove(subscriber)
 
     def drop(self, subscriber: Subscriber) -> None:
         """Send to ``subscriber`` separately from now on, as bytes wait for it."""
         self._remove(subscriber)
-        self.late.add(subscriber)
+        self.separate.add(subscriber)
 
     def _remove(self, subscriber: Subscriber) -> None:
         # The last subscriber moves to the index that becomes free.
@@ -74,7 +75,7 @@ class Broadcast:
         subscriber.sent += self._sent
 
     def send(self, batch: Batch) -> list[Subscriber]:
-        """Send some events to all subscribers that are not late.
+        """Send some events to all subscribers that are not in :attr:`separate`.
 
         Returns the subscribers whose sockets did not take everything.
         """

@@ -48,7 +48,7 @@ class LogReader:
         self.due = 0.0
         self._pauses_until = 0.0  # monotonic
         self._failures = 0  # failed tries since the last successful one
-        self._is_behind = False  # events are gone that were not handed out
+        self._must_skip = False  # events are gone that were not handed out
 
     def postpone(self, seconds: float) -> None:
         """Read next after so many seconds."""
@@ -65,7 +65,7 @@ class LogReader:
         if time.monotonic() < self.due and not is_closing:
             return
         try:
-            if self._is_behind:  # and the last try to find the log's end failed
+            if self._must_skip:  # and the last try to find the log's end failed
                 raise HistoryGone("expired")
             page = self._eventlog.read(self._registry.position)
             if page:
@@ -87,13 +87,13 @@ class LogReader:
 
     def _skip(self) -> None:
         """Continue at the log's end, as events are gone that were not handed out."""
-        self._is_behind = True
+        self._must_skip = True
         try:
             self._registry.skip_to(self._eventlog.last_sequence())
         except LogError as error:
             self._note_failure(error)
         else:
-            self._is_behind = False
+            self._must_skip = False
             self.due = 0.0
 
     def _note_failure(self, error: LogError) -> None:

@@ -24,7 +24,7 @@ class MarkCase(unittest.TestCase):
         self.meta = {"epoch": EPOCH}
 
     def begin(self, last: int, *, wal_is_empty: bool = True, known: str | None = EPOCH) -> int | None:
-        return self.mark.begin(self.meta, known, last, wal_is_empty=wal_is_empty)
+        return self.mark.decide_epoch(self.meta, known, last, wal_is_empty=wal_is_empty)
 
     def may_reserve(
         self, epoch: str, number: int, committed: int | None, mark: HighWaterMark | None = None

@@ -126,7 +126,7 @@ class BeginningTest(LogFileCase):
 
     def test_a_file_that_goes_away_while_it_is_opened(self) -> None:
         with (
-            mock.patch.object(HighWaterMark, "begin", side_effect=FileNotFoundError(2, "No such file")),
+            mock.patch.object(HighWaterMark, "decide_epoch", side_effect=FileNotFoundError(2, "No such file")),
             self.assertLogs("sse_threaded", "WARNING"),
         ):
             log = open_log(self.url)

@@ -212,7 +212,7 @@ class SQLiteFile:
         meta = complete_meta(found, self.url, self._synchronous)
         last = last_sequence(connection)
         wal_is_empty = _size(self._real_path + "-wal") == 0  # no other process can write to it now
-        reached = self.mark.begin(meta, found.get("epoch"), last, wal_is_empty=wal_is_empty)
+        reached = self.mark.decide_epoch(meta, found.get("epoch"), last, wal_is_empty=wal_is_empty)
         if reached is None:
             _log.warning("%s: a copy, or it went back: its ids begin a new epoch", self.url)
         elif reached > last:

@@ -32,7 +32,7 @@ WENT_BACK = "a backup was put into the file while in use, or its mark was remove
 _KEY = "mark"
 
 
-class _Reading(NamedTuple):
+class _Content(NamedTuple):
     """The content of a mark."""
 
     epoch: str
@@ -46,7 +46,7 @@ class _Reading(NamedTuple):
 
 
 # Stands for a mark that this user must not read.
-_UNREADABLE = _Reading("", 0, 0)
+_UNREADABLE = _Content("", 0, 0)
 
 _READ_AND_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -70,7 +70,7 @@ class HighWaterMark:
         self._has_warned = False
         # The last reading that this process wrote, and its bytes; no file has the bytes ``None``. A process mostly
         # finds the same ones. The file's write lock guards both.
-        self._last: _Reading | None = None
+        self._last: _Content | None = None
         self._last_data: bytes | None = None
 
     # When a process opens the log.
@@ -91,7 +91,9 @@ class HighWaterMark:
             return True
         return meta[_KEY] == "yes" and mark.epoch == meta["epoch"] and mark.reserved <= last
 
-    def begin(self, meta: dict[str, str], known: str | None, last: int, *, wal_is_empty: bool) -> int | None:
+    def decide_epoch(
+        self, meta: dict[str, str], known: str | None, last: int, *, wal_is_empty: bool
+    ) -> int | None:
         """Decide under the write lock whether the log goes on or begins a new epoch; change ``meta`` accordingly.
 
         Returns the number after which the log goes on, ``last`` or a later one. It is ``None`` if the epoch of a
@@ -111,11 +113,11 @@ class HighWaterMark:
                 return last
             # Numbers that were reserved without a commit, or whose commit is gone: no event gets them again.
             reached = max(last, mark.reserved) if mark else last
-            meta[_KEY] = "yes" if self._replace(_Reading(known, reached, reached)) or mark else "no"
+            meta[_KEY] = "yes" if self._replace(_Content(known, reached, reached)) or mark else "no"
             return reached
         has_new_epoch = meta["epoch"] != known  # already, for another reason
         epoch = meta["epoch"] if has_new_epoch else new_epoch()
-        is_written = self._replace(_Reading(epoch, last, last))
+        is_written = self._replace(_Content(epoch, last, last))
         if not is_written and not is_copy and mark:
             return last  # the next process would find the old mark, and begin another epoch
         meta.update({"inode": inode, "epoch": epoch, _KEY: "yes" if is_written else "no"})
@@ -142,7 +144,7 @@ class HighWaterMark:
                         self.went_back = True
                         raise LogUnusable(self._url, WENT_BACK)
                     committed = max(mark.committed, committed or 0)
-                reading = _Reading(epoch, committed or 0, number)
+                reading = _Content(epoch, committed or 0, number)
                 encoded = reading.encode()
                 if len(data) == _SIZE and os.pwrite(descriptor, encoded, 0) == _SIZE:
                     self._last, self._last_data = reading, encoded
@@ -150,8 +152,8 @@ class HighWaterMark:
             finally:
                 os.close(descriptor)
         except OSError:
-            pass
-        self._replace(_Reading(epoch, committed or 0, number))
+            pass  # it is gone: write a new one, as the next process would begin an epoch without it
+        self._replace(_Content(epoch, committed or 0, number))
 
     def commit(self, epoch: str, last: int) -> None:
         """Write that the newest committed number is ``last``, and that no other transaction is about to commit.
@@ -159,9 +161,9 @@ class HighWaterMark:
         The caller has the write lock.
         """
         with suppress(OSError), _opened(self._path, os.O_WRONLY) as descriptor:
-            if _overwrite(descriptor, _Reading(epoch, last, last)):
+            if _overwrite(descriptor, _Content(epoch, last, last)):
                 return
-        self._replace(_Reading(epoch, last, last))
+        self._replace(_Content(epoch, last, last))
 
     def sync(self) -> None:
         """Let the mark outlast a power cut. Call it outside of a transaction: it may take some milliseconds."""
@@ -170,7 +172,7 @@ class HighWaterMark:
 
     def is_up_to_date(self, epoch: str, last: int) -> bool:
         """Whether the mark says already that ``last`` is the newest committed number, or cannot be read."""
-        return self._read() in (_Reading(epoch, last, last), _UNREADABLE)
+        return self._read() in (_Content(epoch, last, last), _UNREADABLE)
 
     def is_ahead(self, epoch: str, read_last: Callable[[], int]) -> bool:
         """Whether the mark is ahead of the file: the file went back while it was in use. Needs no lock.
@@ -190,7 +192,7 @@ class HighWaterMark:
     def _inode(self) -> str:
         return str(os.stat(self._log_path).st_ino)
 
-    def _read(self) -> _Reading | None:
+    def _read(self) -> _Content | None:
         try:
             with _opened(self._path, os.O_RDONLY) as descriptor:
                 return _decode(os.pread(descriptor, _SIZE, 0))
@@ -199,7 +201,7 @@ class HighWaterMark:
         except OSError:
             return None
 
-    def _replace(self, reading: _Reading) -> bool:
+    def _replace(self, reading: _Content) -> bool:
         """Make a new mark that outlasts a power cut; returns whether that worked."""
         new = f"{self._path}-{secrets.token_hex(4)}"
         try:
@@ -233,7 +235,7 @@ def _opened(path: str, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _overwrite(descriptor: int, reading: _Reading) -> bool:
+def _overwrite(descriptor: int, reading: _Content) -> bool:
     """Write it in place, which takes a microsecond and no room on the disk.
 
     Returns ``False`` if the mark has another form, of an earlier release.
@@ -242,20 +244,20 @@ def _overwrite(descriptor: int, reading: _Reading) -> bool:
     return has_this_form and os.pwrite(descriptor, reading.encode(), 0) == _SIZE
 
 
-def _decode(data: bytes) -> _Reading | None:
+def _decode(data: bytes) -> _Content | None:
     try:
         text = data.decode("ascii")
         if "-" in text:  # written by an earlier release
             epoch, _, last = text.partition("-")
-            return _Reading(epoch, int(last), int(last))
+            return _Content(epoch, int(last), int(last))
         epoch, committed, reserved, _ = text.split()
-        reading = _Reading(epoch, int(committed), int(reserved))
+        reading = _Content(epoch, int(committed), int(reserved))
     except ValueError:
         return None
     return reading if reading.encode() == data else None
 
 
-def _went_back(mark: _Reading | None, meta: dict[str, str], last: int, wal_is_empty: bool) -> bool:
+def _went_back(mark: _Content | None, meta: dict[str, str], last: int, wal_is_empty: bool) -> bool:
     """Whether the file is behind its mark, or has lost its mark."""
     if mark is None:
         return meta.get(_KEY) == "yes"
