@@ -31,11 +31,6 @@ def nothing_may_be_skipped() -> bool:
     return bool(os.environ.get("CI")) or os.environ.get("SSE_TESTS_NO_SKIP") == "1"
 
 
-def once(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
-    """``load_tests`` of a module that says the same under every Python: tests/run has it once."""
-    return unittest.TestSuite() if os.environ.get("SSE_TESTS_ONCE") == "done" else tests
-
-
 def missing(what: str) -> NoReturn:
     """End the test because this machine lacks something: a skip, or a failure where nothing may be skipped.
 
