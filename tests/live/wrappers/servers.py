@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -144,7 +145,8 @@ def serve(
                 make_certificate(directory)
             command += ["--certfile", str(directory / "cert.pem"), "--keyfile", str(directory / "key.pem")]
     url = f"sqlite:///{directory}/{name}.db"
-    inherited = {"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "WRAPPERS_URL": url, **env}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    inherited = {"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "WRAPPERS_URL": url, **measured, **env}
     with open(directory / f"{name}.out", "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=inherited, stdout=output, stderr=output)
         running = Running(name, process, port, output, threading.Lock(), {})
