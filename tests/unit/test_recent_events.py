@@ -7,6 +7,7 @@ import unittest
 
 from sse_threaded import Hub, Retention, ServerSentEvent, open_log
 from sse_threaded.fanout.recent_events import RecentEvents
+from sse_threaded.log import Record
 from tests.support import temporary_directory
 
 
@@ -96,6 +97,11 @@ class RecentTest(unittest.TestCase):
         found = self.filled(count=3)
         self.assertEqual(found.floor, 2)
         self.assertEqual(found.batch_after(("a", "b"), 2)[0].body, self.wire(3, 4, 5))
+
+    def test_2048_events_are_kept_by_default(self):
+        found = RecentEvents(self.log, 0)
+        found.add([Record(number, "a", None, "x") for number in range(1, 2050)])
+        self.assertEqual(found.floor, 1)
 
     def test_it_is_bounded_in_length(self):
         for _ in range(4):

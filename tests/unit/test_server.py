@@ -7,8 +7,10 @@ import socket
 import unittest
 from unittest import mock
 
+from gunicorn import http
 from gunicorn.config import Config
 from gunicorn.http.errors import InvalidChunkSize
+from gunicorn.workers import gthread
 
 from sse_threaded.server import deadlines
 from sse_threaded.server.access_atoms import OneLineAtoms
@@ -252,14 +254,16 @@ class RequestReaderTest(unittest.TestCase):
             **options,
         )
 
-    def send(self, data):
-        client, sock = socket.socketpair()
-        self.addCleanup(client.close)
+    def make_connection(self):
+        self.client, sock = socket.socketpair()
+        self.addCleanup(self.client.close)
         self.addCleanup(sock.close)
-        conn = ClientConnection(self.cfg, sock, ("127.0.0.1", 1), ("127.0.0.1", 2))
-        client.sendall(data)
+        return ClientConnection(self.cfg, sock, ("127.0.0.1", 1), ("127.0.0.1", 2))
+
+    def send(self, data):
+        conn = self.make_connection()
+        self.client.sendall(data)
         self.reader.receive(conn)
-        self.client = client
         return conn
 
     def upload(self):
@@ -343,6 +347,203 @@ class RequestReaderTest(unittest.TestCase):
                 self.assertEqual(self.served, conns[:1])
                 self.assertEqual(self.refused, conns[1 + waiting :])
 
+    def test_a_whole_request_goes_to_a_thread_as_it_came(self):
+        data = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        conn = self.send(data)
+        self.assertEqual(self.served, [conn])
+        self.assertEqual((conn.received, conn.missing, conn.is_whole, conn.data_ready), (data, 0, True, True))
+        self.assertIsNone(conn.partial_request)
+        self.assertFalse(self.poller.get_map())
+
+    def test_one_in_pieces_goes_to_a_thread_when_it_has_all_come(self):
+        length = len(HEAD + b"Content-Length: 20\r\n\r\n") + 20
+        self.reader = self.make_reader(buffer_limit=2 * length)
+        for number in range(1, 5):  # the room is for less than two
+            conn = self.send(HEAD + b"Content-Length: 20\r\n\r\n")
+            for piece in (b"x" * 5, b"x" * 15):
+                self.assertEqual((len(self.served), conn.received), (number - 1, b""))
+                self.client.sendall(piece)
+                self.call_back(conn)
+            self.assertEqual(self.served[-1], conn)
+            self.assertEqual((len(conn.received), conn.missing, conn.is_whole), (length, 0, True))
+            self.assertIsNone(conn.partial_request)
+            self.assertFalse(self.poller.get_map())
+        self.assertEqual((self.refused, self.dropped), ([], []))
+
+    def test_a_body_that_looks_like_a_request_is_a_body(self):
+        hidden = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        head = HEAD + b"Content-Length: %d\r\n\r\n" % len(hidden)
+        conn = self.send(head)
+        self.client.sendall(hidden)
+        self.call_back(conn)
+        self.assertEqual((self.served, conn.received), ([conn], head + hidden))
+
+    def test_32_megabytes_may_wait(self):
+        self.upload()
+        first, second = self.make_connection(), self.make_connection()
+        self.reader.add(first, (HEAD + b"Content-Length: 99999999\r\n\r\n").ljust(32 * 2**20, b"x"))
+        self.assertEqual(self.refused, [])
+        self.reader.add(second, HEAD + b"Content-Length: 99999999\r\n\r\n")
+        self.assertEqual(self.refused, [second])
+
+    def test_of_an_upload_the_thread_reads_what_is_missing(self):
+        conn = self.upload()
+        self.assertEqual((conn.missing, conn.is_whole, conn.data_ready), (999_000, False, True))
+        self.assertIsNotNone(conn.upload_ended)
+
+    def test_half_of_the_threads_may_read_uploads(self):
+        for threads, most in ((1, 1), (3, 1), (4, 2), (5, 2)):
+            self.cfg.set("threads", threads)
+            self.reader = self.make_reader()
+            self.served.clear()
+            for _ in range(6):
+                self.upload()
+            self.assertEqual(len(self.served), most)
+
+    def test_without_room_for_a_request_a_thread_reads_the_rest(self):
+        part = HEAD + b"Content-Length: 20\r\n\r\n"
+        for limit, served in ((len(part), 0), (len(part) - 1, 1)):
+            self.reader = self.make_reader(buffer_limit=limit)
+            conn = self.send(part)
+            self.assertEqual(len(self.served), served)
+        self.assertEqual((conn.missing, conn.is_whole), (20, False))
+        self.assertIsNotNone(conn.upload_ended)
+
+    def test_a_request_that_takes_too_long_is_refused_and_watched_no_more(self):
+        part = self.send(GET_PART)
+        self.reader.expire(0.0)
+        self.assertEqual(self.refused, [])
+        self.reader.expire(float("inf"))
+        self.reader.expire(float("inf"))
+        self.assertEqual(self.refused, [part])
+        self.assertFalse(self.poller.get_map())
+
+    def test_a_connection_that_fails_or_cannot_be_watched_is_dropped(self):
+        broken = self.make_connection()
+        broken.sock.close()
+        self.reader.receive(broken)
+        self.assertEqual(self.dropped, [broken])
+        self.dropped.clear()
+        with mock.patch.object(self.poller, "register", side_effect=OSError):
+            unwatched = self.send(GET_PART)
+        self.assertEqual((self.dropped, self.served), ([unwatched], []))
+        self.reader.expire(float("inf"))
+        self.assertEqual(self.refused, [])
+
+    def test_which_protocols_the_main_thread_reads(self):
+        for changes, trusted, expected in (
+            ({}, True, True),
+            ({"is_ssl": True}, False, False),
+            ({"protocol": "uwsgi"}, False, False),
+            ({"http2_cleartext": "prior-knowledge"}, False, True),
+            ({"http2_cleartext": "prior-knowledge"}, True, False),
+            ({"http2_cleartext": "both"}, True, False),
+            ({"http2_cleartext": "upgrade"}, True, True),
+            ({"is_ssl": True, "http2_cleartext": "both"}, False, False),
+        ):
+            with self.subTest(changes=changes, trusted=trusted):
+                options = {"is_ssl": False, "protocol": "http", "http2_cleartext": "off", "threads": 2, **changes}
+                real, self.cfg = self.cfg, mock.Mock(**options)
+                self.reader = self.make_reader()
+                conn = self.make_connection()
+                with mock.patch(
+                    "gunicorn.http2.negotiation.prior_knowledge_allowed",
+                    lambda cfg, client, trusted=trusted: trusted and client == ("127.0.0.1", 1),
+                ):
+                    self.assertIs(self.reader.may_read(conn), expected)
+                    self.reader.receive(conn)
+                    self.assertEqual(self.awaited, [conn])
+                    self.client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    self.reader.receive(conn)
+                self.assertEqual(self.served, [conn])
+                self.assertTrue(conn.data_ready)
+                self.assertEqual(conn.received, b"GET / HTTP/1.1\r\n\r\n" if expected else b"")
+                self.awaited.clear()
+                self.served.clear()
+                self.cfg = real
+
+    def test_a_thread_finds_out_that_a_connection_is_broken(self):
+        self.cfg = mock.Mock(is_ssl=True, threads=2)
+        self.reader = self.make_reader()
+        conn = self.make_connection()
+        conn.sock.close()
+        self.reader.receive(conn)
+        self.assertEqual((self.served, self.awaited), ([conn], []))
+
+
+class ClientConnectionTest(unittest.TestCase):
+    def setUp(self):
+        self.cfg = Config()
+        self.client, sock = socket.socketpair()
+        self.addCleanup(self.client.close)
+        self.addCleanup(sock.close)
+        self.conn = ClientConnection(self.cfg, sock, ("192.0.2.1", 1), ("127.0.0.1", 2))
+
+    def test_what_the_main_thread_has_read_is_the_request(self):
+        self.assertEqual((self.conn.received, self.conn.is_whole), (b"", False))
+        for path in ("/a", "/b"):
+            self.conn.received = f"GET {path} HTTP/1.1\r\n\r\n".encode()
+            self.conn.init()
+            self.assertEqual(self.conn.received, b"")
+            self.assertEqual(next(self.conn.parser).path, path)
+
+    def test_a_next_request_begins_at_its_first_byte_and_has_its_own_time(self):
+        self.conn.init()
+        unreader = self.conn.parser.unreader
+        for _ in range(2):
+            with mock.patch.object(type(unreader), "begin_next") as begin:
+                self.conn.init()
+            begin.assert_called_once_with()
+            self.assertIs(self.conn.parser.unreader, unreader)
+
+    def test_what_gunicorn_has_read_comes_first(self):
+        self.conn.init()
+        self.conn.parser = http.get_parser(self.cfg, self.conn.sock, self.conn.client)
+        self.conn.parser.unreader.unread(b"GET /a HT")
+        self.conn.received = b"TP/1.1\r\n\r\n"
+        self.conn.init()
+        self.assertEqual(next(self.conn.parser).path, "/a")
+
+    def test_another_upload_may_begin_when_this_one_has_come(self):
+        for missing, calls in ((5, 1), (6, 0), (None, 0)):
+            ended = self.conn.upload_ended = mock.Mock()
+            self.conn.missing = missing
+            self.conn.received = b"POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\n"
+            self.conn.init()
+            self.client.sendall(b"12345")
+            request = next(self.conn.parser)
+            self.assertEqual(request.body.read(), b"12345")
+            self.assertEqual(ended.call_count, calls)
+            for _ in range(2):
+                self.conn.end_upload()
+                self.assertEqual(ended.call_count, 1)
+
+    def test_a_handshake_has_its_time(self):
+        found = []
+
+        def init(conn):
+            found.append(conn.handshake_ends)
+            conn.is_http2 = True
+
+        for is_ssl, initialized, expected in (
+            (True, False, 100.0 + deadlines.HEAD_SECONDS),
+            (True, True, None),
+            (False, False, None),
+        ):
+            self.conn.cfg, self.conn.initialized = mock.Mock(is_ssl=is_ssl), initialized
+            with (
+                mock.patch.object(gthread.TConn, "init", init),
+                mock.patch("sse_threaded.server.client_connection.time", mock.Mock(monotonic=lambda: 100.0)),
+            ):
+                self.conn.init()
+            self.assertEqual(found.pop(), expected)
+            self.assertIsNone(self.conn.handshake_ends)
+
+    def test_its_address_in_a_log(self):
+        self.assertEqual(self.conn.address, "192.0.2.1")
+        self.conn.client = b""
+        self.assertEqual(self.conn.address, "a Unix socket")
+
 
 class AtomsTest(unittest.TestCase):
     def test_no_part_of_an_access_line_begins_a_line(self):
@@ -378,6 +579,53 @@ class CountTest(unittest.TestCase):
 
     def test_a_request_whose_app_failed_counts(self):
         self.assertEqual(self.counted(), [False])
+
+    def test_it_notes_that_its_body_is_encoded(self):
+        response = AppResponse(mock.Mock(), mock.Mock(), mock.Mock(), resp=mock.Mock())
+        for headers, expected in (([("X", "gzip")], False), ([("content-ENCODING", "gzip"), ("X", "y")], True)):
+            response.start_response("200 OK", headers)
+            self.assertIs(response.is_encoded, expected)
+            response.resp.start_response.assert_called_with("200 OK", headers, None)
+
+    def test_the_access_line_comes_before_the_apps_close_and_neither_hinders_the_other(self):
+        calls = mock.Mock()
+        response = AppResponse(calls.worker, "req", mock.Mock(), environ="environ", resp="resp")
+        response.respiter = calls.respiter
+        response.conclude()
+        self.assertEqual([call[0] for call in calls.mock_calls], ["worker.log.access", "respiter.close"])
+        self.assertEqual(calls.worker.log.access.call_args.args[:3], ("resp", "req", "environ"))
+        self.assertEqual((response.respiter, list(response.chunks)), (None, []))
+        calls.worker.log.access.side_effect = ZeroDivisionError
+        response.respiter = calls.respiter
+        self.assertRaises(ZeroDivisionError, response.conclude)
+        self.assertEqual(calls.respiter.close.call_count, 2)
+        response.resp, response.respiter = None, [b""]
+        response.conclude()
+        self.assertEqual(calls.worker.log.access.call_count, 2)
+
+    def test_the_last_hook_is_called_where_it_matters(self):
+        worker = mock.Mock()
+        for tells_ends, error in ((True, None), (True, ZeroDivisionError), (False, None)):
+            worker.tells_ends, worker.cfg.post_request.side_effect = tells_ends, error
+            response = AppResponse(worker, "req", mock.Mock(), environ="environ", resp="resp")
+            for _ in range(2):
+                response.finish()
+            self.assertIsNone(response.environ)
+        calls = [mock.call(worker, "req", environ, "resp") for environ in ("environ", None)] * 2
+        self.assertEqual(worker.cfg.post_request.mock_calls, calls)
+        self.assertEqual(worker.log.exception.call_count, 2)
+        self.assertEqual(worker.count_request.mock_calls, [mock.call("resp", is_stream=False)] * 3)
+
+    def test_after_a_stream_the_connection_is_used_again_unless_a_body_is_left(self):
+        for header, closes in (("HOST", False), ("CONTENT-LENGTH", True), ("TRANSFER-ENCODING", True)):
+            for should_close in (False, True):
+                resp = mock.Mock()
+                resp.should_close.return_value = should_close
+                response = AppResponse(mock.Mock(), mock.Mock(headers=[("X", "y"), (header, "5")]), mock.Mock())
+                response.resp = resp
+                response.expect_stream()
+                self.assertIs(resp.force_close.called, closes)
+                self.assertIs(response.may_reuse, not should_close)
 
 
 class FaultTest(unittest.TestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import io
 import socket
 import threading
 import unittest
@@ -14,9 +15,13 @@ from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub
 from sse_threaded.fanout.handover import ENVIRON_KEY
+from sse_threaded.fanout.stream_state import EndReason
+from sse_threaded.server import iteration, stream_handover
 from sse_threaded.server.app_response import AppResponse
+from sse_threaded.server.iteration import Progress, advance
 from sse_threaded.server.permits import Permits
 from sse_threaded.server.stream_handover import StreamHandover
+from sse_threaded.stream import EventStream
 from tests.support import wait_until
 from tests.unit.fake_handover import FakeHandover
 
@@ -50,13 +55,14 @@ class FakeWorker:
 
     def warn_once(self, kind, message):
         self.warnings.append(kind)
+        self.words = message()
 
     def run_tasks(self):
         while self.tasks:
             self.tasks.pop(0)()
 
 
-class StreamHandoverTest(unittest.TestCase):
+class HandoverCase(unittest.TestCase):
     def setUp(self):
         self.hub = Hub(heartbeat=600, max_streams=1)
         self.addCleanup(self.hub.close)
@@ -104,6 +110,8 @@ class StreamHandoverTest(unittest.TestCase):
         self.assertIn(b"stream-start", next(stream))
         stream.close()
 
+
+class StreamHandoverTest(HandoverCase):
     def test_a_bare_stream_goes_to_the_pump_and_comes_back(self):
         response, handover = self.make()
         leave = handover.send()
@@ -195,6 +203,390 @@ class StreamHandoverTest(unittest.TestCase):
         ).response
         self.assertIsNone(stream.park(handover, self.sock, chunked=True))
         self.assert_free()
+
+
+class BareTest(HandoverCase):
+    """Which streams go to the pump, and what is kept of them."""
+
+    def ways(self, make):
+        """Whether park() was asked, and whether the response could leave its thread where it was iterated."""
+        _, handover = make()
+        found = []
+
+        def note(response, handover):
+            found.append((handover.can_resume, next(response.chunks)))
+            return Progress.ENDED
+
+        with (
+            mock.patch.object(EventStream, "park", return_value=None) as park,
+            mock.patch.object(stream_handover, "advance", note),
+        ):
+            self.assertIsNone(handover.send())
+        ((may_leave, first),) = found
+        self.assertIn(b"stream-start", first)
+        return park.called, may_leave
+
+    def test_only_a_plain_body_is_parked_and_what_it_refuses_stays(self):
+        def change(**changes):
+            def make():
+                response, handover = self.make()
+                for name, value in changes.items():
+                    setattr(response.resp if hasattr(response.resp, name) else response, name, value)
+                return response, handover
+
+            return make
+
+        for changes, expected in (
+            ({}, (True, False)),
+            ({"is_encoded": True}, (False, True)),
+            ({"response_length": 5}, (False, True)),
+            ({"_omits_body": True}, (False, True)),
+            ({"status": None}, (False, True)),
+        ):
+            with self.subTest(changes):
+                self.assertEqual(self.ways(change(**changes)), expected)
+        with mock.patch.object(Config, "is_ssl", True):
+            self.assertEqual(self.ways(self.make), (False, False))
+
+    def test_park_is_told_whether_the_body_has_chunks(self):
+        for chunked in (True, False):
+            response, handover = self.make()
+            response.resp.chunked = chunked
+            with mock.patch.object(EventStream, "park", return_value=b"full") as park:
+                self.assertIsNone(handover.send())
+            park.assert_called_once_with(handover, self.sock, chunked)
+            self.received(b"full")
+
+    def test_a_file_is_sent_to_its_end(self):
+        response, handover = self.make()
+        response.respiter.close()
+        response.resp.headers, response.resp.chunked = [], True
+        file = io.BytesIO(b"contents")
+        response.respiter = wsgi.FileWrapper(file)
+        self.assertIsNone(handover.send())
+        self.assertTrue(self.received(b"\r\n0\r\n\r\n").endswith(b"8\r\ncontents\r\n0\r\n\r\n"))
+        self.assertTrue(file.closed)
+
+    def end(self, response, leave, reason):
+        """The stream ends for ``reason``, and the worker takes the connection back."""
+        leave()
+        body = self.received(b"data: {}\n\n\r\n").partition(b"\r\n\r\n")[2]
+        if reason is EndReason.LEASE:
+            parked = leave.args[0]
+            leave.func.__self__._registry.tell_to_end(reason, [parked])
+            self.hub._pump._thread.bell.ring()
+        else:
+            self.hub.request_close()
+        body += self.received(b"\r\n0\r\n\r\n")
+        wait_until(lambda: self.worker.tasks, message="the pump to give the connection back")
+        self.worker.run_tasks()
+        ((conn, again),) = self.worker.given_back
+        self.worker.given_back.clear()
+        self.assertIs(conn, response.conn)
+        return again, body
+
+    def test_after_its_lease_the_connection_serves_on_with_a_new_parser(self):
+        response, handover = self.make()
+        leave = handover.send()
+        self.assertIsNone(response.conn.parser)
+        again, body = self.end(response, leave, EndReason.LEASE)
+        self.assertIs(again, True)
+        self.assertEqual(response.conn.parser.req_count, 1)
+        resp = self.worker.log.access.call_args.args[0]
+        chunks = body.split(b"\r\n")
+        self.assertEqual(resp.sent, sum(map(len, chunks[1::2])))
+        self.assertIsNone(handover.wrapped)
+
+    def test_the_parser_is_kept_where_it_has_bytes_of_the_next_request(self):
+        response, handover = self.make()
+        parser = response.conn.parser
+        parser.unreader.buf.getvalue.return_value = b"GET"
+        leave = handover.send()
+        again, _ = self.end(response, leave, EndReason.LEASE)
+        self.assertEqual((again, response.conn.parser), (True, parser))
+
+    def test_where_nobody_is_told_the_end_the_response_is_not_kept(self):
+        self.worker.tells_ends = False
+        response, handover = self.make()
+        leave = handover.send()
+        self.assertEqual((response.req, response.environ, response.resp), (None, None, None))
+        again, _ = self.end(response, leave, EndReason.LEASE)
+        self.assertIs(again, True)
+        self.worker.log.access.assert_not_called()
+        self.worker.hook.assert_not_called()
+
+    def test_at_a_shutdown_the_connection_is_not_used_again(self):
+        response, handover = self.make()
+        again, _ = self.end(response, handover.send(), EndReason.SHUTDOWN)
+        self.assertIs(again, False)
+
+    def test_an_error_of_the_apps_close_ends_the_connection(self):
+        for error in (ZeroDivisionError, SystemExit):
+            response, handover = self.make()
+            leave = handover.send()
+            response.respiter = mock.Mock()
+            response.respiter.close.side_effect = error
+            again, _ = self.end(response, leave, EndReason.LEASE)
+            self.assertIs(again, False)
+        self.assertEqual(self.worker.log.exception.call_count, 2)
+        self.assertEqual(self.worker.hook.call_count, 2)
+
+
+class GoOnTest(HandoverCase):
+    """What a thread does that asks a wrapped stream for chunks."""
+
+    def setUp(self):
+        super().setUp()
+        self.response, self.handover = self.make()
+        self.response.respiter.close()
+        self.response.respiter = None
+        self.response.may_reuse = True
+        self.wrapped = self.handover.wrapped = mock.Mock(end_reason=None)
+        self.wrapped.state.is_lost = False
+        self.wrapped.leave.return_value = False
+        self.permit = mock.Mock()
+        self.handover.can_resume = True
+
+    def go_on(self, *steps, leaves=(), permit=True):
+        """With the answers of advance() and of leave(): how often each was asked."""
+        self.wrapped.leave.side_effect = [*leaves] if leaves else None
+        with mock.patch.object(stream_handover, "advance", side_effect=[*steps]) as asked:
+            if permit:
+                self.handover._go_on_with_permit(self.permit)
+            else:
+                self.handover._go_on(self.wrapped, Progress.WAITING)
+        return asked.call_count, self.wrapped.leave.call_count
+
+    def assert_over(self, again):
+        self.assertEqual(self.worker.given_back, [(self.response.conn, again)])
+        self.wrapped.end_response.assert_called_once_with()
+        self.assertFalse(self.handover.can_resume)
+        self.worker.hook.assert_called_once()
+
+    def test_to_its_end(self):
+        self.assertEqual(self.go_on(Progress.WAITING, Progress.ENDED), (2, 2))
+        self.assert_over(True)
+        self.permit.give_back.assert_called_once_with()
+        self.wrapped.shut_down.assert_not_called()
+
+    def test_without_a_permit(self):
+        self.assertEqual(self.go_on(Progress.ENDED, permit=False), (1, 1))
+        self.assert_over(True)
+
+    def test_it_leaves(self):
+        self.assertEqual(self.go_on(Progress.WAITING, leaves=(False, True)), (1, 2))
+        self.assertEqual((self.worker.given_back, self.worker.tasks), ([], []))
+        self.permit.give_back.assert_not_called()
+
+    def test_interrupted_it_asks_for_another_turn(self):
+        self.assertEqual(self.go_on(Progress.INTERRUPTED), (1, 1))
+        self.wrapped.interrupt.assert_called_once_with()
+        self.assertEqual((self.worker.given_back, len(self.worker.tasks)), ([], 1))
+
+    def test_its_client_has_gone(self):
+        self.wrapped.state.is_lost = True
+        self.assertEqual(self.go_on(), (0, 1))
+        self.assert_over(False)
+
+    def test_errors(self):
+        for error in (OSError, ZeroDivisionError, SystemExit):
+            with self.subTest(error.__name__):
+                self.setUp()
+                self.go_on(error)
+                self.assert_over(False)
+                self.assertEqual(self.worker.log.exception.called, error is not OSError)
+
+    def test_at_a_shutdown_it_closes(self):
+        self.wrapped.end_reason = EndReason.SHUTDOWN
+        self.go_on(Progress.ENDED)
+        self.assert_over(False)
+        self.wrapped.shut_down.assert_called_once_with()
+
+    def test_a_connection_that_may_not_be_used_again(self):
+        self.response.may_reuse = False
+        self.go_on(Progress.ENDED)
+        self.assert_over(False)
+
+    def test_a_thread_that_stays_gives_its_permit_to_others_and_is_told_once(self):
+        self.response.respiter = iter([])
+        self.handover.keep_thread()
+        self.response.conn.end_upload.assert_called_once_with()
+        self.assertEqual(self.worker.warnings, ["thread"])
+        self.assertIn(f"its wrapper ({__name__}.", self.worker.words)
+        with mock.patch.object(stream_handover, "askers", return_value=""):
+            self.handover.keep_thread()
+        self.assertIn("its wrapper (builtins.list_iterator)", self.worker.words)
+        self.handover._permit = self.permit
+        self.handover.keep_thread()
+        self.permit.give_back.assert_called_once_with()
+
+    def send(self, progress):
+        """Send what is wrapped, on the request's thread."""
+        self.response.respiter = [b""]
+        resp = self.response.resp = mock.Mock(wraps=self.response.resp)
+        with mock.patch.object(stream_handover, "advance", return_value=progress):
+            return self.handover.send(), resp
+
+    def test_one_that_ends_on_its_first_thread(self):
+        for is_lost in (False, True):
+            self.wrapped.state.is_lost = is_lost
+            self.sock.setblocking(False)
+            leave, resp = self.send(Progress.ENDED)
+            self.assertIsNone(leave)
+            self.assertIs(resp.force_close.called, is_lost)
+            self.assertTrue(self.sock.getblocking())
+        self.assertEqual(self.wrapped.end_response.call_count, 2)
+        self.sock.close()
+        self.send(Progress.ENDED)
+
+    def test_one_that_leaves_its_first_thread(self):
+        leave, _ = self.send(Progress.WAITING)
+        self.wrapped.end_response.assert_not_called()
+        self.worker.log.access.assert_not_called()
+        with mock.patch.object(stream_handover, "advance", return_value=Progress.ENDED):
+            leave()
+        self.assert_over(True)
+
+
+class AdvanceTest(unittest.TestCase):
+    """How the app's iterable is asked for chunks."""
+
+    def setUp(self):
+        self.worker = mock.Mock(has_tasks=False)
+        self.worker.permits.waiting = 0
+        self.resp = mock.Mock(headers_sent=False)
+        self.conn = mock.Mock()
+        self.resp.sock = self.conn.sock
+        self.req = mock.Mock(headers=[])
+        self.response = AppResponse(self.worker, self.req, self.conn, resp=self.resp)
+        self.resp.should_close.return_value = False
+        self.handover = FakeHandover()
+        self.wrapped = mock.Mock(keeps_thread=False)
+        self.wrapped.flush.return_value = True
+        self.wrapped.is_idle.return_value = False
+        self.wrapped.state.is_lost = False
+
+    def advance(self, *chunks):
+        self.response.chunks = iter(chunks)
+        return advance(self.response, self.handover)
+
+    def written(self):
+        found = [call.args[0] for call in self.resp.write.mock_calls]
+        self.resp.write.reset_mock()
+        return found
+
+    def test_without_a_stream_all_is_written_and_the_connection_left_alone(self):
+        self.assertIs(self.advance(b"a", b"b"), Progress.ENDED)
+        self.assertEqual(self.written(), [b"a", b"b"])
+        self.resp.close.assert_called_once_with()
+        self.assertFalse(self.response.may_reuse)
+        self.assertEqual(self.handover.thread, threading.get_ident())
+        self.assertIs(self.advance(), Progress.ENDED)
+        self.resp.close.assert_called_once_with()
+
+    def test_a_stream_on_its_thread_is_expected_before_the_head(self):
+        self.handover.has_stream = True
+        for sent, expected in ((True, False), (False, True)):
+            self.resp.headers_sent = sent
+            self.response.has_ended = False
+            self.advance(b"a")
+            self.assertIs(self.response.may_reuse, expected)
+
+    def test_a_wrapped_stream_begins_once(self):
+        self.handover.wrapped = self.wrapped
+        self.assertIs(self.advance(b"a", b"b"), Progress.ENDED)
+        self.assertEqual(self.written(), [b"a", b"b"])
+        self.assertIs(self.resp.sock, self.wrapped)
+        self.conn.sock.setblocking.assert_called_once_with(False)
+        self.assertTrue(self.response.may_reuse)
+        self.assertEqual(self.wrapped.flush.call_count, 3)
+        self.assertEqual(self.wrapped.is_idle.mock_calls, [mock.call(True)] * 2)
+        self.worker.warn_once.assert_not_called()
+
+    def test_one_that_is_encoded_is_warned_of(self):
+        self.handover.wrapped = self.wrapped
+        self.response.is_encoded = True
+        self.advance(b"a")
+        self.assertEqual(self.worker.warn_once.call_args.args[0], "encoding")
+        self.assertIn("Content-Encoding", self.worker.warn_once.call_args.args[1]())
+
+    def test_one_that_keeps_its_thread_writes_on(self):
+        self.wrapped.keeps_thread = True
+        self.handover.wrapped = self.wrapped
+        self.assertIs(self.advance(b"a", b""), Progress.ENDED)
+        self.assertEqual(self.written(), [b"a", b""])
+        self.wrapped.flush.assert_not_called()
+        self.conn.sock.setblocking.assert_not_called()
+
+    def test_it_waits_for_the_socket_or_for_more(self):
+        self.handover.wrapped = self.wrapped
+        self.wrapped.is_idle.side_effect = lambda gave_bytes: not gave_bytes
+        self.assertIs(self.advance(b"a", b"", b"c"), Progress.WAITING)
+        self.assertEqual(self.written(), [b"a", b""])
+        self.wrapped.flush.return_value = False
+        self.assertIs(self.advance(b"a", b"b"), Progress.WAITING)
+        self.assertEqual(self.written(), [b"a"])
+        self.resp.close.assert_not_called()
+        self.assertIs(self.advance(), Progress.WAITING, "its last bytes are left")
+        self.assertIs(self.advance(), Progress.WAITING)
+        self.resp.close.assert_called_once_with()
+        self.wrapped.flush.return_value = True
+        self.assertIs(self.advance(), Progress.ENDED)
+
+    def test_one_whose_client_has_gone_is_over(self):
+        self.handover.wrapped = self.wrapped
+        self.wrapped.state.is_lost = True
+        self.assertIs(self.advance(b"a", b"b"), Progress.ENDED)
+        self.assertEqual(self.written(), [b"a"])
+        self.resp.close.assert_not_called()
+
+    def test_it_is_interrupted_after_its_time_if_others_wait(self):
+        self.handover.wrapped = self.wrapped
+        for others, waiting, seconds, written in (
+            (False, 0, 1.0, 3),
+            (True, 0, 0.015, 2),
+            (False, 1, 0.015, 2),
+            (True, 0, 0.0, 3),
+            (True, 0, 0.021, 1),
+            (True, 0, 0.02, 2),
+            (True, 0, 0.006, 3),
+        ):
+            with self.subTest(others=others, waiting=waiting, seconds=seconds):
+                times = iter(seconds * number for number in range(10))
+                self.worker.has_tasks, self.worker.permits.waiting = others, waiting
+                with mock.patch.object(iteration, "time", mock.Mock(monotonic=lambda: next(times))):  # noqa: B023
+                    progress = self.advance(b"a", b"b", b"c")
+                count = len(self.written())
+                self.assertIs(progress, Progress.ENDED if count == 3 else Progress.INTERRUPTED)
+                self.assertEqual(count, written)
+
+    def test_the_chunks_before_a_failure_leave(self):
+        def failing():
+            yield b"a"
+            raise ZeroDivisionError
+
+        for wrapped in (None, self.wrapped):
+            self.handover.wrapped = wrapped
+            self.response.chunks = failing()
+            self.assertRaises(ZeroDivisionError, advance, self.response, self.handover)
+        self.assertEqual(self.wrapped.flush.call_count, 2)
+
+    def test_who_asks_is_named_the_nearest_first(self):
+        found = []
+
+        def inner():
+            found.append(iteration.askers())
+            yield b""
+
+        def outer():
+            yield from inner()
+
+        self.advance(*())
+        self.response.chunks = outer()
+        advance(self.response, self.handover)
+        first, second = found[0].split("; ")
+        self.assertIn(".inner, line", first)
+        self.assertIn(".outer, line", second)
 
 
 if __name__ == "__main__":

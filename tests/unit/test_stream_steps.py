@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import sqlite3
+import sys
 import unittest
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +16,11 @@ from werkzeug.test import EnvironBuilder
 from sse_threaded import Hub
 from sse_threaded.fanout.audience import Audiences
 from sse_threaded.fanout.handover import ENVIRON_KEY
+from sse_threaded.fanout.lifecycle import process_budget
+from sse_threaded.fanout.pump import Pump
 from sse_threaded.fanout.socket_subscriber import SocketSubscriber
-from sse_threaded.fanout.stream_state import EndReason
+from sse_threaded.fanout.stream_state import EndReason, State, Step
+from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
 from sse_threaded.fanout.wrapped_subscriber import WrappedSubscriber
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.log.sqlite.app_connection import transaction_of
@@ -180,6 +185,242 @@ class ParkedTest(unittest.TestCase):
             parked.begin(b"head", batch)
             self.assertEqual(theirs.recv(100), b"head")
             self.assertEqual((parked.waiting, parked.is_blocked, parked.sent), (0, False, 0))
+
+
+class ScriptedSocket:
+    """A socket that takes what the test says: so many bytes, or an error."""
+
+    def __init__(self) -> None:
+        self.takes: list[int | type[OSError]] = []
+        self.sent = b""
+        self.shutdown = mock.Mock()
+
+    def send(self, data: bytes | memoryview) -> int:
+        takes = self.takes.pop(0)
+        if not isinstance(takes, int):
+            raise takes
+        taken = min(takes, len(data))
+        self.sent += bytes(data[:taken])
+        return taken
+
+    def setblocking(self, blocking: bool) -> None:
+        pass
+
+
+class WritingTest(unittest.TestCase):
+    """A parked stream's bytes, where its socket does not take all of them at once."""
+
+    def make(self, *, chunked: bool = False) -> Any:
+        self.finished = mock.Mock()
+        self.sock = ScriptedSocket()
+        connection: Any = self.sock
+        return SocketSubscriber(("a",), 3, connection, chunked=chunked, cursor=None, finished=self.finished)
+
+    def blocked(self, *batches: Batch, takes: int = 0, chunked: bool = False) -> Any:
+        """One for which batches wait; of the first its socket took so many bytes."""
+        parked = self.make(chunked=chunked)
+        self.sock.takes = [takes]
+        for batch in batches:
+            self.assertTrue(parked.deliver(batch))
+        self.assertTrue(parked.is_blocked)
+        return parked
+
+    def test_the_first_bytes(self) -> None:
+        batch = Batch(b"abc", 2)
+        for takes, is_sent, waiting, is_blocked, is_lost in (
+            (100, True, 0, False, False),
+            (5, False, 2, True, False),
+            (BlockingIOError, False, 2, True, False),
+            (ConnectionResetError, False, 0, False, True),
+        ):
+            parked = self.make()
+            self.sock.takes = [takes, 100]
+            self.assertIs(parked.begin(b"head", batch), is_sent)
+            self.assertEqual((parked.waiting, parked.is_blocked), (waiting, is_blocked))
+            self.assertIs(parked.state.is_lost, is_lost)
+            self.assertIs(parked.is_over, is_lost)
+            self.assertIs(parked.can_broadcast_now, is_sent)
+            if is_blocked:
+                self.assertEqual(parked.sent, 0)
+                parked.continue_writing()
+            if not is_lost:
+                self.assertEqual((self.sock.sent, parked.sent, parked.waiting), (b"headabc", 3, 0))
+
+    def test_what_its_socket_does_with_an_event(self) -> None:
+        for takes, must_check, sent, is_lost in (
+            (100, False, 3, False),
+            (1, True, 0, False),
+            (BlockingIOError, True, 0, False),
+            (ConnectionResetError, True, 0, True),
+        ):
+            parked = self.make()
+            self.sock.takes = [takes]
+            self.assertIs(parked.deliver(Batch(b"abc", 1)), must_check)
+            self.assertEqual((parked.sent, parked.state.is_lost), (sent, is_lost))
+            self.assertEqual(parked.is_blocked, must_check and not is_lost)
+            self.assertFalse(parked.is_complete)
+
+    def test_batches_that_wait_leave_in_few_writes(self) -> None:
+        large = Batch(b"x" * 70_000, 1)
+        parked = self.blocked(Batch(b"abc", 1), Batch(b"def", 1), takes=1)
+        self.sock.takes = [100]
+        parked.continue_writing()
+        self.assertEqual((self.sock.sent, parked.sent, parked.waiting), (b"abcdef", 6, 0))
+        self.assertFalse(parked.is_blocked)
+        parked = self.blocked(large, large)
+        self.sock.takes = [70_000, 70_000]
+        parked.continue_writing()
+        self.assertEqual((self.sock.takes, parked.is_blocked, parked.sent), ([], False, 140_000))
+
+    def test_a_socket_that_took_a_part_is_not_asked_again_at_once(self) -> None:
+        parked = self.blocked(Batch(b"abc", 1), Batch(b"def", 2))
+        for takes, sent, counted, waiting in (
+            (2, b"ab", 0, 3),
+            (2, b"abcd", 3, 2),
+            (BlockingIOError, b"abcd", 3, 2),
+            (2, b"abcdef", 6, 0),
+        ):
+            self.sock.takes = [takes, 0]
+            parked.continue_writing()
+            self.assertEqual(self.sock.takes, [0])
+            self.assertEqual((self.sock.sent, parked.sent, parked.waiting), (sent, counted, waiting))
+            self.assertIs(parked.is_blocked, waiting > 0)
+
+    def test_a_socket_that_fails_while_bytes_wait_is_lost(self) -> None:
+        parked = self.blocked(Batch(b"abc", 1))
+        self.sock.takes = [ConnectionResetError]
+        parked.continue_writing()
+        self.assertEqual((parked.state.is_lost, parked.is_blocked, parked.is_over), (True, False, True))
+        parked = self.blocked(Batch(b"abc", 1))
+        parked.lose_connection()
+        parked.continue_writing()
+        self.assertTrue(parked.state.is_lost)
+
+    def test_more_events_than_it_may_have_wait_for_none(self) -> None:
+        parked = self.blocked(Batch(b"abc", 1), Batch(b"def", 2))
+        self.assertRaises(queue.Full, parked.deliver, Batch(b"ghi", 1))
+        parked.end(EndReason.LEASE, b"bye")
+        self.sock.takes = [100]
+        parked.continue_writing()
+        self.assertEqual((self.sock.sent, parked.is_over), (b"abcdefbye", True))
+
+    def test_its_last_bytes(self) -> None:
+        for chunked, last in ((False, b"bye"), (True, b"3\r\nbye\r\n0\r\n\r\n")):
+            parked = self.make(chunked=chunked)
+            self.sock.takes = [100, 100]
+            parked.end(EndReason.LEASE, b"bye")
+            parked.end(EndReason.GONE, b"again")
+            self.assertEqual((self.sock.sent, parked.end_reason), (last, EndReason.LEASE))
+            self.assertTrue(parked.is_over)
+        parked = self.make(chunked=True)
+        self.sock.takes = [ConnectionResetError]
+        parked.end(EndReason.LEASE, b"bye")
+        self.assertTrue(parked.state.is_lost)
+        parked = self.make()
+        parked.end(EndReason.GONE, b"bye")
+        self.assertEqual((self.sock.sent, parked.is_over), (b"", True))
+
+    def test_one_that_is_too_slow_gets_the_batch_that_has_begun_and_the_farewell(self) -> None:
+        parked = self.blocked(Batch(b"abc", 1), Batch(b"def", 1), Batch(b"ghi", 1), takes=1)
+        parked.end(EndReason.SLOW, b"bye")
+        self.assertFalse(parked.is_over)
+        self.sock.takes = [100]
+        parked.continue_writing()
+        self.assertEqual((self.sock.sent, parked.is_over), (b"abcbye", True))
+
+    def test_one_whose_client_has_gone_is_over_though_bytes_wait(self) -> None:
+        parked = self.blocked(Batch(b"abc", 1))
+        parked.end(EndReason.GONE, b"bye")
+        self.assertEqual((parked.is_blocked, parked.is_over), (False, True))
+
+    def test_cut_it_has_nothing_left_to_send(self) -> None:
+        parked = self.blocked(Batch(b"abc", 1))
+        parked.end(EndReason.LEASE, b"bye")
+        parked.cut()
+        self.assertEqual((parked.is_blocked, parked.state), (False, State.CUT))
+        self.sock.shutdown.assert_called_once_with(socket.SHUT_RDWR)
+
+    def test_a_heartbeat_waits_for_nothing(self) -> None:
+        parked = self.blocked(Batch(b"abc", 1))
+        self.assertFalse(parked.deliver_heartbeat(Batch(b":", 0)))
+        self.sock.takes = [100, 100]
+        parked.continue_writing()
+        self.assertFalse(parked.deliver_heartbeat(Batch(b":", 0)))
+        self.assertEqual(self.sock.sent, b"abc:")
+
+    def test_its_socket_is_given_back_once_and_shut_down_at_a_shutdown(self) -> None:
+        for reason, is_shut in ((EndReason.LEASE, False), (EndReason.SHUTDOWN, True)):
+            parked = self.make()
+            self.sock.takes = [100]
+            parked.end(reason, b"bye")
+            parked.finish()
+            parked.finish()
+            self.finished.assert_called_once_with()
+            self.assertIs(self.sock.shutdown.called, is_shut)
+
+    def test_it_is_complete_once_it_is_closed(self) -> None:
+        parked = self.make()
+        self.sock.takes = [100]
+        parked.end(EndReason.LEASE, b"bye")
+        self.assertFalse(parked.is_complete)
+        parked.step(Step.CLOSE)
+        self.assertTrue(parked.is_complete)
+
+
+class DroppedTest(unittest.TestCase):
+    """A stream to which no object refers any more, and the places of one that has a thread."""
+
+    def setUp(self) -> None:
+        self.hub = Hub(heartbeat=600, max_streams=1)
+        self.addCleanup(self.hub.close)
+
+    def stream(self, **environ: Any) -> Any:
+        return self.hub.stream({"REQUEST_METHOD": "GET", **environ}, "a").response
+
+    def test_the_pump_closes_those_that_hold_something(self) -> None:
+        for name, environ, chunks, closes, expected in (
+            ("never begun", {}, 0, False, 0),
+            ("begun", {}, 1, False, 1),
+            ("closed", {}, 1, True, 0),
+            ("reserved", {ENVIRON_KEY: FakeHandover()}, 1, False, 1),
+        ):
+            with (
+                self.subTest(name),
+                mock.patch.object(Pump, "close_later", autospec=True) as close_later,
+                mock.patch.object(sys, "unraisablehook") as failed,
+            ):
+                stream = self.stream(**environ)
+                for _ in range(chunks):
+                    next(stream)
+                if closes:
+                    stream.close()
+                del stream
+                self.assertEqual(close_later.call_count, expected)
+                failed.assert_not_called()
+                for call in close_later.mock_calls:
+                    call.args[1]()
+                self.assertEqual(self.hub.streams, 0)
+
+    def test_one_that_ended_before_it_was_dropped_holds_nothing(self) -> None:
+        with mock.patch.object(Pump, "close_later", autospec=True) as close_later:
+            stream = self.stream()
+            next(stream)
+            self.hub.request_close()
+            self.assertIn(b"stream-end", b"".join(stream))
+            del stream
+        close_later.assert_not_called()
+
+    def test_where_the_server_has_few_threads_one_with_a_thread_counts_among_them(self) -> None:
+        for handover, taken in ((None, 0), (FakeHandover(), 1)):
+            stream = self.stream(**({} if handover is None else {ENVIRON_KEY: handover}))
+            before = process_budget.taken
+            next(stream)
+            if handover is not None:
+                with mock.patch.object(ThreadSubscriber, "take", return_value=[Batch(b"x", parts=[b"x"])]):
+                    next(stream)
+            self.assertEqual(process_budget.taken - before, taken)
+            stream.close()
+            self.assertEqual(process_budget.taken, before)
 
 
 class AudienceTest(unittest.TestCase):
