@@ -107,11 +107,9 @@ class ThreadWorker(LifecycleWorker):
         """
         if not is_stream:
             self.nr += 1
-        if self.nr >= self.max_requests:
-            if self.alive:
-                self.log.info("Autorestarting worker after current request.")
-                self.alive = False
-            resp.force_close()
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
         # Connections with streams count here, too: none of them makes room for a new connection soon.
         no_room = len(self.keepalived_conns) + len(self._streaming) >= self.max_keepalived
         if not self.alive or not self.cfg.keepalive or no_room:
