@@ -386,6 +386,38 @@ class RequestReaderTest(unittest.TestCase):
         self.reader.add(second, HEAD + b"Content-Length: 99999999\r\n\r\n")
         self.assertEqual(self.refused, [second])
 
+    def test_one_that_turns_out_to_be_long_is_watched_no_more(self):
+        conn = self.send(HEAD)
+        self.client.sendall(b"Content-Length: 1000000\r\n\r\n")
+        self.call_back(conn)
+        self.assertEqual(self.served, [conn])
+        self.assertFalse(self.poller.get_map())
+        self.reader.expire(float("inf"))
+        self.assertEqual(self.refused, [])
+
+    def test_all_that_arrive_count_to_the_byte_also_after_others(self):
+        part = HEAD + b"Content-Length: 20\r\n\r\n"
+        for spare, served in ((0, 0), (-1, 1)):
+            with self.subTest(spare=spare):
+                self.reader = self.make_reader(buffer_limit=3 * len(part) + spare)
+                for _ in range(3):
+                    conn = self.send(part)
+                    self.client.sendall(b"x" * 20)
+                    self.call_back(conn)
+                self.served.clear()
+                for _ in range(3):
+                    self.send(part)
+                self.assertEqual(len(self.served), served)
+
+    def test_each_is_refused_at_its_own_time(self):
+        early, late = self.send(GET_PART), self.send(GET_PART)
+        late.partial_request.latest = 1.0
+        self.reader.expire(2.0)
+        self.assertEqual(self.refused, [late])
+        self.reader.cap(3.0)
+        self.reader.expire(4.0)
+        self.assertEqual(self.refused, [late, early])
+
     def test_of_an_upload_the_thread_reads_what_is_missing(self):
         conn = self.upload()
         self.assertEqual((conn.missing, conn.is_whole, conn.data_ready), (999_000, False, True))
@@ -457,7 +489,8 @@ class RequestReaderTest(unittest.TestCase):
                     self.reader.receive(conn)
                 self.assertEqual(self.served, [conn])
                 self.assertTrue(conn.data_ready)
-                self.assertEqual(conn.received, b"GET / HTTP/1.1\r\n\r\n" if expected else b"")
+                data = conn.received if expected else conn.sock.recv(100)
+                self.assertEqual(data, b"GET / HTTP/1.1\r\n\r\n")
                 self.awaited.clear()
                 self.served.clear()
                 self.cfg = real

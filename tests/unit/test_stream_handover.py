@@ -21,6 +21,7 @@ from sse_threaded.server.app_response import AppResponse
 from sse_threaded.server.iteration import Progress, advance
 from sse_threaded.server.permits import Permits
 from sse_threaded.server.stream_handover import StreamHandover
+from sse_threaded.server.transparent_wrappers import bare_stream
 from sse_threaded.stream import EventStream
 from tests.support import wait_until
 from tests.unit.fake_handover import FakeHandover
@@ -214,6 +215,7 @@ class BareTest(HandoverCase):
         found = []
 
         def note(response, handover):
+            self.assertTrue(bare_stream(response.respiter).joins)
             found.append((handover.can_resume, next(response.chunks)))
             return Progress.ENDED
 
