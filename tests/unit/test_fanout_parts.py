@@ -230,6 +230,16 @@ class ReplayTest(unittest.TestCase):
         self.replay.run()
         self.assertEqual((self.registry.missed_of, len(self.replay)), ([], 0))
 
+    def test_one_that_ends_while_it_is_looked_at_gets_nothing(self) -> None:
+        subscriber = self.add()
+
+        def end(_: object) -> None:
+            subscriber.cursor = None
+
+        with mock.patch.object(self.registry, "missed", end):
+            self.replay.run()
+        self.assertEqual((self.registry.ended, self.registry.checked), ([], []))
+
     def test_one_that_has_caught_up_is_dropped(self) -> None:
         self.registry.caught_up.add(id(self.add()))
         self.replay.run()

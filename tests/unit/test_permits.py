@@ -35,6 +35,12 @@ class PermitsTest(unittest.TestCase):
         self.ask("e", "f")
         self.assertEqual(len(self.started), 2)
 
+    def test_each_that_ends_makes_room_for_one(self):
+        self.ask("a", "b")
+        self.started.pop(0)()
+        self.ask("c", "d")
+        self.assertEqual((len(self.started), self.permits.waiting), (2, 1))
+
     def test_a_permit_given_back_early_wakes_a_thread_and_only_once(self):
         self.limit = 1
         self.permits.ask(lambda permit: [permit.give_back(), permit.give_back()])

@@ -103,6 +103,12 @@ class RecentTest(unittest.TestCase):
         found.add([Record(number, "a", None, "x") for number in range(1, 2050)])
         self.assertEqual(found.floor, 1)
 
+    def test_4_megabytes_of_data_are_kept_by_default(self):
+        found = RecentEvents(self.log, 0)
+        data = "x" * 2**20
+        found.add([Record(number, "a", None, data) for number in range(1, 6)])
+        self.assertEqual(found.floor, 1)
+
     def test_it_is_bounded_in_length(self):
         for _ in range(4):
             self.hub.publish("a", "x" * 40)

@@ -200,12 +200,26 @@ class ClosingConnectionsTest(unittest.TestCase):
         conn.client.close()
         self.assertTrue(half_close(conn))
 
+    def test_one_that_is_broken_need_not_wait(self):
+        conn = FakeConnection(self)
+        conn.close()
+        self.assertIs(half_close(conn), True)
+
     def test_one_that_goes_on_sending_is_closed(self):
         conn = self.add()
         for _ in range(20):
             if not self.closed:
                 conn.client.sendall(b"x" * 4096)
                 self.look()
+        self.assertEqual(self.closed, [conn])
+
+    def test_one_that_has_sent_all_it_may_is_closed_at_once(self):
+        conn = self.add()
+        conn.client.sendall(b"x" * 65_535)
+        self.look()
+        self.assertEqual(self.closed, [])
+        conn.client.sendall(b"x")
+        self.look()
         self.assertEqual(self.closed, [conn])
 
     def test_none_waits_longer_than_it_may(self):

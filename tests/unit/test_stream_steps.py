@@ -15,9 +15,12 @@ from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub
 from sse_threaded.fanout.audience import Audiences
+from sse_threaded.fanout.cursor import Cursor
 from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.lifecycle import process_budget
+from sse_threaded.fanout.pace import Pace
 from sse_threaded.fanout.pump import Pump
+from sse_threaded.fanout.registry import Registry
 from sse_threaded.fanout.socket_subscriber import SocketSubscriber
 from sse_threaded.fanout.stream_state import EndReason, State, Step
 from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
@@ -259,6 +262,16 @@ class WritingTest(unittest.TestCase):
             self.assertEqual((parked.sent, parked.state.is_lost), (sent, is_lost))
             self.assertEqual(parked.is_blocked, must_check and not is_lost)
             self.assertFalse(parked.is_complete)
+            if parked.is_blocked:
+                self.sock.takes = [100]
+                parked.continue_writing()
+                self.assertEqual((self.sock.sent, parked.sent), (b"abc", 3))
+
+    def test_a_head_alone_that_waits_is_no_event(self) -> None:
+        parked = self.make()
+        self.sock.takes = [1]
+        self.assertFalse(parked.begin(b"head", None))
+        self.assertEqual((parked.waiting, parked.is_blocked), (0, True))
 
     def test_batches_that_wait_leave_in_few_writes(self) -> None:
         large = Batch(b"x" * 70_000, 1)
@@ -271,6 +284,19 @@ class WritingTest(unittest.TestCase):
         self.sock.takes = [70_000, 70_000]
         parked.continue_writing()
         self.assertEqual((self.sock.takes, parked.is_blocked, parked.sent), ([], False, 140_000))
+        self.assertIsNone(parked._pending, "it takes no memory")
+        parked = self.blocked(Batch(b"x" * 65_536, 1), Batch(b"abc", 1))
+        self.sock.takes = [65_536, 3]
+        parked.continue_writing()
+        self.assertEqual((self.sock.takes, parked.is_blocked), ([], False))
+
+    def test_bytes_that_it_has_got_do_not_count(self) -> None:
+        parked = self.make()
+        for _ in range(3):
+            self.sock.takes = [0, 5_000_000]
+            parked.deliver(Batch(b"x" * 5_000_000, 1))
+            parked.continue_writing()
+        self.assertFalse(parked.is_blocked)
 
     def test_a_socket_that_took_a_part_is_not_asked_again_at_once(self) -> None:
         parked = self.blocked(Batch(b"abc", 1), Batch(b"def", 2))
@@ -319,6 +345,12 @@ class WritingTest(unittest.TestCase):
         parked = self.make()
         parked.end(EndReason.GONE, b"bye")
         self.assertEqual((self.sock.sent, parked.is_over), (b"", True))
+
+    def test_last_bytes_that_wait_are_no_events(self) -> None:
+        parked = self.make()
+        self.sock.takes = [1]
+        parked.end(EndReason.LEASE, b"bye")
+        self.assertEqual((parked.waiting, parked.is_blocked), (0, True))
 
     def test_one_that_is_too_slow_gets_the_batch_that_has_begun_and_the_farewell(self) -> None:
         parked = self.blocked(Batch(b"abc", 1), Batch(b"def", 1), Batch(b"ghi", 1), takes=1)
@@ -400,6 +432,52 @@ class DroppedTest(unittest.TestCase):
                 for call in close_later.mock_calls:
                     call.args[1]()
                 self.assertEqual(self.hub.streams, 0)
+
+    def test_a_replay_that_is_joined_has_nothing_between_its_events(self) -> None:
+        ids = [self.hub.publish("a", "x") for _ in range(2)]
+        stream = self.stream(HTTP_LAST_EVENT_ID=f"{self.hub.log.epoch}-0")
+        stream.joins = True
+        events = "".join(f"data: x\nid: {each}\n\n" for each in ids)
+        self.assertTrue(next(stream).endswith(b"data: {}\n\n" + events.encode()))
+        stream.close()
+
+    def test_when_it_is_closed_and_full_a_client_is_told_that_it_is_closed(self) -> None:
+        other = self.stream()
+        next(other)
+        self.hub.request_close()
+        self.assertIn(b"the hub is closed", next(self.stream()))
+        other.close()
+
+    def test_a_server_need_not_wait_for_a_client_whose_stream_a_shutdown_has_ended(self) -> None:
+        for shuts_down in (False, True):
+            with mock.patch.object(ThreadSubscriber, "shut_down_reading", autospec=True) as shut:
+                stream = self.stream()
+                next(stream)
+                if shuts_down:
+                    self.hub.request_close()
+                    self.assertIn(b"stream-end", b"".join(stream))
+                stream.close()
+            self.assertIs(shut.called, shuts_down)
+
+    def test_one_that_has_missed_nothing_needs_no_log(self) -> None:
+        registry = Registry(self.hub.log, Pace(retry=5000, heartbeat=None, lease=None))
+        self.hub.publish("a", "x")
+        registry.begin(self.hub.log.last_sequence())
+        subscriber: Any = mock.Mock(cursor=Cursor(self.hub.log, ["a"], None), channels=("a",))
+        batch = registry.missed(subscriber)
+        assert batch is not None
+        self.assertEqual((batch.body, batch.count), (b"", 0))
+
+    def test_the_server_is_told_of_a_stream_and_tells_it_whether_to_join(self) -> None:
+        handover = FakeHandover()
+        stream = self.stream(**{ENVIRON_KEY: handover})
+        self.assertTrue(handover.has_stream)
+        self.assertFalse(stream.joins)
+        stream.joins = True
+        self.assertTrue(stream.joins)
+        stream.close()
+        stream.joins = True
+        self.assertFalse(stream.joins)
 
     def test_one_that_ended_before_it_was_dropped_holds_nothing(self) -> None:
         with mock.patch.object(Pump, "close_later", autospec=True) as close_later:
