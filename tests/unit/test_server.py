@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from gunicorn.http.errors import InvalidChunkSize
 from gunicorn.workers import gthread
 
-from sse_threaded.server import deadlines
+from sse_threaded.server import closing_connections, deadlines
 from sse_threaded.server.access_atoms import OneLineAtoms
 from sse_threaded.server.app_response import AppResponse
 from sse_threaded.server.client_connection import ClientConnection
@@ -228,6 +228,24 @@ class ClosingConnectionsTest(unittest.TestCase):
         self.assertEqual(self.closed, [])
         self.closing.expire(float("inf"))
         self.assertEqual(self.closed, conns)
+
+    def test_each_has_its_time(self):
+        with mock.patch.object(closing_connections, "time", mock.Mock(monotonic=lambda: 100.0)):
+            conn = self.add()
+        self.closing.expire(99.9 + deadlines.LINGER_SECONDS)
+        self.assertEqual(self.closed, [])
+        self.closing.expire(100.0 + deadlines.LINGER_SECONDS)
+        self.assertEqual(self.closed, [conn])
+
+    def test_one_that_cannot_be_watched_or_fails_is_closed(self):
+        with mock.patch.object(self.poller, "register", side_effect=OSError):
+            unwatched = self.add()
+        self.assertEqual(self.closed, [unwatched])
+        failing = self.add()
+        callback = self.poller.get_key(failing.sock).data
+        failing.close()
+        callback(failing.sock)
+        self.assertEqual(self.closed, [unwatched, failing])
 
     def test_of_too_many_the_oldest_is_closed(self):
         conns = [self.add() for _ in range(5)]

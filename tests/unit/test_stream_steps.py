@@ -441,6 +441,14 @@ class DroppedTest(unittest.TestCase):
         self.assertTrue(next(stream).endswith(b"data: {}\n\n" + events.encode()))
         stream.close()
 
+    def test_events_that_wait_have_nothing_between_them(self) -> None:
+        stream = self.stream()
+        stream.joins = True
+        next(stream)
+        with mock.patch.object(ThreadSubscriber, "take", return_value=[Batch(b"a"), Batch(b"b"), Batch(b"c")]):
+            self.assertEqual(next(stream), b"abc")
+        stream.close()
+
     def test_when_it_is_closed_and_full_a_client_is_told_that_it_is_closed(self) -> None:
         other = self.stream()
         next(other)
