@@ -117,6 +117,15 @@ class PartialRequestTest(unittest.TestCase):
                             request.add(data[at : at + size], 0.0)
                     self.assertEqual(self.state(request), state)
 
+    def test_empty_lines_before_the_head_are_no_head_however_they_come(self):
+        for pieces in ((b"\n", b"\n"), (b"\r\n", b"\r\n\r\n"), (b"\r", b"\r\n", b"\r\n\r\n")):
+            request = PartialRequest(0.0)
+            for piece in pieces:
+                request.add(piece, 0.0)
+                self.assertEqual(self.state(request), "")
+            request.add(b"GET / HTTP/1.1\r\n\r\n", 0.0)
+            self.assertEqual(self.state(request), "whole")
+
     def test_a_head_has_its_time_from_its_first_byte(self):
         request = PartialRequest(100.0)
         for second in range(10):
@@ -235,7 +244,7 @@ class ClosingConnectionsTest(unittest.TestCase):
         self.closing.expire(99.9 + deadlines.LINGER_SECONDS)
         self.assertEqual(self.closed, [])
         self.closing.expire(100.0 + deadlines.LINGER_SECONDS)
-        self.assertEqual(self.closed, [conn])
+        self.assertEqual((self.closed, conn.sock.fileno()), ([conn], -1))
 
     def test_one_that_cannot_be_watched_or_fails_is_closed(self):
         with mock.patch.object(self.poller, "register", side_effect=OSError):

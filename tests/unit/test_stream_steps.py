@@ -447,6 +447,8 @@ class DroppedTest(unittest.TestCase):
         next(stream)
         with mock.patch.object(ThreadSubscriber, "take", return_value=[Batch(b"a"), Batch(b"b"), Batch(b"c")]):
             self.assertEqual(next(stream), b"abc")
+        with mock.patch.object(ThreadSubscriber, "take", return_value=[Batch(b"a")]):
+            self.assertEqual(next(stream), b"a")
         stream.close()
 
     def test_when_it_is_closed_and_full_a_client_is_told_that_it_is_closed(self) -> None:
