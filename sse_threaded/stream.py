@@ -157,12 +157,12 @@ class EventStream:
         # Then another thread has nothing to close, and little is kept for each open page.
         self._delivery = None
         self._chunks = iter(())
+        settings, cursor = delivery.settings, delivery.cursor
+        first = notice(START, delivery.pace.retry, None if cursor.reset else cursor.event_id)
         try:
             reservation = delivery.pump.reserve()
         except (Overloaded, HubClosed, LogError) as error:
             return refusal_for(delivery.pace, error)
-        settings, cursor = delivery.settings, delivery.cursor
-        first = notice(START, delivery.pace.retry, None if cursor.reset else cursor.event_id)
         subscriber = SocketSubscriber(
             settings.channels,
             settings.size,

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..errors import HubClosed, LogError
+from ..errors import HistoryGone, HubClosed, LogError
 from ..log import EventLog, Page
 from ..protocol.batch import Batch
 from ..protocol.event import comment
@@ -286,8 +286,13 @@ class Registry:
     # Events arrive, and timers are due. The pump's thread.
 
     def deliveries(self, page: Page) -> list[Delivery]:
-        """Move the position to a page's last event; returns the deliveries of its events."""
+        """Move the position to a page's last event; returns the deliveries of its events.
+
+        :raises HistoryGone: the log was recreated, and its events would get ids of the old epoch.
+        """
         with self._lock:
+            if self._recent.epoch != self._log.epoch:
+                raise HistoryGone("epoch")
             # All events are encoded before the position moves. If one cannot be encoded, half a page must not be
             # handed out.
             deliveries = self._audiences.deliveries(page, self._recent.epoch)

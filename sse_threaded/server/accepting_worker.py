@@ -49,12 +49,11 @@ class AcceptingWorker(ConnectionWorker):
     # The main thread.
 
     def notify(self) -> None:
-        """A few times a second, tell the arbiter that the worker is alive, and look at deadlines."""
+        """A few times a second, tell the arbiter and the other workers that this one is alive."""
         now = time.monotonic()
         if now >= self._notified + _NOTIFY_SECONDS:
             self._notified = now
             super().notify()
-            self._expire(now)
             self._load.tell(self.age, self.nr_conns if self.alive else None)
             self._load.look(self.age)
 

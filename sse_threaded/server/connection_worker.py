@@ -7,6 +7,7 @@ there (:mod:`.request_reader`), and after the last response (:mod:`.closing_conn
 It overrides of gunicorn's:
 
 - ``on_client_socket_readable``, ``on_pending_socket_readable``: the main thread reads requests.
+- ``murder_pending``: the deadlines of requests that are arriving, and of connections that are closing.
 - ``_keepalive_after``: no second answer to a request whose body is malformed, and none for a stream that goes on.
 - ``_cap_keepalive``: as threads, too, give connections back.
 - ``run``: what it uses is made before gunicorn's loop begins.
@@ -34,6 +35,10 @@ from .request_reader import RequestReader
 
 # How many connections may wait for their clients to close: so many, or this part of all.
 _LEAST_CLOSING, _CLOSING_SHARE = 16, 4
+
+
+# Seconds between two looks at the deadlines of requests and of closing connections.
+_LOOK_SECONDS = 0.25
 
 
 class FinishedFuture:
@@ -68,6 +73,7 @@ class ConnectionWorker(PooledWorker):
         self._handshaking: set[ClientConnection] = (
             set()
         )  # those with TLS that a thread has; threads add and discard
+        self._looked = 0.0  # when deadlines were last looked at (monotonic)
         self._streaming: set[ClientConnection] = set()  # those that streams have; threads add and discard
 
     def run(self) -> None:
@@ -110,8 +116,13 @@ class ConnectionWorker(PooledWorker):
         self.pending_conns.remove(conn)
         self._reader.receive(conn)
 
-    def _expire(self, now: float) -> None:
-        """See to the deadlines of requests that are arriving, of closing connections, and of TLS handshakes."""
+    def murder_pending(self) -> None:
+        """Close the connections that have taken too long. gunicorn calls this after each wait."""
+        super().murder_pending()
+        now = time.monotonic()
+        if now < self._looked + _LOOK_SECONDS:
+            return
+        self._looked = now
         self._closing.expire(now)
         self._reader.expire(now)
         for conn in self._handshaking.copy():

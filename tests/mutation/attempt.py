@@ -7,6 +7,7 @@ when threads do not end. The last line that it prints is the name of that test.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import unittest
 
@@ -31,6 +32,8 @@ class _Result(unittest.TestResult):
 
 
 def main() -> None:
+    # A shell that starts a run in the background has Ctrl-C ignored; tests and their programs would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     result = _Result(float(sys.argv[1]))
     for name in sys.argv[2:]:
         worker.watch(result.seconds)

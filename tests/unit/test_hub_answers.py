@@ -175,6 +175,7 @@ class AnswerTest(unittest.TestCase):
         http2: dict[str, Any] = {"gunicorn.socket": object(), "SERVER_PROTOCOL": "HTTP/2", "HTTP_ACCEPT": JSON}
         with self.assertLogs("sse_threaded.hub", "WARNING") as logs:
             response = self.answer(**http2)
+            self.assertEqual(len(logs.output), 1)
             self.assertEqual(response.headers["Retry-After"], "5")
             self.assertEqual(json.loads(response.get_data())["events"], [])
             self.hub.publish("a", "x")

@@ -205,6 +205,21 @@ class AutocommitTest(ConnectionCase):
                 self.assertEqual(self.log.last_sequence(), before + 1)
                 self.assertEqual(self.log.append("a", "next"), f"{self.log.epoch}-{before + 2}")
 
+    def test_a_number_whose_commit_failed_is_taken_back_when_the_log_is_closed(self):
+        class Full(sqlite3.Connection):
+            def execute(self, statement, *values):
+                if statement == "COMMIT":
+                    raise sqlite3.OperationalError("disk I/O error")
+                return super().execute(statement, *values)
+
+        mine = self.connect(self.path, isolation_level=None, factory=Full)
+        epoch = self.log.epoch
+        self.assertRaises(LogUnavailable, self.log.append, "a", "x", connection=mine)
+        mine.close()
+        self.log.close()
+        with contextlib.closing(open_log(self.path)) as log:
+            self.assertEqual((log.epoch, log.last_sequence()), (epoch, 0))
+
     def test_processes_append_without_a_pause(self):
         times, command = 300, [sys.executable, "-c", PUBLISH, f"sqlite:///{self.path}", str(self.path)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

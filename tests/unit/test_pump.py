@@ -20,6 +20,7 @@ from sse_threaded.fanout.socket_watcher import SocketWatcher, is_watched_for_rea
 from sse_threaded.fanout.stream_state import EndReason, State
 from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
 from sse_threaded.log import MemoryLog
+from sse_threaded.log.doorbell import Doorbell
 from sse_threaded.protocol.batch import Batch
 from tests.support import FAREWELL, wait_until
 
@@ -335,6 +336,28 @@ class StrangeClientsTest(PumpCase):
 
         wait_until(reads_on, message="the end of it")
         self.assertTrue(parked.is_over)
+
+
+class BellTest(PumpCase):
+    """The pump need not wait for its next look, which may come a second later."""
+
+    def rings(self, act, *arguments):
+        with mock.patch.object(Doorbell, "ring") as ring:
+            act(*arguments)
+        return ring.call_count
+
+    def test_a_stream_that_is_to_be_closed_wakes_it(self):
+        self.assertEqual(self.rings(self.make_pump().close_later, mock.Mock()), 1)
+
+    def test_the_last_stream_wakes_it_at_the_end_only(self):
+        for is_closing, expected in ((False, 0), (True, 1)):
+            with self.subTest(is_closing=is_closing):
+                pump = self.make_pump()
+                subscriber = ThreadSubscriber(("a",), 10, None)
+                pump.admit(subscriber)
+                if is_closing:
+                    pump._thread.is_closing = True  # as request_close() does, but it wakes the pump
+                self.assertEqual(self.rings(pump.end_stream, subscriber), expected)
 
 
 class HeartbeatTest(unittest.TestCase):

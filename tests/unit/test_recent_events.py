@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tracemalloc
 import unittest
+from unittest import mock
 
 from sse_threaded import Hub, Retention, ServerSentEvent, open_log
+from sse_threaded.fanout import recent_events
 from sse_threaded.fanout.recent_events import RecentEvents
 from sse_threaded.log import Record
 from tests.support import temporary_directory
@@ -156,6 +158,20 @@ class RecentTest(unittest.TestCase):
         self.assertIs(found.batch_after(("a",), 1)[0], kept[1])
         self.assertIsNot(found.batch_after(("a",), 0)[0], kept[0])
         self.assertIs(found.batch_after(("a",), 2)[0], kept[2], "what was dropped made room")
+
+    def test_a_batch_that_is_as_long_as_one_may_be_is_kept(self):
+        self.publish("a")
+        for more, is_kept in ((0, True), (1, False)):
+            with (
+                self.subTest(is_kept),
+                mock.patch.object(recent_events, "_LARGEST_BATCH", self.size_of_a() - more),
+            ):
+                found = self.filled()
+                first, again = (found.batch_after(("a",), 0)[0] for _ in range(2))
+                self.assertEqual(again is first, is_kept)
+
+    def size_of_a(self):
+        return recent_events._size(("a",), self.filled().batch_after(("a",), 0)[0])
 
     def test_what_just_fits_is_kept(self):
         for _ in range(4):

@@ -22,6 +22,7 @@ from sse_threaded.fanout import cursor as replay
 from sse_threaded.fanout.audience import Audience
 from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.lifecycle import hubs
+from sse_threaded.fanout.log_reader import LogReader
 from sse_threaded.fanout.pump import Pump
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
@@ -632,6 +633,24 @@ class BrokenLogTest(StreamTest):
         self.assertRaises(LogUnavailable, cursor.read, 1)
         cursor.read()
         self.assertEqual((cursor.event_id, cursor.reset), ("aaaaaa-1", "epoch"))
+
+    def test_live_events_of_a_log_that_was_made_anew_get_no_id_of_the_old_one(self):
+        hub = self.serve()
+        client = self.ready()
+        hub.log._epoch = "aaaaaa"
+        hub.publish("a", "x")
+        client.wait_for_end(30)
+        self.assertEqual(client.pending(), [])
+
+    def test_a_log_that_cannot_be_read_is_read_again_after_a_while(self):
+        log = mock.Mock(poll_interval=None, read=mock.Mock(side_effect=LogUnavailable("x://", "cut off")))
+        reader = LogReader(log, mock.Mock(position=0), first_retry=3.0)
+        with self.assertLogs("sse_threaded.fanout", "ERROR"):
+            for seconds in (3.0, 5.0):  # twice as long each time, and five seconds at most
+                before = time.monotonic()
+                reader.read(was_rung=True, is_closing=False)
+                self.assertGreaterEqual(reader.due, before + seconds)
+                self.assertLessEqual(reader.due, time.monotonic() + seconds)
 
     def test_a_stream_that_attaches_while_the_pump_is_found_behind_misses_nothing(self):
         hub = self.serve(sqlite_url(temporary_directory(self)), retention=Retention(count=1, age=None))

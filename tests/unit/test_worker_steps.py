@@ -204,13 +204,11 @@ class AcceptTest(WorkerCase):
         worker = self.worker
         worker.nr_conns = 7
         worker._load = mock.Mock()
-        with mock.patch.object(worker, "_expire") as expire:
-            for now, alive in ((NOW, True), (NOW + 0.2, True), (NOW + 0.25, False), (NOW + 0.375, True)):
-                self.now = now
-                worker.alive = alive
-                worker.notify()
+        for now, alive in ((NOW, True), (NOW + 0.2, True), (NOW + 0.25, False), (NOW + 0.375, True)):
+            self.now = now
+            worker.alive = alive
+            worker.notify()
         self.assertEqual(worker.tmp.notify.call_count, 2)
-        self.assertEqual(expire.mock_calls, [mock.call(NOW), mock.call(NOW + 0.25)])
         self.assertEqual(worker._load.tell.mock_calls, [mock.call(1, 7), mock.call(1, None)])
         self.assertEqual(worker._load.look.mock_calls, [mock.call(1)] * 2)
 
@@ -423,22 +421,26 @@ class ConnectionTest(WorkerCase):
         self.worker.method_queue.run()
         self.assert_closed()
 
-    def test_deadlines_are_seen_to(self) -> None:
+    def test_deadlines_are_seen_to_four_times_a_second(self) -> None:
         self.worker._closing = mock.Mock()
         self.worker._reader = mock.Mock()
         self.worker._handshaking.add(self.conn)
-        for ends, is_over in ((None, False), (NOW, False), (NOW - 0.1, True)):
-            self.conn.handshake_ends = ends
-            self.worker._expire(NOW)
+        for number, (ends, is_over) in enumerate(((None, False), (0.0, False), (-0.1, True))):
+            self.now = NOW + number
+            self.conn.handshake_ends = None if ends is None else self.now + ends
+            self.worker.murder_pending()
             self.client.setblocking(False)
             if is_over:
                 self.assertEqual(self.client.recv(1), b"")
             else:
                 self.assertRaises(BlockingIOError, self.client.recv, 1)
         self.sock.close()
-        self.worker._expire(NOW)
-        self.assertEqual(self.worker._closing.expire.mock_calls, [mock.call(NOW)] * 4)
-        self.assertEqual(self.worker._reader.expire.mock_calls, [mock.call(NOW)] * 4)
+        for later in (2.2, 2.25, 2.3):
+            self.now = NOW + later
+            self.worker.murder_pending()
+        looks = [mock.call(NOW + seconds) for seconds in (0, 1, 2, 2.25)]
+        self.assertEqual(self.worker._closing.expire.mock_calls, looks)
+        self.assertEqual(self.worker._reader.expire.mock_calls, looks)
 
     def test_at_the_end_no_request_is_awaited_for_longer(self) -> None:
         self.worker._reader = mock.Mock()

@@ -58,10 +58,12 @@ class HighWaterMark:
 
     :param path: the log's file.
     :param url: the log's, for messages.
+    :ivar has_reserved: whether this process has reserved a number.
     :ivar went_back: whether the file went back while this process used it; then nothing may be appended.
     """
 
     def __init__(self, path: str, url: str) -> None:
+        self.has_reserved = False
         self.went_back = False
         self._url = url
         self._log_path = path
@@ -133,6 +135,7 @@ class HighWaterMark:
         :param committed: numbers up to this one are known to be committed; ``None`` if that is not known.
         :raises LogUnusable: the log has had this number: the file went back while it was in use.
         """
+        self.has_reserved = True  # even if the commit fails: then close() takes the number back
         try:
             # Not with _opened() and a call for each step: each append does this.
             descriptor = os.open(self._path, _READ_AND_WRITE)

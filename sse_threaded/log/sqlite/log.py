@@ -111,8 +111,8 @@ class SQLiteLog(EventLog):
                 self._roll_back(writer)
                 raise
             self._file.require_unchanged(writer.wal_files)
-        self._trimmer.count_append(channel)
         self._ringer.ring()
+        self._trimmer.count_append(channel)
         return f"{self._file.epoch}-{sequence}"
 
     def _append_with(self, connection: sqlite3.Connection, row: Row) -> str:
@@ -251,7 +251,7 @@ class SQLiteLog(EventLog):
     def close(self) -> None:
         """See :class:`EventLog`."""
         self._trimmer.stop()
-        if self._trimmer.has_counted:
+        if self._file.mark.has_reserved:
             # In a transaction of this thread's own, other processes write the mark later.
             with suppress(LogError), self._writer.use() as writer:
                 self._file.update_mark(writer)

@@ -56,7 +56,6 @@ class Trimmer:
     :param retention: how much is kept.
     :param remembered_channels: for how many channels without events the log remembers the newest trimmed number.
     :ivar connection: the connection that it trims with.
-    :ivar has_counted: whether this process has appended events.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class Trimmer:
     ) -> None:
         self._retention = retention
         self._file = file
-        self.has_counted = False
         self._remembered_channels = remembered_channels
         self.connection = SharedConnection(file)
         self._keeps_all = retention.count is None and retention.age is None
@@ -83,7 +81,6 @@ class Trimmer:
 
     def count_append(self, channel: str) -> None:
         """Count one append to ``channel``; any thread."""
-        self.has_counted = True
         if self._retention.count is None:
             return
         with self._lock:
