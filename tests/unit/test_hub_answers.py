@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import unittest
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -14,9 +16,11 @@ from werkzeug.wrappers import Response
 from sse_threaded import Hub, LogUnavailable, Retention
 from sse_threaded.fanout.lifecycle import parking_budget, process_budget
 from sse_threaded.fanout.pump import Pump
+from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
 from sse_threaded.protocol.problem import problem
 from sse_threaded.protocol.request import wanted_events
 from sse_threaded.wsgi_server import Bridge, Caller
+from tests.support import wait_until
 
 JSON = "application/json"
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept"}
@@ -205,6 +209,21 @@ class AnswerTest(unittest.TestCase):
                 response = self.answer("/?wait=0", HTTP_ACCEPT=JSON)
                 self.assertNotIn("Retry-After", response.headers)
                 self.assertEqual(self.hub.streams, 0)
+
+    def test_a_server_need_not_wait_for_a_client_whose_poll_a_shutdown_has_ended(self) -> None:
+        for shuts_down in (False, True):
+            with Hub() as self.hub, mock.patch.object(ThreadSubscriber, "shut_down_reading") as shut:
+                query = f"/?wait={20 if shuts_down else 0}&lastEventId={self.hub.log.epoch}-0"
+                responses: list[Any] = []
+                answer = partial(self.answer, query, HTTP_ACCEPT=JSON)
+                thread = threading.Thread(target=lambda answer=answer, all_=responses: all_.append(answer()))
+                thread.start()
+                if shuts_down:
+                    wait_until(lambda: self.hub.streams == 1)
+                    self.hub.request_close()
+                thread.join(10)
+                responses[0].close()
+            self.assertIs(shut.called, shuts_down)
 
     def test_a_single_name_is_one_channel_and_names_are_each_checked(self) -> None:
         first = self.hub.publish("ab", "x")

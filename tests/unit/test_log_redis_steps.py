@@ -199,6 +199,22 @@ class TransactionTest(LogCase):
             with self.assertLogs("sse_threaded.log.redis.log", "WARNING"), log.transaction():
                 pass
 
+    def test_a_fork_keeps_transactions_out_unless_its_thread_has_one(self) -> None:
+        log = self.make_log(timeouts=Timeouts(retry=0.05))
+        self.answers(b"7", b"", b"8", b"")
+        log.before_fork()
+        with self.assertRaises(LogUnavailable), log.transaction():
+            self.fail("entered")
+        log.after_fork(False)
+        with log.transaction():
+            log.before_fork()
+            log.after_fork(False)
+        with log.transaction():
+            pass
+
+    def test_readers_look_once_a_second_besides(self) -> None:
+        self.assertEqual(RedisLog.poll_interval, 1.0)
+
     def test_a_threads_own_is_refused_and_another_threads_is_waited_for(self) -> None:
         log = self.make_log(timeouts=Timeouts(retry=0.05))
         self.answers(b"7", b"", b"8", b"")
