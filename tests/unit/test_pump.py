@@ -360,6 +360,20 @@ class BellTest(PumpCase):
                 self.assertEqual(self.rings(pump.end_stream, subscriber), expected)
 
 
+class BlockedHeartbeatTest(PumpCase):
+    def test_a_heartbeat_that_the_socket_does_not_take_goes_out_when_it_does(self):
+        pump = self.make_pump(heartbeat=0.3)
+        parked, theirs, _ = self.park(pump, send_buffer=4096)
+        self.received(theirs, b"head")
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                parked.connection.send(b"x" * 4096)
+        wait_until(lambda: parked.is_blocked)
+        received = b""
+        while b"heartbeat" not in received:
+            received = received[-20:] + theirs.recv(65536)
+
+
 class HeartbeatTest(unittest.TestCase):
     def test_for_a_stalled_thread_one_waits_and_no_more(self):
         registry = Registry(MemoryLog(), Pace(retry=5000, heartbeat=1.0, lease=None))
