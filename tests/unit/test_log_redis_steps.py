@@ -248,6 +248,17 @@ class ReadTest(LogCase):
         expect.assert_called_once_with(7)
         self.assertEqual(self.run_script.call_args.args[:2], (STATE, ["abcdef"]))
 
+    def test_the_newest_number_of_a_log_that_was_made_anew_is_known_once_its_epoch_is(self) -> None:
+        log = self.make_log()
+        self.answers(RENEWED, prepared("uvwxyz"), (b"3", b""), (b"3", b""))
+        with self.assertLogs("sse_threaded", "WARNING"):
+            self.assertEqual(log.last_event_id(), "uvwxyz-3")
+        log.listener = mock.Mock(is_running=True)
+        log.read(3)  # from now on the reader of all events takes new epochs on
+        self.answers(RENEWED, prepared("ghijkl"))
+        with self.assertLogs("sse_threaded", "WARNING"), self.assertRaisesRegex(LogUnavailable, "created again"):
+            log.last_sequence()
+
     def test_a_page_is_asked_for_with_its_bounds(self) -> None:
         log = self.make_log()
         for channels, upto, names in ((None, None, []), (["a", "b", "a"], 9, ["a", "b"])):
