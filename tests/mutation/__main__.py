@@ -231,7 +231,8 @@ def report(seed: int, verdicts: Sequence[Verdict]) -> str:
     lines = [
         "# Mutation testing", "",
         "A mutant is the package with one small change. Some test should fail on it. If no test can see the",
-        "change, it is equivalent. `python -m tests.mutation --help` says how this page is made.", "",
+        "change, it is equivalent. `python -m tests.mutation --help` says how this page is made.",
+        "It shows a draw as it was: some of the holes have got a test since.", "",
         f"- Seed: {seed}", f"- Mutants: {len(verdicts)}", f"- Caught: {caught}", f"- Equivalent: {len(argued)}",
         f"- Holes: {len(holes)}", f"- Caught of those that are not equivalent: {caught / max(real, 1):.1%}", "",
         "| room | mutants | caught |", "|---|---|---|",
