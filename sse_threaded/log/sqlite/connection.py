@@ -79,9 +79,9 @@ class SharedConnection:
     def __init__(self, file: SQLiteFile, *, read_only: bool = False) -> None:
         self._file = file
         self._read_only = read_only
-        # Guards the connection while a statement or a transaction lasts. No thread takes it
-        # twice. It is an RLock, because an RLock knows its owner. A signal handler may raise (Ctrl-C, a time
-        # limit) just after the lock was taken, before this object has noted that.
+        # Guards the connection while a statement or a transaction lasts. No thread takes it twice. It is an RLock,
+        # because an RLock knows its owner. A signal handler may raise (Ctrl-C, a time limit) just after the lock
+        # was taken, before this object has noted that.
         self._lock = threading.RLock()
         self._connection: LogConnection | None = None
         self._must_stay_open = False
