@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from .client_connection import ClientConnection
+from .connection import Connection
 from .permits import Permits
 
 _STREAM = "text/event-stream"
@@ -23,7 +23,7 @@ class ResponseWorker(Protocol):
 
     cfg: Any
     log: Any
-    method_queue: Any
+    wsgi: Any
     tells_ends: bool
     permits: Permits
 
@@ -32,13 +32,22 @@ class ResponseWorker(Protocol):
         """Whether tasks wait for a thread."""
 
     def enqueue(self, task: Callable[[], None]) -> None:
-        """Have a thread run ``task``, or the main thread where the worker ends at once."""
+        """Have a thread run ``task``; any thread. This does not wait."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """gunicorn's: answer a request with an error page."""
 
     def count_request(self, resp: Any, is_stream: bool) -> None:
         """Count a request whose response begins, and say in that response whether the connection will close."""
 
-    def give_back(self, conn: ClientConnection, again: bool) -> None:
+    def give_back(self, conn: Connection, again: bool) -> None:
         """Wait for the connection's next request, or close it."""
+
+    def park(self, conn: Connection) -> None:
+        """Watch a connection that the pump has, unless its stream has ended already."""
+
+    def unpark(self, conn: Connection) -> None:
+        """The pump has given a connection back."""
 
     def warn_once(self, kind: str, message: Callable[[], str]) -> None:
         """Log a warning, unless one of its kind was logged in this worker."""
@@ -63,7 +72,7 @@ class AppResponse:
 
     worker: ResponseWorker
     req: Any
-    conn: ClientConnection
+    conn: Connection
     has_ended: bool = False
     is_encoded: bool = False
     may_reuse: bool = False

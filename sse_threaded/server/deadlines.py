@@ -24,6 +24,15 @@ BODY_RATE = 500
 LONG_BODY_SECONDS = 60.0
 LONG_BODY_RATE = 20_000
 
+# Seconds that the server waits for a client to take any of a response, and the bytes a second that it must take on
+# average after that. nginx waits as long. A phone with a bad connection has ten times this rate.
+SEND_SECONDS = 60.0
+SEND_RATE = 500
+
+# Seconds that a thread waits for the rest of a body that the app did not read, before the connection is used again:
+# gunicorn's.
+DRAIN_SECONDS = 5.0
+
 # Seconds that a connection stays half open after the last response, so that the client gets all of it (RFC 9112,
 # section 9.6). gunicorn waits as long.
 LINGER_SECONDS = 2.0
@@ -32,3 +41,8 @@ LINGER_SECONDS = 2.0
 def body_seconds(received: int) -> float:
     """How many seconds the server waits in all for a body of which so many bytes have come."""
     return min(BODY_SECONDS + received / BODY_RATE, LONG_BODY_SECONDS + received / LONG_BODY_RATE)
+
+
+def send_seconds(sent: int) -> float:
+    """How many seconds the server waits in all for a client that has taken so many bytes of a response."""
+    return SEND_SECONDS + sent / SEND_RATE

@@ -52,7 +52,7 @@ def _advance(response: AppResponse, handover: Handover) -> Progress:
                 response.expect_stream()
             resp.write(item)
             continue
-        if resp.sock is response.conn.sock:
+        if resp.sock is response.conn:
             _begin_wrapped(response, wrapped)
         resp.write(item)
         if wrapped.keeps_thread:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from io import BytesIO
 
 from gunicorn.http.unreader import SocketUnreader
 
@@ -36,6 +37,12 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no an
         :param missing: how many bytes of it have not come, ``None`` where that is not known.
         """
         self._missing, self._on_complete = missing, on_complete
+
+    def take_unread(self) -> bytes:
+        """The bytes that have come and that no request has taken."""
+        data: bytes = self.buf.getvalue()
+        self.buf = BytesIO()
+        return data
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Wait for some bytes.

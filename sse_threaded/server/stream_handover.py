@@ -10,14 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from gunicorn import http
-
 from ..fanout.handover import Handover
 from ..fanout.lifecycle import process_budget
 from ..fanout.socket_subscriber import SocketSubscriber
 from ..fanout.stream_state import EndReason
 from ..fanout.wrapped_subscriber import WrappedSubscriber
-from ..stream import EventStream
+from ..stream import EventStream, Parking
 from .app_response import AppResponse
 from .iteration import Progress, advance, askers
 from .permits import Permit
@@ -91,17 +89,24 @@ class StreamHandover(Handover):
             response.expect_stream()
             resp.sock = head = _HeadBuffer()
             resp.write(parking.first)
-            resp.sock = sock
+            resp.sock = response.conn
             self._parked = parking.subscriber
             # The end does not need the following references, and each open page keeps these objects.
-            if not response.conn.parser.unreader.buf.getvalue():
+            parser = response.conn.parser
+            if parser is not None and not parser.unreader.buf.getvalue():
                 response.conn.parser = None
             if not response.worker.tells_ends:
                 response.req = response.environ = response.resp = None
-            return partial(parking.pump.park, parking.subscriber, bytes(head))
+            return partial(self._park, parking, bytes(head))
         except BaseException:
             parking.cancel()
             raise
+
+    def _park(self, parking: Parking, head: bytes) -> None:
+        conn = self._response.conn
+        conn.hears = partial(parking.pump.hear, parking.subscriber)
+        parking.pump.park(parking.subscriber, head)
+        self._response.worker.park(conn)
 
     def _iterate(self, may_leave: bool = True) -> Callable[[], None] | None:
         response = self._response
@@ -179,8 +184,7 @@ class StreamHandover(Handover):
 
     def take_back(self) -> None:
         """See :class:`Handover`. A thread of the pool ends the response: the pump must not wait for a log file."""
-        worker = self._response.worker
-        worker.method_queue.defer(worker.enqueue, self._end_bare)
+        self._response.worker.enqueue(self._end_bare)
 
     # The thread that ends the response.
 
@@ -198,6 +202,9 @@ class StreamHandover(Handover):
         :param again: whether the connection may be used again.
         """
         response, conn, worker = self._response, self._response.conn, self._response.worker
+        worker.unpark(conn)
+        with suppress(OSError):  # the app may have closed it
+            conn.sock.setblocking(True)
         try:
             conn.context.run(self.conclude)
         except (Exception, SystemExit):
@@ -206,9 +213,6 @@ class StreamHandover(Handover):
             again = False
         finally:
             conn.context.run(response.finish)
-        if again and conn.parser is None:
-            conn.parser = http.get_parser(worker.cfg, conn.sock, conn.client)
-            conn.parser.req_count = 1  # only a connection's first request may come with a PROXY line
         worker.give_back(conn, again)
 
     def conclude(self) -> None:

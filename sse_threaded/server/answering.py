@@ -1,0 +1,278 @@
+"""What a thread does for one request: read it, call the app, send its response, and wait for the next one.
+
+A stream leaves the thread (:mod:`.stream_handover`). Everything else ends here.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import logging
+import os
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gunicorn import SERVER_SOFTWARE, sock, util
+from gunicorn.config import PreRequest
+from gunicorn.http import wsgi
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import NoMoreData, ParseException
+
+from ..fanout.handover import ENVIRON_KEY
+from . import deadlines, versions
+from .app_response import AppResponse, ResponseWorker
+from .connection import Connection
+from .loop import Loop
+from .paced_unreader import PacedUnreader
+from .request import ErrorStream, RequestReader
+from .request_body import MalformedBody, RequestTooSlow, chunked_body
+from .response import Response
+from .stream_handover import StreamHandover
+
+# Bytes of a body that the app did not read, which a thread reads before the connection is used again.
+_DRAIN_BYTES = 64 * 1024
+
+_CLIENT_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+
+
+class Answering:
+    """Answers the requests of one worker.
+
+    :param worker: has the app and the settings.
+    :param loop: has the connections.
+    """
+
+    def __init__(self, worker: ResponseWorker, loop: Loop) -> None:
+        self._worker = worker
+        self._cfg = worker.cfg
+        self._log = worker.log
+        self._loop = loop
+        self._reader = RequestReader(worker.cfg)
+        self._reads_plain = (
+            not worker.cfg.is_ssl
+            and getattr(worker.cfg, "protocol", "http") == "http"
+            and not os.environ.get("SCRIPT_NAME")
+        )
+        # gunicorn's own hook writes a line for debugging.
+        is_own_hook = worker.cfg.pre_request is not PreRequest.default
+        self._calls_pre_request = is_own_hook or worker.log.error_log.isEnabledFor(logging.DEBUG)
+        self._environ = {
+            "wsgi.errors": ErrorStream(worker.cfg),
+            "wsgi.version": (1, 0),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": worker.cfg.workers > 1,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": wsgi.FileWrapper,
+            "wsgi.input_terminated": True,
+            "SERVER_SOFTWARE": SERVER_SOFTWARE,
+            "SCRIPT_NAME": "",
+        }
+
+    def serve(self, conn: Connection) -> None:
+        """Answer the request of a connection that has begun to arrive."""
+        conn.requests += 1
+        # A parked stream's iterable has not ended. The variables that it has set must not reach the thread's next
+        # request, and the thread that closes it needs them.
+        conn.context = contextvars.copy_context()
+        leave: Callable[[], None] | None = None
+        again = False
+        try:
+            result = conn.context.run(self._answer, conn)
+            if callable(result):
+                leave = result
+            else:
+                again = result
+        except BaseException:
+            self._log.exception("Error handling request")
+        if conn.upload_ended is not None:
+            conn.end_upload()
+        if leave is None:
+            self.give_back(conn, again)
+        else:
+            leave()
+
+    def give_back(self, conn: Connection, again: bool) -> None:
+        """Wait for a connection's next request, or close it.
+
+        :param again: whether the connection may be used again.
+        """
+        if not again:
+            self._loop.linger(conn)
+            return
+        unread = b"" if conn.parser is None else conn.parser.unreader.take_unread()
+        if self._cfg.is_ssl and conn.sock.pending():  # bytes that do not make the socket readable
+            unread += conn.sock.recv(conn.sock.pending())
+        if unread:  # the client sent its next request, or a part of it, before it had the response
+            self._loop.add(conn, unread)
+        else:
+            self._loop.keep(conn)
+
+    def _answer(self, conn: Connection) -> bool | Callable[[], None]:
+        req = None
+        try:
+            environ = None
+            if self._reads_plain and conn.is_whole:
+                environ = self._environ.copy()
+                req = self._reader.read(conn, environ)
+            if req is None:
+                req, environ = self._parse(conn), None
+                if not req:
+                    return False
+            else:
+                conn.received = b""
+            result = self._respond(conn, req, environ)
+            if environ is None and result is True:
+                return self._drain(conn, req)
+            return result
+        except (NoMoreData, StopIteration) as error:
+            self._log.debug("The client has closed the connection: %s", error)
+        except ssl.SSLError as error:
+            if error.args[0] == ssl.SSL_ERROR_EOF:
+                self._log.debug("ssl connection closed")
+                conn.sock.close()
+            else:
+                self._log.debug("Error processing SSL request.")
+                self._worker.handle_error(req, conn.sock, conn.client, error)
+        except OSError as error:
+            if error.errno in _CLIENT_GONE or isinstance(error, TimeoutError):
+                self._log.debug("The client has gone: %s", error)
+            else:
+                self._log.exception("Socket error processing request.")
+        except Exception as error:
+            self._worker.handle_error(req, conn.sock, conn.client, error)
+        return False
+
+    # A request that is not plain.
+
+    def _parse(self, conn: Connection) -> Any:
+        if conn.parser is None:
+            if self._cfg.is_ssl:
+                self._begin_tls(conn)
+            conn.parser = versions.new_parser(self._cfg, conn.sock, conn.client)
+            conn.parser.req_count = conn.requests - 1  # only the first may come with a PROXY line
+            conn.parser.unreader = PacedUnreader(conn.sock)
+        unreader = conn.parser.unreader
+        unreader.begin_next()
+        unreader.buf.write(conn.received)
+        conn.received = b""
+        if conn.upload_ended is not None:
+            unreader.expect(conn.missing, conn.end_upload)
+        return next(conn.parser)
+
+    def _begin_tls(self, conn: Connection) -> None:
+        self._loop.begin_handshake(conn)
+        try:
+            conn.sock = sock.ssl_wrap_socket(conn.sock, self._cfg)
+            if not self._cfg.do_handshake_on_connect:
+                conn.sock.do_handshake()
+        finally:
+            self._loop.end_handshake(conn)
+
+    def _drain(self, conn: Connection, req: Any) -> bool:
+        """Read the part of a body that the app did not read; returns whether the connection may be used again."""
+        if getattr(req.body, "failed", False):
+            return False
+        left = _DRAIN_BYTES
+        until = time.monotonic() + deadlines.DRAIN_SECONDS
+        # If it is malformed, or does not come, no answer is needed.
+        with suppress(ParseException, NoMoreData, OSError):
+            while left > 0 and time.monotonic() < until:
+                conn.sock.settimeout(deadlines.DRAIN_SECONDS)
+                data = req.body.read(1024)
+                conn.sock.settimeout(None)
+                if not data:
+                    return True
+                left -= len(data)
+        return False
+
+    # The app.
+
+    def _respond(
+        self, conn: Connection, req: Any, environ: dict[str, Any] | None
+    ) -> bool | Callable[[], None]:
+        """Call the app and send its response.
+
+        Returns whether the connection may be used again; or a function, by which a stream leaves this thread.
+
+        :param environ: of a plain request, to be completed; ``None`` for others.
+        """
+        worker = self._worker
+        response = AppResponse(worker, req, conn)
+        leave = None
+        try:
+            if self._calls_pre_request:
+                self._cfg.pre_request(worker, req)
+            body = None
+            if environ is None:
+                if isinstance(getattr(req.body, "reader", None), ChunkedReader):
+                    body = chunked_body(req.body, conn.is_whole)
+                response.resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self._cfg)
+                resp = Response(req, conn, self._cfg)
+                environ["wsgi.multithread"] = True
+                environ["wsgi.errors"] = self._environ["wsgi.errors"]
+            else:
+                resp = Response(req, conn, self._cfg)
+                self._complete(environ, conn, req)
+            response.resp = resp
+            hints = versions.early_hints(req, conn.sock, resp)
+            if hints is not None:
+                environ["wsgi.early_hints"] = hints
+            if body is not None:
+                environ["wsgi.input"] = body
+            handover = StreamHandover(response)
+            response.environ = environ
+            environ[ENVIRON_KEY] = handover
+            response.respiter = worker.wsgi(environ, response.start_response)
+            leave = handover.send()
+            return leave or not resp.should_close()
+        except (MalformedBody, RequestTooSlow) as fault:  # the app let it through
+            if not response.has_head:
+                if isinstance(fault, MalformedBody):
+                    raise fault.fault from None  # gunicorn answers it with 400
+                with suppress(OSError):  # the client may have gone
+                    util.write_error(conn.sock, 408, "Request Timeout", "")
+            return False
+        except OSError:
+            raise
+        except (Exception, SystemExit):
+            if not response.has_head:
+                raise
+            # An error page would only corrupt the response.
+            self._log.exception("Error handling request")
+            return False
+        finally:
+            if leave is None:
+                response.finish()
+
+    def _complete(self, environ: dict[str, Any], conn: Connection, req: Any) -> None:
+        """Add what does not come from the request."""
+        client, server = conn.client, conn.server
+        environ["gunicorn.socket"] = conn.sock
+        if isinstance(client, tuple):
+            environ["REMOTE_ADDR"] = client[0]
+            environ["REMOTE_PORT"] = str(client[1])
+        else:
+            environ["REMOTE_ADDR"] = client.decode() if isinstance(client, bytes) else client
+        if isinstance(server, str):
+            name, port = _named_server(server, environ.get("HTTP_HOST"), req.scheme)
+        else:
+            name, port = server[0], server[1]
+        environ["SERVER_NAME"] = name
+        environ["SERVER_PORT"] = str(port)
+
+
+def _named_server(server: str, host: str | None, scheme: str) -> tuple[str, int | str]:
+    """The name and port of a Unix socket: the request's own, as it has none."""
+    parts = server.split(":")
+    if len(parts) == 1:
+        if not host:
+            return server, ""
+        parts = host.split(":")
+        if len(parts) == 1:
+            return host, {"http": 80, "https": 443}.get(scheme, "")
+    return parts[0], parts[1]
+
+

@@ -1,0 +1,171 @@
+"""A client's connection: its socket, and what the worker knows of it.
+
+The socket blocks, so that an app that takes it from the environ (``gunicorn.socket``) finds what gunicorn gives.
+The worker itself asks the system not to wait, call by call, and waits for a bounded time.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import deadlines
+
+if TYPE_CHECKING:
+    from .partial_request import PartialRequest
+
+_NO_WAIT = socket.MSG_DONTWAIT
+
+
+class Place(enum.Enum):
+    """Who has a connection. The loop's lock guards it."""
+
+    THREAD = enum.auto()  # a thread serves it, or a task of it waits for a thread
+    NEW = enum.auto()  # it waits for the first byte of its first request
+    KEPT = enum.auto()  # it waits for its next request
+    ARRIVING = enum.auto()  # a part of a request has come
+    UPLOAD = enum.auto()  # a part has come, and a thread will read the rest
+    PARKED = enum.auto()  # the pump has it
+    CLOSING = enum.auto()  # it waits for the client to close its side
+    CLOSED = enum.auto()
+
+
+class Connection:
+    """One connection.
+
+    :param sock: the client's socket, blocking.
+    :param client: its address, as ``accept()`` gives it.
+    :param server: the listener's.
+
+    :ivar context: the context in which the request is answered.
+    :ivar deadline: when it is closed (monotonic), where it waits for the client.
+    :ivar drain_left: bytes that the client may still send while it is closing.
+    :ivar handshake_ends: when the TLS handshake must be over (monotonic), while there is one.
+    :ivar hears: called when the socket of a parked stream is readable; returns whether to watch it further.
+    :ivar is_watched: whether the loop watches its socket; the loop's lock guards it.
+    :ivar is_whole: whether all of the request has arrived, so that its thread need not wait for the client.
+    :ivar missing: how many bytes of its body the thread has to read, ``None`` where that is not known.
+    :ivar parser: gunicorn's, once one was needed.
+    :ivar partial_request: the request that is arriving; ``None`` once a thread has it.
+    :ivar place: who has it.
+    :ivar received: the bytes that have arrived of the request that a thread has.
+    :ivar requests: how many it has had.
+    :ivar upload_ended: called when the thread need not read any more of a long request; ``None`` for other
+        requests.
+    """
+
+    __slots__ = (
+        "client",
+        "context",
+        "deadline",
+        "drain_left",
+        "handshake_ends",
+        "hears",
+        "is_watched",
+        "is_whole",
+        "missing",
+        "parser",
+        "partial_request",
+        "place",
+        "received",
+        "requests",
+        "server",
+        "sock",
+        "upload_ended",
+    )
+
+    context: contextvars.Context
+
+    def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
+        self.sock = sock
+        self.client = client
+        self.server = server
+        self.place = Place.THREAD
+        self.is_watched = False
+        self.deadline = 0.0
+        self.drain_left = 0
+        self.handshake_ends: float | None = None
+        self.hears: Callable[[], bool] | None = None
+        self.is_whole = False
+        self.missing: int | None = None
+        self.parser: Any = None
+        self.partial_request: PartialRequest | None = None
+        self.received = b""
+        self.requests = 0
+        self.upload_ended: Callable[[], None] | None = None
+
+    @property
+    def address(self) -> str:
+        """The client's, for a log."""
+        return str(self.client[0]) if isinstance(self.client, tuple) else "a Unix socket"
+
+    def end_upload(self) -> None:
+        """Let another thread read a long request. The request's own thread calls this, once or more often."""
+        ended, self.upload_ended = self.upload_ended, None
+        if ended is not None:
+            ended()
+
+    def sendall(self, data: bytes) -> None:
+        """Send some bytes of a response.
+
+        :raises TimeoutError: the client takes too little; see :mod:`.deadlines`.
+        :raises OSError: the connection is lost.
+        """
+        sock = self.sock
+        if type(sock) is not socket.socket:  # TLS
+            sock.settimeout(deadlines.send_seconds(0))
+            try:
+                sock.sendall(data)
+            finally:
+                sock.settimeout(None)
+            return
+        try:
+            sent = sock.send(data, _NO_WAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._send_slowly(memoryview(data)[sent:])
+
+    def _send_slowly(self, rest: memoryview) -> None:
+        poller = select.poll()
+        poller.register(self.sock, select.POLLOUT)
+        begun, sent = time.monotonic(), 0
+        while rest:
+            left = begun + deadlines.send_seconds(sent) - time.monotonic()
+            if left <= 0.0:
+                raise TimeoutError("the client did not take the response in time")
+            if poller.poll(left * 1000):
+                try:
+                    taken = self.sock.send(rest, _NO_WAIT)
+                except BlockingIOError:
+                    continue
+                sent += taken
+                rest = rest[taken:]
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send a part of a file; see :meth:`socket.socket.sendfile` and :meth:`sendall`."""
+        self.sock.settimeout(deadlines.send_seconds(0))
+        try:
+            return self.sock.sendfile(file, offset, count)
+        finally:
+            self.sock.settimeout(None)
+
+    def half_close(self) -> bool:
+        """Tell the client that nothing more comes; returns whether the connection may be closed at once.
+
+        If the server closed while it has unread bytes of the client's, the kernel would send a reset. Then the
+        client might lose the end of the response.
+        """
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            # The base class's method, as an SSLSocket refuses flags.
+            return not socket.socket.recv(self.sock, 4096, _NO_WAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True

@@ -1,0 +1,275 @@
+"""The worker's threads. One of them leads: it waits for events, and then runs the app itself.
+
+A request alone needs no other thread: the leader reads it, answers it and waits again. While it answers, nobody
+waits for events. So the main thread, the watchman, looks after some milliseconds whether the leader is stuck in a
+request. If so, it has another thread take the next request, or the lead.
+
+A thread that only computes gets no help for some time: one more thread would only take the interpreter from it.
+
+All decisions are made with one lock held, so that none is made on old facts. What must always hold: while a task
+waits or nobody leads, the watchman does not sleep, or a thread is on its way to look (tests/unit/test_crew.py goes
+through all orders of events for small crews).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+# Seconds that a task waits before another thread is woken for it, and between two looks of the watchman.
+WAKE_AFTER = 0.003
+
+# With this share of a core, the threads at work count as computing. They do not if none of them has taken a task
+# for so many seconds: a task that takes this long may compute without the interpreter.
+_COMPUTING = 0.5
+_LONG = 0.01
+
+# Seconds until the next round of a loop that has failed.
+_PAUSE = 0.1
+
+# When all threads are at work, the watchman looks so many times less often.
+_BUSY_LOOKS = 10
+
+# Below this share nobody computes, so all tasks that wait may have a thread at once.
+_WAITING = 0.1
+
+
+class Sleeper:
+    """A thread that sleeps until it is woken; a waking that comes first is kept."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def sleep(self, timeout: float = -1) -> None:
+        """Sleep until woken.
+
+        :param timeout: seconds at most; default no bound.
+        """
+        self._lock.acquire(timeout=timeout)
+
+    def wake(self) -> None:
+        """End the sleep, or the next one. Any thread; also a signal handler, as this does not wait."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it was woken already
+
+
+class Crew:
+    """The threads of one worker.
+
+    :param size: how many there may be; they start when they are needed.
+    :param lead: waits for events once and handles them; it puts tasks. It must not raise.
+    :param interrupt: ends the wait of ``lead``; any thread.
+    :param wake_after: see :data:`WAKE_AFTER`, the default.
+    :param clock: default the monotonic one.
+    :param processor_clock: processor seconds that the process has used; default :func:`time.process_time`.
+    :param start: starts a thread that runs a function; default a daemon thread. A worker that ends waits for its
+        requests itself, and no longer than its setting says.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        lead: Callable[[], None],
+        interrupt: Callable[[], None],
+        *,
+        wake_after: float = WAKE_AFTER,
+        clock: Callable[[], float] = time.monotonic,
+        processor_clock: Callable[[], float] = time.process_time,
+        start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        self._size = size
+        self._lead = lead
+        self._interrupt = interrupt
+        self._wake_after = wake_after
+        self._clock = clock
+        self._processor_clock = processor_clock
+        self._start = start or _start_thread
+        self._watchman = Sleeper()
+        # Guards all below.
+        self._lock = threading.Lock()
+        self._tasks: deque[tuple[float, Callable[[], None]]] = deque()  # each with the time at which it was put
+        self._is_led = False
+        self._started = 0
+        self._sleepers: list[Sleeper] = []
+        self._active = 0  # threads that neither sleep nor lead
+        self._watchman_sleeps = False
+        self._taken = 0  # how many tasks were taken,
+        self._seen = 0  # and how many when the watchman last looked
+        self._last_taken = 0.0  # when a task was taken (monotonic)
+        self._judged = 0.0  # when the threads were judged (monotonic),
+        self._used = 0.0  # the processor time that the process had used by then,
+        self._has_surplus = False  # and whether there is one thread too many
+
+    def begin(self) -> None:
+        """Start the first thread, which leads."""
+        with self._lock:
+            self._add_thread()
+
+    def put(self, task: Callable[[], None]) -> None:
+        """Have a thread run ``task``. Any thread; this does not wait."""
+        with self._lock:
+            self._tasks.append((self._clock(), task))
+            if self._active:  # such a thread looks for more when it is done
+                self._wake_watchman()
+            elif not self._add_thread():
+                self._interrupt()
+
+    def put_own(self, task: Callable[[], None]) -> None:
+        """Have a thread run ``task``. The calling thread leads or runs a task, and looks for more after that."""
+        self._tasks.append((self._clock(), task))
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether tasks wait for a thread."""
+        return bool(self._tasks)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether all threads are at work, so that none of them leads."""
+        return self._active == self._size
+
+    # The main thread.
+
+    def watch(self, seconds: float) -> None:
+        """Look after the threads for so long, or until :meth:`wake_watchman`."""
+        until = self._clock() + seconds
+        pause = self.look()
+        while True:
+            left = until - self._clock()
+            if left <= 0.0:
+                return
+            if pause is None or pause >= left:
+                self._watchman.sleep(left)
+                return
+            self._watchman.sleep(pause)
+            pause = self.look()
+
+    def wake_watchman(self) -> None:
+        """End :meth:`watch`. Any thread, or a signal handler."""
+        self._watchman.wake()
+
+    def look(self) -> float | None:
+        """Wake a thread if one is needed; returns after how many seconds to look again.
+
+        ``None`` if there is nothing to watch until the watchman is woken.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._is_led and not self._tasks:
+                if self._seen == self._taken:
+                    self._watchman_sleeps = True
+                    return None
+                self._seen = self._taken
+                self._begin_judging(now)
+                return self._wake_after
+            self._seen = self._taken
+            since = self._tasks[0][0] if self._tasks else self._last_taken
+            if now >= since + self._wake_after and now >= self._judged + self._wake_after:
+                for _ in range(self._needed(now)):
+                    if not self._add_thread():
+                        return self._wake_after * _BUSY_LOOKS  # each thread looks for more when it is done
+            return self._wake_after
+
+    def _needed(self, now: float) -> int:
+        used = self._processor_clock()
+        share = (used - self._used) / (now - self._judged)
+        self._judged, self._used = now, used
+        is_computing = share >= _COMPUTING and now < self._last_taken + _LONG
+        self._has_surplus = is_computing and self._active > 1
+        if is_computing:
+            return 0
+        return max(1, len(self._tasks)) if share < _WAITING else 1
+
+    def _begin_judging(self, now: float) -> None:
+        self._judged, self._used = now, self._processor_clock()
+
+    def lead_briefly(self, lead: Callable[[], None]) -> None:
+        """Call ``lead``, which must not wait, if no thread leads."""
+        with self._lock:
+            if self._is_led:
+                return
+            self._is_led = True
+        try:
+            lead()
+        finally:
+            with self._lock:
+                self._is_led = False
+                if self._sleepers:  # a thread that was done meanwhile, and found a leader
+                    self._add_thread()
+
+    # With the lock held.
+
+    def _wake_watchman(self) -> None:
+        if self._watchman_sleeps:
+            self._watchman_sleeps = False
+            self._begin_judging(self._clock())
+            self._watchman.wake()
+
+    def _add_thread(self) -> bool:
+        """Have one more thread at work; returns whether there was one."""
+        if self._sleepers:
+            self._sleepers.pop().wake()
+        elif self._started < self._size:
+            self._start(self._run)
+            self._started += 1
+        else:
+            return False
+        self._active += 1
+        return True
+
+    # A thread of the crew.
+
+    def _run(self) -> None:
+        me = Sleeper()
+        while True:
+            task = self._next(me)
+            try:
+                task()
+            except BaseException:
+                # A defect. But the thread must go on.
+                _log.exception("a task of the worker failed")
+
+    def _next(self, me: Sleeper) -> Callable[[], None]:
+        """What a thread does that is active."""
+        with self._lock:
+            if self._tasks and not (self._has_surplus and self._active > 1):
+                self._taken += 1
+                self._last_taken = self._clock()
+                self._wake_watchman()
+                return self._tasks.popleft()[1]
+            self._has_surplus = False
+            self._active -= 1
+            if not self._is_led and not self._tasks:
+                self._is_led = True
+                return self._follow_events
+            self._sleepers.append(me)
+        return me.sleep
+
+    def _follow_events(self) -> None:
+        while True:
+            try:
+                self._lead()
+            except BaseException:
+                # A defect. But somebody must lead.
+                _log.exception("the worker's loop failed")
+                time.sleep(_PAUSE)
+            if self._tasks:
+                with self._lock:
+                    if self._tasks:
+                        self._is_led = False
+                        self._active += 1
+                        return
+
+
+def _start_thread(run: Callable[[], None]) -> None:
+    threading.Thread(target=run, name="sse_threaded request", daemon=True).start()

@@ -1,0 +1,24 @@
+"""What differs between the releases of gunicorn, 23 to 27."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gunicorn import http
+from gunicorn.http import errors, wsgi
+from gunicorn.http.parser import RequestParser
+
+# What a response's invalid field raises: from 25 on an error of its own, as it is the app's and not the client's.
+InvalidResponseName = getattr(errors, "InvalidResponseHeaderName", errors.InvalidHeaderName)
+InvalidResponseValue = getattr(errors, "InvalidResponseHeader", errors.InvalidHeader)
+
+
+def new_parser(cfg: Any, sock: Any, client: Any) -> Any:
+    """gunicorn's parser for the setting ``protocol``, which came with 25."""
+    return getattr(http, "get_parser", RequestParser)(cfg, sock, client)
+
+
+def early_hints(req: Any, sock: Any, resp: Any) -> Any:
+    """The function ``wsgi.early_hints`` of the environ, which came with 25; ``None`` before."""
+    make = getattr(wsgi, "_make_early_hints_callback", None)
+    return None if make is None else make(req, sock, resp)
