@@ -170,6 +170,7 @@ class EventStream:
             chunked=chunked,
             cursor=cursor,
             finished=handover.take_back,
+            server_hears_hang_ups=handover.hears_hang_ups,
         )
         return Parking(first, delivery.pump, subscriber, reservation)
 

@@ -236,6 +236,17 @@ class Pump:
 
     # Any thread.
 
+    def hear(self, parked: SocketSubscriber) -> bool:
+        """See why the socket of a parked stream is readable: its client has hung up, or has sent something.
+
+        A server whose :attr:`.handover.Handover.hears_hang_ups` is true calls this. Returns whether to watch the
+        socket further. ``False``: it can tell nothing new until the server gets it back, or the stream has ended.
+        """
+        if self._registry.hear_from_server(parked):
+            return True
+        self._thread.bell.ring()
+        return False
+
     def check_soon(self, subscriber: Subscriber) -> None:
         """Have the pump check soon whether ``subscriber`` waits for its socket."""
         self._registry.check_soon(subscriber)

@@ -21,6 +21,7 @@ from .abandoned_streams import Abandonment, abandonment
 from .audience import Audiences, Delivery
 from .pace import Pace
 from .recent_events import RecentEvents
+from .socket_subscriber import SocketSubscriber
 from .socket_watcher import SocketWatcher, has_hung_up, is_watched_for_reading, is_watched_for_writing
 from .stream_state import EndReason, State, Step
 from .subscriber import Subscriber
@@ -128,7 +129,9 @@ class Registry:
             first = min(now + beat * (1.0 - 0.5 * chance), subscriber.deadline)
             is_earliest = self._timers.add(first, subscriber, self._grain)
             self._subscribers.add(subscriber)
-            if not self.watcher.watch(subscriber, reading=True, writing=False):
+            if not subscriber.server_hears_hang_ups and not self.watcher.watch(
+                subscriber, reading=True, writing=False
+            ):
                 self._lose(subscriber)
             return is_earliest and first < now + TICK  # after TICK seconds the pump looks in any case
 
@@ -279,8 +282,18 @@ class Registry:
             if hung_up:
                 self._end(subscriber, EndReason.GONE)
 
+    def hear_from_server(self, subscriber: SocketSubscriber) -> bool:
+        """See why the server found a parked socket readable; returns whether it may tell something new later."""
+        with self._lock:
+            if subscriber not in self._subscribers:
+                return not subscriber.state.is_closed  # the thread of its request is about to add it
+            hung_up = has_hung_up(subscriber.connection)
+            if hung_up and subscriber.end_reason is None:  # else its last bytes are on their way
+                self._lose(subscriber)  # only the pump's thread may end it
+            return hung_up is None
+
     def _lose(self, subscriber: Subscriber) -> None:
-        subscriber.lose_connection()  # as its socket cannot be watched
+        subscriber.lose_connection()  # as its socket cannot be watched, or its client has hung up
         self._to_check.append(subscriber)
 
     # Events arrive, and timers are due. The pump's thread.

@@ -26,12 +26,13 @@ class SocketSubscriber(Subscriber):
     :param chunked: whether the body is sent in chunks (RFC 9112, section 7.1), as the response's head said.
     :param cursor: its position; the events after it, up to the pump's position, are replayed.
     :param finished: called once, on the pump's thread, when the last byte was sent or the client is gone.
+    :param server_hears_hang_ups: see :class:`.subscriber.Subscriber`; default ``False``.
 
     ``sent`` counts the bytes of the body without the framing. The count is complete while the subscriber is in no
     broadcast.
     """
 
-    __slots__ = ("_chunked", "_finished", "_pending", "can_broadcast")
+    __slots__ = ("_chunked", "_finished", "_pending", "can_broadcast", "server_hears_hang_ups")
 
     connection: socket.socket
 
@@ -44,8 +45,10 @@ class SocketSubscriber(Subscriber):
         chunked: bool,
         cursor: Cursor | None,
         finished: Callable[[], None],
+        server_hears_hang_ups: bool = False,
     ) -> None:
         super().__init__(channels, size, connection)
+        self.server_hears_hang_ups = server_hears_hang_ups
         self._chunked = chunked
         # Bytes that the socket did not take: views of the rest, and their batches. Most sockets take everything.
         # So there is a deque, which has 600 bytes, only while something is in it.

@@ -18,7 +18,8 @@ Which thread makes which step:
 
 - END, CUT, RETIRE and CLOSE: any thread, with the registry's lock held; or the only thread that has the
   subscriber.
-- LOSE of a subscriber without a thread: the pump's thread; before the pump has it, the server's thread.
+- LOSE of a subscriber without a thread: the pump's thread; before the pump has it, the server's thread. Where the
+  server hears hang-ups, any thread, with the registry's lock held. Two that do it at once do no harm.
 - LOSE of a subscriber with a thread: that thread without the registry's lock, or the pump's thread. So these
   subscribers guard each step with a lock of their own.
 """

@@ -131,6 +131,9 @@ class Subscriber(ABC):
     can_be_abandoned = False
     """Whether a thread of the server must take its events. That thread may fail to come."""
 
+    server_hears_hang_ups = False
+    """Whether its server tells the pump when the socket becomes readable, so that the pump need not watch that."""
+
     can_broadcast = False
     """Whether it may be in a :class:`.broadcast.Broadcast` while nothing waits for it."""
 

@@ -49,7 +49,7 @@ class PumpCase(unittest.TestCase):
         self.addCleanup(pump.request_close)
         return pump
 
-    def park(self, pump, head=b"head", kind=socket.socket, *, last_event_id=None, send_buffer=None):
+    def park(self, pump, head=b"head", kind=socket.socket, *, last_event_id=None, send_buffer=None, hears=False):
         ours, theirs = socket.socketpair()
         ours = kind(fileno=ours.detach())
         self.addCleanup(ours.close)
@@ -60,7 +60,9 @@ class PumpCase(unittest.TestCase):
         finished = threading.Event()
         pump.reserve()
         cursor = Cursor(self.log, ["a"], last_event_id)
-        parked = SocketSubscriber(("a",), 100, ours, chunked=True, cursor=cursor, finished=finished.set)
+        parked = SocketSubscriber(
+            ("a",), 100, ours, chunked=True, cursor=cursor, finished=finished.set, server_hears_hang_ups=hears
+        )
         pump.park(parked, head)
         return parked, theirs, finished
 
@@ -209,6 +211,67 @@ class SocketTest(PumpCase):
         theirs.close()
         self.assertTrue(finished.wait(10))
         self.assertEqual((parked.state, self.parking_budget.taken), (State.ABORTED, 0))
+
+
+class HearTest(PumpCase):
+    """The server watches the sockets of parked streams, and tells the pump when one is readable."""
+
+    def park_heard(self, **times):
+        pump = self.make_pump(**times)
+        parked, theirs, finished = self.park(pump, hears=True)
+        self.assertFalse(is_watched_for_reading(parked))
+        self.received(theirs, b"head")
+        return pump, parked, theirs, finished
+
+    def test_the_pump_does_not_watch_it_for_reading_and_hears_of_a_hang_up(self):
+        pump, parked, theirs, finished = self.park_heard()
+        theirs.close()
+        self.assertFalse(pump.hear(parked))
+        self.assertTrue(finished.wait(10))
+        self.assertEqual((parked.state, parked.end_reason), (State.ABORTED, EndReason.GONE))
+        wait_until(lambda: (pump.stream_count, self.parking_budget.taken) == (0, 0), message="its place")
+
+    def test_one_that_is_readable_for_nothing_is_watched_further(self):
+        pump, parked, theirs, _ = self.park_heard()
+        self.assertTrue(pump.hear(parked))
+        self.log.append("a", "hello")
+        self.assertIn(b"data: hello", theirs.recv(65536))
+
+    def test_one_whose_client_talks_goes_on_and_can_tell_nothing_new(self):
+        pump, parked, theirs, _ = self.park_heard()
+        theirs.sendall(b"GET / HTTP/1.1\r\n")
+        self.assertFalse(pump.hear(parked))
+        self.log.append("a", "hello")
+        self.assertIn(b"data: hello", theirs.recv(65536))
+        self.assertIsNone(parked.end_reason)
+
+    def test_before_it_is_parked_it_is_watched_further_and_after_its_end_no_more(self):
+        pump = self.make_pump()
+        parked, theirs = parked_alone(self)
+        theirs.close()
+        self.assertTrue(pump.hear(parked))
+        self.assertIs(parked.state, State.OPEN)
+        parked, theirs, finished = self.park(pump, hears=True)
+        pump.request_close()
+        self.assertTrue(finished.wait(10))
+        parked.connection.close()
+        theirs.close()
+        self.assertFalse(pump.hear(parked))
+        self.assertIs(parked.state, State.CLOSED)
+
+    def test_a_client_that_hangs_up_after_its_farewell_gets_its_last_bytes(self):
+        registry = Registry(MemoryLog(), PACE)
+        parked, theirs = parked_alone(self)
+        parked.server_hears_hang_ups = True
+        registry.add(parked)
+        while not parked.is_blocked:
+            parked.deliver(Batch(b"x" * 10_000))
+        registry.watch(parked)
+        self.assertEqual((is_watched_for_reading(parked), is_watched_for_writing(parked)), (False, True))
+        registry.tell_to_end(EndReason.LEASE, (parked,))
+        theirs.shutdown(socket.SHUT_WR)
+        self.assertFalse(registry.hear_from_server(parked))
+        self.assertEqual((parked.state, parked.is_blocked), (State.ENDING, True))
 
 
 class EndTest(PumpCase):

@@ -81,6 +81,17 @@ class StartTest(unittest.TestCase):
                 self.assertEqual(b"event: reset" in reset, way == "joined")
 
 
+    def test_its_server_says_whether_it_hears_hang_ups(self) -> None:
+        for hears in (False, True):
+            handover = FakeHandover()
+            handover.hears_hang_ups = hears
+            environ = {**EnvironBuilder("/", multithread=True).get_environ(), ENVIRON_KEY: handover}
+            stream: Any = self.hub.stream(environ, "a").response
+            parking = stream.park(handover, self.connection, True)
+            parking.cancel()
+            self.assertIs(parking.subscriber.server_hears_hang_ups, hears)
+
+
 class WrappedTest(unittest.TestCase):
     def setUp(self) -> None:
         ours, self.client = socket.socketpair()
