@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
@@ -30,6 +29,7 @@ from .longpoll import long_poll
 from .protocol.event import CONTENT_TYPE
 from .protocol.problem import problem
 from .protocol.request import HasEnviron, WantedEvents, wanted_events
+from .protocol.stream_response import HEADERS, STREAM_HEADERS, StreamResponse
 from .stream import EventStream, SubscriberSettings, refusal, refusal_for
 from .wsgi_server import Caller, ServerWarnings, caller_of
 
@@ -46,22 +46,12 @@ LEASE = 900.0
 # Milliseconds.
 RETRY = 5000
 
-# No cache keeps an answer, no proxy buffers it, and its kind depends on Accept. Development proxies (express,
-# Vite, Next) compress answers that may be transformed, and wait for a few kilobytes first.
-_HEADERS = (("X-Accel-Buffering", "no"), ("Vary", "Accept"))
-_POLL_HEADERS = (("Cache-Control", "no-cache"), *_HEADERS)
-_STREAM_HEADERS = (("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, no-transform"), *_HEADERS)
-
-
-class _StreamResponse(Response):
-    def get_wsgi_headers(self, environ: Any) -> Headers:
-        # Werkzeug would look for a Location and a length. A stream has neither.
-        return self.headers
+_POLL_HEADERS = (("Cache-Control", "no-cache"), *HEADERS)
 
 
 def _refused(body: bytes) -> Response:
     # A generator, as it can be closed like every stream. An app's wrapper may rely on that.
-    return _StreamResponse((part for part in [body]), headers=_STREAM_HEADERS)
+    return Response((part for part in [body]), headers=STREAM_HEADERS)
 
 
 class Hub:
@@ -227,7 +217,7 @@ class Hub:
             return self.come_back(caller.bridge.fault)
         if environ.get("REQUEST_METHOD") == "HEAD":
             # An iterator, so that no length is announced: a GET would not have one either.
-            return _StreamResponse(iter(()), headers=_STREAM_HEADERS, direct_passthrough=True)
+            return StreamResponse(iter(()))
         if caller.blocks_connection:
             self._warnings.warn_of_http2()
             return self.come_back("a stream would block other requests on this HTTP/2 connection")
@@ -239,7 +229,7 @@ class Hub:
             return _refused(refusal_for(self._pace, error))
         settings = SubscriberSettings(names, self._queue_size, caller.connection)
         stream = EventStream(self._pump, self._pace, settings, cursor, environ.get(ENVIRON_KEY))
-        return _StreamResponse(stream, headers=_STREAM_HEADERS, direct_passthrough=True)
+        return StreamResponse(stream)
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
@@ -258,7 +248,7 @@ class Hub:
             may_wait = not caller.blocks_connection
             response = long_poll(self._pump, self.log, web, subscriber, wanted.last_event_id, may_wait=may_wait)
         # An error has a Cache-Control of its own.
-        response.headers.extend(_POLL_HEADERS if response.status_code == 200 else _HEADERS)
+        response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)
         return response
 
     def health(self) -> dict[str, Any]:

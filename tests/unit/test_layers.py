@@ -51,6 +51,7 @@ PURE = {
     "protocol.event": _OUTSIDE_AND_HTTP,
     "protocol.problem": _OUTSIDE,
     "protocol.request": _OUTSIDE,
+    "protocol.stream_response": _OUTSIDE,
     "log.event_id": _OUTSIDE_AND_HTTP,
     "log.record": _OUTSIDE_AND_HTTP,
     "log.redis.gaps": _OUTSIDE_AND_HTTP,
