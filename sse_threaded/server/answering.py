@@ -92,6 +92,7 @@ class Answering:
         if leave is None:
             self.give_back(conn, again)
         else:
+            self._worker.begin_stream(conn)
             leave()
 
     def give_back(self, conn: Connection, again: bool) -> None:

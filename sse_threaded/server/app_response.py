@@ -43,6 +43,9 @@ class ResponseWorker(Protocol):
     def give_back(self, conn: Connection, again: bool) -> None:
         """Wait for the connection's next request, or close it."""
 
+    def begin_stream(self, conn: Connection) -> None:
+        """Note that a stream has a connection, until :meth:`give_back`."""
+
     def park(self, conn: Connection) -> None:
         """Watch a connection that the pump has, unless its stream has ended already."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..fanout.lifecycle import request_close_all
@@ -29,11 +30,13 @@ def end_streams_on(signum: int, worker: Worker) -> None:
     def handle(signum: int, frame: FrameType | None) -> None:
         # The main thread may be anywhere, also where it holds a lock: this takes none.
         request_close_all()
-        queue = getattr(worker, "method_queue", None)
-        if signum != signal.SIGTERM and queue is not None and worker.alive:
+        call_soon = getattr(worker, "call_soon", None)
+        if signum != signal.SIGTERM and call_soon is None and hasattr(worker, "method_queue"):
             # gthread's handler for a quick end locks the thread pool. If it interrupts the main thread while that
             # gives the pool a connection, it waits for ever. Between two connections it cannot.
-            queue.defer(end_at_once, signum, frame)
+            call_soon = worker.method_queue.defer
+        if signum != signal.SIGTERM and call_soon is not None and worker.alive:
+            call_soon(partial(end_at_once, signum, frame))
         else:
             previous(signum, frame)
 

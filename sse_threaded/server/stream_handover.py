@@ -38,6 +38,8 @@ class StreamHandover(Handover):
     :param response: the response.
     """
 
+    hears_hang_ups = True
+
     _response: AppResponse
     has_stream: bool = False
     can_resume: bool = False

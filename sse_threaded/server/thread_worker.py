@@ -257,6 +257,10 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
         if not self.alive or not self.cfg.keepalive or no_room:
             resp.force_close()
 
+    def begin_stream(self, conn: Connection) -> None:
+        """Note that a stream has a connection, until :meth:`give_back`."""
+        self._streaming.add(conn)
+
     def park(self, conn: Connection) -> None:
         """Watch a connection that the pump has, unless its stream has ended already."""
         self._loop.park(conn)
