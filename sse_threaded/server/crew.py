@@ -74,6 +74,7 @@ class Crew:
     :param processor_clock: processor seconds that the process has used; default :func:`time.process_time`.
     :param start: starts a thread that runs a function; default a daemon thread. A worker that ends waits for its
         requests itself, and no longer than its setting says.
+    :param watchman: what the watchman sleeps on.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Crew:
         clock: Callable[[], float] = time.monotonic,
         processor_clock: Callable[[], float] = time.process_time,
         start: Callable[[Callable[[], None]], None] | None = None,
+        watchman: Sleeper | None = None,
     ) -> None:
         self._size = size
         self._lead = lead
@@ -94,7 +96,7 @@ class Crew:
         self._clock = clock
         self._processor_clock = processor_clock
         self._start = start or _start_thread
-        self._watchman = Sleeper()
+        self._watchman = watchman or Sleeper()
         # Guards all below.
         self._lock = threading.Lock()
         self._tasks: deque[tuple[float, Callable[[], None]]] = deque()  # each with the time at which it was put
@@ -177,6 +179,8 @@ class Crew:
             if now >= since + self._wake_after and now >= self._judged + self._wake_after:
                 for _ in range(self._needed(now)):
                     if not self._add_thread():
+                        if self._is_led:
+                            self._interrupt()
                         return self._wake_after * _BUSY_LOOKS  # each thread looks for more when it is done
             return self._wake_after
 
@@ -232,15 +236,18 @@ class Crew:
     def _run(self) -> None:
         me = Sleeper()
         while True:
-            task = self._next(me)
+            task = self.next(me)
             try:
                 task()
             except BaseException:
                 # A defect. But the thread must go on.
                 _log.exception("a task of the worker failed")
 
-    def _next(self, me: Sleeper) -> Callable[[], None]:
-        """What a thread does that is active."""
+    def next(self, me: Sleeper) -> Callable[[], None]:
+        """What a thread does next: a task, :meth:`follow_events`, or sleep.
+
+        :param me: what the thread sleeps on.
+        """
         with self._lock:
             if self._tasks and not (self._has_surplus and self._active > 1):
                 self._taken += 1
@@ -251,11 +258,12 @@ class Crew:
             self._active -= 1
             if not self._is_led and not self._tasks:
                 self._is_led = True
-                return self._follow_events
+                return self.follow_events
             self._sleepers.append(me)
         return me.sleep
 
-    def _follow_events(self) -> None:
+    def follow_events(self) -> None:
+        """Lead until there is a task."""
         while True:
             try:
                 self._lead()
@@ -263,12 +271,19 @@ class Crew:
                 # A defect. But somebody must lead.
                 _log.exception("the worker's loop failed")
                 time.sleep(_PAUSE)
-            if self._tasks:
-                with self._lock:
-                    if self._tasks:
-                        self._is_led = False
-                        self._active += 1
-                        return
+            if self.leave_lead():
+                return
+
+    def leave_lead(self) -> bool:
+        """Have no leader any more, if there is a task for it; returns whether there is one."""
+        if not self._tasks:
+            return False
+        with self._lock:
+            if not self._tasks:
+                return False  # another thread was faster
+            self._is_led = False
+            self._active += 1
+            return True
 
 
 def _start_thread(run: Callable[[], None]) -> None:
