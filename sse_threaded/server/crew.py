@@ -32,9 +32,6 @@ _LONG = 0.01
 # Seconds until the next round of a loop that has failed.
 _PAUSE = 0.1
 
-# When all threads are at work, the watchman looks so many times less often.
-_BUSY_LOOKS = 10
-
 # Below this share nobody computes, so all tasks that wait may have a thread at once.
 _WAITING = 0.1
 
@@ -181,7 +178,7 @@ class Crew:
                     if not self._add_thread():
                         if self._is_led:
                             self._interrupt()
-                        return self._wake_after * _BUSY_LOOKS  # each thread looks for more when it is done
+                        break  # each thread looks for more when it is done
             return self._wake_after
 
     def _needed(self, now: float) -> int:

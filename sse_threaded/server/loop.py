@@ -104,12 +104,17 @@ class Loop:
         :param timeout: seconds at most; default until the next deadline.
         """
         self._set_accepting()
+        readable: list[Connection] = []
         for key, _ in self._selector.select(self._patience() if timeout is None else timeout):
-            handle = key.data
-            if type(handle) is Connection:
-                self._on_readable(handle)
+            if type(key.data) is Connection:
+                readable.append(key.data)
             else:
-                handle()
+                key.data()
+        if len(readable) > 1:
+            # The system may report a connection before others that have waited longer.
+            readable.sort(key=_deadline)
+        for conn in readable:
+            self._on_readable(conn)
         now = time.monotonic()
         if now >= self._looked + _LOOK_SECONDS:
             self._looked = now
@@ -413,6 +418,10 @@ class _Acceptor:
 
     def __call__(self) -> None:
         self._loop.accept(self._listener)
+
+
+def _deadline(conn: Connection) -> float:
+    return conn.deadline
 
 
 def _overdue(queue: dict[Connection, None], now: float) -> list[Connection]:
