@@ -85,8 +85,8 @@ class Answering:
                 leave = result
             else:
                 again = result
-        except BaseException:
-            self._log.exception("Error handling request")
+        except BaseException as error:  # such as sys.exit() in a view
+            self._worker.fail(error)
         if conn.upload_ended is not None:
             conn.end_upload()
         if leave is None:

@@ -40,6 +40,9 @@ class ResponseWorker(Protocol):
     def count_request(self, resp: Any, is_stream: bool) -> None:
         """Count a request whose response begins, and say in that response whether the connection will close."""
 
+    def fail(self, error: BaseException) -> None:
+        """Have the main thread raise an exception that ends the worker."""
+
     def give_back(self, conn: Connection, again: bool) -> None:
         """Wait for the connection's next request, or close it."""
 

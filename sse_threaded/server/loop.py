@@ -185,6 +185,8 @@ class Loop:
                 conn.place = Place.THREAD
             elif place is Place.ARRIVING:
                 conn.place = Place.THREAD
+            if not self._reads:
+                self._unwatch(conn)  # the thread reads it, by way of another socket object
         if hears is not None:
             if not hears():
                 with self._lock:
@@ -244,7 +246,12 @@ class Loop:
     def _watch(self, conn: Connection) -> bool:
         if not conn.is_watched:
             try:
-                self._selector.register(conn.sock, selectors.EVENT_READ, conn)
+                try:
+                    self._selector.register(conn.sock, selectors.EVENT_READ, conn)
+                except KeyError:
+                    # The app has closed the socket of an earlier connection, which had the same number.
+                    self._selector.unregister(conn.sock)
+                    self._selector.register(conn.sock, selectors.EVENT_READ, conn)
             except (OSError, ValueError, KeyError):  # the kernel has no room for it, or the app has closed it
                 return False
             conn.is_watched = True

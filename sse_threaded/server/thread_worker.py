@@ -274,6 +274,14 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
         self._streaming.discard(conn)
         self._answering.give_back(conn, again)
 
+    def fail(self, error: BaseException) -> None:
+        """Have the main thread raise an exception that ends the worker."""
+
+        def fail() -> None:
+            raise error
+
+        self.call_soon(fail)
+
     def warn_once(self, kind: str, message: Callable[[], str]) -> None:
         """Log a warning, unless one of its kind was logged in this worker."""
         if kind not in self._warned:
