@@ -51,14 +51,10 @@ class Answering:
         self._log = worker.log
         self._loop = loop
         self._reader = RequestReader(worker.cfg)
-        self._reads_plain = (
-            not worker.cfg.is_ssl
-            and getattr(worker.cfg, "protocol", "http") == "http"
-            and not os.environ.get("SCRIPT_NAME")
-        )
-        # gunicorn's own hook writes a line for debugging.
-        is_own_hook = worker.cfg.pre_request is not PreRequest.default
-        self._calls_pre_request = is_own_hook or worker.log.error_log.isEnabledFor(logging.DEBUG)
+        # gunicorn's own hook writes a line for debugging; the app's may change the request.
+        has_hook = worker.cfg.pre_request is not PreRequest.default
+        self._calls_pre_request = has_hook or worker.log.error_log.isEnabledFor(logging.DEBUG)
+        self._reads_plain = loop.reads and not has_hook and not os.environ.get("SCRIPT_NAME")
         self._environ = {
             "wsgi.errors": ErrorStream(worker.cfg),
             "wsgi.version": (1, 0),
@@ -114,37 +110,31 @@ class Answering:
     def _answer(self, conn: Connection) -> bool | Callable[[], None]:
         req = None
         try:
-            environ = None
-            if self._reads_plain and conn.is_whole:
-                environ = self._environ.copy()
-                req = self._reader.read(conn, environ)
-            if req is None:
-                req, environ = self._parse(conn), None
-                if not req:
-                    return False
-            else:
+            plain = self._reader.read(conn, self._environ) if self._reads_plain and conn.is_whole else None
+            if plain is not None:
+                req, environ = plain
                 conn.received = b""
-            result = self._respond(conn, req, environ)
-            if environ is None and result is True:
-                return self._drain(conn, req)
-            return result
+                self._complete(environ, conn, req)
+                return self._respond(conn, req, environ)
+            req = self._parse(conn)
+            if not req:
+                return False
+            return self._respond(conn, req, None)
         except (NoMoreData, StopIteration) as error:
             self._log.debug("The client has closed the connection: %s", error)
-        except ssl.SSLError as error:
-            if error.args[0] == ssl.SSL_ERROR_EOF:
-                self._log.debug("ssl connection closed")
-                conn.sock.close()
-            else:
-                self._log.debug("Error processing SSL request.")
-                self._worker.handle_error(req, conn.sock, conn.client, error)
         except OSError as error:
-            if error.errno in _CLIENT_GONE or isinstance(error, TimeoutError):
-                self._log.debug("The client has gone: %s", error)
-            else:
-                self._log.exception("Socket error processing request.")
+            self._on_socket_error(conn, req, error)
         except Exception as error:
             self._worker.handle_error(req, conn.sock, conn.client, error)
         return False
+
+    def _on_socket_error(self, conn: Connection, req: Any, error: OSError) -> None:
+        if isinstance(error, ssl.SSLError) and error.args[0] != ssl.SSL_ERROR_EOF:
+            self._worker.handle_error(req, conn.sock, conn.client, error)
+        elif isinstance(error, (ssl.SSLError, TimeoutError)) or error.errno in _CLIENT_GONE:
+            self._log.debug("The client has gone: %s", error)
+        else:
+            self._log.exception("Socket error processing request.")
 
     # A request that is not plain.
 
@@ -191,50 +181,34 @@ class Answering:
 
     # The app.
 
-    def _respond(
-        self, conn: Connection, req: Any, environ: dict[str, Any] | None
-    ) -> bool | Callable[[], None]:
+    def _respond(self, conn: Connection, req: Any, environ: dict[str, Any] | None) -> bool | Callable[[], None]:
         """Call the app and send its response.
 
         Returns whether the connection may be used again; or a function, by which a stream leaves this thread.
 
-        :param environ: of a plain request, to be completed; ``None`` for others.
+        :param environ: of a plain request; ``None`` for others.
         """
         worker = self._worker
         response = AppResponse(worker, req, conn)
+        is_plain = environ is not None
         leave = None
         try:
             if self._calls_pre_request:
                 self._cfg.pre_request(worker, req)
-            body = None
             if environ is None:
-                if isinstance(getattr(req.body, "reader", None), ChunkedReader):
-                    body = chunked_body(req.body, conn.is_whole)
-                response.resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self._cfg)
-                resp = Response(req, conn, self._cfg)
-                environ["wsgi.multithread"] = True
-                environ["wsgi.errors"] = self._environ["wsgi.errors"]
-            else:
-                resp = Response(req, conn, self._cfg)
-                self._complete(environ, conn, req)
-            response.resp = resp
+                environ = self._make_environ(conn, req)
+            response.environ = environ
+            response.resp = resp = Response(req, conn, self._cfg)
             hints = versions.early_hints(req, conn.sock, resp)
             if hints is not None:
                 environ["wsgi.early_hints"] = hints
-            if body is not None:
-                environ["wsgi.input"] = body
-            handover = StreamHandover(response)
-            response.environ = environ
-            environ[ENVIRON_KEY] = handover
+            environ[ENVIRON_KEY] = handover = StreamHandover(response)
             response.respiter = worker.wsgi(environ, response.start_response)
             leave = handover.send()
-            return leave or not resp.should_close()
+            return leave or (not resp.should_close() and (is_plain or self._drain(conn, req)))
         except (MalformedBody, RequestTooSlow) as fault:  # the app let it through
             if not response.has_head:
-                if isinstance(fault, MalformedBody):
-                    raise fault.fault from None  # gunicorn answers it with 400
-                with suppress(OSError):  # the client may have gone
-                    util.write_error(conn.sock, 408, "Request Timeout", "")
+                _refuse(conn, fault)
             return False
         except OSError:
             raise
@@ -247,6 +221,17 @@ class Answering:
         finally:
             if leave is None:
                 response.finish()
+
+    def _make_environ(self, conn: Connection, req: Any) -> dict[str, Any]:
+        """gunicorn's environ for a request that is not plain."""
+        body = None
+        if isinstance(getattr(req.body, "reader", None), ChunkedReader):
+            body = chunked_body(req.body, conn.is_whole)
+        environ: dict[str, Any] = wsgi.create(req, conn.sock, conn.client, conn.server, self._cfg)[1]
+        environ["wsgi.multithread"] = True
+        if body is not None:
+            environ["wsgi.input"] = body
+        return environ
 
     def _complete(self, environ: dict[str, Any], conn: Connection, req: Any) -> None:
         """Add what does not come from the request."""
@@ -265,6 +250,13 @@ class Answering:
         environ["SERVER_PORT"] = str(port)
 
 
+def _refuse(conn: Connection, fault: MalformedBody | RequestTooSlow) -> None:
+    if isinstance(fault, MalformedBody):
+        raise fault.fault from None  # gunicorn answers it with 400
+    with suppress(OSError):  # the client may have gone
+        util.write_error(conn.sock, 408, "Request Timeout", "")
+
+
 def _named_server(server: str, host: str | None, scheme: str) -> tuple[str, int | str]:
     """The name and port of a Unix socket: the request's own, as it has none."""
     parts = server.split(":")
@@ -275,5 +267,3 @@ def _named_server(server: str, host: str | None, scheme: str) -> tuple[str, int 
         if len(parts) == 1:
             return host, {"http": 80, "https": 443}.get(scheme, "")
     return parts[0], parts[1]
-
-

@@ -80,6 +80,7 @@ class Connection:
     )
 
     context: contextvars.Context
+    sock: Any
 
     def __init__(self, sock: socket.socket, client: Any, server: Any) -> None:
         self.sock = sock
@@ -151,7 +152,7 @@ class Connection:
         """Send a part of a file; see :meth:`socket.socket.sendfile` and :meth:`sendall`."""
         self.sock.settimeout(deadlines.send_seconds(0))
         try:
-            return self.sock.sendfile(file, offset, count)
+            return int(self.sock.sendfile(file, offset, count))
         finally:
             self.sock.settimeout(None)
 

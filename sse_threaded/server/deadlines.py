@@ -29,8 +29,8 @@ LONG_BODY_RATE = 20_000
 SEND_SECONDS = 60.0
 SEND_RATE = 500
 
-# Seconds that a thread waits for the rest of a body that the app did not read, before the connection is used again:
-# gunicorn's.
+# Seconds that a thread waits for the rest of a body that the app did not read, before the connection is used
+# again: gunicorn's.
 DRAIN_SECONDS = 5.0
 
 # Seconds that a connection stays half open after the last response, so that the client gets all of it (RFC 9112,

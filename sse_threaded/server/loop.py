@@ -56,12 +56,17 @@ class Loop:
     :param policy: how many to accept at a time.
     :param serve: has a thread serve a connection's request. The calling thread looks for tasks soon.
     :param told: called with the number of connections after some were accepted.
+
+    :ivar connections: how many there are.
+    :ivar reads: whether the loop reads requests. Else a thread reads from the first byte on: with TLS, and with a
+        protocol of lengths instead of lines.
     """
 
     def __init__(
         self,
         cfg: Any,
         log: Any,
+        *,
         listeners: Sequence[socket.socket],
         limit: int,
         policy: AcceptPolicy,
@@ -75,8 +80,7 @@ class Loop:
         self._policy = policy
         self._serve = serve
         self._told = told
-        # Without these a thread must read from the first byte on: TLS, and a protocol of lengths instead of lines.
-        self._reads = not cfg.is_ssl and getattr(cfg, "protocol", "http") == "http"
+        self.reads = not cfg.is_ssl and getattr(cfg, "protocol", "http") == "http"
         self._selector = selectors.DefaultSelector()
         self._interrupter, self._interrupted = os.pipe()
         os.set_blocking(self._interrupter, False)
@@ -157,11 +161,12 @@ class Loop:
                     raise
                 break
             accepted += 1
-            sock.setblocking(True)
+            if sock.gettimeout() is not None:  # the app has called socket.setdefaulttimeout()
+                sock.setblocking(True)
             conn = Connection(sock, client, server)
             with self._lock:
                 self.connections += 1
-            if self._reads:
+            if self.reads:
                 self._receive(conn)
             else:
                 self._await_first(conn)
@@ -169,37 +174,31 @@ class Loop:
             self._told(self.connections)
 
     def _on_readable(self, conn: Connection) -> None:
-        hears = None
         with self._lock:
             place = conn.place
-            if place is Place.THREAD or place is Place.UPLOAD:
-                self._unwatch(conn)  # the thread reads it, or finds out at the end
-                return
-            if place is Place.PARKED:
-                hears = conn.hears
-            elif place is Place.NEW:
-                del self._new[conn]
+            if place in (Place.NEW, Place.KEPT, Place.ARRIVING):
+                self._new.pop(conn, None)
+                self._kept.pop(conn, None)
                 conn.place = Place.THREAD
-            elif place is Place.KEPT:
-                del self._kept[conn]
-                conn.place = Place.THREAD
-            elif place is Place.ARRIVING:
-                conn.place = Place.THREAD
-            if not self._reads:
-                self._unwatch(conn)  # the thread reads it, by way of another socket object
-        if hears is not None:
-            if not hears():
-                with self._lock:
-                    if conn.hears is hears:
-                        self._unwatch(conn)
+            if place in (Place.THREAD, Place.UPLOAD) or not self.reads:
+                # Its thread reads it, or finds out at the end. With TLS that is by way of another socket object.
+                self._unwatch(conn)
+        if place is Place.PARKED:
+            self._hear(conn)
         elif place is Place.CLOSING:
             self._drain(conn)
-        elif place is Place.CLOSED:
-            pass  # a thread has closed it in this round of the selector
-        elif self._reads:
-            self._receive(conn)
-        else:
-            self._serve(conn)
+        elif conn.place is Place.THREAD and place is not Place.THREAD:
+            if self.reads:
+                self._receive(conn)
+            else:
+                self._serve(conn)
+
+    def _hear(self, conn: Connection) -> None:
+        hears = conn.hears
+        if hears is None or not hears():
+            with self._lock:
+                if conn.hears is hears:
+                    self._unwatch(conn)
 
     def _receive(self, conn: Connection) -> None:
         """Read from a connection that no thread has."""
@@ -309,7 +308,7 @@ class Loop:
 
         Then a thread serves the request, or the loop waits for the rest.
         """
-        if not self._reads:
+        if not self.reads:
             conn.received = piece
             self._serve(conn)
             return

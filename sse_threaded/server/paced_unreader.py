@@ -20,6 +20,8 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no an
     :param sock: the client's, blocking.
     """
 
+    buf: BytesIO
+
     # All of these are of one request.
     _waited = 0.0  # how long a thread has waited for its bytes, in seconds
     _received = 0  # how many bytes the thread has read

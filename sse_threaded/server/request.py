@@ -1,9 +1,9 @@
 """Requests: the plain ones are read here, fast; all others by gunicorn's parser.
 
-A request is plain if it is complete, and valid by the narrowest reading of RFC 9112: no repeated field, no transfer
-coding, no field that gunicorn has a rule for but those below. What is not certainly plain is left to gunicorn, so
-its rules hold, those of future releases too. For a plain one the result is gunicorn's, field for field
-(tests/unit/test_plain_request.py compares thousands).
+A request is plain if it is complete, and valid by the narrowest reading of RFC 9112: no repeated field, no
+transfer coding, no field that gunicorn has a rule for but those below. What is not certainly plain is left to
+gunicorn, so its rules hold, those of future releases too. For a plain one the result is gunicorn's, field for
+field (tests/unit/test_plain_request.py compares thousands).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .connection import Connection
 _LONGEST_HEAD = 4000
 _MOST_FIELDS = 50
 
-_REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?!/)[!-~]*) HTTP/1\.([01])")
+_REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?!/)[!\x22$-~]*) HTTP/1\.([01])")
 
 # RFC 9110, section 5. No underscore in the name: it could be taken for a hyphen.
 _FIELD = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)")
@@ -41,31 +41,41 @@ class _Field(NamedTuple):
 
     :ivar pair: its name in capitals and its value.
     :ivar key: its key in the environ.
-    :ivar kind: what else it says; ``None`` for most.
+    :ivar says: what else it says: of the ``length``, the ``connection``, or the ``scheme``; ``None`` for most.
     """
 
     pair: tuple[str, str]
     key: str
-    kind: str | None
+    says: tuple[str, str] | None
+
+
+_NOTHING = IterUnreader([])
 
 
 class PlainRequest(Request):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's request, made from parts that are known to be valid."""
+    """gunicorn's request, made from parts that are known to be valid.
 
+    :ivar closes: whether the client wants the connection closed after the response.
+    """
+
+    closes = False
     fragment = ""
+    must_close = False
     proxy_protocol_info = None
-    trailers: list[Any] = []  # noqa: RUF012  # of a chunked body, which no plain request has
+    scheme = "http"
+    trailers: tuple[Any, ...] = ()  # of a chunked body, which no plain request has
+    unreader = _NOTHING
 
-    def __init__(self, cfg: Any, client: Any) -> None:
+    def __init__(self, cfg: Any, conn: Connection) -> None:
         # Not the base class's, which reads from the socket.
         self.cfg = cfg
-        self.peer_addr = self.remote_addr = client
-        self.must_close = False
-        self._closes = False
+        self.peer_addr = self.remote_addr = conn.client
+        self.req_number = conn.requests
+        self.headers: list[tuple[str, str]] = []
 
     def should_close(self) -> bool:
-        """Whether the client wants the connection closed, or :meth:`force_close` was called."""
-        return self.must_close or self._closes
+        """Whether the connection closes after the response."""
+        return self.must_close or self.closes
 
 
 class RequestReader:
@@ -85,70 +95,65 @@ class RequestReader:
         self._fields: dict[bytes, _Field] = {}
         self._trusted: dict[Any, bool] = {}
 
-    def read(self, conn: Connection, environ: dict[str, Any]) -> PlainRequest | None:
-        """Read the request whose bytes have arrived, if it is plain; else return ``None``.
+    def read(self, conn: Connection, base: dict[str, Any]) -> tuple[PlainRequest, dict[str, Any]] | None:
+        """Read the request whose bytes have arrived, if it is plain; returns it with its environ.
 
-        :param environ: gets the keys of the request's fields, its method and its target.
+        :param base: what is the same in the environ of all requests.
         """
         data = conn.received
         end = data.find(b"\r\n\r\n")
         if not 0 < end <= self._longest_head or conn.requests < self._first:
             return None
-        lines = data[:end].split(b"\r\n")
-        start = _REQUEST_LINE.fullmatch(lines[0])
-        if start is None or len(lines) > self._most_fields:
+        start, *lines = data[:end].split(b"\r\n")
+        parts = _REQUEST_LINE.fullmatch(start)
+        if parts is None or len(lines) > self._most_fields:
             return None
-        del lines[0]
-        fields = self._fields
-        req = PlainRequest(self._cfg, conn.client)
-        headers: list[tuple[str, str]] = []
-        length = "0"
-        scheme = None
-        connection = None
+        environ = base.copy()
+        req = PlainRequest(self._cfg, conn)
+        extra = self._add_fields(req, lines, environ)
+        body = data[end + 4 :]
+        if extra is None or len(body) != int(extra.get("length", "0")):
+            return None
+        method, target, minor = parts.groups()
+        req.method = method.decode("ascii")
+        req.uri = target.decode("ascii")
+        req.path, _, req.query = req.uri.partition("?")
+        req.version = (1, int(minor))
+        connection = extra.get("connection")
+        if connection != "keep-alive":
+            req.closes = connection == "close" or minor == b"0"
+        if "scheme" in extra and self._is_trusted(conn.client):
+            req.scheme = extra["scheme"]
+        if body:
+            req.unreader = IterUnreader([body])
+        req.body = Body(LengthReader(req.unreader, len(body)))
+        environ["REQUEST_METHOD"] = req.method
+        environ["RAW_URI"] = req.uri
+        environ["QUERY_STRING"] = req.query
+        environ["PATH_INFO"] = unquote_to_wsgi_str(req.path) if "%" in req.path else req.path
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if minor == b"1" else "HTTP/1.0"
+        environ["wsgi.input"] = req.body
+        environ["wsgi.url_scheme"] = req.scheme
+        return req, environ
+
+    def _add_fields(self, req: PlainRequest, lines: list[bytes], environ: dict[str, Any]) -> dict[str, str] | None:
+        """Add the fields; returns what some say beside their values, ``None`` if they are not plain."""
+        headers = req.headers
+        extra: dict[str, str] = {}
         for line in lines:
-            field = fields.get(line) or self._learn(line)
+            field = self._fields.get(line) or self._learn(line)
             if field is None:
                 return None
-            pair, key, kind = field
+            pair, key, says = field
             if key in environ:
                 return None
             environ[key] = pair[1]
             headers.append(pair)
-            if kind is None:
-                continue
-            if kind == "length":
-                length = pair[1]
-            elif kind == "connection":
-                connection = pair[1].lower()
-            elif scheme is not None:
-                return None  # two of them, which may contradict each other
-            else:
-                scheme = kind
-        body = data[end + 4 :]
-        if len(body) != int(length):
-            return None
-        method, target, minor = start.groups()
-        req.method = method.decode("ascii")
-        req.uri = uri = target.decode("ascii")
-        if "#" in uri:
-            return None
-        req.path, _, req.query = uri.partition("?")
-        req.version = (1, 1) if minor == b"1" else (1, 0)
-        req.headers = headers
-        if connection != "keep-alive":
-            req._closes = connection == "close" or minor == b"0"
-        req.scheme = "http" if scheme is None or not self._is_trusted(conn.client) else scheme
-        req.unreader = IterUnreader([body]) if body else _NOTHING
-        req.body = Body(LengthReader(req.unreader, len(body)))
-        req.req_number = conn.requests
-        environ["REQUEST_METHOD"] = req.method
-        environ["RAW_URI"] = uri
-        environ["QUERY_STRING"] = req.query
-        environ["PATH_INFO"] = unquote_to_wsgi_str(req.path) if "%" in uri else req.path
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if minor == b"1" else "HTTP/1.0"
-        environ["wsgi.input"] = req.body
-        environ["wsgi.url_scheme"] = req.scheme
-        return req
+            if says is not None:
+                if says[0] in extra:
+                    return None  # two of them may contradict each other
+                extra[says[0]] = says[1]
+        return extra
 
     def _learn(self, line: bytes) -> _Field | None:
         """A field line that has not been seen; ``None`` if it is not plain."""
@@ -159,19 +164,19 @@ class RequestReader:
         value = match[2].decode("latin-1").rstrip(" \t")
         if name in _LEFT_TO_GUNICORN:
             return None
-        kind = None
+        says = None
         key = "HTTP_" + name.replace("-", "_")
         if name == "CONTENT-LENGTH":
             if not (value.isascii() and value.isdigit()) or len(value) > 9:
                 return None
-            kind, key = "length", "CONTENT_LENGTH"
+            says, key = ("length", value), "CONTENT_LENGTH"
         elif name == "CONTENT-TYPE":
             key = "CONTENT_TYPE"
         elif name == "CONNECTION":
-            kind = "connection"
+            says = ("connection", value.lower())
         elif name in self._scheme_fields:
-            kind = "https" if value == self._scheme_fields[name] else "http"
-        field = _Field((name, value), key, kind)
+            says = ("scheme", "https" if value == self._scheme_fields[name] else "http")
+        field = _Field((name, value), key, says)
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self._fields) >= _REMEMBERED:
                 self._fields.clear()  # a client that sends something else each time must not fill the memory
@@ -191,9 +196,6 @@ class RequestReader:
                 self._trusted.clear()
             self._trusted[peer] = trusted
         return trusted
-
-
-_NOTHING = IterUnreader([])
 
 
 class ErrorStream(wsgi.WSGIErrorsWrapper):  # type: ignore[misc]  # gunicorn has no annotations

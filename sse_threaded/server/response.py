@@ -27,7 +27,7 @@ _LONGEST_REMEMBERED = 256
 _lines: dict[tuple[str, str], bytes] = {}
 
 # The status and the fields Server and Date, and the second in which they were made.
-_starts: dict[tuple[str, Any, str], bytes] = {}
+_starts: dict[tuple[str | None, Any, str], bytes] = {}
 _made = 0
 
 
@@ -40,6 +40,11 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
 
     What follows is what gunicorn's has: ``status``, ``headers``, ``headers_sent``, ``sent``, and so on.
     """
+
+    status: str | None
+    headers: list[tuple[str, str]]
+    headers_sent: bool
+    response_length: int | None
 
     def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
         super().__init__(req, sock, cfg)

@@ -24,7 +24,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from ..fanout.lifecycle import process_budget, request_close_all
-from . import hooks, startup_signals
+from . import hooks, startup_signals, versions
 from .accept_policy import AcceptPolicy
 from .answering import Answering
 from .capacity import make_room, stream_limit
@@ -35,8 +35,8 @@ from .permits import Permits
 from .worker_load import WorkerLoad
 
 # Seconds between two looks of the main thread: whether the worker is to end, and whether all threads are at work.
-# The arbiter hears from the worker as often; it kills a worker from which it does not hear for ``timeout`` seconds:
-# 1 at least, 30 by default.
+# The arbiter hears from the worker as often; it kills a worker from which it does not hear for ``timeout``
+# seconds: 1 at least, 30 by default.
 _LOOK_SECONDS = 0.25
 
 # Seconds that a connection which waits for its next request stays open after SIGTERM: gunicorn's.
@@ -61,12 +61,11 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuse what this worker does not serve; gunicorn's master calls it before the first fork."""
-        http2 = "h2" in getattr(cfg, "http_protocols", ())
-        if http2 or getattr(cfg, "http2_cleartext", "off") != "off":
+        """Warn of what this worker does not serve; gunicorn's master calls it before the first fork."""
+        if versions.wants_http2(cfg):
             log.warning(
-                "This worker serves HTTP/1.1 only, and a stream would block the other requests of an HTTP/2 "
-                "connection: end HTTP/2 in the proxy, or use -k gthread"
+                "This worker speaks HTTP/1.1 only: gunicorn's own HTTP/2 answers the requests of a connection one "
+                "after another, and a stream would block them. End HTTP/2 in a proxy, or use -k gthread"
             )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -136,6 +135,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
         # With it the handshake is in wrap_socket(). During that call conn.sock is still the plain socket. That
         # one is detached, so the deadline could not end the handshake.
         self.cfg.set("do_handshake_on_connect", False)
+        versions.leave_out_http2(self.cfg)
         # After post_worker_init, so no setting changes from here on. gunicorn finds a setting by way of
         # __getattr__, which is a tenth of the time a request takes.
         self.cfg.__dict__.update((name, setting.get()) for name, setting in self.cfg.settings.items())
@@ -150,7 +150,13 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
         self._fix_settings()
         policy = AcceptPolicy(None if self.cfg.reuse_port else self._load)
         self._loop = Loop(
-            self.cfg, self.log, self.sockets, self.worker_connections, policy, self._enqueue_request, self._tell
+            self.cfg,
+            self.log,
+            listeners=self.sockets,
+            limit=self.worker_connections,
+            policy=policy,
+            serve=self._enqueue_request,
+            told=self._tell,
         )
         self._answering = Answering(self, self._loop)
         self._crew = Crew(self.cfg.threads, self._loop.lead, self._loop.interrupt)

@@ -22,3 +22,14 @@ def early_hints(req: Any, sock: Any, resp: Any) -> Any:
     """The function ``wsgi.early_hints`` of the environ, which came with 25; ``None`` before."""
     make = getattr(wsgi, "_make_early_hints_callback", None)
     return None if make is None else make(req, sock, resp)
+
+
+def wants_http2(cfg: Any) -> bool:
+    """Whether a setting asks for HTTP/2, which came with 25."""
+    return "h2" in getattr(cfg, "http_protocols", ()) or getattr(cfg, "http2_cleartext", "off") != "off"
+
+
+def leave_out_http2(cfg: Any) -> None:
+    """Have TLS clients choose HTTP/1.1."""
+    if wants_http2(cfg):
+        cfg.set("http_protocols", "h1")

@@ -1,8 +1,14 @@
-"""gunicorn's own HTTP/2, which answers the requests of a connection one after another, and a stream."""
+"""gunicorn's own HTTP/2, which answers the requests of a connection one after another, and a stream.
+
+Our worker speaks HTTP/1.1 only, and says so.
+"""
 
 from __future__ import annotations
 
 import socket
+import ssl
+import subprocess
+import sys
 import unittest
 
 from h2.config import H2Configuration
@@ -10,7 +16,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded
 
 from sse_threaded.testing import GunicornServer
-from tests.support import enter, temporary_directory
+from tests.support import enter, free_port, temporary_directory, wait_until
 
 APP = """
 from sse_threaded import Hub
@@ -65,18 +71,56 @@ class Http2Test(unittest.TestCase):
                 sock.sendall(connection.data_to_send())
         return list(bodies.values())
 
-    def test_with_each_worker(self):
+    def test_with_gthread(self):
         """The parts share a server. The first expects that no stream was refused before."""
-        parts = (
+        server = self.serve("gthread")
+        for part in (
             self.over_http_1_1_streams_are_as_ever,
             self.a_stream_is_told_to_come_back_and_others_are_answered,
             self.a_long_poll_is_answered_at_once,
-        )
-        for worker in ("gthread", "sse_threaded.worker.ThreadWorker"):
-            server = self.serve(worker)
-            for part in parts:
-                with self.subTest(part.__name__, worker=worker):
-                    part(server)
+        ):
+            with self.subTest(part.__name__):
+                part(server)
+
+    def test_our_worker_says_that_it_speaks_http_1_1_only(self):
+        server = self.serve("sse_threaded.worker.ThreadWorker")
+        self.over_http_1_1_streams_are_as_ever(server)
+        self.assertIn("HTTP/1.1 only", server.output())
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+            sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            self.assertTrue(sock.recv(4096).startswith(b"HTTP/1.1 400 "))
+
+    def test_with_our_worker_a_tls_client_gets_http_1_1(self):
+        words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
+        make = ["openssl", *words.split()]
+        subprocess.run(make, cwd=self.directory, check=True, capture_output=True, timeout=60)
+        with (self.directory / "conf.py").open("a") as config:
+            config.write("certfile = 'cert.pem'\nkeyfile = 'key.pem'\n")
+        context = ssl.create_default_context(cafile=str(self.directory / "cert.pem"))
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        port = free_port()
+        command = [sys.executable, "-m", "gunicorn", "-k", "sse_threaded.worker.ThreadWorker", "-c", "conf.py"]
+        command += ["--threads", "8", "-b", f"127.0.0.1:{port}", "--no-control-socket", "shop:app"]
+        with open(self.directory / "output", "w+b") as output:
+            server = subprocess.Popen(command, cwd=self.directory, stderr=output)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        answers = []
+
+        def is_answered():
+            try:
+                plain = socket.create_connection(("127.0.0.1", port), timeout=30)
+            except OSError:
+                return False
+            with plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+                answers.append(sock.selected_alpn_protocol())
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                answers.append(sock.recv(4096))
+            return True
+
+        wait_until(is_answered, timeout=30, message="the server")
+        self.assertIn(answers[0], ("http/1.1", None))
+        self.assertTrue(answers[1].startswith(b"HTTP/1.1 200 "), answers)
 
     def over_http_1_1_streams_are_as_ever(self, server):
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:

@@ -160,7 +160,9 @@ class EveryOrderTest(unittest.TestCase):
             leaders = [thread for thread in simulation.threads if thread.does == "leads"]
             self.assertLessEqual(len(leaders), 1, order)
             simulation.settle()
-            self.assertTrue(simulation.is_settled, (order, [t.does for t in simulation.threads], simulation.waiting))
+            self.assertTrue(
+                simulation.is_settled, (order, [t.does for t in simulation.threads], simulation.waiting)
+            )
         return tried
 
     def test_no_task_waits_for_one_that_does_not_end(self) -> None:
