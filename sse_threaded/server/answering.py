@@ -199,9 +199,8 @@ class Answering:
                 environ = self._make_environ(conn, req)
             response.environ = environ
             response.resp = resp = Response(req, conn, self._cfg)
-            hints = versions.early_hints(req, conn.sock, resp)
-            if hints is not None:
-                environ["wsgi.early_hints"] = hints
+            if versions.HAS_EARLY_HINTS:
+                environ["wsgi.early_hints"] = resp.early_hints
             environ[ENVIRON_KEY] = handover = StreamHandover(response)
             response.respiter = worker.wsgi(environ, response.start_response)
             leave = handover.send()

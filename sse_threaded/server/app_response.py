@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from .connection import Connection
 from .permits import Permits
 
-_STREAM = "text/event-stream"
 _NO_CHUNKS: Iterator[bytes] = iter(())
 
 
@@ -69,7 +68,6 @@ class AppResponse:
 
     :ivar chunks: the iterator of the app's response.
     :ivar environ: the WSGI environ.
-    :ivar is_encoded: the response says that its body was encoded on the way.
     :ivar has_ended: the app's iterable has given its last chunk.
     :ivar may_reuse: whether the connection may be used again after a stream.
     :ivar resp: gunicorn's response, which frames and sends; ``None`` before it is made.
@@ -80,14 +78,17 @@ class AppResponse:
     req: Any
     conn: Connection
     has_ended: bool = False
-    is_encoded: bool = False
     may_reuse: bool = False
-    environ: Any = field(default_factory=dict)
+    environ: Any = None
     resp: Any = None
     respiter: Any = None
     chunks: Iterator[bytes] = _NO_CHUNKS
-    _start: datetime = field(default_factory=datetime.now)  # gunicorn's access log takes the difference
     _is_counted: bool = False
+    _start: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.worker.tells_ends:
+            self._start = datetime.now()  # noqa: DTZ005  # gunicorn's access log takes the difference
 
     @property
     def has_head(self) -> bool:
@@ -95,18 +96,12 @@ class AppResponse:
         return self.resp is not None and self.resp.headers_sent
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """PEP 3333's, for the app. It notes what kind of response begins, and counts the request once."""
-        is_stream = False
-        for name, value in headers:
-            field = name.lower()
-            if field == "content-type":
-                is_stream = value.lower().startswith(_STREAM)
-            elif field == "content-encoding":
-                self.is_encoded = True
+        """PEP 3333's, for the app. It counts the request once."""
+        write = self.resp.start_response(status, headers, exc_info)
         if not self._is_counted:
             self._is_counted = True
-            self.worker.count_request(self.resp, is_stream=is_stream)
-        return self.resp.start_response(status, headers, exc_info)
+            self.worker.count_request(self.resp, is_stream=self.resp.is_stream)
+        return write
 
     def expect_stream(self) -> None:
         """Decide what becomes of the connection after a stream; before the response's head is made."""
@@ -119,7 +114,7 @@ class AppResponse:
     def conclude(self) -> None:
         """Write the access line, then close the app's iterable: gunicorn's order."""
         try:
-            if self.resp is not None:
+            if self.resp is not None and self._start is not None:
                 elapsed = datetime.now() - self._start  # noqa: DTZ005
                 self.worker.log.access(self.resp, self.req, self.environ, elapsed)
         finally:
@@ -138,7 +133,7 @@ class AppResponse:
             self.worker.count_request(self.resp, is_stream=False)
         if self.worker.tells_ends:
             try:
-                self.worker.cfg.post_request(self.worker, self.req, self.environ, self.resp)
+                self.worker.cfg.post_request(self.worker, self.req, self.environ or {}, self.resp)
             except Exception:
                 self.worker.log.exception("Exception in post_request hook")
         self.environ = None  # it holds the Handover, which holds this object

@@ -12,7 +12,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import deadlines
 
@@ -35,6 +35,13 @@ class Place(enum.Enum):
     CLOSED = enum.auto()
 
 
+class Hearer(Protocol):
+    """A parked stream, for the loop that watches its socket."""
+
+    def hear(self) -> bool:
+        """The socket is readable; returns whether to watch it further."""
+
+
 class Connection:
     """One connection.
 
@@ -46,7 +53,7 @@ class Connection:
     :ivar deadline: when it is closed (monotonic), where it waits for the client.
     :ivar drain_left: bytes that the client may still send while it is closing.
     :ivar handshake_ends: when the TLS handshake must be over (monotonic), while there is one.
-    :ivar hears: called when the socket of a parked stream is readable; returns whether to watch it further.
+    :ivar parked: the stream that the pump has, which hears of its client's end.
     :ivar is_watched: whether the loop watches its socket; the loop's lock guards it.
     :ivar is_whole: whether all of the request has arrived, so that its thread need not wait for the client.
     :ivar missing: how many bytes of its body the thread has to read, ``None`` where that is not known.
@@ -65,10 +72,10 @@ class Connection:
         "deadline",
         "drain_left",
         "handshake_ends",
-        "hears",
         "is_watched",
         "is_whole",
         "missing",
+        "parked",
         "parser",
         "partial_request",
         "place",
@@ -91,7 +98,7 @@ class Connection:
         self.deadline = 0.0
         self.drain_left = 0
         self.handshake_ends: float | None = None
-        self.hears: Callable[[], bool] | None = None
+        self.parked: Hearer | None = None
         self.is_whole = False
         self.missing: int | None = None
         self.parser: Any = None

@@ -79,7 +79,7 @@ def _begin_wrapped(response: AppResponse, wrapped: WrappedSubscriber) -> None:
     if not wrapped.keeps_thread:
         response.conn.sock.setblocking(False)
     response.resp.sock = wrapped  # it keeps the bytes that the socket does not take
-    if response.is_encoded:
+    if response.resp.is_encoded:
         message = "Streams leave with a Content-Encoding: what encodes them may hold events back"
         response.worker.warn_once("encoding", lambda: message)
 

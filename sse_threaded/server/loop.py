@@ -194,10 +194,10 @@ class Loop:
                 self._serve(conn)
 
     def _hear(self, conn: Connection) -> None:
-        hears = conn.hears
-        if hears is None or not hears():
+        parked = conn.parked
+        if parked is None or not parked.hear():
             with self._lock:
-                if conn.hears is hears:
+                if conn.parked is parked:
                     self._unwatch(conn)
 
     def _receive(self, conn: Connection) -> None:
@@ -348,14 +348,14 @@ class Loop:
     def park(self, conn: Connection) -> None:
         """Watch a parked connection for its client's end, unless its stream has ended already."""
         with self._lock:
-            if conn.hears is not None:
+            if conn.parked is not None:
                 conn.place = Place.PARKED
                 self._watch(conn)  # else its end shows in a failed send
 
     def unpark(self, conn: Connection) -> None:
         """The pump has given a connection back."""
         with self._lock:
-            conn.hears = None
+            conn.parked = None
             conn.place = Place.THREAD
 
     @property

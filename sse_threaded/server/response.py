@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
-from gunicorn import util
+from gunicorn import SERVER, util
 from gunicorn.http import wsgi
 
 from . import versions
@@ -23,10 +23,26 @@ _VALUE = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
 _REMEMBERED = 1024
 _LONGEST_REMEMBERED = 256
 
-# Fields that were checked, with the lines that they become; empty for those that the server does not pass on.
-_lines: dict[tuple[str, str], bytes] = {}
 
-# The status and the fields Server and Date, and the second in which they were made.
+class _Field(NamedTuple):
+    """A field that was checked.
+
+    :ivar line: its line in the head; empty if the server does not pass it on.
+    :ivar pair: its name and value.
+    :ivar says: what else it says; ``None`` for most.
+    """
+
+    line: bytes
+    pair: tuple[str, str]
+    says: str | None
+
+
+_fields: dict[tuple[str, str], _Field] = {}
+
+# The codes of statuses that were checked.
+_codes: dict[str, int] = {}
+
+# The status and the fields Server, Date and Connection, and the second in which they were made.
 _starts: dict[tuple[str | None, Any, str], bytes] = {}
 _made = 0
 
@@ -38,19 +54,33 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
     :param sock: has ``sendall`` and ``sendfile``.
     :param cfg: gunicorn's settings.
 
-    What follows is what gunicorn's has: ``status``, ``headers``, ``headers_sent``, ``sent``, and so on.
+    :ivar is_encoded: whether the body was encoded on the way.
+    :ivar is_stream: whether it is a stream of events.
+
+    The others are those of gunicorn's.
     """
 
-    status: str | None
-    headers: list[tuple[str, str]]
-    headers_sent: bool
-    response_length: int | None
+    chunked = False
+    headers_sent = False
+    is_encoded = False
+    is_stream = False
+    must_close = False
+    response_length: int | None = None
+    sent = 0
+    status: str | None = None
+    status_code = 0
+    upgrade = False
+    version = SERVER
+    _omits_body = False
+    _omits_body_warned = False
 
     def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
-        super().__init__(req, sock, cfg)
-        self._omits_body = False
-        self._omits_body_warned = False
-        self._field_lines: list[bytes] = []
+        # Not the base class's, which sets all that is above for each response.
+        self.req = req
+        self.sock = sock
+        self.cfg = cfg
+        self.headers: list[tuple[str, str]] = []
+        self._lines: list[bytes] = []
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """PEP 3333's."""
@@ -60,48 +90,53 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
+            self.response_length = None
+            self.is_stream = self.is_encoded = self.upgrade = False
         elif self.status is not None:
             raise AssertionError("Response headers already set!")
-        if not isinstance(status, str):
-            raise TypeError(f"{status!r} is not a string")
-        if not _STATUS.fullmatch(status):
-            raise ValueError(f"Invalid status {status!r}")
-        self.status = status
-        self.status_code = code = int(status[:3])
-        self.response_length = None
-        self.headers = []
-        self._field_lines = []
+        code = _codes.get(status) or _learn_code(status)
+        self.status, self.status_code = status, code
+        self.headers, self._lines = [], []
         for name, value in headers:
-            self._add_field(name, value)
-        self._omits_body = self.req.method == "HEAD" or code in (204, 304) or 100 <= code < 200
-        if (code == 204 or 100 <= code < 200) and self.response_length is not None:
-            # RFC 9110, section 8.6: these may not have a length.
-            self.response_length = None
+            line, pair, says = _fields.get((name, value)) or _learn(name, value)
+            if says is not None:
+                self._note(says, value)
+            if line:
+                self.headers.append(pair)
+                self._lines.append(line)
+        has_no_length = code == 204 or 100 <= code < 200
+        self._omits_body = has_no_length or code == 304 or self.req.method == "HEAD"
+        if has_no_length and self.response_length is not None:
             self._drop_length()
         self.chunked = self.is_chunked()
         return self.write
 
-    def _add_field(self, name: str, value: str) -> None:
-        line = _lines.get((name, value))
-        if line is None:
-            line = _checked_line(name, value)
-            if len(line) <= _LONGEST_REMEMBERED:
-                if len(_lines) >= _REMEMBERED:
-                    _lines.clear()
-                _lines[name, value] = line
-        size = len(name)
-        if size == 14 and name.lower() == "content-length":
+    def _note(self, says: str, value: str) -> None:
+        if says == "length":
             self.response_length = int(value)
-        elif size == 10 and name.lower() == "connection" and value.strip(" \t").lower() == "upgrade":
+        elif says == "stream":
+            self.is_stream = True
+        elif says == "encoding":
+            self.is_encoded = True
+        else:
             self.upgrade = True
-        if line:
-            self.headers.append((name, value.strip(" \t")))
-            self._field_lines.append(line)
 
     def _drop_length(self) -> None:
+        # RFC 9110, section 8.6: these responses may not have one.
+        self.response_length = None
         kept = [at for at, (name, _) in enumerate(self.headers) if name.lower() != "content-length"]
         self.headers = [self.headers[at] for at in kept]
-        self._field_lines = [self._field_lines[at] for at in kept]
+        self._lines = [self._lines[at] for at in kept]
+
+    def early_hints(self, headers: Any) -> None:
+        """``wsgi.early_hints`` of the environ: send fields before the response."""
+        versions.send_early_hints(self, headers)
+
+    def should_close(self) -> bool:
+        """Whether the connection closes after it."""
+        if self.must_close or self.req.should_close():
+            return True
+        return not (self.chunked or self._omits_body or self.response_length is not None)
 
     def is_chunked(self) -> bool:
         """Whether the body is sent in chunks: it has no length, and the client speaks HTTP/1.1."""
@@ -125,7 +160,7 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
                 f"Date: {util.http_date(second)}\r\nConnection: {connection}\r\n"
             ).encode("latin-1")
         coding = b"Transfer-Encoding: chunked\r\n" if self.chunked else b""
-        return b"%b%b%b\r\n" % (start, coding, b"".join(self._field_lines))
+        return b"%b%b%b\r\n" % (start, coding, b"".join(self._lines))
 
     def send_headers(self) -> None:
         """Send the head, if it was not sent yet."""
@@ -135,6 +170,12 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
 
     def write(self, data: bytes) -> None:
         """Send a part of the body; the first with the head."""
+        framed = self.frame(data)
+        if framed:
+            self.sock.sendall(framed)
+
+    def frame(self, data: bytes) -> bytes:
+        """The bytes of a part of the body, for a caller that sends them; the first with the head."""
         if not isinstance(data, bytes):
             raise TypeError(f"{data!r} is not a byte")
         head = b""
@@ -143,16 +184,13 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
             self.headers_sent = True
         if self._omits_body:
             self._warn_of_body(data)
-            data = b""
-        elif self.response_length is not None:
+            return head
+        if self.response_length is not None:
             data = data[: max(0, self.response_length - self.sent)]  # never more than the head says
         self.sent += len(data)
         if self.chunked and data:
-            data = b"%b%X\r\n%b\r\n" % (head, len(data), data)
-        elif head:
-            data = head + data
-        if data:
-            self.sock.sendall(data)
+            return b"%b%X\r\n%b\r\n" % (head, len(data), data)
+        return head + data if head else data
 
     def _warn_of_body(self, data: bytes) -> None:
         if data and not self._omits_body_warned:
@@ -173,8 +211,24 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
             self.sock.sendall(b"0\r\n\r\n")
 
 
-def _checked_line(name: str, value: str) -> bytes:
-    """The line of a field; empty if the server does not pass it on.
+def _learn_code(status: str) -> int:
+    """The code of a status, which is checked.
+
+    :raises TypeError: it is not text.
+    :raises ValueError: it does not begin with three digits (RFC 9112, section 4).
+    """
+    if not isinstance(status, str):
+        raise TypeError(f"{status!r} is not a string")
+    if not _STATUS.fullmatch(status):
+        raise ValueError(f"Invalid status {status!r}")
+    if len(_codes) >= _REMEMBERED:
+        _codes.clear()
+    _codes[status] = code = int(status[:3])
+    return code
+
+
+def _learn(name: str, value: str) -> _Field:
+    """Check a field.
 
     :raises TypeError: a part is not text.
     :raises InvalidHeader: a part has characters that RFC 9110, section 5, does not allow.
@@ -187,9 +241,23 @@ def _checked_line(name: str, value: str) -> bytes:
         raise TypeError(f"{value!r} is not a string")
     if not _VALUE.fullmatch(value):
         raise versions.InvalidResponseValue(repr(name))  # not the value, which may be a secret
-    value = value.strip(" \t")
-    if name.lower() == "content-length":
+    pair = (name, value.strip(" \t"))
+    lower, word = name.lower(), pair[1].lower()
+    is_passed_on = not util.is_hoppish(name) or (lower == "upgrade" and word == "websocket")
+    line = f"{name}: {pair[1]}\r\n".encode("latin-1") if is_passed_on else b""
+    says = None
+    if lower == "content-length":
         int(value)
-    if util.is_hoppish(name) and not (name.lower() == "upgrade" and value.lower() == "websocket"):
-        return b""
-    return f"{name}: {value}\r\n".encode("latin-1")
+        says = "length"
+    elif lower == "content-type" and word.startswith("text/event-stream"):
+        says = "stream"
+    elif lower == "content-encoding":
+        says = "encoding"
+    elif lower == "connection" and word == "upgrade":
+        says = "upgrade"
+    field = _Field(line, pair, says)
+    if len(line) <= _LONGEST_REMEMBERED:
+        if len(_fields) >= _REMEMBERED:
+            _fields.clear()
+        _fields[name, value] = field
+    return field

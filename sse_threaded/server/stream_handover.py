@@ -12,6 +12,7 @@ from functools import partial
 
 from ..fanout.handover import Handover
 from ..fanout.lifecycle import process_budget
+from ..fanout.pump import Pump
 from ..fanout.socket_subscriber import SocketSubscriber
 from ..fanout.stream_state import EndReason
 from ..fanout.wrapped_subscriber import WrappedSubscriber
@@ -20,15 +21,6 @@ from .app_response import AppResponse
 from .iteration import Progress, advance, askers
 from .permits import Permit
 from .transparent_wrappers import bare_stream
-
-
-class _HeadBuffer(bytearray):
-    """Takes what gunicorn's response writes, in place of a socket.
-
-    So the head and the stream's first bytes leave in one packet, with the events that the client missed.
-    """
-
-    sendall = bytearray.extend
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -46,6 +38,7 @@ class StreamHandover(Handover):
     thread: int = 0
     wrapped: WrappedSubscriber | None = None
     _parked: SocketSubscriber | None = None  # the subscriber of a bare stream
+    _pump: Pump | None = None
     _permit: Permit | None = None  # of the thread that is at work
 
     # The request's thread.
@@ -77,7 +70,7 @@ class StreamHandover(Handover):
         response, resp, sock = self._response, self._response.resp, self._response.conn.sock
         # The pump frames and sends all that follows the head, past gunicorn's response and past TLS.
         has_plain_body = resp.status is not None and resp.response_length is None and not resp._omits_body
-        may_park = has_plain_body and not (response.is_encoded or response.worker.cfg.is_ssl)
+        may_park = has_plain_body and not (resp.is_encoded or response.worker.cfg.is_ssl)
         parking = stream.park(self, sock, resp.chunked) if may_park else None
         if parking is None:
             # A stream that park() refuses has begun already, or is of another request. So it stays here.
@@ -89,24 +82,22 @@ class StreamHandover(Handover):
             return None
         try:
             response.expect_stream()
-            resp.sock = head = _HeadBuffer()
-            resp.write(parking.first)
-            resp.sock = response.conn
-            self._parked = parking.subscriber
+            head = resp.frame(parking.first)
+            self._parked, self._pump = parking.subscriber, parking.pump
             # The end does not need the following references, and each open page keeps these objects.
             parser = response.conn.parser
             if parser is not None and not parser.unreader.buf.getvalue():
                 response.conn.parser = None
             if not response.worker.tells_ends:
                 response.req = response.environ = response.resp = None
-            return partial(self._park, parking, bytes(head))
+            return partial(self._park, parking, head)
         except BaseException:
             parking.cancel()
             raise
 
     def _park(self, parking: Parking, head: bytes) -> None:
         conn = self._response.conn
-        conn.hears = partial(parking.pump.hear, parking.subscriber)
+        conn.parked = self
         parking.pump.park(parking.subscriber, head)
         self._response.worker.park(conn)
 
@@ -177,6 +168,12 @@ class StreamHandover(Handover):
             f"A stream keeps its thread: its wrapper ({who}) does not pass on an empty chunk (b''), so no thread "
             f"can leave it. {process_budget.limit} such streams may be open"
         )
+
+    # The thread that leads.
+
+    def hear(self) -> bool:
+        """See :class:`.connection.Hearer`."""
+        return self._pump is not None and self._parked is not None and self._pump.hear(self._parked)
 
     # The pump's thread.
 

@@ -18,10 +18,16 @@ def new_parser(cfg: Any, sock: Any, client: Any) -> Any:
     return getattr(http, "get_parser", RequestParser)(cfg, sock, client)
 
 
-def early_hints(req: Any, sock: Any, resp: Any) -> Any:
-    """The function ``wsgi.early_hints`` of the environ, which came with 25; ``None`` before."""
-    make = getattr(wsgi, "_make_early_hints_callback", None)
-    return None if make is None else make(req, sock, resp)
+_make_early_hints = getattr(wsgi, "_make_early_hints_callback", None)
+
+# Whether the environ has ``wsgi.early_hints``, which came with 25.
+HAS_EARLY_HINTS = _make_early_hints is not None
+
+
+def send_early_hints(resp: Any, headers: Any) -> None:
+    """Send fields before a response, as gunicorn does."""
+    if _make_early_hints is not None:
+        _make_early_hints(resp.req, resp.sock, resp)(headers)
 
 
 def wants_http2(cfg: Any) -> bool:
