@@ -1,6 +1,6 @@
-"""What a thread does for one request: read it, call the app, send its response, and wait for the next one.
+"""A request on its thread: it is read, the app is called, and the response is sent.
 
-A stream leaves the thread (:mod:`.stream_handover`). Everything else ends here.
+A stream leaves the thread (:mod:`.stream_handover`). All other responses end here.
 """
 
 from __future__ import annotations

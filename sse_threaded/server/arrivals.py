@@ -50,7 +50,7 @@ class Arrivals:
         return len(self._arriving) + len(self._waiting_uploads)
 
     def add(self, conn: Connection, piece: bytes) -> Place:
-        """Add bytes to a connection's request; returns what is to become of the connection.
+        """Add bytes to a connection's request; returns its next place.
 
         ``THREAD`` is to serve it, ``ARRIVING`` waits for more, ``UPLOAD`` for :meth:`next_upload`. ``CLOSING`` is
         to be refused, as there is no room.

@@ -1,4 +1,4 @@
-"""A client's connection: its socket, and what the worker knows of it.
+"""A client's connection: its socket, and the worker's facts about it.
 
 The socket blocks, so that an app that takes it from the environ (``gunicorn.socket``) finds what gunicorn gives.
 The worker itself asks the system not to wait, call by call, and waits for a bounded time.
@@ -23,7 +23,7 @@ _NO_WAIT = socket.MSG_DONTWAIT
 
 
 class Place(enum.Enum):
-    """Who has a connection. The loop's lock guards it."""
+    """The owner of a connection. The loop's lock guards it."""
 
     THREAD = enum.auto()  # a thread serves it, or a task of it waits for a thread
     NEW = enum.auto()  # it waits for the first byte of its first request
@@ -59,7 +59,7 @@ class Connection:
     :ivar missing: how many bytes of its body the thread has to read, ``None`` where that is not known.
     :ivar parser: gunicorn's, once one was needed.
     :ivar partial_request: the request that is arriving; ``None`` once a thread has it.
-    :ivar place: who has it.
+    :ivar place: its owner.
     :ivar received: the bytes that have arrived of the request that a thread has.
     :ivar requests: how many it has had.
     :ivar upload_ended: called when the thread need not read any more of a long request; ``None`` for other

@@ -1,14 +1,14 @@
 """The worker's threads. One of them leads: it waits for events, and then runs the app itself.
 
-A request alone needs no other thread: the leader reads it, answers it and waits again. While it answers, nobody
-waits for events. So the main thread, the watchman, looks after some milliseconds whether the leader is stuck in a
-request. If so, it has another thread take the next request, or the lead.
+A request that comes alone needs one thread: the leader reads it, answers it and waits again. While it answers, no
+thread waits for events. So the main thread, the watchman, looks after some milliseconds whether the leader is stuck
+in a request. If so, it has another thread take the next request, or the lead.
 
 A thread that only computes gets no help for some time: one more thread would only take the interpreter from it.
 
-All decisions are made with one lock held, so that none is made on old facts. What must always hold: while a task
-waits or nobody leads, the watchman does not sleep, or a thread is on its way to look (tests/unit/test_crew.py goes
-through all orders of events for small crews).
+All decisions are made with one lock held, so that none is made on old facts. While a task waits or no thread leads,
+the watchman does not sleep, or a thread is on its way to look. tests/unit/test_crew.py goes through all orders of
+events for small crews.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ _LONG = 0.01
 # Seconds until the next round of a loop that has failed.
 _PAUSE = 0.1
 
-# Below this share nobody computes, so all tasks that wait may have a thread at once.
+# Below this share no thread computes, so all tasks that wait may have a thread at once.
 _WAITING = 0.1
 
 
 class Sleeper:
     """A thread that sleeps until it is woken; a waking that comes first is kept."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_signal",)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
+        self._signal = threading.Lock()  # it guards nothing
+        self._signal.acquire()
 
     def sleep(self, timeout: float = -1) -> None:
         """Sleep until woken.
 
         :param timeout: seconds at most; default no bound.
         """
-        self._lock.acquire(timeout=timeout)
+        self._signal.acquire(timeout=timeout)
 
     def wake(self) -> None:
         """End the sleep, or the next one. Any thread; also a signal handler, as this does not wait."""
         try:
-            self._lock.release()
+            self._signal.release()
         except RuntimeError:
             pass  # it was woken already
 
@@ -71,7 +71,7 @@ class Crew:
     :param processor_clock: processor seconds that the process has used; default :func:`time.process_time`.
     :param start: starts a thread that runs a function; default a daemon thread. A worker that ends waits for its
         requests itself, and no longer than its setting says.
-    :param watchman: what the watchman sleeps on.
+    :param watchman: the watchman's sleep; default a new one.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class Crew:
         finally:
             with self._lock:
                 self._is_led = False
-                if self._sleepers:  # a thread that was done meanwhile, and found a leader
+                if self._sleepers:  # a thread that was done in between, and found a leader
                     self._add_thread()
 
     # With the lock held.
@@ -241,9 +241,9 @@ class Crew:
                 _log.exception("a task of the worker failed")
 
     def next(self, me: Sleeper) -> Callable[[], None]:
-        """What a thread does next: a task, :meth:`follow_events`, or sleep.
+        """The next thing for a thread to do: a task, :meth:`follow_events`, or sleep.
 
-        :param me: what the thread sleeps on.
+        :param me: the thread's sleep.
         """
         with self._lock:
             if self._tasks and not (self._has_surplus and self._active > 1):

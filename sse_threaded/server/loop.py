@@ -3,8 +3,8 @@
 A thread answers a request when all of it has come (:mod:`.arrivals`), so a client that is slow or says nothing
 holds no thread. With TLS or another protocol, a thread reads from the first byte on.
 
-A connection stays in the selector while a thread serves it. Only if it becomes readable meanwhile is it taken out,
-and it comes back when the loop waits for it again.
+A connection stays in the selector while a thread serves it. It is taken out only if it becomes readable during
+this time, and is put in again when the loop waits for it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Requests: the plain ones are read here, fast; all others by gunicorn's parser.
 
 A request is plain if it is complete, and valid by the narrowest reading of RFC 9112: no repeated field, no
-transfer coding, no field that gunicorn has a rule for but those below. What is not certainly plain is left to
+transfer coding, no field that gunicorn has a rule for but those below. A request that is not certainly plain is left to
 gunicorn, so its rules hold, those of future releases too. For a plain one the result is gunicorn's, field for
 field (tests/unit/test_plain_request.py compares thousands).
 """
@@ -41,7 +41,7 @@ class _Field(NamedTuple):
 
     :ivar pair: its name in capitals and its value.
     :ivar key: its key in the environ.
-    :ivar says: what else it says: of the ``length``, the ``connection``, or the ``scheme``; ``None`` for most.
+    :ivar says: another fact that it tells: of the ``length``, the ``connection``, or the ``scheme``; ``None`` for most.
     """
 
     pair: tuple[str, str]
@@ -98,7 +98,7 @@ class RequestReader:
     def read(self, conn: Connection, base: dict[str, Any]) -> tuple[PlainRequest, dict[str, Any]] | None:
         """Read the request whose bytes have arrived, if it is plain; returns it with its environ.
 
-        :param base: what is the same in the environ of all requests.
+        :param base: the part of the environ that all requests share.
         """
         data = conn.received
         end = data.find(b"\r\n\r\n")
@@ -179,7 +179,7 @@ class RequestReader:
         field = _Field((name, value), key, says)
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self._fields) >= _REMEMBERED:
-                self._fields.clear()  # a client that sends something else each time must not fill the memory
+                self._fields.clear()  # a client that sends a new line each time must not fill the memory
             self._fields[line] = field
         return field
 

@@ -29,7 +29,7 @@ class _Field(NamedTuple):
 
     :ivar line: its line in the head; empty if the server does not pass it on.
     :ivar pair: its name and value.
-    :ivar says: what else it says; ``None`` for most.
+    :ivar says: another fact that it tells; ``None`` for most.
     """
 
     line: bytes
@@ -75,7 +75,7 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
     _omits_body_warned = False
 
     def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
-        # Not the base class's, which sets all that is above for each response.
+        # Not the base class's, which sets all attributes above for each response.
         self.req = req
         self.sock = sock
         self.cfg = cfg
@@ -202,7 +202,7 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
             )
 
     def close(self) -> None:
-        """Send what is left: the head of an empty response, the end of the chunks."""
+        """Send the head of a response without a body, and the end of the chunks."""
         if not self.headers_sent:
             self.headers_sent = True
             end = b"0\r\n\r\n" if self.chunked else b""

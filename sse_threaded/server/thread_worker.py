@@ -61,7 +61,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Warn of what this worker does not serve; gunicorn's master calls it before the first fork."""
+        """Warn of a setting that this worker cannot follow; gunicorn's master calls it before the first fork."""
         if versions.wants_http2(cfg):
             log.warning(
                 "This worker speaks HTTP/1.1 only: gunicorn's own HTTP/2 answers the requests of a connection one "
@@ -175,7 +175,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
         self._tell(self._loop.connections)
         self._load.look(self.age)
         self._crew.watch(_LOOK_SECONDS)
-        if self._crew.is_busy:  # nobody leads, and deadlines and clients that go must be seen all the same
+        if self._crew.is_busy:  # no thread leads, and deadlines and clients that go must be seen
             self._crew.lead_briefly(partial(self._loop.lead, 0.0))
         while self._calls:
             self._calls.popleft()()

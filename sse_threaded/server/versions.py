@@ -1,4 +1,4 @@
-"""What differs between the releases of gunicorn, 23 to 27."""
+"""The differences between gunicorn's releases, 23 to 27."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gunicorn import http
 from gunicorn.http import errors, wsgi
 from gunicorn.http.parser import RequestParser
 
-# What a response's invalid field raises: from 25 on an error of its own, as it is the app's and not the client's.
+# The errors of a response's invalid field: from 25 on an error of its own, as it is the app's and not the client's.
 InvalidResponseName = getattr(errors, "InvalidResponseHeaderName", errors.InvalidHeaderName)
 InvalidResponseValue = getattr(errors, "InvalidResponseHeader", errors.InvalidHeader)
 

@@ -80,7 +80,6 @@ class StartTest(unittest.TestCase):
                 self.assertEqual(start + end, expected)
                 self.assertEqual(b"event: reset" in reset, way == "joined")
 
-
     def test_its_server_says_whether_it_hears_hang_ups(self) -> None:
         for hears in (False, True):
             handover = FakeHandover()
