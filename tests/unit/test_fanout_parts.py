@@ -48,6 +48,27 @@ class TimersTest(unittest.TestCase):
             self.timers.add(1.0, subscriber)
         self.assertEqual(list(self.timers.due(1.0)), subscribers)
 
+    def test_only_a_new_earliest_time_is_told_as_such(self) -> None:
+        for when, grain, is_earliest in (
+            (2.1, 0.25, True),
+            (2.2, 0.25, False),  # the same time
+            (3.0, 0.0, False),
+            (2.0, 0.0, True),
+            (1.9, 0.25, False),
+            (NEVER, 0.0, False),
+        ):
+            with self.subTest(when=when):
+                self.assertIs(self.timers.add(when, make_subscriber(), grain), is_earliest)
+
+    def test_a_look_that_fails_takes_nothing_from_the_others(self) -> None:
+        subscribers = [make_subscriber() for _ in range(3)]
+        for subscriber in subscribers:
+            self.timers.add(1.0, subscriber)
+        self.assertIs(next(self.timers.due(1.0)), subscribers[0])
+        self.assertEqual((self.timers.next(), len(self.timers)), (1.0, 2))
+        self.assertCountEqual(self.timers.due(1.0), subscribers[1:])
+        self.assertEqual((self.timers.next(), len(self.timers)), (NEVER, 0))
+
     def test_one_that_has_left_is_not_due_and_takes_nothing_from_the_others(self) -> None:
         left, here = make_subscriber(is_closed=True), make_subscriber()
         self.timers.add(1.0, left)
