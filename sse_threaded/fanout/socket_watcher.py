@@ -47,8 +47,7 @@ class SocketWatcher:
 
     def watch(self, subscriber: Subscriber, *, reading: bool, writing: bool) -> bool:
         """Wait for a subscriber's socket to be readable, writable or both; returns whether that is possible."""
-        if subscriber.watched_events:
-            self.unwatch(subscriber)
+        self.unwatch(subscriber)
         events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if writing else 0)
         subscriber.watched_events = events
         if subscriber.connection is None or not events:
@@ -67,12 +66,13 @@ class SocketWatcher:
 
     def unwatch(self, subscriber: Subscriber) -> None:
         """Stop waiting for a subscriber's socket."""
-        if subscriber.connection is not None:
+        # The selector is slow to say that it does not know a socket.
+        if subscriber.watched_events and subscriber.connection is not None:
             try:
                 if self._selector.get_key(subscriber.connection).data is subscriber:
                     self._selector.unregister(subscriber.connection)
             except (KeyError, ValueError, RuntimeError):
-                pass  # it was not watched
+                pass  # closed during this time, or it could not be watched
 
 
 def is_watched_for_reading(subscriber: Subscriber) -> bool:

@@ -258,6 +258,11 @@ class WatcherTest(unittest.TestCase):
         self.subscriber.connection = None
         self.watcher.unwatch(self.subscriber)
 
+    def test_the_selector_is_not_asked_for_what_was_never_watched(self) -> None:
+        with mock.patch.object(self.watcher, "_selector") as selector:
+            self.watcher.unwatch(self.subscriber)
+        selector.get_key.assert_not_called()
+
     def test_a_socket_with_the_number_of_an_earlier_one_takes_its_place(self) -> None:
         self.watcher.watch(self.subscriber, reading=False, writing=True)
         later: Any = types.SimpleNamespace(connection=self.ours, watched_events=0)
