@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
@@ -30,7 +31,7 @@ from .protocol.event import CONTENT_TYPE
 from .protocol.problem import problem
 from .protocol.request import HasEnviron, WantedEvents, wanted_events
 from .protocol.stream_response import HEADERS, STREAM_HEADERS, StreamResponse
-from .stream import EventStream, SubscriberSettings, refusal, refusal_for
+from .stream import EventStream, refusal, refusal_for
 from .wsgi_server import Caller, ServerWarnings, caller_of
 
 # 1,000 events may wait for a client: more than a burst, which a healthy client takes in a moment. All clients
@@ -52,6 +53,26 @@ _POLL_HEADERS = (("Cache-Control", "no-cache"), *HEADERS)
 def _refused(body: bytes) -> Response:
     # A generator, as it can be closed like every stream. An app's wrapper may rely on that.
     return Response((part for part in [body]), headers=STREAM_HEADERS)
+
+
+def _sorted(channels: Iterable[str]) -> tuple[str, ...]:
+    """The names of channels, sorted, each once.
+
+    :raises InvalidEvent: there is no name, or one is invalid.
+    """
+    names = tuple(channels)
+    if not names:
+        raise InvalidEvent("channel", "name at least one to subscribe to")
+    for name in names:
+        validate_channel(name)
+    return tuple(sorted(set(names)))
+
+
+# Kept, so that all streams of a channel have one tuple and one name.
+@lru_cache(maxsize=256)
+def _only(channel: str) -> tuple[str, ...]:
+    """The tuple of one name; raises as above."""
+    return _sorted((channel,))
 
 
 class Hub:
@@ -175,12 +196,7 @@ class Hub:
         has everything from this call on. A client whose id cannot be resumed gets an event ``reset``. Only
         requests that no ``EventSource`` sends get an HTTP error: 405, 406, and 400 for an invalid ``?wait=``.
         """
-        names = (channels,) if isinstance(channels, str) else tuple(channels)
-        if not names:
-            raise InvalidEvent("channel", "name at least one to subscribe to")
-        for name in names:
-            validate_channel(name)
-        names = tuple(sorted(set(names)))
+        names = _only(channels) if isinstance(channels, str) else _sorted(channels)
         environ = request if isinstance(request, dict) else getattr(request, "environ", None)
         if not isinstance(environ, dict):
             raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")
@@ -227,9 +243,8 @@ class Hub:
             cursor = self._pump.open_cursor(names, wanted.last_event_id)
         except (HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
-        settings = SubscriberSettings(names, self._queue_size, caller.connection)
-        stream = EventStream(self._pump, self._pace, settings, cursor, environ.get(ENVIRON_KEY))
-        return StreamResponse(stream)
+        handover = environ.get(ENVIRON_KEY)
+        return StreamResponse(EventStream(self._pump, cursor, self._queue_size, caller.connection, handover))
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.

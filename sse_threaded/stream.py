@@ -21,7 +21,8 @@ from .fanout.budget import Overloaded
 from .fanout.cursor import Cursor
 from .fanout.handover import Handover
 from .fanout.pace import Pace
-from .fanout.pump import Pump, Reservation
+from .fanout.pump import Pump
+from .fanout.registry import Registry
 from .fanout.socket_subscriber import SocketSubscriber
 from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
@@ -33,17 +34,8 @@ _log = logging.getLogger(__name__)
 _throttled = ThrottledLog(_log)  # while the log cannot be read, each request would write a line
 
 
-class SubscriberSettings(NamedTuple):
-    """How the subscriber of a stream is made.
-
-    :ivar channels: the channels that it subscribes to.
-    :ivar size: how many events may wait for it.
-    :ivar connection: the client's socket; ``None`` where the server does not show it.
-    """
-
-    channels: tuple[str, ...]
-    size: int
-    connection: socket.socket | None
+# Of a stream that has ended or was parked.
+_NO_CHUNKS: Iterator[bytes] = iter(())
 
 
 class Parking(NamedTuple):
@@ -52,13 +44,13 @@ class Parking(NamedTuple):
     :ivar first: the first bytes of the body, for the server to send.
     :ivar pump: the pump. The server gives it the connection by ``pump.park(subscriber, head)``.
     :ivar subscriber: the subscriber that holds the connection.
-    :ivar reservation: the place.
+    :ivar reservation: the registry that has the place, see :meth:`.fanout.pump.Pump.reserve`.
     """
 
     first: bytes
     pump: Pump
     subscriber: SocketSubscriber
-    reservation: Reservation
+    reservation: Registry
 
     def cancel(self) -> None:
         """Give the place back, in place of parking the stream."""
@@ -72,9 +64,9 @@ class EventStream:
     ``joins``, and a chunk holds all events that wait.
 
     :param pump: hands out events.
-    :param pace: the stream's times.
-    :param settings: how its subscriber is made.
-    :param cursor: the client's position in the log.
+    :param cursor: the client's channels, and its position in the log.
+    :param size: how many events may wait for the client.
+    :param connection: the client's socket; ``None`` where the server does not show it.
     :param handover: how the connection leaves the thread; ``None``, the default, if the server cannot do that.
     """
 
@@ -85,14 +77,14 @@ class EventStream:
     def __init__(
         self,
         pump: Pump,
-        pace: Pace,
-        settings: SubscriberSettings,
         cursor: Cursor,
+        size: int,
+        connection: socket.socket | None,
         handover: Handover | None = None,
     ) -> None:
         if handover is not None:
             handover.has_stream = True
-        self._delivery: _Delivery | None = _Delivery(pump, pace, settings, cursor, handover)
+        self._delivery: _Delivery | None = _Delivery(pump, cursor, size, connection, handover)
         self._chunks = self._delivery.chunks()
 
     @property
@@ -130,7 +122,7 @@ class EventStream:
         stream ends on its own thread.
         """
         delivery, self._delivery = self._delivery, None
-        self._chunks = iter(())
+        self._chunks = _NO_CHUNKS
         if delivery is not None:
             delivery.close()
             delivery.shut_down_reading()
@@ -156,23 +148,17 @@ class EventStream:
             return None
         # Then another thread has nothing to close, and little is kept for each open page.
         self._delivery = None
-        self._chunks = iter(())
-        settings, cursor = delivery.settings, delivery.cursor
-        first = notice(START, delivery.pace.retry, None if cursor.reset else cursor.event_id)
+        self._chunks = _NO_CHUNKS
+        pump = delivery.pump
         try:
-            reservation = delivery.pump.reserve()
+            reservation = pump.reserve()
         except (Overloaded, HubClosed, LogError) as error:
-            return refusal_for(delivery.pace, error)
+            return refusal_for(pump.pace, error)
+        cursor = delivery.cursor
         subscriber = SocketSubscriber(
-            settings.channels,
-            settings.size,
-            connection,
-            chunked=chunked,
-            cursor=cursor,
-            finished=handover.take_back,
-            server_hears_hang_ups=handover.hears_hang_ups,
+            cursor.channels, delivery.size, connection, chunked=chunked, cursor=cursor, handover=handover
         )
-        return Parking(first, delivery.pump, subscriber, reservation)
+        return Parking(delivery.preface(), pump, subscriber, reservation)
 
 
 def refusal(pace: Pace, why: str, *, shutdown: bool = False) -> bytes:
@@ -209,14 +195,14 @@ class _Delivery:
     """
 
     pump: Pump
-    pace: Pace
-    settings: SubscriberSettings
     cursor: Cursor
+    size: int
+    connection: socket.socket | None
     handover: Handover | None
     has_begun: bool = False
     joins: bool = False
     subscriber: ThreadSubscriber | None = None
-    _reservation: Reservation | None = None
+    _reservation: Registry | None = None
     _is_closed: bool = False
 
     @property
@@ -252,15 +238,19 @@ class _Delivery:
         if self.subscriber is not None and self.subscriber.end_reason is EndReason.SHUTDOWN:
             self.subscriber.shut_down_reading()
 
+    def preface(self) -> bytes:
+        """The first bytes."""
+        # A client that is cut off before its first event resumes from this id (WHATWG HTML 9.2.6). But a reset
+        # brings an id of its own. An id before it would be wrong: a client that is cut off between the two would
+        # resume there, as if nothing were missing.
+        return notice(START, self.pump.pace.retry, None if self.cursor.reset else self.cursor.event_id)
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the chunks of the stream."""
         self.has_begun = True
         try:
             self.pump.require_open()
-            # A client that is cut off before its first event resumes from this id (WHATWG HTML 9.2.6). But a reset
-            # brings an id of its own. An id before it would be wrong: a client that is cut off between the two
-            # would resume there, as if nothing were missing. The same holds in park().
-            head = notice(START, self.pace.retry, None if self.cursor.reset else self.cursor.event_id)
+            head = self.preface()
             if self.handover is not None:
                 self._reservation = self.pump.reserve()
                 yield head
@@ -277,25 +267,23 @@ class _Delivery:
             if head:
                 yield head
         except (Overloaded, HubClosed, LogError) as error:
-            yield refusal_for(self.pace, error)
+            yield refusal_for(self.pump.pace, error)
             return
         yield from self._live(subscriber)
         if subscriber.end_reason is not EndReason.GONE:
             yield subscriber.farewell
 
     def _admit(self) -> ThreadSubscriber:
-        handover, settings = self.handover, self.settings
+        handover, connection = self.handover, self.connection
         subscriber: ThreadSubscriber
-        if handover is not None and settings.connection is not None and self.is_reserved and handover.may_lend():
-            subscriber = WrappedSubscriber(
-                settings.channels, settings.size, settings.connection, handover, self.pump
-            )
+        if handover is not None and connection is not None and self.is_reserved and handover.may_lend():
+            subscriber = WrappedSubscriber(self.cursor.channels, self.size, connection, handover, self.pump)
             self._reservation = None  # the place is the subscriber's now
             self.pump.admit(subscriber, is_reserved=True)
             handover.lend_to_threads(subscriber)
         else:
             self._give_place_back()
-            subscriber = ThreadSubscriber(*settings)
+            subscriber = ThreadSubscriber(self.cursor.channels, self.size, connection)
             self.pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
         if self._is_closed:  # another thread closed it in between, and may not have seen the subscriber

@@ -74,7 +74,7 @@ def caller_of(environ: Mapping[str, Any]) -> Caller:
                 connection = getattr(connection, "_sock", connection)
                 break
     # The environ does not show a bridge, but the call stack does. It is searched only if such a module is loaded.
-    bridge = _calling_bridge() if _BRIDGES.keys() & sys.modules.keys() else None
+    bridge = None if _BRIDGES.keys().isdisjoint(sys.modules.keys()) else _calling_bridge()
     return Caller(connection, "gunicorn.socket" in environ and protocol.startswith("HTTP/2"), bridge)
 
 

@@ -5,8 +5,6 @@ One thread at a time uses a cursor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..errors import HistoryGone, InvalidEvent, LogUnavailable, LogUnusable
 from ..log import EventLog, Page, Record
 from ..protocol.event import RESET, ServerSentEvent, encode_event
@@ -21,14 +19,19 @@ class Cursor:
     :param known: see :meth:`EventLog.sequence_of`; default 0.
     :raises LogError: the log cannot be read.
 
+    :ivar channels: as given.
     :ivar epoch: the epoch of the log that the position belongs to.
     :ivar after: the number up to which the client has all events.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`); ``None`` while nothing is missing.
     """
 
-    def __init__(self, log: EventLog, channels: Sequence[str], last_event_id: str | None, known: int = 0) -> None:
+    __slots__ = ("_log", "after", "channels", "epoch", "reset")
+
+    def __init__(
+        self, log: EventLog, channels: tuple[str, ...], last_event_id: str | None, known: int = 0
+    ) -> None:
         self._log = log
-        self._channels = channels
+        self.channels = channels
         self.reset: str | None = None
         if last_event_id is None:
             self._go_to_end()
@@ -59,7 +62,7 @@ class Cursor:
         :raises LogError: the log cannot be read.
         """
         try:
-            page = self._log.read(self.after, channels=self._channels, upto=upto)
+            page = self._log.read(self.after, channels=self.channels, upto=upto)
             if self.is_stale:  # these events may be of another log
                 raise HistoryGone("epoch")
         except HistoryGone as gone:

@@ -6,8 +6,7 @@ client's thread never waits for the pump's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from ..errors import HubClosed
 from ..log import EventLog
@@ -28,16 +27,6 @@ from .thread_subscriber import ThreadSubscriber
 from .wrapped_subscriber import WrappedSubscriber
 
 
-class Reservation(NamedTuple):
-    """A place for a stream that is about to be parked.
-
-    :ivar registry: the registry of the pump that reserved it. A fork's child has another registry and none of the
-        places.
-    """
-
-    registry: Registry
-
-
 class Pump:
     """Fan-out from a log to the subscribers of one process.
 
@@ -49,6 +38,8 @@ class Pump:
     :param grace: see :class:`.registry.Registry`.
     :param shutdown_grace: see :class:`.registry.Registry`.
     :param first_retry: see :class:`.log_reader.LogReader`.
+
+    :ivar pace: as given.
     """
 
     def __init__(
@@ -64,7 +55,7 @@ class Pump:
         first_retry: float = FIRST_RETRY,
     ) -> None:
         self._eventlog = log
-        self._pace = pace
+        self.pace = pace
         self._budget = budget
         self._parking_budget = parking_budget
         self._is_ending = is_ending
@@ -75,11 +66,11 @@ class Pump:
 
     def _begin(self) -> None:
         self._registry = Registry(
-            self._eventlog, self._pace, grace=self._grace, shutdown_grace=self._shutdown_grace
+            self._eventlog, self.pace, grace=self._grace, shutdown_grace=self._shutdown_grace
         )
         self._replay = Replay(self._registry)
         self._wakeup = SerialWakeup()
-        self._abandoned = AbandonedStreams(self._pace.heartbeat or TICK)
+        self._abandoned = AbandonedStreams(self.pace.heartbeat or TICK)
         self._thread = PumpThread(
             self._eventlog,
             self._registry,
@@ -101,7 +92,7 @@ class Pump:
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
 
-    def open_cursor(self, channels: Sequence[str], last_event_id: str | None) -> Cursor:
+    def open_cursor(self, channels: tuple[str, ...], last_event_id: str | None) -> Cursor:
         """Return a new client's position in the log.
 
         :param last_event_id: the id of the last event that the client has; ``None`` to begin at the log's end.
@@ -187,8 +178,10 @@ class Pump:
 
     # Streams without a thread; called by the server's threads.
 
-    def reserve(self) -> Reservation:
+    def reserve(self) -> Registry:
         """Take a place for a stream that is about to be parked. Then call :meth:`park` or :meth:`release`.
+
+        Returns the registry that has the place. A fork's child has another registry, and none of the places.
 
         :raises Overloaded: no place is left, or the system refuses what the pump needs to begin.
         :raises HubClosed: the end has begun.
@@ -199,11 +192,14 @@ class Pump:
         if not self._thread.is_started:
             self._thread.start()
         self._parking_budget.take()
-        return Reservation(self._registry)
+        return self._registry
 
-    def release(self, reservation: Reservation) -> None:
-        """Give back the place of a stream that is not parked after all."""
-        if reservation.registry is self._registry:  # else it is the parent's, and this a fork's child
+    def release(self, registry: Registry) -> None:
+        """Give back the place of a stream that is not parked after all.
+
+        :param registry: the result of :meth:`reserve`.
+        """
+        if registry is self._registry:  # else it is the parent's, and this a fork's child
             self._parking_budget.give_back()
 
     def park(self, parked: SocketSubscriber, head: bytes) -> None:
@@ -217,10 +213,10 @@ class Pump:
         batch = self._registry.missed(parked)
         is_sent = parked.begin(head, batch)
         try:
-            has_earliest_timer = self._registry.add(parked)
+            has_earliest_timer = self._registry.add(parked, attaches=is_sent and batch is not None)
         except HubClosed:
             # The pump's thread has ended, so no other thread has this subscriber.
-            parked.end(EndReason.SHUTDOWN, self._pace.farewell(EndReason.SHUTDOWN))
+            parked.end(EndReason.SHUTDOWN, self.pace.farewell(EndReason.SHUTDOWN))
             parked.step(Step.CLOSE)
             parked.give_back()
             parked.finish()
@@ -228,7 +224,7 @@ class Pump:
         # From here on the pump's thread may end the stream. An ended stream has no cursor, and gets no events.
         if not is_sent or parked.state.is_lost:
             self.check_soon(parked)
-        elif batch is None or not self._registry.attach_if_caught_up(parked):
+        elif parked.cursor is not None:  # it lacks events
             self._replay.add(parked)
             self._thread.bell.ring()
         elif has_earliest_timer or self._thread.is_closing:

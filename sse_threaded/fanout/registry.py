@@ -83,7 +83,7 @@ class Registry:
         self._lock = threading.Lock()
         self.position = 0
         self.watcher = SocketWatcher()
-        self._subscribers: set[Subscriber] = set()
+        self._subscribers: dict[Subscriber, None] = {}  # a set of them would take twice the memory
         self._audiences = Audiences(log)
         self._timers = Timers()
         self._recent = RecentEvents(log, 0)
@@ -110,29 +110,32 @@ class Registry:
 
     # A subscriber comes.
 
-    def add(self, subscriber: Subscriber) -> bool:
+    def add(self, subscriber: Subscriber, *, attaches: bool = False) -> bool:
         """Add ``subscriber``: it counts, gets heartbeats and can be ended. It gets no events yet.
 
         Returns whether its timer is the earliest, so that the pump must wake up earlier.
 
+        :param attaches: whether to call :meth:`attach_if_caught_up` in the same step; default ``False``.
         :raises HubClosed: the pump has ended.
         """
+        now = time.monotonic()
+        # Random, so that neither leases nor heartbeats of many streams come together. One draw serves both.
+        chance = random.random()
         with self._lock:
             if self._is_shut:
                 raise HubClosed("the hub is closed")
-            now = time.monotonic()
-            # Random, so that neither leases nor heartbeats of many streams come together. One draw serves both.
-            chance = random.random()
             if self._pace.lease is not None:
                 subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
             beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
             first = min(now + beat * (1.0 - 0.5 * chance), subscriber.deadline)
             is_earliest = self._timers.add(first, subscriber, self._grain)
-            self._subscribers.add(subscriber)
-            if not subscriber.server_hears_hang_ups and not self.watcher.watch(
-                subscriber, reading=True, writing=False
+            self._subscribers[subscriber] = None
+            if not (
+                subscriber.server_hears_hang_ups or self.watcher.watch(subscriber, reading=True, writing=False)
             ):
                 self._lose(subscriber)
+            elif attaches:
+                self._attach_if_caught_up(subscriber)
             return is_earliest and first < now + TICK  # after TICK seconds the pump looks in any case
 
     def attach(self, subscriber: Subscriber, after: int) -> int:
@@ -146,26 +149,30 @@ class Registry:
     def attach_if_caught_up(self, subscriber: Subscriber) -> bool:
         """End the replay to ``subscriber`` if it has all events, and give it new events as they come."""
         with self._lock:
-            cursor = subscriber.cursor
-            if cursor is None or cursor.epoch != self._log.epoch or cursor.after < self.position:
-                return False  # with another epoch the log was recreated, and the replay finds out
-            subscriber.cursor = None
-            subscriber.after = cursor.after
-            self._audiences.add(subscriber, self.position)  # it had a cursor, so it has not ended
-            return True
+            return self._attach_if_caught_up(subscriber)
+
+    def _attach_if_caught_up(self, subscriber: Subscriber) -> bool:
+        cursor = subscriber.cursor
+        if cursor is None or cursor.epoch != self._log.epoch or cursor.after < self.position:
+            return False  # with another epoch the log was recreated, and the replay finds out
+        subscriber.cursor = None
+        subscriber.after = max(self.position, cursor.after)  # of two equal numbers, the one that all share
+        self._audiences.add(subscriber, self.position)  # it had a cursor, so it has not ended
+        return True
 
     def missed(self, subscriber: Subscriber) -> Batch | None:
         """The next events of a replay, from memory; ``None`` if they must be read from the log."""
+        cursor = subscriber.cursor
+        if cursor is None or cursor.reset is not None:
+            return None
+        if cursor.after == self.position and cursor.epoch == self._recent.epoch == self._log.epoch:
+            return NOTHING  # without the lock, as attach_if_caught_up() compares them again
         with self._lock:
-            cursor, recent = subscriber.cursor, self._recent
-            if cursor is None or cursor.reset is not None:
-                return None
-            if cursor.epoch != recent.epoch or cursor.epoch != self._log.epoch:
+            recent = self._recent
+            if not cursor.epoch == recent.epoch == self._log.epoch:
                 return None
             if not recent.floor <= cursor.after <= self.position:
                 return None
-            if cursor.after == self.position:
-                return NOTHING
             try:
                 batch, cursor.after = recent.batch_after(subscriber.channels, cursor.after)
             except LogError:
@@ -177,21 +184,23 @@ class Registry:
     def tell_to_end(self, reason: EndReason, subscribers: Iterable[Subscriber]) -> None:
         """Tell these subscribers to end, except those that end already."""
         with self._lock:
+            now = time.monotonic()
             for subscriber in subscribers:
-                self._end(subscriber, reason)
+                self._end(subscriber, reason, now)
 
     def tell_all_to_end(self, reason: EndReason) -> None:
         """Tell all subscribers to end, except those that end already."""
         with self._lock:
+            now = time.monotonic()
             for subscriber in tuple(self._subscribers):
-                self._end(subscriber, reason)
+                self._end(subscriber, reason, now)
 
-    def _end(self, subscriber: Subscriber, reason: EndReason) -> None:
+    def _end(self, subscriber: Subscriber, reason: EndReason, now: float) -> None:
         if subscriber.end_reason is not None:
             return
         self._audiences.remove(subscriber)
         grace = self._shutdown_grace if reason is EndReason.SHUTDOWN else self._grace
-        subscriber.deadline = time.monotonic() + grace
+        subscriber.deadline = now + grace
         self._timers.add(subscriber.deadline, subscriber)
         self._to_check.append(subscriber)
         subscriber.end(reason, self._pace.farewell(reason))  # last, as it may fail
@@ -230,7 +239,7 @@ class Registry:
     def _close(self, subscriber: Subscriber) -> None:
         subscriber.step(Step.CLOSE)
         subscriber.end_reason = subscriber.end_reason or EndReason.GONE
-        self._subscribers.remove(subscriber)
+        del self._subscribers[subscriber]
         self._audiences.remove(subscriber)
         self.watcher.unwatch(subscriber)
         self._timers.shrink(len(self._subscribers))
@@ -280,7 +289,7 @@ class Registry:
             if not self.watcher.watch(subscriber, reading=False, writing=is_watched_for_writing(subscriber)):
                 self._lose(subscriber)
             if hung_up:
-                self._end(subscriber, EndReason.GONE)
+                self._end(subscriber, EndReason.GONE, time.monotonic())
 
     def hear_from_server(self, subscriber: SocketSubscriber) -> bool:
         """See why the server found a parked socket readable; returns whether it may tell something new later."""
@@ -319,8 +328,9 @@ class Registry:
         This is one step. Otherwise a stream that attaches in between would have the old position and miss events.
         """
         with self._lock:
+            now = time.monotonic()
             for subscriber in tuple(self._subscribers):
-                self._end(subscriber, EndReason.BEHIND)
+                self._end(subscriber, EndReason.BEHIND, now)
             self.position = position
             self._recent.restart(position)
 
@@ -348,7 +358,7 @@ class Registry:
                             stuck.append(subscriber)
                         self._cut(subscriber, now)
                 elif now >= subscriber.deadline:
-                    self._end(subscriber, EndReason.LEASE)
+                    self._end(subscriber, EndReason.LEASE, now)
                 else:
                     if subscriber.deliver_heartbeat(HEARTBEAT):
                         self._to_check.append(subscriber)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable
 
 from ..protocol.batch import LAST_CHUNK, Batch
 from .broadcast import SOCKET_GONE, plain_send
 from .cursor import Cursor
+from .handover import Handover
 from .stream_state import EndReason, State, Step
 from .subscriber import WRITE_BYTES, Subscriber
 
@@ -22,17 +22,16 @@ class SocketSubscriber(Subscriber):
 
     :param channels: see :class:`.subscriber.Subscriber`.
     :param size: how many events may wait before it counts as too slow.
-    :param connection: its socket; no other object uses it until ``finished`` is called.
+    :param connection: its socket; no other object uses it until the server takes it back.
     :param chunked: whether the body is sent in chunks (RFC 9112, section 7.1), as the response's head said.
     :param cursor: its position; the events after it, up to the pump's position, are replayed.
-    :param finished: called once, on the pump's thread, when the last byte was sent or the client is gone.
-    :param server_hears_hang_ups: see :class:`.subscriber.Subscriber`; default ``False``.
+    :param handover: takes the socket back, once, when the last byte was sent or the client is gone.
 
     ``sent`` counts the bytes of the body without the framing. The count is complete while the subscriber is in no
     broadcast.
     """
 
-    __slots__ = ("_chunked", "_finished", "_pending", "can_broadcast", "server_hears_hang_ups")
+    __slots__ = ("_chunked", "_handover", "_pending", "can_broadcast", "server_hears_hang_ups")
 
     connection: socket.socket
 
@@ -44,17 +43,16 @@ class SocketSubscriber(Subscriber):
         *,
         chunked: bool,
         cursor: Cursor | None,
-        finished: Callable[[], None],
-        server_hears_hang_ups: bool = False,
+        handover: Handover,
     ) -> None:
         super().__init__(channels, size, connection)
-        self.server_hears_hang_ups = server_hears_hang_ups
         self._chunked = chunked
         # Bytes that the socket did not take: views of the rest, and their batches. Most sockets take everything.
         # So there is a deque, which has 600 bytes, only while something is in it.
         self._pending: deque[tuple[memoryview, Batch]] | None = None
         self.cursor = cursor
-        self._finished: Callable[[], None] | None = finished
+        self._handover: Handover | None = handover
+        self.server_hears_hang_ups = handover.hears_hang_ups
         self.can_broadcast = chunked and type(connection).send is plain_send  # see Subscriber
 
     def begin(self, head: bytes, batch: Batch | None) -> bool:
@@ -65,7 +63,8 @@ class SocketSubscriber(Subscriber):
         :param head: the head and the first bytes of the body, which are not counted.
         :param batch: the events; ``None`` for none.
         """
-        self.connection.setblocking(False)
+        if self.connection.gettimeout() != 0:  # otherwise it does not block already, and this saves a system call
+            self.connection.setblocking(False)
         data = head
         if batch is None:
             batch = Batch(b"", 0)
@@ -206,7 +205,7 @@ class SocketSubscriber(Subscriber):
         """Give its socket back."""
         if self.end_reason is EndReason.SHUTDOWN:
             self.shut_down()  # so that no server waits for the client to close an idle connection
-        # This object and its exchange refer to each other. Otherwise only the garbage collector could free them.
-        finished, self._finished = self._finished, None
-        if finished is not None:
-            finished()
+        # This object and its handover refer to each other. Otherwise only the garbage collector could free them.
+        handover, self._handover = self._handover, None
+        if handover is not None:
+            handover.take_back()

@@ -47,7 +47,8 @@ class SocketWatcher:
 
     def watch(self, subscriber: Subscriber, *, reading: bool, writing: bool) -> bool:
         """Wait for a subscriber's socket to be readable, writable or both; returns whether that is possible."""
-        self.unwatch(subscriber)
+        if subscriber.watched_events:
+            self.unwatch(subscriber)
         events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if writing else 0)
         subscriber.watched_events = events
         if subscriber.connection is None or not events:

@@ -132,7 +132,7 @@ class Subscriber(ABC):
     """Whether a thread of the server must take its events. That thread may fail to come."""
 
     server_hears_hang_ups = False
-    """Whether its server tells the pump when the socket becomes readable, so that the pump need not watch that."""
+    """Whether its server tells the pump when its socket is readable, so that the pump does not watch that."""
 
     can_broadcast = False
     """Whether it may be in a :class:`.broadcast.Broadcast` while nothing waits for it."""

@@ -31,6 +31,7 @@ from sse_threaded.log.redis.url import parse_url
 from sse_threaded.log.retention import AS_OTHERS_KEEP
 from tests.harness.redis_server import RedisServer
 from tests.support import ROOT, free_port, missing, temporary_directory, wait_until
+from tests.unit.fake_handover import FakeHandover
 
 
 def refusal(command, *args):
@@ -202,7 +203,8 @@ class LossTest(RedisCase):
         cursor = Cursor(hub.log, ("a",), last)
         with mock.patch.object(SocketSubscriber, "begin", begin_late):
             hub._pump.reserve()
-            parked = SocketSubscriber(("a",), 10, server, chunked=False, cursor=cursor, finished=server.close)
+            handover = FakeHandover(server.close)
+            parked = SocketSubscriber(("a",), 10, server, chunked=False, cursor=cursor, handover=handover)
             hub._pump.park(parked, b"retry: 1\n\n")
         client.settimeout(20)
         told = b""

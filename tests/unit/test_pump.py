@@ -23,6 +23,7 @@ from sse_threaded.log import MemoryLog
 from sse_threaded.log.doorbell import Doorbell
 from sse_threaded.protocol.batch import Batch
 from tests.support import FAREWELL, wait_until
+from tests.unit.fake_handover import FakeHandover
 
 
 @contextlib.contextmanager
@@ -60,9 +61,8 @@ class PumpCase(unittest.TestCase):
         finished = threading.Event()
         pump.reserve()
         cursor = Cursor(self.log, ["a"], last_event_id)
-        parked = SocketSubscriber(
-            ("a",), 100, ours, chunked=True, cursor=cursor, finished=finished.set, server_hears_hang_ups=hears
-        )
+        handover = FakeHandover(finished.set, hears_hang_ups=hears)
+        parked = SocketSubscriber(("a",), 100, ours, chunked=True, cursor=cursor, handover=handover)
         pump.park(parked, head)
         return parked, theirs, finished
 
@@ -129,15 +129,15 @@ class ReplayTest(PumpCase):
     def test_events_that_come_while_a_stream_is_parked_come_once(self):
         pump = self.make_pump()
         self.append([1])
-        add = Registry.add
+        begin = SocketSubscriber.begin
 
-        def add_and_publish(registry, subscriber):
-            is_earliest = add(registry, subscriber)
+        def begin_and_publish(parked, head, batch):
+            is_sent = begin(parked, head, batch)
             self.append([2, 3])
             wait_until(lambda: pump.position == 3, message="the pump to be ahead of the stream")
-            return is_earliest
+            return is_sent
 
-        with mock.patch.object(Registry, "add", add_and_publish):
+        with mock.patch.object(SocketSubscriber, "begin", begin_and_publish):
             _, theirs, _ = self.park(pump, last_event_id=self.log.event_id(1))
         self.assertEqual(self.numbers(theirs, 3), [2, 3])
         self.append([4])
@@ -261,8 +261,7 @@ class HearTest(PumpCase):
 
     def test_a_client_that_hangs_up_after_its_farewell_gets_its_last_bytes(self):
         registry = Registry(MemoryLog(), PACE)
-        parked, theirs = parked_alone(self)
-        parked.server_hears_hang_ups = True
+        parked, theirs = parked_alone(self, hears_hang_ups=True)
         registry.add(parked)
         while not parked.is_blocked:
             parked.deliver(Batch(b"x" * 10_000))
@@ -324,29 +323,30 @@ class EndTest(PumpCase):
         self.addCleanup(theirs.close)
         finished = mock.Mock()
         cursor = Cursor(self.log, ["a"], None)
-        parked = SocketSubscriber(("a",), 100, ours, chunked=False, cursor=cursor, finished=finished)
+        parked = SocketSubscriber(("a",), 100, ours, chunked=False, cursor=cursor, handover=FakeHandover(finished))
         pump.park(parked, b"head")
         self.assertRegex(theirs.recv(1000), rb"\Ahead" + FAREWELL + rb"\Z")
         finished.assert_called_once_with()
         self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
 
     def test_a_stream_that_ends_while_it_is_parked_gets_no_events(self):
-        pump = self.make_pump()
         add = Registry.add
 
-        def add_and_end(registry, subscriber):
-            is_earliest = add(registry, subscriber)
+        def add_and_end(registry, subscriber, **options):
+            is_earliest = add(registry, subscriber, **options)
             registry.tell_to_end(EndReason.LEASE, (subscriber,))
             pump.check_soon(subscriber)
             wait_until(lambda: pump.stream_count == 0, message="the pump to give the stream back")
             self.log.append("a", "too late")
             return is_earliest
 
-        with mock.patch.object(Registry, "add", add_and_end):
-            _, theirs, finished = self.park(pump)
-        self.assertTrue(finished.is_set())
-        self.assertRegex(self.received(theirs, b"0\r\n\r\n"), FAREWELL)
-        self.assertEqual((len(pump._registry._audiences), self.parking_budget.taken), (0, 0))
+        for last_event_id in (None, "unknown"):  # with all events, and with a replay to come
+            pump = self.make_pump()
+            with self.subTest(last_event_id), mock.patch.object(Registry, "add", add_and_end):
+                _, theirs, finished = self.park(pump, last_event_id=last_event_id)
+                self.assertTrue(finished.is_set())
+                self.assertRegex(self.received(theirs, b"0\r\n\r\n"), FAREWELL)
+                self.assertEqual((len(pump._registry._audiences), self.parking_budget.taken), (0, 0))
 
     def test_after_the_end_nothing_is_admitted(self):
         pump = self.make_pump()
@@ -472,13 +472,14 @@ class HeartbeatTest(unittest.TestCase):
 PACE = Pace(retry=5000, heartbeat=None, lease=None)
 
 
-def parked_alone(test):
+def parked_alone(test, *, hears_hang_ups=False):
     """A parked subscriber without a pump, and its client's socket."""
     ours, theirs = socket.socketpair()
     test.addCleanup(ours.close)
     test.addCleanup(theirs.close)
     ours.setblocking(False)
-    return SocketSubscriber(("a",), 100, ours, chunked=True, cursor=None, finished=lambda: None), theirs
+    handover = FakeHandover(lambda: None, hears_hang_ups=hears_hang_ups)
+    return SocketSubscriber(("a",), 100, ours, chunked=True, cursor=None, handover=handover), theirs
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from sse_threaded.fanout.socket_subscriber import SocketSubscriber
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.protocol.batch import Batch
+from tests.unit.fake_handover import FakeHandover
 
 
 class BroadcastTest(unittest.TestCase):
@@ -30,7 +31,9 @@ class BroadcastTest(unittest.TestCase):
         theirs.settimeout(10)
         if send_buffer:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        parked = SocketSubscriber(("a",), 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
+        parked = SocketSubscriber(
+            ("a",), 100, ours, chunked=chunked, cursor=None, handover=FakeHandover(lambda: None)
+        )
         self.audiences.add(parked, self.position)
         return parked, theirs
 
@@ -151,7 +154,7 @@ class BroadcastTest(unittest.TestCase):
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
         theirs.settimeout(10)
-        ahead = SocketSubscriber(("a",), 100, ours, chunked=True, cursor=None, finished=lambda: None)
+        ahead = SocketSubscriber(("a",), 100, ours, chunked=True, cursor=None, handover=FakeHandover(lambda: None))
         ahead.after = 2
         self.audiences.add(ahead, self.position)
         for number in range(1, 5):

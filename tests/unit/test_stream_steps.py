@@ -82,8 +82,7 @@ class StartTest(unittest.TestCase):
 
     def test_its_server_says_whether_it_hears_hang_ups(self) -> None:
         for hears in (False, True):
-            handover = FakeHandover()
-            handover.hears_hang_ups = hears
+            handover = FakeHandover(hears_hang_ups=hears)
             environ = {**EnvironBuilder("/", multithread=True).get_environ(), ENVIRON_KEY: handover}
             stream: Any = self.hub.stream(environ, "a").response
             parking = stream.park(handover, self.connection, True)
@@ -180,7 +179,9 @@ class ParkedTest(unittest.TestCase):
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
-        parked = SocketSubscriber(("a",), 100, ours, chunked=chunked, cursor=None, finished=lambda: None)
+        parked = SocketSubscriber(
+            ("a",), 100, ours, chunked=chunked, cursor=None, handover=FakeHandover(lambda: None)
+        )
         return parked, theirs
 
     def test_events_that_leave_with_the_head_are_counted_and_the_head_is_not(self) -> None:
@@ -207,6 +208,8 @@ class ScriptedSocket:
         self.takes: list[int | type[OSError]] = []
         self.sent = b""
         self.shutdown = mock.Mock()
+        self.setblocking = mock.Mock()
+        self.gettimeout = mock.Mock(return_value=None)
 
     def send(self, data: bytes | memoryview) -> int:
         takes = self.takes.pop(0)
@@ -216,9 +219,6 @@ class ScriptedSocket:
         self.sent += bytes(data[:taken])
         return taken
 
-    def setblocking(self, blocking: bool) -> None:
-        pass
-
 
 class WritingTest(unittest.TestCase):
     """A parked stream's bytes, where its socket does not take all of them at once."""
@@ -227,7 +227,9 @@ class WritingTest(unittest.TestCase):
         self.finished = mock.Mock()
         self.sock = ScriptedSocket()
         connection: Any = self.sock
-        return SocketSubscriber(("a",), 3, connection, chunked=chunked, cursor=None, finished=self.finished)
+        return SocketSubscriber(
+            ("a",), 3, connection, chunked=chunked, cursor=None, handover=FakeHandover(self.finished)
+        )
 
     def blocked(self, *batches: Batch, takes: int = 0, chunked: bool = False) -> Any:
         """One for which batches wait; of the first its socket took so many bytes."""
@@ -258,6 +260,14 @@ class WritingTest(unittest.TestCase):
                 parked.continue_writing()
             if not is_lost:
                 self.assertEqual((self.sock.sent, parked.sent, parked.waiting), (b"headabc", 3, 0))
+
+    def test_its_socket_does_not_block_and_is_told_so_only_if_needed(self) -> None:
+        for timeout, told in ((None, [mock.call(False)]), (5.0, [mock.call(False)]), (0.0, [])):
+            parked = self.make()
+            self.sock.gettimeout.return_value = timeout
+            self.sock.takes = [100]
+            self.assertTrue(parked.begin(b"head", None))
+            self.assertEqual(self.sock.setblocking.mock_calls, told)
 
     def test_what_its_socket_does_with_an_event(self) -> None:
         for takes, must_check, sent, is_lost in (
