@@ -155,9 +155,9 @@ class SocketSubscriber(Subscriber):
         if self.state.is_lost:
             self._pending = None
             return
-        self.deliver(Batch(farewell, 0))
-        if self._chunked and not self.state.is_lost:
-            self.deliver(LAST_CHUNK)
+        last = Batch(farewell, 0)
+        last.chunk += LAST_CHUNK  # both leave in one send
+        self.deliver(last)
 
     def continue_writing(self) -> None:
         """Send the bytes that wait, until the socket takes no more."""

@@ -27,4 +27,4 @@ class Batch:
 
 
 # An empty chunk ends a body.
-LAST_CHUNK = Batch(b"", 0)
+LAST_CHUNK = b"0\r\n\r\n"

@@ -313,8 +313,8 @@ class BatchTest(unittest.TestCase):
         self.assertEqual((batch.body, batch.count, batch.parts), (b"ab", 2, [b"a", b"b"]))
         self.assertEqual(Batch(b"", 0, ()).parts, ())
 
-    def test_an_empty_chunk_ends_a_body_and_is_no_event(self) -> None:
-        self.assertEqual((LAST_CHUNK.chunk, LAST_CHUNK.count), (b"0\r\n\r\n", 0))
+    def test_an_empty_chunk_ends_a_body(self) -> None:
+        self.assertEqual(LAST_CHUNK, Batch(b"").chunk)
 
 
 class SchedulingPolicyTest(unittest.TestCase):

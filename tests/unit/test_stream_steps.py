@@ -353,7 +353,7 @@ class WritingTest(unittest.TestCase):
     def test_its_last_bytes(self) -> None:
         for chunked, last in ((False, b"bye"), (True, b"3\r\nbye\r\n0\r\n\r\n")):
             parked = self.make(chunked=chunked)
-            self.sock.takes = [100, 100]
+            self.sock.takes = [100]
             parked.end(EndReason.LEASE, b"bye")
             parked.end(EndReason.GONE, b"again")
             self.assertEqual((self.sock.sent, parked.end_reason), (last, EndReason.LEASE))
