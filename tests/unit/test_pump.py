@@ -1,10 +1,12 @@
 """The pump and its parked streams: replay, ends, and sockets that behave in strange ways."""
 
 import contextlib
+import gc
 import re
 import socket
 import threading
 import time
+import tracemalloc
 import unittest
 from unittest import mock
 
@@ -421,6 +423,33 @@ class BellTest(PumpCase):
                 if is_closing:
                     pump._thread.is_closing = True  # as request_close() does, but it wakes the pump
                 self.assertEqual(self.rings(pump.end_stream, subscriber), expected)
+
+
+class MemoryTest(PumpCase):
+    def test_a_parked_stream_takes_little(self):
+        for hears, most in ((True, 600), (False, 800)):
+            pump = self.make_pump(lease=900, heartbeat=15)
+            self.log.append("a", "x")
+            pairs = [socket.socketpair() for _ in range(200)]
+            for pair in pairs:
+                for each in pair:
+                    self.addCleanup(each.close)
+            handovers = [FakeHandover(lambda: None, hears_hang_ups=hears) for _ in pairs]
+            self.park(pump)  # what all share
+            tracemalloc.start()
+            self.addCleanup(tracemalloc.stop)
+            before, _ = tracemalloc.get_traced_memory()
+            for (ours, _), handover in zip(pairs, handovers, strict=True):
+                pump.reserve()
+                cursor = pump.open_cursor(("a",), None)
+                parked = SocketSubscriber(("a",), 100, ours, chunked=True, cursor=cursor, handover=handover)
+                pump.park(parked, b"head")
+            del cursor, parked
+            gc.collect()
+            after, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            with self.subTest(hears=hears):
+                self.assertLess((after - before) / len(pairs), most)
 
 
 class BlockedHeartbeatTest(PumpCase):
