@@ -1,9 +1,9 @@
 """Requests: the plain ones are read here, fast; all others by gunicorn's parser.
 
 A request is plain if it is complete, and valid by the narrowest reading of RFC 9112: no repeated field, no
-transfer coding, no field that gunicorn has a rule for but those below. A request that is not certainly plain is left to
-gunicorn, so its rules hold, those of future releases too. For a plain one the result is gunicorn's, field for
-field (tests/unit/test_plain_request.py compares thousands).
+transfer coding, no field that gunicorn has a rule for but those below. gunicorn reads all other requests, so its
+rules hold, those of future releases too. For a plain one the result is gunicorn's, field for field
+(tests/unit/test_plain_request.py compares thousands).
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _MOST_FIELDS = 50
 
 _REQUEST_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?!/)[!\x22$-~]*) HTTP/1\.([01])")
 
-# RFC 9110, section 5. No underscore in the name: it could be taken for a hyphen.
-_FIELD = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)")
+# RFC 9110, section 5. No underscore in the name: it could be taken for a hyphen. The value begins right after the
+# colon: a part for its leading space would match the value's bytes, too, and a long invalid line would take the
+# square of its length to refuse.
+_FIELD = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)")
 
 # gunicorn has a rule for these, which the fast way does not know.
 _LEFT_TO_GUNICORN = ("EXPECT", "TRANSFER-ENCODING", "UPGRADE", "TRAILER")
@@ -41,7 +43,8 @@ class _Field(NamedTuple):
 
     :ivar pair: its name in capitals and its value.
     :ivar key: its key in the environ.
-    :ivar says: another fact that it tells: of the ``length``, the ``connection``, or the ``scheme``; ``None`` for most.
+    :ivar says: its meaning for the request: of the ``length``, the ``connection``, or the ``scheme`` (the field itself if it
+        says "https", else nothing); ``None`` for most.
     """
 
     pair: tuple[str, str]
@@ -58,6 +61,7 @@ class PlainRequest(Request):  # type: ignore[misc]  # gunicorn has no annotation
     :ivar closes: whether the client wants the connection closed after the response.
     """
 
+    _expected_100_continue = False
     closes = False
     fragment = ""
     must_close = False
@@ -89,7 +93,7 @@ class RequestReader:
         self._scheme_fields: dict[str, str] = cfg.secure_scheme_headers
         limits = (cfg.limit_request_line or _LONGEST_HEAD, cfg.limit_request_field_size or _LONGEST_HEAD)
         self._longest_head = min(_LONGEST_HEAD, *limits)
-        self._most_fields = min(_MOST_FIELDS, cfg.limit_request_fields)
+        self._most_fields = min(_MOST_FIELDS, cfg.limit_request_fields or _MOST_FIELDS)
         has_proxy_line = str(getattr(cfg, "proxy_protocol", "off")) not in ("off", "False")
         self._first = 2 if has_proxy_line else 1  # the first request of a connection that may be plain
         self._fields: dict[bytes, _Field] = {}
@@ -122,8 +126,8 @@ class RequestReader:
         connection = extra.get("connection")
         if connection != "keep-alive":
             req.closes = connection == "close" or minor == b"0"
-        if "scheme" in extra and self._is_trusted(conn.client):
-            req.scheme = extra["scheme"]
+        if extra.get("scheme") and self._is_trusted(conn.client, extra["scheme"]):
+            req.scheme = "https"
         if body:
             req.unreader = IterUnreader([body])
         req.body = Body(LengthReader(req.unreader, len(body)))
@@ -161,11 +165,15 @@ class RequestReader:
         if match is None:
             return None
         name = match[1].decode("ascii").upper()
-        value = match[2].decode("latin-1").rstrip(" \t")
+        value = match[2].decode("latin-1").strip(" \t")
         if name in _LEFT_TO_GUNICORN:
             return None
         says = None
         key = "HTTP_" + name.replace("-", "_")
+        if name in self._scheme_fields:
+            if name in ("CONTENT-LENGTH", "CONNECTION"):
+                return None  # it would say two things
+            says = ("scheme", f"{name}:{value}" if value == self._scheme_fields[name] else "")
         if name == "CONTENT-LENGTH":
             if not (value.isascii() and value.isdigit()) or len(value) > 9:
                 return None
@@ -174,23 +182,24 @@ class RequestReader:
             key = "CONTENT_TYPE"
         elif name == "CONNECTION":
             says = ("connection", value.lower())
-        elif name in self._scheme_fields:
-            says = ("scheme", "https" if value == self._scheme_fields[name] else "http")
         field = _Field((name, value), key, says)
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self._fields) >= _REMEMBERED:
-                self._fields.clear()  # a client that sends a new line each time must not fill the memory
+                self._fields.clear()  # a client that sends other fields each time must not fill the memory
             self._fields[line] = field
         return field
 
-    def _is_trusted(self, client: Any) -> bool:
-        """Whether gunicorn takes the scheme from this client's fields."""
+    def _is_trusted(self, client: Any, field: str) -> bool:
+        """Whether gunicorn takes the scheme from this client's fields.
+
+        :param field: one of them, which says "https".
+        """
         peer = client[0] if isinstance(client, tuple) else client
         trusted = self._trusted.get(peer)
         if trusted is None:
-            # gunicorn is asked: with a request of this client that says "https".
-            name, value = next(iter(self._scheme_fields.items()))
-            probe = f"GET / HTTP/1.1\r\n{name}: {value}\r\n\r\n".encode("latin-1")
+            # gunicorn is asked, with the smallest request that has this field: no limit refuses it if none
+            # refuses the request at hand.
+            probe = f"GET / HTTP/1.1\r\n{field}\r\n\r\n".encode("latin-1")
             trusted = Request(self._cfg, IterUnreader([probe]), client, 2).scheme == "https"
             if len(self._trusted) >= _REMEMBERED:
                 self._trusted.clear()
