@@ -43,8 +43,8 @@ class _Field(NamedTuple):
 
     :ivar pair: its name in capitals and its value.
     :ivar key: its key in the environ.
-    :ivar says: its meaning for the request: of the ``length``, the ``connection``, or the ``scheme`` (the field itself if it
-        says "https", else nothing); ``None`` for most.
+    :ivar says: what it means for the request: the ``length``, the ``connection``, or the ``scheme`` (the field
+        itself if it says "https", else ""); ``None`` for most.
     """
 
     pair: tuple[str, str]

@@ -6,6 +6,7 @@ first bytes of the body. tests/unit/test_response.py compares it with gunicorn's
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from typing import Any, NamedTuple
@@ -42,9 +43,10 @@ _fields: dict[tuple[str, str], _Field] = {}
 # The codes of statuses that were checked.
 _codes: dict[str, int] = {}
 
-# The status and the fields Server, Date and Connection, and the second in which they were made.
-_starts: dict[tuple[str | None, Any, str], bytes] = {}
-_made = 0
+# The status and the fields Server, Date and Connection, with the second for which they are; and how many are
+# remembered.
+_starts: dict[tuple[str | None, Any, str, int], bytes] = {}
+_MOST_STARTS = 64
 
 
 class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotations
@@ -145,15 +147,13 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
         return self.req.version > (1, 0) and getattr(self.cfg, "protocol", "http") != "uwsgi"
 
     def _head(self) -> bytes:
-        global _made
         second = int(time.time())
-        if second != _made:
-            _starts.clear()
-            _made = second
         connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
-        key = (self.status, self.req.version, connection)
+        key = (self.status, self.req.version, connection, second)
         start = _starts.get(key)
         if start is None:
+            if len(_starts) >= _MOST_STARTS:
+                _starts.clear()
             major, minor = self.req.version
             start = _starts[key] = (
                 f"HTTP/{major}.{minor} {self.status}\r\nServer: {self.version}\r\n"
@@ -165,8 +165,9 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
     def send_headers(self) -> None:
         """Send the head, if it was not sent yet."""
         if not self.headers_sent:
+            head = self._head()
             self.headers_sent = True
-            self.sock.sendall(self._head())
+            self.sock.sendall(head)
 
     def write(self, data: bytes) -> None:
         """Send a part of the body; the first with the head."""
@@ -192,6 +193,14 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
             return b"%b%X\r\n%b\r\n" % (head, len(data), data)
         return head + data if head else data
 
+    def sendfile(self, respiter: Any) -> bool:
+        """Have the system send a file; returns whether it did.
+
+        gunicorn's would frame an empty file as a chunk, and an empty chunk ends the body: :meth:`close` would end
+        it once more, in front of the next response.
+        """
+        return not (self.chunked and _is_at_end(respiter.filelike)) and bool(super().sendfile(respiter))
+
     def _warn_of_body(self, data: bytes) -> None:
         if data and not self._omits_body_warned:
             self._omits_body_warned = True
@@ -204,11 +213,18 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
     def close(self) -> None:
         """Send the head of a response without a body, and the end of the chunks."""
         if not self.headers_sent:
+            head = self._head()
             self.headers_sent = True
-            end = b"0\r\n\r\n" if self.chunked else b""
-            self.sock.sendall(self._head() + end)
+            self.sock.sendall(head + b"0\r\n\r\n" if self.chunked else head)
         elif self.chunked:
             self.sock.sendall(b"0\r\n\r\n")
+
+
+def _is_at_end(file: Any) -> bool:
+    try:
+        return os.fstat(file.fileno()).st_size <= os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    except (OSError, AttributeError):
+        return False
 
 
 def _learn_code(status: str) -> int:
