@@ -70,7 +70,7 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
     response_length: int | None = None
     sent = 0
     status: str | None = None
-    status_code = 0
+    status_code: int  # no value before the app has called start_response()
     upgrade = False
     version = SERVER
     _omits_body = False
@@ -138,7 +138,9 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
         """Whether the connection closes after it."""
         if self.must_close or self.req.should_close():
             return True
-        return not (self.chunked or self._omits_body or self.response_length is not None)
+        if self.chunked or self.response_length is not None or self.req.method == "HEAD":
+            return False
+        return not (self.status_code < 200 or self.status_code in (204, 304))
 
     def is_chunked(self) -> bool:
         """Whether the body is sent in chunks: it has no length, and the client speaks HTTP/1.1."""

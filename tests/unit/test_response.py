@@ -396,17 +396,17 @@ class RememberedTest(ResponseTest):
             headers = [("X", str(number)), ("Y", "y" * 300 + str(number)), ("Keep-Alive", str(number))]
             made.start_response(f"200 {number}", headers)
             made.close()
-            self.assertLessEqual(len(response._lines), 1024)
+            self.assertLessEqual(len(response._fields), 1024)
             self.assertLessEqual(len(response._starts), 64)
-        self.assertLessEqual(max(len(value) for _, value in response._lines), 256)
+        self.assertLessEqual(max(len(value) for _, value in response._fields), 256)
 
     def test_invalid_fields_are_not_remembered(self) -> None:
-        response._lines.clear()
+        response._fields.clear()
         for field in ODD_FIELDS:
             made = Response(request(GET), mock.Mock(), config(None))
             with contextlib.suppress(Exception):
                 made.start_response("200 OK", [field])
-        for name, value in response._lines:
+        for name, value in response._fields:
             self.assertRegex(name + value, r"\A[\t\x20-\x7e\x80-\xff]+\Z")
 
     def test_the_date_is_that_of_the_moment(self) -> None:
