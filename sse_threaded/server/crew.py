@@ -32,6 +32,9 @@ _LONG = 0.01
 # Seconds until the next round of a loop that has failed.
 _PAUSE = 0.1
 
+# Seconds until another thread is started, after the system has refused one.
+_NO_THREAD_PAUSE = 1.0
+
 # Below this share no thread computes, so all tasks that wait may have a thread at once.
 _WAITING = 0.1
 
@@ -94,11 +97,14 @@ class Crew:
         self._processor_clock = processor_clock
         self._start = start or _start_thread
         self._watchman = watchman or Sleeper()
+        self._is_called = False  # whether watch() is to end
+        self._refusal: RuntimeError | None = None  # of the system, that the watchman is to log
         # Guards all below.
         self._lock = threading.Lock()
         self._tasks: deque[tuple[float, Callable[[], None]]] = deque()  # each with the time at which it was put
         self._is_led = False
         self._started = 0
+        self._may_start = 0.0  # when a thread may be started, after the system has refused one (monotonic)
         self._sleepers: list[Sleeper] = []
         self._active = 0  # threads that neither sleep nor lead
         self._watchman_sleeps = False
@@ -134,27 +140,28 @@ class Crew:
 
     @property
     def is_busy(self) -> bool:
-        """Whether all threads are at work, so that none of them leads."""
-        return self._active == self._size
+        """Whether all threads that there are have work, so that none of them leads."""
+        return self._active == self._started
 
     # The main thread.
 
     def watch(self, seconds: float) -> None:
         """Look after the threads for so long, or until :meth:`wake_watchman`."""
         until = self._clock() + seconds
-        pause = self.look()
-        while True:
+        while not self._is_called:
             left = until - self._clock()
             if left <= 0.0:
-                return
-            if pause is None or pause >= left:
-                self._watchman.sleep(left)
-                return
-            self._watchman.sleep(pause)
+                break
             pause = self.look()
+            refusal, self._refusal = self._refusal, None
+            if refusal is not None:
+                _log.warning("%s of %s threads: %s", self._started, self._size, refusal)
+            self._watchman.sleep(left if pause is None else min(pause, left))
+        self._is_called = False
 
     def wake_watchman(self) -> None:
         """End :meth:`watch`. Any thread, or a signal handler."""
+        self._is_called = True
         self._watchman.wake()
 
     def look(self) -> float | None:
@@ -220,8 +227,15 @@ class Crew:
         """Have one more thread at work; returns whether there was one."""
         if self._sleepers:
             self._sleepers.pop().wake()
-        elif self._started < self._size:
-            self._start(self._run)
+        elif self._started < self._size and self._clock() >= self._may_start:
+            try:
+                self._start(self._run)
+            except RuntimeError as error:
+                if not self._started:
+                    raise
+                self._may_start = self._clock() + _NO_THREAD_PAUSE
+                self._refusal = error
+                return False
             self._started += 1
         else:
             return False
