@@ -27,10 +27,11 @@ from .arrivals import Arrivals
 from .connection import Connection, Place
 from .partial_request import BUFFER_BYTES, is_whole
 
-# accept() fails with these errors when the process or the machine has no room for another connection. The worker
-# then accepts nothing for so many seconds; the connection stays in the kernel's queue.
+# accept() fails with these errors when the process or the machine has no room for another connection.
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_NO_ROOM_PAUSE = 1.0
+
+# Seconds in which the worker accepts nothing, when accept() has failed; the connection stays in the kernel's queue.
+_FAULT_PAUSE = 1.0
 
 # Seconds between two looks at deadlines.
 _LOOK_SECONDS = 0.25
@@ -55,6 +56,7 @@ class Loop:
     :param limit: how many connections there may be.
     :param policy: how many to accept at a time.
     :param serve: has a thread serve a connection's request. The calling thread looks for tasks soon.
+    :param serve_elsewhere: the same, where the calling thread goes on with its own request.
     :param told: called with the number of connections after some were accepted.
 
     :ivar connections: how many there are.
@@ -71,6 +73,7 @@ class Loop:
         limit: int,
         policy: AcceptPolicy,
         serve: Callable[[Connection], None],
+        serve_elsewhere: Callable[[Connection], None],
         told: Callable[[int], None],
     ) -> None:
         self._cfg = cfg
@@ -79,6 +82,7 @@ class Loop:
         self._limit = limit
         self._policy = policy
         self._serve = serve
+        self._serve_elsewhere = serve_elsewhere
         self._told = told
         self.reads = not cfg.is_ssl and getattr(cfg, "protocol", "http") == "http"
         self._selector = selectors.DefaultSelector()
@@ -137,13 +141,14 @@ class Loop:
         wanted = self._may_accept and self.connections < self._limit and not is_paused
         if wanted == self._is_accepting:
             return
-        self._is_accepting = wanted
         for listener in self._listeners:
             if wanted:
                 listener.setblocking(False)
-                self._selector.register(listener, selectors.EVENT_READ, _Acceptor(self, listener))
+                with suppress(KeyError):  # it is registered, and the kernel had no room for the one after it
+                    self._selector.register(listener, selectors.EVENT_READ, _Acceptor(self, listener))
             else:
                 self._selector.unregister(listener)
+        self._is_accepting = wanted
 
     def accept(self, listener: socket.socket) -> None:
         """Accept the connections that wait, if there may be more."""
@@ -154,11 +159,11 @@ class Loop:
             try:
                 sock, client = listener.accept()
             except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._log.warning("Cannot accept connections: %s; raise the limit (ulimit -n)", error)
-                    self._policy.pause(_NO_ROOM_PAUSE)
-                elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
-                    raise
+                if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
+                    # An error that stays must not keep the loop from the connections that there are.
+                    advice = "; raise the limit (ulimit -n)" if error.errno in _NO_ROOM else ""
+                    self._log.warning("Cannot accept connections: %s%s", error, advice)
+                    self._policy.pause(_FAULT_PAUSE)
                 break
             accepted += 1
             if sock.gettimeout() is not None:  # the app has called socket.setdefaulttimeout()
@@ -180,7 +185,7 @@ class Loop:
                 self._new.pop(conn, None)
                 self._kept.pop(conn, None)
                 conn.place = Place.THREAD
-            if place in (Place.THREAD, Place.UPLOAD) or not self.reads:
+            if place in (Place.THREAD, Place.UPLOAD) or (conn.place is Place.THREAD and not self.reads):
                 # Its thread reads it, or finds out at the end. With TLS that is by way of another socket object.
                 self._unwatch(conn)
         if place is Place.PARKED:
@@ -326,7 +331,7 @@ class Loop:
         with self._lock:
             conn = self._arrivals.next_upload()
         if conn is not None:
-            self._serve(conn)
+            self._serve_elsewhere(conn)
 
     def begin_handshake(self, conn: Connection) -> None:
         """A thread begins the TLS handshake of a connection, which has a deadline."""
@@ -389,7 +394,10 @@ class Loop:
             self._arrivals.forget(conn)
             self._unwatch(conn)
             self.connections -= 1
+            makes_room = self.connections == self._limit - 1
         util.close(conn.sock)
+        if makes_room:
+            self.interrupt()  # the thread that leads may wait without accepting
 
     def interrupt(self) -> None:
         """End the wait of the thread that leads. Also from a signal handler."""
@@ -411,7 +419,11 @@ class Loop:
 
     def close_kept(self) -> None:
         """Close the connections that wait for a request."""
-        for conn in (*self._new.copy(), *self._kept.copy()):
+        with self._lock:
+            waiting = [*self._new, *self._kept]
+            for conn in waiting:
+                conn.place = Place.THREAD  # this one, so that no other serves it
+        for conn in waiting:
             self.close(conn)
 
 

@@ -156,6 +156,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
             limit=self.worker_connections,
             policy=policy,
             serve=self._enqueue_request,
+            serve_elsewhere=self._enqueue_upload,
             told=self._tell,
         )
         self._answering = Answering(self, self._loop)
@@ -229,6 +230,9 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
 
     def _enqueue_request(self, conn: Connection) -> None:
         self._crew.put_own(partial(self._answering.serve, conn))
+
+    def _enqueue_upload(self, conn: Connection) -> None:
+        self._crew.put(partial(self._answering.serve, conn))
 
     def enqueue(self, task: Callable[[], None]) -> None:
         """Have a thread run ``task``. This does not wait."""
