@@ -24,7 +24,7 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from ..fanout.handover import ENVIRON_KEY
 from . import deadlines, versions
 from .app_response import AppResponse, ResponseWorker
-from .connection import Connection
+from .connection import ClientTooSlow, Connection
 from .loop import Loop
 from .paced_unreader import PacedUnreader
 from .request import ErrorStream, RequestReader
@@ -131,7 +131,7 @@ class Answering:
     def _on_socket_error(self, conn: Connection, req: Any, error: OSError) -> None:
         if isinstance(error, ssl.SSLError) and error.args[0] != ssl.SSL_ERROR_EOF:
             self._worker.handle_error(req, conn.sock, conn.client, error)
-        elif isinstance(error, (ssl.SSLError, TimeoutError)) or error.errno in _CLIENT_GONE:
+        elif isinstance(error, (ssl.SSLError, ClientTooSlow)) or error.errno in _CLIENT_GONE:
             self._log.debug("The client has gone: %s", error)
         else:
             self._log.exception("Socket error processing request.")
@@ -172,8 +172,10 @@ class Answering:
         with suppress(ParseException, NoMoreData, OSError):
             while left > 0 and time.monotonic() < until:
                 conn.sock.settimeout(deadlines.DRAIN_SECONDS)
-                data = req.body.read(1024)
-                conn.sock.settimeout(None)
+                try:
+                    data = req.body.read(1024)
+                finally:
+                    conn.sock.settimeout(None)  # else the next use of the socket would wait as long
                 if not data:
                     return True
                 left -= len(data)

@@ -42,6 +42,16 @@ class Hearer(Protocol):
         """The socket is readable; returns whether to watch it further."""
 
 
+class ClientTooSlow(TimeoutError):
+    """A client takes too little of a response; see :mod:`.deadlines`.
+
+    It is a class of its own, as an app's own requests to other servers fail with ``TimeoutError``, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the client did not take the response in time")
+
+
 class Connection:
     """One connection.
 
@@ -121,16 +131,12 @@ class Connection:
     def sendall(self, data: bytes) -> None:
         """Send some bytes of a response.
 
-        :raises TimeoutError: the client takes too little; see :mod:`.deadlines`.
+        :raises ClientTooSlow: it takes too little.
         :raises OSError: the connection is lost.
         """
         sock = self.sock
         if type(sock) is not socket.socket:  # TLS
-            sock.settimeout(deadlines.send_seconds(0))
-            try:
-                sock.sendall(data)
-            finally:
-                sock.settimeout(None)
+            self._with_timeout(sock.sendall, data)
             return
         try:
             sent = sock.send(data, _NO_WAIT)
@@ -146,7 +152,7 @@ class Connection:
         while rest:
             left = begun + deadlines.send_seconds(sent) - time.monotonic()
             if left <= 0.0:
-                raise TimeoutError("the client did not take the response in time")
+                raise ClientTooSlow
             if poller.poll(left * 1000):
                 try:
                     taken = self.sock.send(rest, _NO_WAIT)
@@ -157,9 +163,14 @@ class Connection:
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a part of a file; see :meth:`socket.socket.sendfile` and :meth:`sendall`."""
+        return int(self._with_timeout(self.sock.sendfile, file, offset, count))
+
+    def _with_timeout(self, method: Callable[..., Any], *arguments: Any) -> Any:
         self.sock.settimeout(deadlines.send_seconds(0))
         try:
-            return int(self.sock.sendfile(file, offset, count))
+            return method(*arguments)
+        except TimeoutError:
+            raise ClientTooSlow from None
         finally:
             self.sock.settimeout(None)
 

@@ -1,0 +1,197 @@
+"""A client's connection: how long it may take a response, and how it is closed."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import unittest
+from typing import Any
+from unittest import mock
+
+from sse_threaded.server import connection, deadlines
+from sse_threaded.server.connection import ClientTooSlow, Connection
+from tests.support import temporary_directory
+
+# More than the system takes for a client that does not read.
+MUCH = b"0123456789" * 400_000
+
+
+class ConnectionCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.client, self.sock = socket.socketpair()
+        self.client.settimeout(10)
+        for each in (self.client, self.sock):
+            self.addCleanup(each.close)
+        self.conn = Connection(self.sock, ("192.0.2.1", 1), ("127.0.0.1", 80))
+
+    def read(self, client: socket.socket, size: int) -> bytearray:
+        found = bytearray()
+        while len(found) < size:
+            found += client.recv(65536)
+        return found
+
+    def patch(self, target: Any, name: str, value: Any) -> None:
+        patch = mock.patch.object(target, name, value)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+
+class SendTest(ConnectionCase):
+    def test_what_the_system_takes_is_sent_at_once(self) -> None:
+        self.conn.sendall(b"hello")
+        self.conn.sendall(b"")
+        self.assertEqual(self.client.recv(100), b"hello")
+
+    def test_a_client_that_reads_slowly_gets_all(self) -> None:
+        sending = threading.Thread(target=self.conn.sendall, args=(MUCH,), daemon=True)
+        sending.start()
+        self.assertEqual(self.read(self.client, len(MUCH)), MUCH)
+        sending.join(10)
+        self.assertFalse(sending.is_alive())
+        self.assertIsNone(self.sock.gettimeout())
+
+    def test_one_that_reads_nothing_has_its_time(self) -> None:
+        self.patch(deadlines, "SEND_SECONDS", 0.01)
+        self.patch(deadlines, "SEND_RATE", 1e12)
+        with self.assertRaises(ClientTooSlow):
+            self.conn.sendall(MUCH)
+        self.assertIsNone(self.sock.gettimeout())
+        with self.assertRaises(ClientTooSlow):
+            self.conn.sendall(b"x")  # the system takes none of it
+
+    def test_it_has_more_time_the_more_it_takes(self) -> None:
+        now = 100.0
+        polls: list[float] = []
+
+        class Poll:
+            """The client takes some whenever the server waits, after half a second."""
+
+            def register(self, sock: Any, events: int) -> None:
+                pass
+
+            def poll(self, milliseconds: float) -> bool:
+                nonlocal now
+                polls.append(milliseconds)
+                now += 0.5
+                return True
+
+        class Socket:
+            """The system takes so many bytes, or none."""
+
+            taken = iter((0, 1000, 0, 500, 5000))
+            sent = b""
+
+            def send(self, data: Any, flags: int) -> int:
+                size = next(self.taken)
+                if not size:
+                    raise BlockingIOError
+                self.sent = bytes(data[:size])
+                return size
+
+        self.conn.sock = sock = Socket()
+        self.patch(connection, "time", mock.Mock(monotonic=lambda: now))
+        self.patch(connection, "select", mock.Mock(poll=Poll, POLLOUT=4))
+        self.patch(connection, "socket", mock.Mock(socket=Socket))
+        self.conn.sendall(b"x" * 1500 + b"y" * 5000)
+        self.assertEqual(sock.sent, b"y" * 5000)
+        seconds = [deadlines.SEND_SECONDS - 0.5 * number for number in range(4)]
+        more = [0, 1000 / deadlines.SEND_RATE, 1000 / deadlines.SEND_RATE, 1500 / deadlines.SEND_RATE]
+        for found, left, extra in zip(polls, seconds, more, strict=True):
+            self.assertAlmostEqual(found / 1000, left + extra)
+
+    def test_one_that_has_gone_is_an_error(self) -> None:
+        def hang_up() -> None:
+            self.client.recv(100)
+            self.client.close()
+
+        leaving = threading.Thread(target=hang_up, daemon=True)
+        leaving.start()
+        with self.assertRaises(ConnectionError):
+            self.conn.sendall(MUCH)
+        leaving.join(10)
+        with self.assertRaises(BrokenPipeError):
+            self.conn.sendall(b"x")
+
+    def test_a_file_is_sent_from_its_place_and_has_its_time(self) -> None:
+        path = temporary_directory(self) / "file"
+        path.write_bytes(MUCH)
+        with path.open("rb") as file:
+            self.assertEqual(self.conn.sendfile(file, 3, 5), 5)
+            self.assertEqual(self.client.recv(100), b"34567")
+            self.patch(deadlines, "SEND_SECONDS", 0.01)
+            with self.assertRaises(ClientTooSlow):
+                self.conn.sendfile(file)
+        self.assertIsNone(self.sock.gettimeout())
+
+    def test_with_tls_too(self) -> None:
+        with self.begin_tls() as client:
+            self.conn.sendall(b"hello")
+            self.assertEqual(client.recv(100), b"hello")
+            sending = threading.Thread(target=self.conn.sendall, args=(MUCH,), daemon=True)
+            sending.start()
+            received = bytearray()
+            while len(received) < len(MUCH):
+                received += client.recv(65536)
+            self.assertEqual(received, MUCH)
+            sending.join(10)
+            self.patch(deadlines, "SEND_SECONDS", 0.01)
+            with self.assertRaises(ClientTooSlow):
+                self.conn.sendall(MUCH)
+            self.assertIsNone(self.conn.sock.gettimeout())
+
+    def begin_tls(self) -> ssl.SSLSocket:
+        """Make the connection one with TLS, by a cipher that needs no certificate; returns the client."""
+        contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)]
+        for context in contexts:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            context.set_ciphers("aNULL:@SECLEVEL=0")
+        clients: list[ssl.SSLSocket] = []
+
+        def connect() -> None:
+            clients.append(contexts[1].wrap_socket(self.client))
+
+        connecting = threading.Thread(target=connect, daemon=True)
+        connecting.start()
+        self.conn.sock = contexts[0].wrap_socket(self.sock, server_side=True)
+        self.addCleanup(self.conn.sock.close)
+        connecting.join(10)
+        return clients.pop()
+
+
+class HalfCloseTest(ConnectionCase):
+    def test_the_client_reads_the_end_and_the_server_waits_for_its_own(self) -> None:
+        self.assertFalse(self.conn.half_close())
+        self.assertEqual(self.client.recv(10), b"")
+        self.client.sendall(b"x")
+
+    def test_it_need_not_wait_for_one_that_has_closed(self) -> None:
+        self.client.close()
+        self.assertTrue(self.conn.half_close())
+
+    def test_one_that_has_sent_more_must_still_close(self) -> None:
+        self.client.sendall(b"x")
+        self.assertFalse(self.conn.half_close())
+
+    def test_nor_for_one_that_is_broken(self) -> None:
+        self.sock.close()
+        self.assertTrue(self.conn.half_close())
+
+
+class AboutTest(ConnectionCase):
+    def test_its_address_in_a_log(self) -> None:
+        self.assertEqual(self.conn.address, "192.0.2.1")
+        self.assertEqual(Connection(self.sock, "", "/run/app.sock").address, "a Unix socket")
+
+    def test_an_upload_ends_once(self) -> None:
+        self.conn.end_upload()
+        self.conn.upload_ended = ended = mock.Mock()
+        for _ in range(2):
+            self.conn.end_upload()
+        ended.assert_called_once_with()
+
+
+if __name__ == "__main__":
+    unittest.main()
