@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .errors import HubClosed, LogError, SSEError
+from .fanout.broadcast import plain_send
 from .fanout.budget import Overloaded
 from .fanout.cursor import Cursor
 from .fanout.handover import Handover
 from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .fanout.registry import Registry
-from .fanout.socket_subscriber import SocketSubscriber
+from .fanout.socket_subscriber import EncryptedSubscriber, SocketSubscriber
 from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
 from .fanout.wrapped_subscriber import WrappedSubscriber
@@ -140,7 +141,7 @@ class EventStream:
         has begun already, or it is of another request.
 
         :param handover: the request's.
-        :param connection: the client's socket.
+        :param connection: the client's socket; of TLS, one for :class:`.socket_subscriber.EncryptedSubscriber`.
         :param chunked: whether the body is sent in chunks.
         """
         delivery = self._delivery
@@ -155,7 +156,8 @@ class EventStream:
         except (Overloaded, HubClosed, LogError) as error:
             return refusal_for(pump.pace, error)
         cursor = delivery.cursor
-        subscriber = SocketSubscriber(
+        kind = SocketSubscriber if type(connection).send is plain_send else EncryptedSubscriber
+        subscriber = kind(
             cursor.channels, delivery.size, connection, chunked=chunked, cursor=cursor, handover=handover
         )
         return Parking(delivery.preface(), pump, subscriber, reservation)

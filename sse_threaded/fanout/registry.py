@@ -22,7 +22,7 @@ from .audience import Audiences, Delivery
 from .pace import Pace
 from .recent_events import RecentEvents
 from .socket_subscriber import SocketSubscriber
-from .socket_watcher import SocketWatcher, has_hung_up, is_watched_for_reading, is_watched_for_writing
+from .socket_watcher import SocketWatcher, is_watched_for_reading, is_watched_for_writing
 from .stream_state import EndReason, State, Step
 from .subscriber import Subscriber
 from .timers import NEVER, Timers
@@ -280,9 +280,9 @@ class Registry:
     def hear(self, subscriber: Subscriber) -> None:
         """See why a socket is readable: its client has hung up, or has sent something after its request."""
         with self._lock:
-            if subscriber.state.is_closed or subscriber.connection is None:
+            if subscriber.state.is_closed:
                 return
-            hung_up = has_hung_up(subscriber.connection)
+            hung_up = subscriber.has_hung_up()
             if hung_up is None:
                 return
             # The socket stays readable from now on, so it can tell nothing new.
@@ -296,7 +296,7 @@ class Registry:
         with self._lock:
             if subscriber not in self._subscribers:
                 return not subscriber.state.is_closed  # the thread of its request is about to add it
-            hung_up = has_hung_up(subscriber.connection)
+            hung_up = subscriber.has_hung_up()
             if hung_up and subscriber.end_reason is None:  # else its last bytes are on their way
                 self._lose(subscriber)  # only the pump's thread may end it
             return hung_up is None

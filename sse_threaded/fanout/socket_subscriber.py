@@ -1,4 +1,4 @@
-"""Clients whose sockets the pump writes to itself, so that they hold no thread.
+"""Clients whose sockets the pump writes to itself, so that they hold no thread; plain sockets, and TLS.
 
 The pump's thread calls everything here, with exceptions before the pump has a client. These are the constructor,
 :meth:`SocketSubscriber.begin`, and a farewell if the hub is closed.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from typing import Any
 
 from ..protocol.batch import LAST_CHUNK, Batch
 from .broadcast import SOCKET_GONE, plain_send
@@ -209,3 +210,28 @@ class SocketSubscriber(Subscriber):
         handover, self._handover = self._handover, None
         if handover is not None:
             handover.take_back()
+
+
+class EncryptedSubscriber(SocketSubscriber):
+    """The same with a TLS socket that does not block: its methods raise ``BlockingIOError`` where it would.
+
+    Only one thread at a time may use such a socket. So the pump's thread reads from it, too, and no server does.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.server_hears_hang_ups = False
+
+    def has_hung_up(self) -> bool | None:
+        """See :class:`Subscriber`. A client says that it closes before it does."""
+        hung_up = super().has_hung_up()
+        if hung_up is not False:
+            return hung_up
+        try:
+            return self.connection.recv(1) == b""  # of another byte, the connection is not used again
+        except BlockingIOError:
+            return None
+        except OSError:
+            return True

@@ -7,8 +7,6 @@ guards the registrations of subscribers.
 from __future__ import annotations
 
 import selectors
-import socket
-from _socket import socket as SystemSocket
 
 from ..log.doorbell import Doorbell
 from .subscriber import Subscriber
@@ -84,14 +82,3 @@ def is_watched_for_reading(subscriber: Subscriber) -> bool:
 def is_watched_for_writing(subscriber: Subscriber) -> bool:
     """Whether the pump waits for a subscriber's socket to be writable."""
     return bool(subscriber.watched_events & selectors.EVENT_WRITE)
-
-
-def has_hung_up(connection: socket.socket) -> bool | None:
-    """Whether the client has closed its connection; ``None`` if its socket is not readable. This does not wait."""
-    try:
-        # This leaves the byte in the socket. It is the base class's method, as an SSLSocket refuses flags.
-        return SystemSocket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return None
-    except OSError:
-        return True

@@ -168,6 +168,21 @@ class Subscriber(ABC):
         """
         return 0
 
+    def has_hung_up(self) -> bool | None:
+        """Whether the client has closed its connection; ``None`` if its socket is not readable. It does not wait.
+
+        With the registry's lock held.
+        """
+        if self.connection is None:
+            return None
+        try:
+            # This leaves the byte in the socket. It is the base class's method, as an SSLSocket refuses flags.
+            return SystemSocket.recv(self.connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return None
+        except OSError:
+            return True
+
     # Any thread.
 
     def free_thread(self) -> None:  # noqa: B027  # some have none

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gunicorn import SERVER_SOFTWARE, sock, util
+from gunicorn import SERVER_SOFTWARE, util
 from gunicorn.config import PreRequest
 from gunicorn.http import wsgi
 from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import NoMoreData, ParseException
 
 from ..fanout.handover import ENVIRON_KEY
-from . import deadlines, versions
+from . import deadlines, tls, versions
 from .app_response import AppResponse, ResponseWorker
 from .connection import ClientTooSlow, Connection
 from .loop import Loop
@@ -156,9 +156,8 @@ class Answering:
     def _begin_tls(self, conn: Connection) -> None:
         self._loop.begin_handshake(conn)
         try:
-            conn.sock = sock.ssl_wrap_socket(conn.sock, self._cfg)
-            if not self._cfg.do_handshake_on_connect:
-                conn.sock.do_handshake()
+            conn.sock = tls.wrap(conn.sock, self._cfg)
+            conn.sock.do_handshake()
         finally:
             self._loop.end_handshake(conn)
 

@@ -5,6 +5,7 @@ The steps, and the thread of each, are described there.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ from ..stream import EventStream, Parking
 from .app_response import AppResponse
 from .iteration import Progress, advance, askers
 from .permits import Permit
+from .tls import ParkableTLSSocket
 from .transparent_wrappers import bare_stream
+
+# The classes of sockets that the pump can write to.
+_PARKABLE = (socket.socket, ParkableTLSSocket)
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -68,9 +73,9 @@ class StreamHandover(Handover):
 
     def _send_bare(self, stream: EventStream) -> Callable[[], None] | None:
         response, resp, sock = self._response, self._response.resp, self._response.conn.sock
-        # The pump frames and sends all that follows the head, past gunicorn's response and past TLS.
+        # The pump frames and sends all that follows the head, past gunicorn's response.
         has_plain_body = resp.status is not None and resp.response_length is None and not resp._omits_body
-        may_park = has_plain_body and not (resp.is_encoded or response.worker.cfg.is_ssl)
+        may_park = has_plain_body and not resp.is_encoded and type(sock) in _PARKABLE
         parking = stream.park(self, sock, resp.chunked) if may_park else None
         if parking is None:
             # A stream that park() refuses has begun already, or is of another request. So it stays here.
@@ -81,6 +86,8 @@ class StreamHandover(Handover):
             resp.close()
             return None
         try:
+            if type(sock) is not socket.socket:
+                resp.force_close()  # the pump reads from it
             response.expect_stream()
             head = resp.frame(parking.first)
             self._parked, self._pump = parking.subscriber, parking.pump
@@ -99,7 +106,8 @@ class StreamHandover(Handover):
         conn = self._response.conn
         conn.parked = self
         parking.pump.park(parking.subscriber, head)
-        self._response.worker.park(conn)
+        if parking.subscriber.server_hears_hang_ups:
+            self._response.worker.park(conn)
 
     def _iterate(self, may_leave: bool = True) -> Callable[[], None] | None:
         response = self._response

@@ -132,9 +132,6 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
             )
 
     def _fix_settings(self) -> None:
-        # With it the handshake is in wrap_socket(). During that call conn.sock is still the plain socket. That
-        # one is detached, so the deadline could not end the handshake.
-        self.cfg.set("do_handshake_on_connect", False)
         versions.leave_out_http2(self.cfg)
         # After post_worker_init, so no setting changes from here on. gunicorn finds a setting by way of
         # __getattr__, which is a tenth of the time a request takes.

@@ -13,7 +13,6 @@ from unittest import mock
 from sse_threaded.fanout.budget import Budget
 from sse_threaded.fanout.socket_watcher import (
     SocketWatcher,
-    has_hung_up,
     is_watched_for_reading,
     is_watched_for_writing,
 )
@@ -217,15 +216,17 @@ class ConnectionTest(unittest.TestCase):
             subscriber.shut_down()
 
     def test_whether_the_client_has_hung_up(self) -> None:
-        self.assertIsNone(has_hung_up(self.ours))
+        subscriber = make_subscriber(connection=self.ours)
+        self.assertIsNone(subscriber.has_hung_up())
         self.theirs.sendall(b"x")
         for _ in range(2):
-            self.assertIs(has_hung_up(self.ours), False)
+            self.assertIs(subscriber.has_hung_up(), False)
         self.ours.recv(1)
         self.theirs.close()
-        self.assertIs(has_hung_up(self.ours), True)
+        self.assertIs(subscriber.has_hung_up(), True)
         self.ours.close()
-        self.assertIs(has_hung_up(self.ours), True)
+        self.assertIs(subscriber.has_hung_up(), True)
+        self.assertIsNone(make_subscriber().has_hung_up())
 
 
 class WatcherTest(unittest.TestCase):
