@@ -143,8 +143,7 @@ class Hub:
     @property
     def log(self) -> EventLog:
         """See the class."""
-        if surroundings() != self._made_in:
-            self.begin_anew_if_needed()
+        self.begin_anew_if_needed()
         return self._log
 
     @property
@@ -175,8 +174,7 @@ class Hub:
         """
         if self._closed:
             raise HubClosed("the hub is closed; nothing was published")
-        if surroundings() != self._made_in:
-            self.begin_anew_if_needed()
+        self.begin_anew_if_needed()
         return self._log.append(channel, data, event)
 
     def stream(
@@ -237,13 +235,13 @@ class Hub:
         if caller.blocks_connection:
             self._warnings.warn_of_http2()
             return self.come_back("a stream would block other requests on this HTTP/2 connection")
-        if surroundings() != self._made_in:
+        handover = environ.get(ENVIRON_KEY)
+        if handover is None:  # the worker that parks forks as Python does, so its hubs were told
             self.begin_anew_if_needed()
         try:
             cursor = self._pump.open_cursor(names, wanted.last_event_id)
         except (HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
-        handover = environ.get(ENVIRON_KEY)
         return StreamResponse(EventStream(self._pump, cursor, self._queue_size, caller.connection, handover))
 
     def _process_ends(self) -> bool:
