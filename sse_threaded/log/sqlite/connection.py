@@ -90,24 +90,23 @@ class SharedConnection:
         self._closed = False
 
     @contextmanager
-    def use(self, *, wait: bool = True, known_only: bool = False) -> Iterator[LogConnection]:
+    def use(self, *, wait: float | None = None, known_only: bool = False) -> Iterator[LogConnection]:
         """Have the connection for the length of the block, in which SQLite's errors become errors of this package.
 
-        :param wait: wait until no other thread has it, up to the lock's time-out; default ``True``.
+        :param wait: for how many seconds to wait until no other thread has it; ``None``, the default, for the
+            lock's time-out.
         :param known_only: see :func:`.errors.translated`; default ``False``.
         :raises NestedTransaction: this thread has it already.
-        :raises LogUnavailable: another thread of this process keeps it for longer than the time-out, or has it now
-            and ``wait`` is ``False``.
+        :raises LogUnavailable: another thread of this process keeps it for longer than that.
         :raises LogUnusable: the log was closed, or the file is no longer the one at its path.
         :raises LogError: the file could not be opened until now, and cannot be opened now either; or SQLite failed
             in the block.
         """
-        if self._owner == threading.get_ident():
-            raise NestedTransaction(self._file.url)
+        self.require_not_nested()
         # A signal handler cannot run before the first step of each "finally".
         try:
-            timeout = self._file.timeouts.lock if wait else 0
-            if not self._lock.acquire(timeout=timeout):
+            timeout = self._file.timeouts.lock
+            if not self._lock.acquire(timeout=timeout if wait is None else wait):
                 waited = f"kept by another thread for over {timeout:g} s"
                 raise LogUnavailable(self._file.url, f"{waited}; try again")
             self._owner = threading.get_ident()
@@ -135,6 +134,14 @@ class SharedConnection:
                     self._lock.release()
             except RuntimeError:
                 pass  # this thread does not have it any more
+
+    def require_not_nested(self) -> None:
+        """Raise if this thread has the connection, and would wait for itself.
+
+        :raises NestedTransaction: it has.
+        """
+        if self._owner == threading.get_ident():
+            raise NestedTransaction(self._file.url)
 
     def _open(self) -> LogConnection:
         self._file.require_prepared()

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, suppress
 
 from ...errors import HistoryGone, LogError
 from ..doorbell import Doorbell, FifoDoorbell, Ringer
+from ..group_commit import Group, GroupCommit, Take
 from ..interface import EventLog, Snapshot, Transaction
 from ..record import Page, Record, page_of
 from ..retention import Retention
@@ -25,7 +26,7 @@ from ..startup import open_at_start
 from ..validation import validate_event
 from .app_connection import database_name, sqlite3_connection, transaction_of
 from .connection import LogConnection, SharedConnection
-from .errors import translated
+from .errors import raise_translated, translated
 from .file import SQLiteFile
 from .health_check import HealthCheck
 from .pages import EVENTS_AFTER, last_trimmed, read_page
@@ -71,6 +72,7 @@ class SQLiteLog(EventLog):
         open_at_start(url, self._file.require_prepared, is_required=must_open)
         self._writer = SharedConnection(self._file)
         self._reader = SharedConnection(self._file, read_only=True)
+        self._appends: GroupCommit[Row] = GroupCommit(self._commit, url, self._file.timeouts.lock)
         self._doorbell_folder = os.path.realpath(path) + "-bells"  # the same for every link to the file
         self._ringer = Ringer(self._doorbell_folder)
         self._trimmer = Trimmer(self._file, retention or Retention(), remembered_channels)
@@ -101,19 +103,56 @@ class SQLiteLog(EventLog):
         row = validate_event(channel, data, event)
         if connection is not None:
             return self._append_with(sqlite3_connection(connection, self.url), row)
-        with self._writer.use() as writer:
-            self._file.begin_write(writer)
-            try:
-                sequence = writer.execute(INSERT, (*row, time.time())).lastrowid or 0
-                self._file.mark.reserve(self._file.epoch, sequence, sequence - 1)
-                writer.execute("COMMIT")
-            except BaseException:
-                self._roll_back(writer)
-                raise
-            self._file.require_unchanged(writer.wal_files)
-        self._ringer.ring()
+        self._writer.require_not_nested()
+        try:
+            sequence = self._appends.append(row)
+        except sqlite3.Error as error:  # about this event alone
+            raise_translated(error, self.url)
+            raise
         self._trimmer.count_append(channel)
         return f"{self._file.epoch}-{sequence}"
+
+    def _commit(self, take: Take[Row], wait: float | None) -> None:
+        """Append the events of several threads in one transaction; see :class:`GroupCommit`."""
+        group: Group[Row] = Group()
+        try:
+            with self._writer.use(wait=wait) as writer:
+                self._file.begin_write(writer)
+                group = take()
+                self._write(writer, group)
+                self._file.require_unchanged(writer.wal_files)
+        finally:
+            if group.is_committed:
+                self._ringer.ring()
+
+    def _write(self, writer: LogConnection, group: Group[Row]) -> None:
+        ends = False
+        try:
+            self._insert(writer, group)
+            ends = True
+            writer.execute("COMMIT")
+        except BaseException as error:
+            # A signal handler may raise after the commit. Then nothing is rolled back.
+            group.is_committed = ends and not (
+                writer.in_transaction or isinstance(error, (sqlite3.Error, MemoryError))
+            )
+            if not group.is_committed:
+                self._roll_back(writer)
+            raise
+        group.is_committed = True
+
+    def _insert(self, writer: LogConnection, group: Group[Row]) -> None:
+        first = last = 0
+        for each in group:
+            try:
+                each.number = last = writer.execute(INSERT, (*each.row, time.time())).lastrowid or 0
+            except sqlite3.Error as error:
+                if not writer.in_transaction:
+                    raise  # SQLite has rolled back all events
+                each.error = error
+            first = first or last
+        if last:
+            self._file.mark.reserve(self._file.epoch, last, first - 1)
 
     def _append_with(self, connection: sqlite3.Connection, row: Row) -> str:
         self._file.require_prepared()
@@ -135,7 +174,7 @@ class SQLiteLog(EventLog):
         writers of all processes would wait too.
         """
         try:
-            with self._reader.use(wait=False) as reader:
+            with self._reader.use(wait=0) as reader:
                 return last_sequence(reader)
         except LogError:
             return None
@@ -274,3 +313,4 @@ class SQLiteLog(EventLog):
             self._health.after_fork_in_child()
             self._trimmer.after_fork_in_child()
             self._ringer.after_fork_in_child()
+            self._appends.after_fork_in_child()
