@@ -15,6 +15,8 @@ import threading
 import weakref
 from contextlib import suppress
 
+from .folder_state import FolderState, settled_state
+
 # One read takes all rings that a pipe can hold (64 KiB on Linux). Many rings mean the same as one.
 _DRAIN_BYTES = 65536
 
@@ -115,9 +117,11 @@ class Ringer:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        # Guards _descriptors. Held during non-blocking calls only.
+        # Guards the three below. Held during non-blocking calls only.
         self._lock = threading.Lock()
         self._descriptors: dict[str, int] = {}
+        self._names: list[str] = []
+        self._state: FolderState | None = None  # the folder's, when it had these names
         self._added: weakref.WeakSet[Doorbell] = weakref.WeakSet()
 
     def add(self, doorbell: Doorbell) -> None:
@@ -127,13 +131,8 @@ class Ringer:
     def ring(self) -> None:
         """Wake all processes. This never blocks and never fails: readers look at the log now and then anyway."""
         with self._lock:
-            try:
-                names = [name for name in os.listdir(self._folder) if name[0] != "."]
-            except OSError:
-                names = []
-            for gone in self._descriptors.keys() - names:
-                os.close(self._descriptors.pop(gone))
-            for name in names:
+            self._look()
+            for name in self._names:
                 try:
                     if name in self._descriptors or self._open(name):
                         os.write(self._descriptors[name], b"\0")
@@ -143,6 +142,19 @@ class Ringer:
                         self._remove(name)
         for doorbell in tuple(self._added):
             doorbell.ring()
+
+    def _look(self) -> None:
+        """Read the names of the doorbells, unless the folder is the same as before. With the lock held."""
+        state = settled_state(self._folder)
+        if state is not None and state == self._state:
+            return
+        self._state = state
+        try:
+            self._names = [name for name in os.listdir(self._folder) if name[0] != "."]
+        except OSError:
+            self._names = []
+        for gone in self._descriptors.keys() - self._names:
+            os.close(self._descriptors.pop(gone))
 
     def _open(self, name: str) -> bool:
         """Open a doorbell; returns whether it is one, and not a file of another user or program."""
@@ -173,6 +185,7 @@ class Ringer:
     def after_fork_in_child(self) -> None:
         """Close the descriptors and make a new lock: a thread that stayed with the parent may hold the old one."""
         self._lock = threading.Lock()
+        self._state = None
         self.close()
 
 

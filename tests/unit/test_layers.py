@@ -19,8 +19,8 @@ ONCE = True  # it says the same under every Python
 ROOMS = (
     "errors throttled_log",
     "protocol protocol.*",
-    "log.interface log.record log.retention log.validation log.event_id log.url log.doorbell log.startup "
-    "log.group_commit",
+    "log.interface log.record log.retention log.validation log.event_id log.url log.doorbell log.folder_state "
+    "log.startup log.group_commit",
     "log.memory log.sqlite log.sqlite.* log.redis log.redis.*",
     "log",
     "fanout fanout.*",

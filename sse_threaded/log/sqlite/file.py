@@ -14,6 +14,7 @@ import time
 from typing import TypeAlias, TypeVar
 
 from ...errors import LogUnavailable, LogUnusable
+from ..folder_state import FolderState, settled_state
 from .errors import CANNOT_OPEN, READ_ONLY, is_locked, translated
 from .high_water_mark import WENT_BACK, HighWaterMark
 from .schema import (
@@ -69,7 +70,10 @@ class SQLiteFile:
         self._synchronous = synchronous
         self._real_path = os.path.realpath(path)  # SQLite puts its other files beside this one
         self._paths = path, self._real_path + "-wal", self._real_path + "-shm"
+        self._folder = os.path.dirname(self._real_path)
         self._identity: Identity = None
+        # The last state of the folder in which the files were the same, and which files these were.
+        self._unchanged: tuple[FolderState | None, WalFiles] = None, ()
         self.mark = HighWaterMark(self._real_path, url)
         self.after_fork_in_child()
         self._failure: LogUnavailable | LogUnusable | None = None
@@ -189,6 +193,7 @@ class SQLiteFile:
         :raises LogUnavailable: the file cannot be opened or written now.
         """
         self._identity = None  # an earlier try may have found another file
+        self._unchanged = None, ()
         connection = self.connect(sqlite3.Connection)
         try:
             with translated(self.url):
@@ -272,6 +277,9 @@ class SQLiteFile:
         """
         if self.mark.went_back:
             raise LogUnusable(self.url, WENT_BACK)
+        folder = self._folder_now()
+        if folder is not None and self._unchanged == (folder, wal_files):
+            return
         for path, identity in zip(self._paths, (self._identity, *wal_files), strict=False):
             try:
                 status = os.stat(path)
@@ -280,6 +288,17 @@ class SQLiteFile:
                 found = None
             if found != identity:
                 raise LogUnusable(self.url, _REMOVED)
+        self._unchanged = (folder, wal_files)
+
+    def _folder_now(self) -> FolderState | None:
+        """Return the state of the folder that has the files; ``None`` if it does not show each change of them.
+
+        While it stays the same, no file in it was removed, replaced or renamed. The path is followed from the
+        root, so a new folder at this path shows, too. One call replaces three.
+        """
+        if self.path != self._real_path:
+            return None  # the link may be in another folder
+        return settled_state(self._folder)
 
     def wal_files(self) -> WalFiles:
         """Return which files SQLite has beside it: the write-ahead log and its index.
