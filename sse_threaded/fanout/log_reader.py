@@ -47,6 +47,8 @@ class LogReader:
         self._first_retry = first_retry
         self.due = 0.0
         self._pauses_until = 0.0  # monotonic
+        # Whether the doorbell has rung since the last reading for events of this process, and for others.
+        self._has_own = self._has_others = False
         self._failures = 0  # failed tries since the last successful one
         self._must_skip = False  # events are gone that were not handed out
 
@@ -54,20 +56,27 @@ class LogReader:
         """Read next after so many seconds."""
         self.due = time.monotonic() + seconds
 
-    def read(self, *, was_rung: bool, is_closing: bool) -> None:
+    def read(self, *, was_rung: bool, is_closing: bool, is_own: bool = False) -> None:
         """Hand out one page of new events, if it is time.
 
         :param was_rung: whether the log's doorbell has rung for a new event.
+        :param is_own: whether only events of this process have rung; default ``False``.
         :param is_closing: whether the end begins. Then it is time: events that were published before must go out.
         """
         if was_rung:
             self.due = self._pauses_until
+            self._has_own = self._has_own or is_own
+            self._has_others = self._has_others or not is_own
         if time.monotonic() < self.due and not is_closing:
             return
+        is_own = self._has_own and not (self._has_others or is_closing)
+        self._has_own = self._has_others = False
         try:
             if self._must_skip:  # and the last try to find the log's end failed
                 raise HistoryGone("expired")
-            page = self._eventlog.read(self._registry.position)
+            page = self._eventlog.own_events(self._registry.position) if is_own else None
+            if page is None:
+                page = self._eventlog.read(self._registry.position)
             if page:
                 self._hand_out(page)
         except HistoryGone:

@@ -169,18 +169,17 @@ class PumpThread:
 
     def _turn(self, doorbell: Doorbell) -> bool:
         """Do the work that is due; returns whether the hub is closed, with no stream left and none to come."""
-        was_rung = False
+        was_rung = is_own = False
         for key, events in self._registry.watcher.select(self._seconds_to_wait()):
             if key.data is doorbell:
-                was_rung = True
-                doorbell.clear()
+                was_rung, is_own = True, doorbell.clear()
             elif key.data is self.bell:
                 self.bell.clear()
             else:
                 self._see_to_socket(key.data, events)
         # Asked before the log is read, so that events from before the end go out with the farewell.
         is_closing = self.is_closing
-        self._reader.read(was_rung=was_rung, is_closing=is_closing)
+        self._reader.read(was_rung=was_rung, is_own=is_own, is_closing=is_closing)
         if is_closing:
             self._registry.tell_all_to_end(EndReason.SHUTDOWN)
             self._has_told_all = True

@@ -13,12 +13,18 @@ import secrets
 import stat
 import threading
 import weakref
+from collections.abc import Collection
 from contextlib import suppress
 
 from .folder_state import FolderState, settled_state
 
 # One read takes all rings that a pipe can hold (64 KiB on Linux). Many rings mean the same as one.
 _DRAIN_BYTES = 65536
+
+# The bytes of a ring, and of one for an event that this process has appended. A pipe with fewer bytes than these
+# was never full.
+_RING, _OWN = b"\0", b"\1"
+_CERTAIN_BYTES = 1024
 
 
 class Doorbell:
@@ -43,12 +49,19 @@ class Doorbell:
         """Wake the waiting thread. This takes no lock, so a signal handler may call it."""
         # A full pipe is readable already.
         with suppress(BlockingIOError):
-            os.write(self._write, b"\0")
+            os.write(self._write, _RING)
 
-    def clear(self) -> None:
-        """Forget the rings so far. Call it before you read the log, so that no later ring is lost."""
-        with suppress(BlockingIOError):
-            os.read(self._read, _DRAIN_BYTES)
+    def clear(self) -> bool:
+        """Forget the rings so far. Call it before you read the log, so that no later ring is lost.
+
+        Returns whether it is certain that only appends of this process have rung.
+        """
+        try:
+            rings = os.read(self._read, _DRAIN_BYTES)
+        except BlockingIOError:
+            return False
+        # If it was full, it may have lost rings.
+        return len(rings) < _CERTAIN_BYTES and rings.count(_OWN) == len(rings)
 
     def close(self) -> None:
         """Close it; idempotent."""
@@ -82,6 +95,7 @@ class FifoDoorbell(Doorbell):
 
     :param folder: the folder, made if it is missing.
     :param mode: permission bits of folder and FIFO, those of the log's file: users who may append may ring.
+    :ivar name: the FIFO's name in the folder.
     :raises OSError: the folder cannot be written.
     """
 
@@ -89,6 +103,7 @@ class FifoDoorbell(Doorbell):
         make_folder(folder, mode)
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
         hidden = os.path.join(folder, f".{name}")
+        self.name = name
         self._path = os.path.join(folder, name)
         os.mkfifo(hidden)
         try:
@@ -128,14 +143,17 @@ class Ringer:
         """Ring this doorbell of the same process, too, while an object refers to it."""
         self._added.add(doorbell)
 
-    def ring(self) -> None:
-        """Wake all processes. This never blocks and never fails: readers look at the log now and then anyway."""
+    def ring(self, own: Collection[str] = ()) -> None:
+        """Wake all processes. This never blocks and never fails: readers look at the log now and then anyway.
+
+        :param own: names of doorbells that get the ring for an event of this process; default none.
+        """
         with self._lock:
             self._look()
             for name in self._names:
                 try:
                     if name in self._descriptors or self._open(name):
-                        os.write(self._descriptors[name], b"\0")
+                        os.write(self._descriptors[name], _OWN if name in own else _RING)
                 except OSError as error:
                     # EAGAIN: it is full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
                     if error.errno in (errno.ENXIO, errno.EPIPE):

@@ -211,6 +211,18 @@ class EventLog(ABC):
         :raises LogError: the log cannot be read.
         """
 
+    def own_events(self, after: int) -> Page | None:
+        """Return events without a look at the log: those that :meth:`append` of this process has just appended.
+
+        Events of others may follow them, and these will ring. So call it only if all rings since the last reading
+        were for events of this process (see :meth:`Doorbell.clear`).
+
+        :param after: the number after which to read.
+
+        It returns ``None``, also by default, if the log must be read.
+        """
+        return None
+
     def event_id(self, sequence: int) -> str:
         """Return the id of the event with this number."""
         return f"{self.epoch}-{sequence}"

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 
 from ...errors import HistoryGone, LogError
 from ..doorbell import Doorbell, FifoDoorbell, Ringer
-from ..group_commit import Group, GroupCommit, Take
+from ..group_commit import Group, GroupCommit, QueuedAppend, Take
 from ..interface import EventLog, Snapshot, Transaction
 from ..record import Page, Record, page_of
 from ..retention import Retention
@@ -29,6 +29,7 @@ from .connection import LogConnection, SharedConnection
 from .errors import raise_translated, translated
 from .file import SQLiteFile
 from .health_check import HealthCheck
+from .own_events import OwnEvents
 from .pages import EVENTS_AFTER, last_trimmed, read_page
 from .schema import last_sequence
 from .timeouts import Timeouts
@@ -76,6 +77,8 @@ class SQLiteLog(EventLog):
         self._doorbell_folder = os.path.realpath(path) + "-bells"  # the same for every link to the file
         self._ringer = Ringer(self._doorbell_folder)
         self._trimmer = Trimmer(self._file, retention or Retention(), remembered_channels)
+        self._own_events = OwnEvents()
+        self._own_doorbells: set[str] = set()  # names
         self._health = HealthCheck(self._file, self._writer)
 
     @property
@@ -121,9 +124,10 @@ class SQLiteLog(EventLog):
                 group = take()
                 self._write(writer, group)
                 self._file.require_unchanged(writer.wal_files)
+                self._own_events.add([_record(each) for each in group if each.error is None])
         finally:
             if group.is_committed:
-                self._ringer.ring()
+                self._ringer.ring(self._own_doorbells)
 
     def _write(self, writer: LogConnection, group: Group[Row]) -> None:
         ends = False
@@ -267,7 +271,7 @@ class SQLiteLog(EventLog):
             pass  # this opens it
         self._trimmer.start()
         try:
-            return FifoDoorbell(self._doorbell_folder, self._file.mode())
+            doorbell = FifoDoorbell(self._doorbell_folder, self._file.mode())
         except OSError as error:
             _log.warning(
                 "%s: no doorbell for other processes (%s); looking every %g s instead",
@@ -278,6 +282,12 @@ class SQLiteLog(EventLog):
             pipe = Doorbell()
             self._ringer.add(pipe)
             return pipe
+        self._own_doorbells.add(doorbell.name)
+        return doorbell
+
+    def own_events(self, after: int) -> Page | None:
+        """See :class:`EventLog`."""
+        return self._own_events.after(after)
 
     def ring(self) -> None:
         """See :class:`EventLog`."""
@@ -314,3 +324,10 @@ class SQLiteLog(EventLog):
             self._trimmer.after_fork_in_child()
             self._ringer.after_fork_in_child()
             self._appends.after_fork_in_child()
+            self._own_events.after_fork_in_child()
+            self._own_doorbells.clear()
+
+
+def _record(append: QueuedAppend[Row]) -> Record:
+    channel, data, event = append.row
+    return Record(append.number, channel, event, data)
