@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Map, RequestRedirect, Rule
@@ -40,6 +42,9 @@ _log = logging.getLogger(__name__)
 
 # Seconds after which a client may try again when the log is locked or unreachable. That lasts about this time.
 _RETRY_AFTER = "2"
+
+# Of each response but a stream.
+_FOR_BROWSERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 
 _ROUTES = Map(
     [
@@ -107,9 +112,9 @@ class BoardApp:
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = BoardRequest(environ)
         response = self._answer(request)
-        if response.mimetype != "text/event-stream":  # the library alone decides every byte of a stream
-            response.headers["X-Content-Type-Options"] = "nosniff"
-            response.headers["Referrer-Policy"] = "same-origin"
+        # The library alone decides every byte of a stream.
+        if not isinstance(response, _JSONResponse) and response.mimetype != "text/event-stream":
+            response.headers.update(_FOR_BROWSERS)
         return response(environ, start_response)
 
     def _answer(self, request: BoardRequest) -> Response:
@@ -217,9 +222,23 @@ class BoardApp:
         return _with_event_id(response, self._store.delete_task(board, task))
 
 
+# The values that decide about a route.
+_ROUTED_BY = (
+    *("REQUEST_METHOD", "PATH_INFO", "SCRIPT_NAME", "wsgi.url_scheme"),
+    *("HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "HTTP_CONNECTION", "HTTP_UPGRADE"),
+)
+
+
+@lru_cache(maxsize=128)
+def _route(*values: str | None) -> tuple[str, Mapping[str, str]]:
+    """Find a route; :data:`_ROUTED_BY` names the values. Most requests ask for a few addresses."""
+    environ = {name: value for name, value in zip(_ROUTED_BY, values, strict=True) if value is not None}
+    return _ROUTES.bind_to_environ(environ).match()
+
+
 def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
     try:
-        endpoint, values = _ROUTES.bind_to_environ(request.environ).match()
+        endpoint, values = _route(*map(request.environ.get, _ROUTED_BY))
     except NotFound:
         raise NotFound("There is nothing at this address; the board is at /boards/board-1.") from None
     if "board" in values:
@@ -229,12 +248,21 @@ def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
     return endpoint, dict(values)
 
 
+class _JSONResponse(Response):
+    """A response whose header fields are complete. Werkzeug looks for a missing length and other faults."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(self.status, self.headers.to_wsgi_list())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else self.response  # type: ignore[return-value]  # bytes
+
+
 def _json(value: object, status: int = 200, event_id: str | None = None, location: str | None = None) -> Response:
-    response = Response(json_line(value) + "\n", status, content_type="application/json")
-    response.headers["Cache-Control"] = "no-store"
+    body = f"{json_line(value)}\n".encode()
+    fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    fields += [("Cache-Control", "no-store"), *_FOR_BROWSERS.items()]
     if location is not None:
-        response.headers["Location"] = location
-    return _with_event_id(response, event_id)
+        fields.append(("Location", location))
+    return _with_event_id(_JSONResponse([body], status, Headers(fields)), event_id)
 
 
 def _with_event_id(response: Response, event_id: str | None) -> Response:

@@ -6,7 +6,13 @@ import json
 import unicodedata
 from collections.abc import Collection
 
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    RequestEntityTooLarge,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+)
 from werkzeug.wrappers import Request
 
 # Sixty times the longest title in the longest escapes. No honest request needs so much.
@@ -14,6 +20,8 @@ MAX_BODY_BYTES = 64 * 1024
 
 # Eight lines on a phone: enough for a title, too little for a description.
 MAX_TITLE_CHARACTERS = 200
+
+_JSON = "application/json"
 
 # Unicode categories that one line of text must not contain: control characters, lone surrogates, and the
 # separators of lines and paragraphs.
@@ -40,7 +48,7 @@ def read_object(
     :raises BadRequest: the body is not valid JSON (RFC 8259), or not complete.
     :raises UnprocessableEntity: the JSON is not an object, or a member is missing, unknown or not a string.
     """
-    if request.mimetype != "application/json":
+    if request.environ.get("CONTENT_TYPE") != _JSON and request.mimetype != _JSON:
         raise UnsupportedMediaType("Send the body as JSON, with the header Content-Type: application/json.")
     wanted = _wanted(required, optional)
     body = _read_json(request)
@@ -61,13 +69,15 @@ def read_object(
 
 def _read_json(request: BoardRequest) -> object:
     too_large = RequestEntityTooLarge(f"The body is over {MAX_BODY_BYTES // 1024} KiB; send a shorter one.")
+    length = request.content_length
     try:
-        data = request.get_data()
+        # Werkzeug's limit is only needed for a body without a length. It makes buffers of the limit's size.
+        data = request.get_data() if length is None or length > MAX_BODY_BYTES else _read(request, length)
     except RequestEntityTooLarge:
         raise too_large from None
     if len(data) > MAX_BODY_BYTES:
         raise too_large
-    if len(data) < (request.content_length or 0):
+    if len(data) < (length or 0):
         # The client has closed the connection before the end (RFC 9112, section 8: an error). gunicorn returns the
         # bytes that it has.
         raise BadRequest("The body is shorter than its Content-Length; send all of it.")
@@ -82,12 +92,26 @@ def _read_json(request: BoardRequest) -> object:
         raise BadRequest("The body's JSON is too deep or its numbers too long; send a plain object.") from None
 
 
+def _read(request: BoardRequest, length: int) -> bytes:
+    """Read a body of this length, or as much as the client has sent of it."""
+    stream = request.environ["wsgi.input"]
+    data: bytes = b""
+    try:
+        while len(data) < length and (more := stream.read(length - len(data))):
+            data += more
+    except (OSError, ValueError):  # as Werkzeug does
+        raise ClientDisconnected from None
+    return data
+
+
 def checked_title(title: str) -> str:
     """Return ``title`` without the white space around it.
 
     :raises UnprocessableEntity: it has no visible character, more than 200 characters, or a control character.
     """
     title = title.strip()
+    if title and len(title) <= MAX_TITLE_CHARACTERS and title.isascii() and title.isprintable():
+        return title  # as most titles are
     kinds = [unicodedata.category(character) for character in title]
     for character, kind in zip(title, kinds, strict=True):
         if kind in _REFUSED:

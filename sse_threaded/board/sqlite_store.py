@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from ..log import EventLog, Snapshot, Transaction
 from . import sqlite_tables as tables
@@ -104,14 +104,14 @@ class SQLiteBoardStore:
         :raises LogError: nothing was created.
         """
         with self._changing() as (rows, transaction):
-            board = tables.find_board(rows, board_id)
-            lists = tables.read_lists(rows, board)
+            board, lists = tables.find_lists(rows, board_id)
             if list_id is not None:
                 require_list(lists, list_id)
-            task_id = tables.insert_task(rows, board, title, list_id or lists[0]["id"])
+            in_list = list_id or lists[0]["id"]
+            task_id = tables.insert_task(rows, board, title, in_list)
             task = {"id": task_id, "title": title} | ({"listId": list_id} if list_id is not None else {})
             event_id = transaction.append(board_id, {"type": "task_created", "task": task})
-            return tables.read_task(rows, board, task_id), event_id
+            return {"id": task_id, "title": title, "listId": in_list}, event_id
 
     def change_task(
         self, board_id: str, task_id: str, *, title: str | None = None, list_id: str | None = None
@@ -158,11 +158,9 @@ class SQLiteBoardStore:
         with self._log.snapshot() as snapshot:
             yield self._rows(snapshot), snapshot
 
-    @contextmanager
-    def _changing(self) -> Iterator[tuple[sqlite3.Connection, Transaction]]:
+    def _changing(self) -> AbstractContextManager[tuple[sqlite3.Connection, Transaction]]:
         self.prepare()
-        with self._begin() as pair:
-            yield pair
+        return self._begin()
 
     @contextmanager
     def _begin(self) -> Iterator[tuple[sqlite3.Connection, Transaction]]:

@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS board_tasks (
 CREATE INDEX IF NOT EXISTS board_tasks_board ON board_tasks (board, place);
 """
 
+_NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM board_tasks WHERE board = :board)"
+
 _NAMES = re.findall("EXISTS (board_[a-z_]+)", TABLES)
 
 
@@ -88,6 +90,18 @@ def read_lists(rows: sqlite3.Connection, board: int) -> list[ListItem]:
     return [{"id": list_id, "title": title} for list_id, title in found]
 
 
+def find_lists(rows: sqlite3.Connection, board_id: str) -> tuple[int, list[ListItem]]:
+    """Return the number of a board and its lists, in their order. Each board has some from the beginning.
+
+    :raises Unknown: there is no such board.
+    """
+    number = number_of("board", board_id)
+    lists = read_lists(rows, number)
+    if not lists:
+        raise Unknown("board")
+    return number, lists
+
+
 def read_task(rows: sqlite3.Connection, board: int, task_id: str) -> Task:
     """Read one task of a board.
 
@@ -124,15 +138,15 @@ def insert_board(rows: sqlite3.Connection, title: str) -> int:
 
 def insert_task(rows: sqlite3.Connection, board: int, title: str, list_id: str) -> str:
     """Insert a task at the end of a list; return its id."""
-    insert = "INSERT INTO board_tasks (board, list, place, title) VALUES (?, ?, ?, ?)"
-    number = rows.execute(insert, (board, list_id, _next_place(rows, board), title)).lastrowid
+    insert = f"INSERT INTO board_tasks (board, list, place, title) VALUES (:board, :list, {_NEXT_PLACE}, :title)"
+    number = rows.execute(insert, {"board": board, "list": list_id, "title": title}).lastrowid
     return f"task-{number}"
 
 
 def move_task(rows: sqlite3.Connection, board: int, task_id: str, list_id: str) -> None:
     """Move an existing task to the end of another list."""
-    update = "UPDATE board_tasks SET list = ?, place = ? WHERE number = ?"
-    rows.execute(update, (list_id, _next_place(rows, board), number_of("task", task_id)))
+    update = f"UPDATE board_tasks SET list = :list, place = {_NEXT_PLACE} WHERE number = :task"
+    rows.execute(update, {"board": board, "list": list_id, "task": number_of("task", task_id)})
 
 
 def rename_task(rows: sqlite3.Connection, task_id: str, title: str) -> None:
@@ -143,8 +157,3 @@ def rename_task(rows: sqlite3.Connection, task_id: str, title: str) -> None:
 def delete_task(rows: sqlite3.Connection, task_id: str) -> None:
     """Delete an existing task."""
     rows.execute("DELETE FROM board_tasks WHERE number = ?", (number_of("task", task_id),))
-
-
-def _next_place(rows: sqlite3.Connection, board: int) -> int:
-    (place,) = rows.execute("SELECT max(place) FROM board_tasks WHERE board = ?", (board,)).fetchone()
-    return (place or 0) + 1

@@ -41,6 +41,9 @@ _ENDS_NAME = re.compile(r"[\r\n]")
 _ENDS_ID = re.compile(r"[\r\n\0]")
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def json_line(value: object) -> str:
     """Return ``value`` as one line of compact JSON, with characters outside ASCII as they are.
 
@@ -48,7 +51,7 @@ def json_line(value: object) -> str:
     :raises InvalidEvent: JSON cannot write it, or it has NaN or an infinity, which ``JSON.parse`` refuses.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _JSON.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidEvent("data", f"JSON cannot write it ({error}); pass text or plain values") from error
 

@@ -373,6 +373,12 @@ class BadInputTest(RoutesCase):
         )
         self.assert_problem(response, 400)
 
+    def test_a_body_whose_connection_breaks(self) -> None:
+        for error in (ConnectionResetError(), ValueError("closed")):
+            body = mock.Mock(read=mock.Mock(side_effect=error), spec=["read"])
+            environ = {"CONTENT_LENGTH": "50", "CONTENT_TYPE": "application/json", "wsgi.input": body}
+            self.assert_problem(self.client.post(TASKS, environ_overrides=environ), 400)
+
     def test_a_long_chunked_body_over_a_socket(self) -> None:
         with LiveServer(self.app) as server:
             connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
@@ -395,6 +401,39 @@ class GoodInputTest(RoutesCase):
         title = '<img src=x onerror=alert(1)> & "quotes"'
         self.client.post(TASKS, json={"title": title})
         self.assertEqual(self.board()["tasks"][-1]["title"], title)
+
+    def test_a_body_that_comes_in_pieces_is_read_to_its_length_and_no_further(self) -> None:
+        sent = io.BytesIO(b'{"title":"in pieces"}POST ')
+        body = mock.Mock(read=lambda size: sent.read(min(size, 4)), spec=["read"])
+        environ = {"CONTENT_LENGTH": "21", "CONTENT_TYPE": "application/json", "wsgi.input": body}
+        response = self.client.post(TASKS, environ_overrides=environ)
+        self.assertEqual((response.status_code, response.json["title"]), (201, "in pieces"))
+        self.assertEqual(sent.read(), b"POST ")
+
+    def test_head_has_the_fields_of_get_and_no_body(self) -> None:
+        for path in ("/boards", f"{TASKS}/task-1"):
+            get, head = self.client.get(path), self.client.head(path)
+            self.assertEqual((head.status, dict(head.headers)), (get.status, dict(get.headers)))
+            self.assertEqual((head.data, head.headers["Content-Length"]), (b"", str(len(get.data))))
+
+    def test_each_of_many_addresses_has_its_own_answer(self) -> None:
+        # The routes of the last addresses are kept.
+        for _ in range(2):
+            for number in range(200):
+                path = f"/boards/board-{number}/tasks"
+                answer = self.client.post(path, json={"title": str(number)})
+                self.assertEqual(answer.status_code, 201 if number == 1 else 404, path)
+                self.assertEqual(self.client.get(path).status_code, 405)
+
+    def test_a_route_is_that_of_the_host_and_of_the_place_of_the_app(self) -> None:
+        environ = {"SERVER_NAME": "0.0.0.0"}  # this serves all hosts
+        for place in ("", "/mounted"):
+            options = {"environ_overrides": environ | {"SCRIPT_NAME": place}}
+            for host, status in (("localhost", 308), (f"{'a' * 70}.example", 400), ("localhost", 308)):
+                answer = self.client.get("/boards/board-1/", headers={"Host": host}, **options)
+                self.assertEqual(answer.status_code, status)
+                answer = self.client.get("/boards", headers={"Host": host}, **options)
+                self.assertEqual(answer.status_code, 200 if status == 308 else 400)
 
     def test_a_charset_beside_the_type(self) -> None:
         body = '{"title":"Übung"}'.encode()
