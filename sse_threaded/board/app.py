@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Map, RequestRedirect, Rule
@@ -45,6 +44,9 @@ _RETRY_AFTER = "2"
 
 # Of each response but a stream.
 _FOR_BROWSERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+
+# Of each response with JSON, apart from problems.
+_JSON_FIELDS = {"Content-Type": "application/json", "Cache-Control": "no-store", **_FOR_BROWSERS}.items()
 
 _ROUTES = Map(
     [
@@ -142,7 +144,7 @@ class BoardApp:
             response = problem(
                 500, "The server failed and has logged why; if it happens again, tell its operator."
             )
-        return self._for_people(request, response)
+        return response if isinstance(response, _JSONResponse) else self._for_people(request, response)
 
     def _for_people(self, request: BoardRequest, response: Response) -> Response:
         # A browser that opens an address asks for text/html by name; programs do not.
@@ -249,20 +251,22 @@ def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
 
 
 class _JSONResponse(Response):
-    """A response whose header fields are complete. Werkzeug looks for a missing length and other faults."""
+    """A response whose header fields are complete. Werkzeug would look for a missing length and other faults."""
+
+    default_mimetype = None  # it is one of the fields that all have
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        start_response(self.status, self.headers.to_wsgi_list())
+        start_response(self.status, [*_JSON_FIELDS, *self.headers])
         return () if environ["REQUEST_METHOD"] == "HEAD" else self.response  # type: ignore[return-value]  # bytes
 
 
 def _json(value: object, status: int = 200, event_id: str | None = None, location: str | None = None) -> Response:
     body = f"{json_line(value)}\n".encode()
-    fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    fields += [("Cache-Control", "no-store"), *_FOR_BROWSERS.items()]
+    response = _JSONResponse([body], status)
+    response.headers.add("Content-Length", str(len(body)))
     if location is not None:
-        fields.append(("Location", location))
-    return _with_event_id(_JSONResponse([body], status, Headers(fields)), event_id)
+        response.headers.add("Location", location)
+    return _with_event_id(response, event_id)
 
 
 def _with_event_id(response: Response, event_id: str | None) -> Response:
