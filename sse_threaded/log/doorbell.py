@@ -137,11 +137,12 @@ class Ringer:
         self._descriptors: dict[str, int] = {}
         self._names: list[str] = []
         self._state: FolderState | None = None  # the folder's, when it had these names
-        self._added: weakref.WeakSet[Doorbell] = weakref.WeakSet()
+        self._added: tuple[weakref.ref[Doorbell], ...] = ()
 
     def add(self, doorbell: Doorbell) -> None:
         """Ring this doorbell of the same process, too, while an object refers to it."""
-        self._added.add(doorbell)
+        with self._lock:
+            self._added = (*(added for added in self._added if added() is not None), weakref.ref(doorbell))
 
     def ring(self, own: Collection[str] = ()) -> None:
         """Wake all processes. This never blocks and never fails: readers look at the log now and then anyway.
@@ -158,8 +159,10 @@ class Ringer:
                     # EAGAIN: it is full, so it has rung. ENXIO on open, EPIPE on write: its reader is dead.
                     if error.errno in (errno.ENXIO, errno.EPIPE):
                         self._remove(name)
-        for doorbell in tuple(self._added):
-            doorbell.ring()
+        for added in self._added:
+            doorbell = added()
+            if doorbell is not None:
+                doorbell.ring()
 
     def _look(self) -> None:
         """Read the names of the doorbells, unless the folder is the same as before. With the lock held."""
