@@ -213,13 +213,17 @@ class StreamHandover(Handover):
         with suppress(OSError):  # the app may have closed it
             conn.sock.setblocking(True)
         try:
-            conn.context.run(self.conclude)
-        except (Exception, SystemExit):
-            # As where gunicorn iterates: the response is out, so only the log can have the error.
-            worker.log.exception("Error handling request")
+            try:
+                conn.context.run(self.conclude)
+            except (Exception, SystemExit):
+                # As where gunicorn iterates: the response is out, so only the log can have the error.
+                worker.log.exception("Error handling request")
+                again = False
+            finally:
+                conn.context.run(response.finish)
+        except BaseException as error:  # such as sys.exit() in a hook
+            worker.fail(error)
             again = False
-        finally:
-            conn.context.run(response.finish)
         worker.give_back(conn, again)
 
     def conclude(self) -> None:

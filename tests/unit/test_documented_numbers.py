@@ -17,7 +17,7 @@ from sse_threaded.log.redis import scripts
 from sse_threaded.log.redis import timeouts as redis_timeouts
 from sse_threaded.log.sqlite import timeouts as sqlite_timeouts
 from sse_threaded.log.sqlite import trimmer
-from sse_threaded.server import deadlines, lazy_pool, partial_request, request_reader
+from sse_threaded.server import arrivals, crew, deadlines, partial_request
 from tests.harness.imports import SOURCES, full_name
 from tests.support import ROOT
 
@@ -40,11 +40,11 @@ PAGES = {
         f"| {deadlines.LONG_BODY_SECONDS:g} s, and one more for every {deadlines.LONG_BODY_RATE:,} bytes",
         f"until the client closes | {deadlines.LINGER_SECONDS:g} s |",
         f"A request of up to {partial_request.BUFFER_BYTES / 1024:g} KiB",
-        f"keeps at most {request_reader.BUFFER_LIMIT / 1024**2:g} MiB of incomplete requests",
+        f"keeps at most {arrivals.BUFFER_LIMIT / 1024**2:g} MiB of incomplete requests",
         f"the newest {scripts.FEED_EVENTS:,} events (at most {FEED_BYTES / 10**6:.0f} MB)",
     ),
     "docs/design.md": (
-        f"if a request has waited {lazy_pool.WAKE_AFTER * 1000:g} ms",
+        f"if a request has waited {crew.WAKE_AFTER * 1000:g} ms",
         f"stores its answer for {scripts.DONE_MS / 1000:g} seconds",
         f"A transaction holds a lock** until it ends, at most for {scripts.LOCK_MS / 1000:g} seconds",
         f"The log remembers {scripts.REMEMBERED_CHANNELS:,} channels without events",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import unittest
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -37,11 +38,9 @@ class EndSignalsTest(unittest.TestCase):
         self.calls.reset_mock()
         return found
 
-    def worker(self, **changes: Any) -> Any:
-        queue = mock.Mock(defer=lambda call, *args: self.deferred.append(lambda: call(*args)))
-        return mock.Mock(
-            **{"alive": True, "method_queue": queue, "conclude_streams": self.calls.conclude, **changes}
-        )
+    def worker(self, *, alive: bool = True) -> Any:
+        """One that parks."""
+        return SimpleNamespace(alive=alive, call_soon=self.deferred.append, conclude_streams=self.calls.conclude)
 
     def test_a_quick_end_waits_for_the_main_thread(self) -> None:
         for signum in (signal.SIGINT, signal.SIGQUIT):
@@ -51,19 +50,16 @@ class EndSignalsTest(unittest.TestCase):
                 self.assertEqual(self.called(), ["conclude", "previous"])
 
     def test_a_worker_that_does_not_park_has_nothing_to_conclude(self) -> None:
-        worker = self.worker()
-        del worker.conclude_streams
-        self.raised(signal.SIGQUIT, worker)
+        worker = SimpleNamespace(alive=True, method_queue=SimpleNamespace(defer=self.deferred.append))
+        self.assertEqual(self.raised(signal.SIGQUIT, worker), ["close_all"])
         self.deferred.pop()()
         self.assertEqual(self.called(), ["previous"])
 
     def test_a_slow_end_and_one_without_a_loop_are_gunicorns(self) -> None:
-        without = self.worker()
-        del without.method_queue
         for signum, worker in (
             (signal.SIGTERM, self.worker()),
             (signal.SIGQUIT, self.worker(alive=False)),
-            (signal.SIGQUIT, without),
+            (signal.SIGQUIT, SimpleNamespace(alive=True)),
         ):
             self.assertEqual(self.raised(signum, worker), ["close_all", "previous"])
             self.assertEqual(self.deferred, [])

@@ -1,4 +1,4 @@
-"""Requests that arrive in parts: exactly at each limit, and what is told of them beside whole and large."""
+"""Requests that arrive in parts: when a thread may have them, and exactly at each limit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,67 @@ from sse_threaded.server.partial_request import BUFFER_BYTES, PartialRequest, is
 POST = b"POST /x HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LONGEST_SIZE_LINE = 8192
+PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + b"\r\n\r\n" * 3
+
+# The bytes that have come, and whether a thread may have them: "whole", it need not wait for more; "large", it
+# reads the rest.
+PARTS = (
+    (b"", ""),
+    (b"GET / HT", ""),
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r", ""),
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "whole"),
+    (b"\r\n", ""),
+    (b"\r\nGET / HTTP/1.1\r\n", ""),
+    (b"\r\n\r\n\r\n", ""),
+    (b"\r\nGET / HTTP/1.1\r\n\r\n", "whole"),
+    (b"GET / HTTP/1.1\nHost: x\n", "whole"),  # refused
+    (b"GET / HTTP/1.1\r\nHost: x\n", "whole"),
+    (b"GET / HTTP/1.1\r\n\r\nGET / HT", "whole"),
+    (POST + b"\r\n", "whole"),
+    (POST + b"Content-Length: 5\r\n\r\n", ""),
+    (POST + b"content-length:5\r\n\r\nabcd", ""),
+    (POST + b"CONTENT-LENGTH: 5 \r\n\r\nabcde", "whole"),
+    (POST + b"Content-Length: 5\r\n\r\nabcdeGET / HT", "whole"),
+    (POST + b"Content-Length: 0\r\n\r\n", "whole"),
+    (POST + b"Content-Length: five\r\n\r\n", "whole"),  # refused
+    (POST + b"Content-Length: -5\r\n\r\n", "whole"),
+    (POST + b"Content-Length: %d\r\n\r\n" % (BUFFER_BYTES + 1), "large"),
+    (POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n", "large"),
+    (POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\nabcde", "whole"),
+    (POST + b"X-Content-Length: 5\r\n\r\n", "whole"),
+    (b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", "large"),
+    (b"HEAD / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "large"),
+    (b"POST / HTTP/1.1\r\nX: " + b"x" * BUFFER_BYTES, "large"),
+    (PROXY_V2[:14], ""),
+    (PROXY_V2, ""),
+    (PROXY_V2 + POST, ""),
+    (PROXY_V2 + POST + b"\r\n", "whole"),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\nGET / HTTP/1.1\r\n", ""),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\nGET / HTTP/1.1\r\n\r\n", "whole"),
+    *(
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks, state)
+        for chunks, state in (
+            (b"", ""),
+            (b"5", ""),
+            (b"5\r\nabcde", ""),
+            (b"5\r\nabcde\r\n0\r\n", ""),
+            (b"5\r\nabcde\r\n0\r\n\r\n", "whole"),
+            (b"0\r\n\r\n", "whole"),
+            (b'A;x="y"\r\n0\r\n\r\n0\r\n\r\n', ""),
+            (b'A;x="y"\r\n0\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n', "whole"),
+            (b"0\r\nX: y\r\n", ""),
+            (b"0\r\nX: y\r\n\r\n", "whole"),
+            (b"5\r\nabcdefg", "whole"),  # refused, and all that follow
+            (b"zz\r\n", "whole"),
+            (b"0x5\r\nabcde\r\n", "whole"),
+            (b"1_0\r\n", "whole"),
+            (b"-1\r\n", "whole"),
+            (b"\r\n", "whole"),
+            (b"1" * 9000, "whole"),
+            (b"FFFFFFFFFFFFFFFFFFFF\r\n" + b"x" * BUFFER_BYTES, "large"),
+        )
+    ),
+)
 
 
 def request_of(*pieces: bytes) -> PartialRequest:
@@ -21,6 +82,77 @@ def request_of(*pieces: bytes) -> PartialRequest:
 
 def length(number: int | str) -> bytes:
     return POST + f"Content-Length: {number}\r\n\r\n".encode()
+
+
+class StateTest(unittest.TestCase):
+    def state(self, request: PartialRequest) -> str:
+        return "whole" if request.is_whole else "large" if request.is_large else ""
+
+    def test_a_thread_gets_a_request_when_it_need_not_wait_or_must_read_the_rest(self) -> None:
+        for data, state in PARTS:
+            with self.subTest(data=data[:80]):
+                request = PartialRequest(0.0)
+                request.add(data, 0.0)
+                self.assertEqual(self.state(request), state)
+                self.assertEqual(bytes(request.data), data)
+
+    def test_what_is_seen_at_once_to_be_whole_is(self) -> None:
+        whole = [data for data, _ in PARTS if is_whole(data)]
+        self.assertIn(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", whole)
+        for data, state in PARTS:
+            if state != "whole":
+                self.assertNotIn(data, whole)
+
+    def test_in_how_many_pieces_it_comes_makes_no_difference(self) -> None:
+        for data, state in PARTS:
+            for size in (1, 2, 7) if len(data) < BUFFER_BYTES else (1000,):
+                with self.subTest(data=data[:80], size=size):
+                    request = PartialRequest(0.0)
+                    for at in range(0, len(data), size):
+                        # A client that waits for a 100 Continue sends the rest only after it.
+                        self.assertIn(self.state(request), ("", state, "large" if b"Expect" in data else ""))
+                        if not request.is_whole:
+                            request.add(data[at : at + size], 0.0)
+                    self.assertEqual(self.state(request), state)
+
+    def test_empty_lines_before_the_head_are_no_head_however_they_come(self) -> None:
+        for pieces in ((b"\n", b"\n"), (b"\r\n", b"\r\n\r\n"), (b"\r", b"\r\n", b"\r\n\r\n")):
+            request = PartialRequest(0.0)
+            for piece in pieces:
+                request.add(piece, 0.0)
+                self.assertEqual(self.state(request), "")
+            request.add(b"GET / HTTP/1.1\r\n\r\n", 0.0)
+            self.assertEqual(self.state(request), "whole")
+
+    def test_a_head_has_its_time_from_its_first_byte(self) -> None:
+        request = PartialRequest(100.0)
+        for second in range(10):
+            request.add(b"X", 100.0 + second)
+        self.assertFalse(request.is_late(100.0 + deadlines.HEAD_SECONDS))
+        self.assertTrue(request.is_late(100.1 + deadlines.HEAD_SECONDS))
+
+    def test_a_body_has_its_time_from_its_head_and_more_the_more_comes(self) -> None:
+        request = PartialRequest(100.0)
+        request.add(POST + b"Content-Length: 50000\r\n\r\n", 105.0)
+        self.assertFalse(request.is_late(105.0 + deadlines.BODY_SECONDS))
+        self.assertTrue(request.is_late(105.1 + deadlines.BODY_SECONDS))
+        request.add(b"x" * 5 * deadlines.BODY_RATE, 106.0)
+        self.assertFalse(request.is_late(110.0 + deadlines.BODY_SECONDS))
+        self.assertTrue(request.is_late(110.1 + deadlines.BODY_SECONDS))
+        request.latest = 107.0
+        self.assertTrue(request.is_late(108.0))
+
+    def test_a_long_body_must_come_faster(self) -> None:
+        for received, seconds in (
+            (0, 10),
+            (5_000, 20),
+            (25_000, 60),
+            (50_000, 62.5),
+            (1_000_000, 110),
+            (10_000_000_000, 500_060),  # six days
+        ):
+            with self.subTest(received):
+                self.assertEqual(deadlines.body_seconds(received), seconds)
 
 
 class LimitsTest(unittest.TestCase):

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import io
-import socket
 import types
 import unittest
 from typing import Any
 from unittest import mock
 
-from gunicorn.config import Config
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import InvalidChunkSize, ParseException
-from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import IterUnreader
 
-from sse_threaded.server.request_body import ChunkedBody, MalformedBody, checked, chunked_body
-from sse_threaded.server.thread_worker import ThreadWorker
+from sse_threaded.server.request_body import ChunkedBody, MalformedBody, RequestTooSlow, checked, chunked_body
 
-CHUNKED = b"Transfer-Encoding: chunked\r\n"
 LINES = b"4\r\none\n\r\n7\r\ntwo\nthr\r\n2\r\nee\r\n0\r\n\r\n"
 
 
@@ -69,57 +64,19 @@ class ChunkedBodyTest(unittest.TestCase):
         self.assertRaises(MalformedBody, chunked_body(body_of(b"zz\r\n"), False).read)
 
 
-class WorkerTest(unittest.TestCase):
-    """A request that the worker gives to the app."""
-
-    def setUp(self) -> None:
-        sock, client = socket.socketpair()
-        self.addCleanup(sock.close)
-        self.addCleanup(client.close)
-        self.conn = mock.Mock(sock=sock, client=("127.0.0.1", 1), server=("127.0.0.1", 80))
-        self.inputs: list[Any] = []  # of the app's calls
-        self.bodies: list[bytes] = []  # those that it has read
-
-    def app(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        self.inputs.append(environ["wsgi.input"])
-        if environ["wsgi.input"] is not None:
-            self.bodies.append(environ["wsgi.input"].read())
-        start_response("204 No Content", [])
-        return []
-
-    def request(self, head: bytes, body: bytes) -> Any:
-        wire = b"POST / HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n" + body
-        return next(RequestParser(Config(), iter([wire]), ("127.0.0.1", 1)))
-
-    def handle(self, request: Any, *, is_whole: bool) -> None:
-        self.conn.is_whole = is_whole
-        worker = mock.Mock(cfg=Config(), wsgi=self.app)
-        ThreadWorker.handle_request(worker, request, self.conn)
-
-    def test_a_body_in_chunks_is_one_that_names_its_faults(self) -> None:
-        for is_whole in (False, True):
-            self.handle(self.request(CHUNKED, LINES), is_whole=is_whole)
-            self.assertIsInstance(self.inputs[-1], ChunkedBody)
-            self.assertEqual(self.bodies.pop(), b"one\ntwo\nthree")
-
-    def test_any_other_is_gunicorns_and_nothing_is_read_of_it(self) -> None:
-        for is_whole in (False, True):
-            request = self.request(b"Content-Length: 3\r\n", b"abc")
-            with mock.patch.object(Body, "read", autospec=True, side_effect=Body.read) as read:
-                self.handle(request, is_whole=is_whole)
-            self.assertIs(self.inputs[-1], request.body)
-            self.assertEqual((self.bodies.pop(), read.call_count), (b"abc", 1))
-            request = self.request(b"", b"")
-            request.body = None
-            self.handle(request, is_whole=is_whole)
-            self.assertIsNone(self.inputs[-1])
-
-    def test_a_malformed_one_is_refused_before_the_app_is_called_if_it_is_whole(self) -> None:
-        for is_whole, calls in ((True, 0), (False, 1)):
-            self.inputs.clear()
-            request = self.request(CHUNKED, b"zz\r\n")
-            self.assertRaises(InvalidChunkSize, self.handle, request, is_whole=is_whole)
-            self.assertEqual(len(self.inputs), calls)
+class FaultTest(unittest.TestCase):
+    def test_a_fault_is_an_answer_and_an_error_of_input(self) -> None:
+        malformed = "The request's body is malformed: it does not follow the chunked transfer coding."
+        for fault, code, words in (
+            (MalformedBody(InvalidChunkSize(b"zz")), 400, malformed),
+            (RequestTooSlow(), 408, "The request did not arrive in time."),
+        ):
+            with self.subTest(code):
+                self.assertIsInstance(fault, OSError)
+                self.assertEqual(fault.get_response().status_code, code)
+                self.assertEqual(fault.description, words)
+                self.assertIn(str(code), str(fault))
+                self.assertIn(words, str(fault))
 
 
 class CheckedTest(unittest.TestCase):

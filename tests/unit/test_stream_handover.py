@@ -18,69 +18,38 @@ from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.server import iteration, stream_handover
 from sse_threaded.server.app_response import AppResponse
+from sse_threaded.server.connection import Connection
 from sse_threaded.server.iteration import Progress, advance
-from sse_threaded.server.permits import Permits
+from sse_threaded.server.response import Response
 from sse_threaded.server.stream_handover import StreamHandover
 from sse_threaded.server.transparent_wrappers import bare_stream
 from sse_threaded.stream import EventStream
 from tests.support import wait_until
 from tests.unit.fake_handover import FakeHandover
-
-
-class FakeWorker:
-    """Keeps what a worker is asked to do, and does it when the test says so."""
-
-    tells_ends = True
-    has_tasks = False
-
-    def __init__(self):
-        self.cfg = Config()
-        self.hook = mock.Mock()
-        self.cfg.set("post_request", lambda worker, req, environ, resp: self.hook())
-        self.log = mock.Mock()
-        self.method_queue = mock.Mock()
-        self.method_queue.defer = lambda function, *args: self.tasks.append(lambda: function(*args))
-        self.tasks = []
-        self.permits = Permits(lambda: 4, self.tasks.append, self.tasks.append)
-        self.given_back = []
-        self.warnings = []
-
-    def enqueue(self, task):
-        self.tasks.append(task)
-
-    def count_request(self, resp, is_stream):
-        pass
-
-    def give_back(self, conn, again):
-        self.given_back.append((conn, again))
-
-    def warn_once(self, kind, message):
-        self.warnings.append(kind)
-        self.words = message()
-
-    def run_tasks(self):
-        while self.tasks:
-            self.tasks.pop(0)()
+from tests.unit.fake_worker import FakeWorker
 
 
 class HandoverCase(unittest.TestCase):
     def setUp(self):
-        self.hub = Hub(heartbeat=600, max_streams=1)
-        self.addCleanup(self.hub.close)
+        self.make_hub()
         self.worker = FakeWorker()
         self.client, self.sock = socket.socketpair()
         self.client.settimeout(10)
         self.addCleanup(self.client.close)
         self.addCleanup(self.sock.close)
 
+    def make_hub(self, **options):
+        self.hub = Hub(heartbeat=600, max_streams=1, **options)
+        self.addCleanup(self.hub.close)
+
     def make(self, wrap=lambda chunks: chunks, *, headers=()):
         """The hand-over of one request whose app has answered with a stream."""
-        conn = mock.Mock(sock=self.sock, context=contextvars.copy_context())
-        conn.parser.unreader.buf.getvalue.return_value = b""
+        conn = Connection(self.sock, ("192.0.2.1", 1), ("127.0.0.1", 80))
+        conn.context = contextvars.copy_context()
         req = mock.Mock(version=(1, 1), method="GET", headers=list(headers))
         req.should_close.return_value = False
         response = AppResponse(self.worker, req, conn)
-        response.resp = wsgi.Response(req, self.sock, self.worker.cfg)
+        response.resp = Response(req, conn, self.worker.cfg)
         handover = StreamHandover(response)
         environ = {
             **EnvironBuilder("/", multithread=True).get_environ(),
@@ -124,10 +93,12 @@ class StreamHandoverTest(HandoverCase):
         self.hub.publish("a", "hello")
         self.received(b"data: hello\n")
         self.assertEqual((self.worker.tasks, self.worker.given_back), ([], []))
+        self.assertEqual(self.worker.parked, {response.conn})
         self.client.close()
+        self.assertFalse(response.conn.hears())
         wait_until(lambda: self.worker.tasks, message="the pump to give the connection back")
         self.worker.run_tasks()
-        self.assertEqual(self.worker.given_back, [(response.conn, False)])
+        self.assertEqual((self.worker.given_back, self.worker.parked), ([(response.conn, False)], set()))
         self.worker.log.access.assert_called_once()
         self.worker.hook.assert_called_once()
         self.assert_free()
@@ -160,8 +131,8 @@ class StreamHandoverTest(HandoverCase):
 
     def test_a_head_that_cannot_be_made_gives_the_place_back(self):
         response, handover = self.make()
-        response.resp.headers.append(("X-Name", "\u20ac"))  # no header can hold it
-        with self.assertRaises(UnicodeEncodeError):
+        response.req.should_close.side_effect = ZeroDivisionError
+        with self.assertRaises(ZeroDivisionError):
             handover.send()
         self.assert_nothing_sent()
         self.worker.log.access.assert_called_once()
@@ -269,17 +240,10 @@ class BareTest(HandoverCase):
         self.assertTrue(self.received(b"\r\n0\r\n\r\n").endswith(b"8\r\ncontents\r\n0\r\n\r\n"))
         self.assertTrue(file.closed)
 
-    def end(self, response, leave, reason):
-        """The stream ends for ``reason``, and the worker takes the connection back."""
+    def end(self, response, leave):
+        """The stream ends, and the worker takes the connection back."""
         leave()
-        body = self.received(b"data: {}\n\n\r\n").partition(b"\r\n\r\n")[2]
-        if reason is EndReason.LEASE:
-            parked = leave.args[0]
-            leave.func.__self__._registry.tell_to_end(reason, [parked])
-            self.hub._pump._thread.bell.ring()
-        else:
-            self.hub.request_close()
-        body += self.received(b"\r\n0\r\n\r\n")
+        body = self.received(b"\r\n0\r\n\r\n").partition(b"\r\n\r\n")[2]
         wait_until(lambda: self.worker.tasks, message="the pump to give the connection back")
         self.worker.run_tasks()
         ((conn, again),) = self.worker.given_back
@@ -287,51 +251,67 @@ class BareTest(HandoverCase):
         self.assertIs(conn, response.conn)
         return again, body
 
-    def test_after_its_lease_the_connection_serves_on_with_a_new_parser(self):
+    def test_after_its_lease_the_connection_serves_on_without_its_parser(self):
+        self.make_hub(lease=0.05)
         response, handover = self.make()
+        response.conn.parser = mock.Mock()
+        response.conn.parser.unreader.buf.getvalue.return_value = b""
         leave = handover.send()
         self.assertIsNone(response.conn.parser)
-        again, body = self.end(response, leave, EndReason.LEASE)
+        again, body = self.end(response, leave)
         self.assertIs(again, True)
-        self.assertEqual(response.conn.parser.req_count, 1)
+        self.assertIsNone(response.conn.hears)
         resp = self.worker.log.access.call_args.args[0]
         chunks = body.split(b"\r\n")
         self.assertEqual(resp.sent, sum(map(len, chunks[1::2])))
         self.assertIsNone(handover.wrapped)
 
     def test_the_parser_is_kept_where_it_has_bytes_of_the_next_request(self):
+        self.make_hub(lease=0.05)
         response, handover = self.make()
-        parser = response.conn.parser
+        response.conn.parser = parser = mock.Mock()
         parser.unreader.buf.getvalue.return_value = b"GET"
-        leave = handover.send()
-        again, _ = self.end(response, leave, EndReason.LEASE)
+        again, _ = self.end(response, handover.send())
         self.assertEqual((again, response.conn.parser), (True, parser))
 
     def test_where_nobody_is_told_the_end_the_response_is_not_kept(self):
+        self.make_hub(lease=0.05)
         self.worker.tells_ends = False
         response, handover = self.make()
         leave = handover.send()
         self.assertEqual((response.req, response.environ, response.resp), (None, None, None))
-        again, _ = self.end(response, leave, EndReason.LEASE)
+        again, _ = self.end(response, leave)
         self.assertIs(again, True)
         self.worker.log.access.assert_not_called()
         self.worker.hook.assert_not_called()
 
     def test_at_a_shutdown_the_connection_is_not_used_again(self):
         response, handover = self.make()
-        again, _ = self.end(response, handover.send(), EndReason.SHUTDOWN)
+        leave = handover.send()
+        self.hub.request_close()
+        again, _ = self.end(response, leave)
         self.assertIs(again, False)
 
     def test_an_error_of_the_apps_close_ends_the_connection(self):
+        self.make_hub(lease=0.05)
         for error in (ZeroDivisionError, SystemExit):
             response, handover = self.make()
             leave = handover.send()
             response.respiter = mock.Mock()
             response.respiter.close.side_effect = error
-            again, _ = self.end(response, leave, EndReason.LEASE)
+            again, _ = self.end(response, leave)
             self.assertIs(again, False)
         self.assertEqual(self.worker.log.exception.call_count, 2)
         self.assertEqual(self.worker.hook.call_count, 2)
+        self.assertEqual(self.worker.failures, [])
+
+    def test_an_exit_in_the_last_hook_ends_the_worker_and_the_connection(self):
+        self.make_hub(lease=0.05)
+        self.worker.hook.side_effect = SystemExit
+        response, handover = self.make()
+        again, _ = self.end(response, handover.send())
+        self.assertIs(again, False)
+        self.assertEqual([type(error) for error in self.worker.failures], [SystemExit])
 
 
 class GoOnTest(HandoverCase):
@@ -411,10 +391,11 @@ class GoOnTest(HandoverCase):
 
     def test_a_thread_that_stays_gives_its_permit_to_others_and_is_told_once(self):
         self.response.respiter = iter([])
+        self.response.conn.upload_ended = ended = mock.Mock()
         self.handover.keep_thread()
-        self.response.conn.end_upload.assert_called_once_with()
+        ended.assert_called_once_with()
         self.assertEqual(self.worker.warnings, ["thread"])
-        self.assertIn(f"its wrapper ({__name__}.", self.worker.words)
+        self.assertIn(f" {__name__}.test_a_thread_that_stays", self.worker.words)
         with mock.patch.object(stream_handover, "askers", return_value=""):
             self.handover.keep_thread()
         self.assertIn("its wrapper (builtins.list_iterator)", self.worker.words)
@@ -458,7 +439,7 @@ class AdvanceTest(unittest.TestCase):
         self.worker.permits.waiting = 0
         self.resp = mock.Mock(headers_sent=False)
         self.conn = mock.Mock()
-        self.resp.sock = self.conn.sock
+        self.resp.sock = self.conn
         self.req = mock.Mock(headers=[])
         self.response = AppResponse(self.worker, self.req, self.conn, resp=self.resp)
         self.resp.should_close.return_value = False

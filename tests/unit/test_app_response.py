@@ -1,0 +1,88 @@
+"""One request and the app's response: how it counts, and what comes at its end."""
+
+from __future__ import annotations
+
+import unittest
+from unittest import mock
+
+from sse_threaded.server.app_response import AppResponse
+
+
+class AppResponseTest(unittest.TestCase):
+    def counted(self, *steps: list[tuple[str, str]]) -> list[bool]:
+        """Whether each request that the worker counts is a stream's, if the response begins with these headers."""
+        worker = mock.Mock()
+        response = AppResponse(worker, mock.Mock(), mock.Mock())
+        response.resp = mock.Mock()
+        for headers in steps:
+            response.start_response("200 OK", headers)
+        response.finish()
+        return [call.kwargs["is_stream"] for call in worker.count_request.call_args_list]
+
+    def test_a_stream_is_told_from_other_responses(self) -> None:
+        for kind, is_stream in (
+            ("text/event-stream", True),
+            ("Text/Event-Stream; charset=utf-8", True),
+            ("text/html", False),
+            ("application/json", False),
+        ):
+            with self.subTest(kind):
+                self.assertEqual(self.counted([("X", "y"), ("content-TYPE", kind)]), [is_stream])
+        self.assertEqual(self.counted([]), [False])
+
+    def test_a_request_counts_once(self) -> None:
+        self.assertEqual(self.counted([], []), [False])
+
+    def test_a_request_whose_app_failed_counts(self) -> None:
+        self.assertEqual(self.counted(), [False])
+
+    def test_it_notes_that_its_body_is_encoded(self) -> None:
+        response = AppResponse(mock.Mock(), mock.Mock(), mock.Mock(), resp=mock.Mock())
+        for headers, expected in (([("X", "gzip")], False), ([("content-ENCODING", "gzip"), ("X", "y")], True)):
+            response.start_response("200 OK", headers)
+            self.assertIs(response.is_encoded, expected)
+            response.resp.start_response.assert_called_with("200 OK", headers, None)
+
+    def test_the_access_line_comes_before_the_apps_close_and_neither_hinders_the_other(self) -> None:
+        calls = mock.Mock()
+        response = AppResponse(calls.worker, "req", mock.Mock(), environ="environ", resp="resp")
+        response.respiter = calls.respiter
+        response.conclude()
+        self.assertEqual([call[0] for call in calls.mock_calls], ["worker.log.access", "respiter.close"])
+        self.assertEqual(calls.worker.log.access.call_args.args[:3], ("resp", "req", "environ"))
+        self.assertEqual((response.respiter, list(response.chunks)), (None, []))
+        calls.worker.log.access.side_effect = ZeroDivisionError
+        response.respiter = calls.respiter
+        self.assertRaises(ZeroDivisionError, response.conclude)
+        self.assertEqual(calls.respiter.close.call_count, 2)
+        response.resp, response.respiter = None, [b""]
+        response.conclude()
+        self.assertEqual(calls.worker.log.access.call_count, 2)
+
+    def test_the_last_hook_is_called_where_it_matters(self) -> None:
+        worker = mock.Mock()
+        for tells_ends, error in ((True, None), (True, ZeroDivisionError), (False, None)):
+            worker.tells_ends, worker.cfg.post_request.side_effect = tells_ends, error
+            response = AppResponse(worker, "req", mock.Mock(), environ="environ", resp="resp")
+            for _ in range(2):
+                response.finish()
+            self.assertIsNone(response.environ)
+        calls = [mock.call(worker, "req", environ, "resp") for environ in ("environ", None)] * 2
+        self.assertEqual(worker.cfg.post_request.mock_calls, calls)
+        self.assertEqual(worker.log.exception.call_count, 2)
+        self.assertEqual(worker.count_request.mock_calls, [mock.call("resp", is_stream=False)] * 3)
+
+    def test_after_a_stream_the_connection_is_used_again_unless_a_body_is_left(self) -> None:
+        for header, closes in (("HOST", False), ("CONTENT-LENGTH", True), ("TRANSFER-ENCODING", True)):
+            for should_close in (False, True):
+                resp = mock.Mock()
+                resp.should_close.return_value = should_close
+                response = AppResponse(mock.Mock(), mock.Mock(headers=[("X", "y"), (header, "5")]), mock.Mock())
+                response.resp = resp
+                response.expect_stream()
+                self.assertIs(resp.force_close.called, closes)
+                self.assertIs(response.may_reuse, not should_close)
+
+
+if __name__ == "__main__":
+    unittest.main()
