@@ -26,8 +26,8 @@ class Handover(Server):
     2. The request's thread: the server calls ``EventStream.park()``. The stream takes a parking place and returns
        a ``Parking``. Nothing is sent yet. If the server fails now, it calls ``Parking.cancel()``.
     3. The request's thread: the server's own code is done with the connection. The server gives it to the pump by
-       ``Pump.park()``, and the thread is free.
-       Until the next step the server may watch the socket, see :attr:`hears_hang_ups`. It does nothing else with it.
+       ``Pump.park()``, and the thread is free. Until the next step the server does not use the socket. It may only
+       watch it, see :attr:`hears_hang_ups`.
     4. The pump's thread: the stream has ended, and its subscriber calls :meth:`take_back`.
     5. A thread of the server: it writes the access line and closes the app's iterable. Then the connection waits
        for its next request, or is closed.
@@ -44,8 +44,8 @@ class Handover(Server):
        and 5 repeat. Where the wrapper never lets the thread leave, the subscriber calls :meth:`keep_thread`.
     6. A thread of the server: the app's iterable has ended. It goes on as in step 5 of a bare stream.
 
-    :ivar hears_hang_ups: whether the server watches the socket of a parked stream, and calls ``Pump.hear()`` when it
-        becomes readable. Then the pump does not watch it for that. Each class decides; default ``False``.
+    :ivar hears_hang_ups: whether the server watches the socket of a parked stream, and calls ``Pump.hear()`` when
+        it becomes readable. Then the pump does not watch it for that. Each class decides; default ``False``.
 
     The constructor of the subclass sets these:
 

@@ -23,8 +23,8 @@ STREAM_HEADERS = (("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-cache, n
 class StreamResponse(Response):
     """A response with status 200 whose body is a stream of events.
 
-    Most apps return it as it is. So at first it has only its body, and costs little. The first use of anything else
-    makes the rest: a header, the status, a function to be called on close, or another class (Flask does that).
+    Most apps return it as it is. So at first it has only its body, and costs little. The first use of another part
+    makes all of them: a header, the status, a function to be called on close, or another class (Flask does that).
 
     :param body: an iterable of bytes.
     """

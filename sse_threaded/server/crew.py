@@ -1,14 +1,14 @@
 """The worker's threads. One of them leads: it waits for events, and then runs the app itself.
 
-A request that comes alone needs one thread: the leader reads it, answers it and waits again. While it answers, no
-thread waits for events. So the main thread, the watchman, looks after some milliseconds whether the leader is stuck
-in a request. If so, it has another thread take the next request, or the lead.
+A request that comes alone needs one thread: the leader reads it, answers it and waits again. While it answers,
+no thread waits for events. So the main thread, the watchman, looks after some milliseconds whether the leader is
+stuck in a request. If so, it has another thread take the next request, or the lead.
 
 A thread that only computes gets no help for some time: one more thread would only take the interpreter from it.
 
-All decisions are made with one lock held, so that none is made on old facts. While a task waits or no thread leads,
-the watchman does not sleep, or a thread is on its way to look. tests/unit/test_crew.py goes through all orders of
-events for small crews.
+All decisions are made with one lock held, so that none is made on old facts. While a task waits or no thread
+leads, the watchman does not sleep, or a thread is on its way to look. tests/unit/test_crew.py goes through all
+orders of events for small crews.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class _Field(NamedTuple):
 
     :ivar pair: its name in capitals and its value.
     :ivar key: its key in the environ.
-    :ivar says: what it means for the request: the ``length``, the ``connection``, or the ``scheme`` (the field
+    :ivar says: its meaning for the request: the ``length``, the ``connection``, or the ``scheme`` (the field
         itself if it says "https", else ""); ``None`` for most.
     """
 

@@ -443,7 +443,7 @@ class TLSTest(AnsweringCase):
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-            context.set_ciphers("aNULL:@SECLEVEL=0")
+            context.set_ciphers("ADH:AECDH:@SECLEVEL=0")
         patch = mock.patch.object(answering.sock, "ssl_wrap_socket", self.wrap)
         patch.start()
         self.addCleanup(patch.stop)

@@ -147,7 +147,7 @@ class SendTest(ConnectionCase):
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-            context.set_ciphers("aNULL:@SECLEVEL=0")
+            context.set_ciphers("ADH:AECDH:@SECLEVEL=0")
         clients: list[ssl.SSLSocket] = []
 
         def connect() -> None:
