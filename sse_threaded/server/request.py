@@ -218,3 +218,6 @@ class ErrorStream(wsgi.WSGIErrorsWrapper):  # type: ignore[misc]  # gunicorn has
     def write(self, data: str) -> None:
         """Write into the error log."""
         wsgi.WSGIErrorsWrapper(self._cfg).write(data)
+
+    def close(self) -> None:
+        """Do nothing: an app that closes it must not close that of other requests."""

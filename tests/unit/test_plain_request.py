@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import unittest
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.message import Request
@@ -79,29 +82,37 @@ class Pair:
 
     def ours(self, case: GeneratedRequest) -> dict[str, Any] | None:
         """``None`` if the request is left to gunicorn."""
-        conn = Connection(SOCKET, case.client, case.server)
-        conn.received, conn.requests = case.data, case.number
-        taken = self.answering._reader.read(conn, self.answering._environ)
-        if taken is None:
-            return None
-        req, environ = taken
-        self.answering._complete(environ, conn, req)
-        return {**described(req, environ), "rest": req.unreader.read()}
+        found = taken(self, case)
+        return None if found is None else {**described(*found), "rest": found[0].unreader.read()}
 
     def gunicorns(self, case: GeneratedRequest) -> dict[str, Any] | Exception | None:
-        """gunicorn's error if it refuses the request, ``None`` if it is not complete."""
-        parser: Any = RequestParser(self.cfg, iter([case.data]), case.client)
-        parser.req_count = case.number - 1
+        """gunicorn's error if it refuses the request, ``None`` if there is none."""
         try:
-            req = next(parser)
-            _, environ = wsgi.create(req, SOCKET, case.client, case.server, self.cfg)
-            found = described(req, environ)
+            req, environ = parsed(self, case)
+            return {**described(req, environ), "rest": req.unreader.read()}
         except (ParseException, NoMoreData, wsgi.ConfigurationProblem) as error:
             refused: Exception = error
             return refused
         except StopIteration:
             return None
-        return {**found, "rest": parser.unreader.read()}
+
+
+def taken(pair: Pair, case: GeneratedRequest) -> Any:
+    """The request and its environ, read the fast way; ``None`` if it is left to gunicorn."""
+    conn = Connection(SOCKET, case.client, case.server)
+    conn.received, conn.requests = case.data, case.number
+    found = pair.answering._reader.read(conn, pair.answering._environ)
+    if found is not None:
+        pair.answering._complete(found[1], conn, found[0])
+    return found
+
+
+def parsed(pair: Pair, case: GeneratedRequest) -> tuple[Any, dict[str, Any]]:
+    """The same, by gunicorn."""
+    parser = RequestParser(pair.cfg, iter([case.data]), case.client)
+    parser.req_count = case.number - 1
+    req = next(parser)
+    return req, wsgi.create(req, SOCKET, case.client, case.server, pair.cfg)[1]
 
 
 class Sink:
@@ -185,12 +196,9 @@ class HonestTest(unittest.TestCase):
         internal = {"limit_request_line", "limit_request_fields", "limit_request_field_size", "max_buffer_headers"}
         internal |= {"_use_fast", "_fast_limit_request_line"}
         pair = Pair({})
-        conn = Connection(SOCKET, CLIENTS[0], SERVERS[0])
-        conn.received, conn.requests = get().data, 1
-        taken = pair.answering._reader.read(conn, pair.answering._environ)
-        assert taken is not None
+        ours, _ = taken(pair, get())
         theirs = Request(pair.cfg, IterUnreader([get().data]), CLIENTS[0])
-        self.assertEqual({name for name in vars(theirs) if not hasattr(taken[0], name)} - internal, set())
+        self.assertEqual({name for name in vars(theirs) if not hasattr(ours, name)} - internal, set())
 
 
 class SchemeTest(unittest.TestCase):
@@ -226,6 +234,38 @@ class SchemeTest(unittest.TestCase):
                 ours = pair.ours(case)
                 if ours is not None:
                     self.assertEqual(ours, pair.gunicorns(case), (settings, line))
+
+
+class AccessLogTest(unittest.TestCase):
+    def test_its_line_is_the_same(self) -> None:
+        pair = Pair({})
+        logger = Logger.__new__(Logger)  # without its setup, which changes the process's logging
+        lines = (b"Authorization: Basic YTpi", b"Referer: /x", b"User-Agent: y", b"X-Forwarded-For: z")
+        for data in (*HONEST.values(), get(*lines).data):
+            case = get()._replace(data=data)
+            both = []
+            for req, environ in (taken(pair, case), parsed(pair, case)):
+                resp = wsgi.Response(req, SOCKET, pair.cfg)
+                resp.status, resp.headers = "200 OK", [("X", "y")]
+                atoms = logger.atoms(resp, req, environ, timedelta(seconds=1))
+                for key in ("{wsgi.errors}e", "{wsgi.input}e", "{wsgi.early_hints}e", "{wsgi.multithread}e", "t"):
+                    atoms.pop(key, None)
+                both.append(atoms)
+            self.assertEqual(*both)
+
+
+class ErrorStreamTest(unittest.TestCase):
+    def test_an_app_that_closes_it_takes_it_from_nobody(self) -> None:
+        answering = make_answering(make_cfg({"errorlog": "-"}))
+        stream = answering._environ["wsgi.errors"]
+        with mock.patch("sys.stderr", io.StringIO()) as written:
+            with stream:
+                stream.write("one\n")
+            stream.close()
+            stream.flush()
+            stream.writelines(["two\n", "three\n"])
+            stream.flush()
+        self.assertEqual(written.getvalue(), "one\ntwo\nthree\n")
 
 
 class RememberedTest(unittest.TestCase):
