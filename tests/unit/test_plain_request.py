@@ -198,7 +198,26 @@ class HonestTest(unittest.TestCase):
         pair = Pair({})
         ours, _ = taken(pair, get())
         theirs = Request(pair.cfg, IterUnreader([get().data]), CLIENTS[0])
-        self.assertEqual({name for name in vars(theirs) if not hasattr(ours, name)} - internal, set())
+        for name, value in vars(theirs).items():
+            if name in internal:
+                continue
+            found = getattr(ours, name)
+            if name in ("unreader", "body"):
+                self.assertIs(type(found), type(value))
+            else:
+                self.assertEqual(list(found) if name == "trailers" else found, value, name)
+
+    def test_up_to_the_limits_a_request_is_plain(self) -> None:
+        pair, few = Pair({}), Pair({"limit_request_fields": 5})
+        for count, ours, theirs in ((50, pair, True), (51, pair, False), (5, few, True), (6, few, False)):
+            case = get(*(b"X-%d: y" % number for number in range(count)))
+            self.assertEqual(ours.ours(case) is not None, theirs, count)
+        start = len(b"GET / HTTP/1.1\r\nX: ")
+        for length, is_plain in ((4000, True), (4001, False)):
+            self.assertEqual(pair.ours(get(b"X: " + b"y" * (length - start))) is not None, is_plain)
+        for digits, is_plain in ((9, True), (10, False)):
+            case = get(b"Content-Length: " + b"0" * (digits - 1) + b"3")
+            self.assertEqual(pair.ours(case._replace(data=case.data + b"abc")) is not None, is_plain)
 
 
 class SchemeTest(unittest.TestCase):
