@@ -423,7 +423,7 @@ class FaultTest(GunicornTest):
 import os, sys
 from sse_threaded import open_log
 from sse_threaded.log.doorbell import Ringer
-Ringer.ring = lambda ringer: os.kill(os.getpid(), 9)
+Ringer.ring = lambda *ringer: os.kill(os.getpid(), 9)
 open_log(sys.argv[1]).append("board-1", {"type": "note"})
 """
         done = subprocess.run([sys.executable, "-c", code, self.log_url], timeout=60, check=False)
