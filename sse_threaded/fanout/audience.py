@@ -99,17 +99,21 @@ class Audiences:
         parts_of: dict[Audience, list[bytes]] = {}
         encoded: dict[int, bytes] = {}
         for record in page:
-            for audience in self._by_channel.get(record.channel, ()):
-                wire = encoded.get(record.sequence)
-                if wire is None:
-                    wire = encoded[record.sequence] = encode(self._log, record, epoch)
-                parts_of.setdefault(audience, []).append(wire)
+            audiences = self._by_channel.get(record.channel)
+            if audiences is None:
+                continue
+            wire = encoded[record.sequence] = encode(self._log, record, epoch)
+            for audience in audiences:
+                if audience in parts_of:
+                    parts_of[audience].append(wire)
+                else:
+                    parts_of[audience] = [wire]
         found: list[Delivery] = []
         for audience, parts in parts_of.items():
             broadcast = audience.broadcast
             if broadcast.separate:
                 broadcast.gather()
-            batch = Batch(b"".join(parts), len(parts), parts)
+            batch = Batch(parts[0] if len(parts) == 1 else b"".join(parts), len(parts), parts)
             found.append((batch, broadcast, (*broadcast.separate, *audience.single)))
         if self._ahead:
             self._deliver_ahead(page, encoded, epoch, found)

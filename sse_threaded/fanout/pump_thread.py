@@ -82,7 +82,10 @@ class PumpThread:
         self._thread: threading.Thread | None = None
         self._doorbell: Doorbell | None = None  # of the latest start
         self._is_locked_for_fork = False
-        self._has_told_all = False  # whether the hub's end has ended all streams; only the pump's thread uses it
+        # Only the pump's thread uses the three below. The first two are monotonic times.
+        self._next_timer = 0.0  # when to run the timers
+        self._asks_again = 0.0  # when to ask whether the process is about to end
+        self._has_told_all = False  # whether the hub's end has ended all streams
 
     # Any thread.
 
@@ -184,21 +187,24 @@ class PumpThread:
             self._registry.tell_all_to_end(EndReason.SHUTDOWN)
             self._has_told_all = True
         self._abandoned.close_all()
-        self._run_timers()
+        now = time.monotonic()
+        if now >= self._next_timer:
+            self._run_timers(now)
         self._wakeup.advance()
         self._replay.run()
         self._check_subscribers()
-        if is_closing:
-            return self._registry.shut_if_empty()
-        if self._is_ending():
-            self.is_closing = True
-        return False
+        if now >= self._asks_again:
+            self._asks_again = now + TICK
+            self.is_closing = self.is_closing or self._is_ending()
+        return is_closing and self._registry.shut_if_empty()
 
     def _seconds_to_wait(self) -> float:
         if self._replay or (self.is_closing and not self._has_told_all):
             return 0.0
-        due = min(self._registry.next_timer(), self._reader.due, self._wakeup.due)
-        return max(min(due - time.monotonic(), TICK), 0.0)
+        # A timer that another thread sets from here on wakes the thread, or can wait.
+        self._next_timer = self._registry.next_timer()
+        due = min(self._next_timer, self._reader.due, self._wakeup.due, self._asks_again)
+        return max(due - time.monotonic(), 0.0)
 
     def _see_to_socket(self, subscriber: Subscriber, events: int) -> None:
         if events & selectors.EVENT_WRITE:
@@ -207,8 +213,7 @@ class PumpThread:
         if events & selectors.EVENT_READ:
             self._registry.hear(subscriber)
 
-    def _run_timers(self) -> None:
-        now = time.monotonic()
+    def _run_timers(self, now: float) -> None:
         due = self._registry.run_timers(now)
         for subscriber in due.abandoned:
             self._close_abandoned(subscriber)

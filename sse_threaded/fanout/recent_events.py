@@ -97,7 +97,10 @@ class RecentEvents:
             self._newest = record.sequence
             self._records.append(record)
             self._length += len(record.data)
-            self._by_channel.setdefault(record.channel, deque()).append(record)
+            if record.channel in self._by_channel:
+                self._by_channel[record.channel].append(record)
+            else:
+                self._by_channel[record.channel] = deque((record,))
         while self._length > self._longest or len(self._records) > self._most:
             record = self._records.popleft()
             self._length -= len(record.data)

@@ -109,7 +109,10 @@ def encode_event(data: str | None, event: str | None, id: str | None, retry: int
             raise InvalidEvent("data", f"must be text, not {type(data).__name__}")
         if not data.isascii():
             require_unicode("data", data)
-        lines.extend(f"data: {line}\n" for line in _LINE_END.split(data))
+        if "\n" in data or "\r" in data:
+            lines.extend(f"data: {line}\n" for line in _LINE_END.split(data))
+        else:
+            lines.append(f"data: {data}\n")
     # The id comes last, because some clients take it when they read its line. Otherwise a client that is cut
     # off inside the data would reconnect with the id of an event that it did not get.
     if id is not None:

@@ -358,6 +358,51 @@ class EndTest(PumpCase):
         self.assertEqual((self.budget.taken, self.parking_budget.taken), (0, 0))
 
 
+class EndingProcessTest(PumpCase):
+    """The pump asks now and then whether its process is about to end."""
+
+    def setUp(self):
+        self.asked, self.is_ending = 0, False
+
+    def ask(self):
+        self.asked += 1
+        return self.is_ending
+
+    def make_asking_pump(self):
+        pump = self.make_pump()
+        pump._thread._is_ending = self.ask
+        return pump
+
+    def test_it_asks_though_events_come_without_a_pause_and_not_for_each(self):
+        _, theirs, finished = self.park(self.make_asking_pump())
+        for number in range(200):
+            self.log.append("a", str(number))
+            self.received(theirs, b"data: %d\n" % number)
+        self.assertLess(self.asked, 100)
+        self.is_ending = True
+        wait_until(lambda: self.log.append("a", "more") and finished.is_set(), message="the end")
+
+    def test_it_asks_once_a_second_if_nothing_happens(self):
+        _, _, finished = self.park(self.make_asking_pump())
+        wait_until(lambda: self.asked >= 3, message="three questions")
+        self.is_ending = True
+        self.assertTrue(finished.wait(10))
+
+    def test_an_end_that_takes_long_keeps_no_core_busy(self):
+        with counted_selects() as selects:
+            pump = self.make_pump(shutdown_grace=30.0)
+            parked, theirs, finished = self.park(pump, head=b"h" * 1_000_000, send_buffer=4096)
+            pump.request_close()
+            wait_until(lambda: parked.state is State.ENDING, message="the end")
+            wait_until(lambda: selects[-1] > 0, message="a wait")
+            for _ in range(3):
+                before = len(selects)
+                pump._thread.bell.ring()
+                wait_until(lambda before=before: len(selects) > before and selects[-1] > 0, message="another wait")
+        while not finished.is_set() and theirs.recv(65536):
+            pass
+
+
 class StrangeClientsTest(PumpCase):
     def test_a_defect_of_one_ends_all_and_the_pump_goes_on(self):
         class BrokenSocket(socket.socket):
