@@ -54,9 +54,8 @@ class QueuedAppend(Generic[Row]):
 
     def wake(self) -> None:
         """Wake the thread, or let it not fall asleep the next time."""
-        if self._signal.locked():
-            with suppress(RuntimeError):  # another thread has just woken it
-                self._signal.release()
+        with suppress(RuntimeError):  # it was woken already
+            self._signal.release()
 
 
 class Group(list[QueuedAppend[Row]]):
@@ -110,7 +109,7 @@ class GroupCommit(Generic[Row]):
             self._queue.append(mine)
             while not mine.is_over:
                 if self._next_leader.acquire(blocking=False):
-                    self._lead(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+                    self._lead(mine, None if deadline is None else max(deadline - time.monotonic(), 0.0))
                     continue
                 if deadline is None:
                     deadline = time.monotonic() + self._timeout
@@ -139,7 +138,7 @@ class GroupCommit(Generic[Row]):
         with suppress(IndexError):
             self._queue[0].wake()
 
-    def _lead(self, wait: float | None) -> None:
+    def _lead(self, mine: QueuedAppend[Row], wait: float | None) -> None:
         group: Group[Row] = Group()
 
         def take() -> Group[Row]:
@@ -158,9 +157,11 @@ class GroupCommit(Generic[Row]):
                 raise
             failure = error
         finally:
-            self._finish(group, failure)
+            self._finish(group, failure, mine)
 
-    def _finish(self, group: Group[Row], failure: LogUnavailable | LogUnusable | None) -> None:
+    def _finish(
+        self, group: Group[Row], failure: LogUnavailable | LogUnusable | None, mine: QueuedAppend[Row]
+    ) -> None:
         again = []
         for each in group:
             if failure is not None and each.error is None:
@@ -173,7 +174,8 @@ class GroupCommit(Generic[Row]):
             each.is_over = True
         self._queue.extendleft(reversed(again))
         for each in group:
-            each.wake()
+            if each is not mine:
+                each.wake()
         if len(group) == LARGEST_GROUP:
             self._wake_first()  # this thread was the leader of all that wait
 

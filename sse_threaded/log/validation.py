@@ -51,9 +51,6 @@ def validate_event(channel: object, data: object, event: object) -> tuple[str, s
         raise InvalidEvent("data", f"{limit}; publish the address where clients can fetch it")
     if not text.isascii():
         require_unicode("data", text)
-    return _plain(channel), _plain(text), None if event is None else _plain(event)
-
-
-def _plain(text: object) -> str:
-    # A subclass of str may convert itself for SQLite in its own way, and fail in the transaction of other events.
-    return text if type(text) is str else str.__str__(text)
+    # Plain text: a subclass may convert itself for SQLite in its own way, and fail beside other events.
+    plain = str.__str__
+    return plain(channel), plain(text), None if event is None else plain(event)

@@ -6,6 +6,7 @@ import threading
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 from sse_threaded import LogUnavailable, LogUnusable
@@ -313,12 +314,12 @@ class GroupCommitTest(unittest.TestCase):
         self.log.appends = GroupCommit(self.log.commit, URL, 0.05)
         finish, is_first = self.log.appends._finish, True
 
-        def interrupted(group: Group[str], failure: LogUnavailable | LogUnusable | None) -> None:
+        def interrupted(*arguments: Any) -> None:
             nonlocal is_first
             if is_first:
                 is_first = False
                 raise KeyboardInterrupt
-            finish(group, failure)
+            finish(*arguments)
 
         with (
             mock.patch.object(self.log.appends, "_timeout", 1.0),

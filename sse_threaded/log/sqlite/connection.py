@@ -102,7 +102,8 @@ class SharedConnection:
         :raises LogError: the file could not be opened until now, and cannot be opened now either; or SQLite failed
             in the block.
         """
-        self.require_not_nested()
+        if self._owner == threading.get_ident():
+            raise NestedTransaction(self._file.url)
         # A signal handler cannot run before the first step of each "finally".
         try:
             timeout = self._file.timeouts.lock

@@ -70,7 +70,8 @@ class SQLiteFile:
         self._synchronous = synchronous
         self._real_path = os.path.realpath(path)  # SQLite puts its other files beside this one
         self._paths = path, self._real_path + "-wal", self._real_path + "-shm"
-        self._folder = os.path.dirname(self._real_path)
+        # Empty if the path is a link, which may be in another folder.
+        self._folder = os.path.dirname(path) if path == self._real_path else ""
         self._identity: Identity = None
         # The last state of the folder in which the files were the same, and which files these were.
         self._unchanged: tuple[FolderState | None, WalFiles] = None, ()
@@ -277,7 +278,9 @@ class SQLiteFile:
         """
         if self.mark.went_back:
             raise LogUnusable(self.url, WENT_BACK)
-        folder = self._folder_now()
+        # While the folder's state stays the same, no file in it was removed, replaced or renamed. The path is
+        # followed from the root, so a new folder at this path shows, too. One call replaces three.
+        folder = settled_state(self._folder) if self._folder else None
         if folder is not None and self._unchanged == (folder, wal_files):
             return
         for path, identity in zip(self._paths, (self._identity, *wal_files), strict=False):
@@ -289,16 +292,6 @@ class SQLiteFile:
             if found != identity:
                 raise LogUnusable(self.url, _REMOVED)
         self._unchanged = (folder, wal_files)
-
-    def _folder_now(self) -> FolderState | None:
-        """Return the state of the folder that has the files; ``None`` if it does not show each change of them.
-
-        While it stays the same, no file in it was removed, replaced or renamed. The path is followed from the
-        root, so a new folder at this path shows, too. One call replaces three.
-        """
-        if self.path != self._real_path:
-            return None  # the link may be in another folder
-        return settled_state(self._folder)
 
     def wal_files(self) -> WalFiles:
         """Return which files SQLite has beside it: the write-ahead log and its index.

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 
 from ...errors import HistoryGone, LogError
 from ..doorbell import Doorbell, FifoDoorbell, Ringer
-from ..group_commit import Group, GroupCommit, QueuedAppend, Take
+from ..group_commit import Group, GroupCommit, Take
 from ..interface import EventLog, Snapshot, Transaction
 from ..record import Page, Record, page_of
 from ..retention import Retention
@@ -124,39 +124,37 @@ class SQLiteLog(EventLog):
                 group = take()
                 self._write(writer, group)
                 self._file.require_unchanged(writer.wal_files)
-                self._own_events.add([_record(each) for each in group if each.error is None])
+                self._own_events.add(
+                    Record(each.number, each.row[0], each.row[2], each.row[1]) for each in group if not each.error
+                )
         finally:
             if group.is_committed:
                 self._ringer.ring(self._own_doorbells)
 
     def _write(self, writer: LogConnection, group: Group[Row]) -> None:
+        first = last = 0
         ends = False
         try:
-            self._insert(writer, group)
+            for each in group:
+                try:
+                    each.number = last = writer.execute(INSERT, (*each.row, time.time())).lastrowid or 0
+                except sqlite3.Error as error:
+                    if not writer.in_transaction:
+                        raise  # SQLite has rolled back all events
+                    each.error = error
+                first = first or last
+            if last:
+                self._file.mark.reserve(self._file.epoch, last, first - 1)
             ends = True
             writer.execute("COMMIT")
         except BaseException as error:
             # A signal handler may raise after the commit. Then nothing is rolled back.
-            group.is_committed = ends and not (
-                writer.in_transaction or isinstance(error, (sqlite3.Error, MemoryError))
-            )
+            has_failed = writer.in_transaction or isinstance(error, (sqlite3.Error, MemoryError))
+            group.is_committed = ends and not has_failed
             if not group.is_committed:
                 self._roll_back(writer)
             raise
         group.is_committed = True
-
-    def _insert(self, writer: LogConnection, group: Group[Row]) -> None:
-        first = last = 0
-        for each in group:
-            try:
-                each.number = last = writer.execute(INSERT, (*each.row, time.time())).lastrowid or 0
-            except sqlite3.Error as error:
-                if not writer.in_transaction:
-                    raise  # SQLite has rolled back all events
-                each.error = error
-            first = first or last
-        if last:
-            self._file.mark.reserve(self._file.epoch, last, first - 1)
 
     def _append_with(self, connection: sqlite3.Connection, row: Row) -> str:
         self._file.require_prepared()
@@ -326,8 +324,3 @@ class SQLiteLog(EventLog):
             self._appends.after_fork_in_child()
             self._own_events.after_fork_in_child()
             self._own_doorbells.clear()
-
-
-def _record(append: QueuedAppend[Row]) -> Record:
-    channel, data, event = append.row
-    return Record(append.number, channel, event, data)
