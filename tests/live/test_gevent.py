@@ -277,6 +277,30 @@ class LateTest(GeventCase):
             assert subscriber.end_reason == "gone", subscriber.end_reason
         """)
 
+    def test_greenlets_share_a_transaction_and_one_that_is_killed_takes_none_along(self) -> None:
+        self.run_patched("""
+            import sqlite3, tempfile
+            with tempfile.TemporaryDirectory() as folder:
+                log = Hub(f"sqlite:///{folder}/log.db").log
+                log.append("news", "first")
+                other = sqlite3.connect(f"{folder}/log.db", isolation_level=None)
+                other.execute("BEGIN IMMEDIATE")
+                greenlets = [gevent.spawn(log.append, "news", str(number)) for number in range(20)]
+                with gevent.Timeout(20):
+                    while len(log._appends._queue) < 20:
+                        gevent.sleep(0.001)
+                    for killed in (greenlets[0], greenlets[7]):    # the one that commits, and one that waits
+                        killed.kill()
+                    other.execute("ROLLBACK")
+                    gevent.joinall(greenlets)
+                appended = {log.event_id(record.sequence): record.data for record in log.read(1)}
+                answers = {greenlet.value: str(number) for number, greenlet in enumerate(greenlets)}
+                killed = [value for value in answers if not isinstance(value, str)]
+                assert {value: answers[value] for value in answers if value not in killed} == appended, answers
+                assert len(appended) == 18
+                log.close()
+        """)
+
     def run_patched(self, code: str) -> None:
         """Run ``code`` in a process that imports the package before threads become greenlets there."""
         command = [sys.executable, "-c", textwrap.dedent(PATCHED) + textwrap.dedent(code)]
