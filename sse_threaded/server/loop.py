@@ -30,7 +30,8 @@ from .partial_request import BUFFER_BYTES, is_whole
 # accept() fails with these errors when the process or the machine has no room for another connection.
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-# Seconds in which the worker accepts nothing, when accept() has failed; the connection stays in the kernel's queue.
+# Seconds in which the worker accepts nothing, when accept() has failed. The connection stays in the kernel's
+# queue.
 _FAULT_PAUSE = 1.0
 
 # Seconds between two looks at deadlines.

@@ -8,7 +8,7 @@ from gunicorn import http
 from gunicorn.http import errors, wsgi
 from gunicorn.http.parser import RequestParser
 
-# The errors of a response's invalid field: from 25 on an error of its own, as it is the app's and not the client's.
+# The errors of a response's invalid field. From 25 on they are own ones, as the fault is the app's.
 InvalidResponseName = getattr(errors, "InvalidResponseHeaderName", errors.InvalidHeaderName)
 InvalidResponseValue = getattr(errors, "InvalidResponseHeader", errors.InvalidHeader)
 

@@ -58,7 +58,7 @@ class FakeWorker:
 
     def unpark(self, conn: Connection) -> None:
         self.parked.discard(conn)
-        conn.hears = None
+        conn.parked = None
 
     def give_back(self, conn: Connection, again: bool) -> None:
         self.streaming.discard(conn)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import unittest
 from unittest import mock
 
+from gunicorn.config import Config
+
 from sse_threaded.server.app_response import AppResponse
+from sse_threaded.server.response import Response
 
 
 class AppResponseTest(unittest.TestCase):
+    def make(self, worker: mock.Mock) -> AppResponse:
+        req = mock.Mock(method="GET", version=(1, 1))
+        return AppResponse(worker, req, mock.Mock(), resp=Response(req, mock.Mock(), Config()))
+
     def counted(self, *steps: list[tuple[str, str]]) -> list[bool]:
         """Whether each request that the worker counts is a stream's, if the response begins with these headers."""
         worker = mock.Mock()
-        response = AppResponse(worker, mock.Mock(), mock.Mock())
-        response.resp = mock.Mock()
+        response = self.make(worker)
         for headers in steps:
-            response.start_response("200 OK", headers)
+            exc_info = (None, ZeroDivisionError(), None) if headers is not steps[0] else None
+            response.start_response("200 OK", headers, exc_info)
         response.finish()
         return [call.kwargs["is_stream"] for call in worker.count_request.call_args_list]
 
@@ -37,11 +44,11 @@ class AppResponseTest(unittest.TestCase):
         self.assertEqual(self.counted(), [False])
 
     def test_it_notes_that_its_body_is_encoded(self) -> None:
-        response = AppResponse(mock.Mock(), mock.Mock(), mock.Mock(), resp=mock.Mock())
         for headers, expected in (([("X", "gzip")], False), ([("content-ENCODING", "gzip"), ("X", "y")], True)):
-            response.start_response("200 OK", headers)
-            self.assertIs(response.is_encoded, expected)
-            response.resp.start_response.assert_called_with("200 OK", headers, None)
+            response = self.make(mock.Mock())
+            write = response.start_response("200 OK", headers)
+            self.assertEqual((response.resp.is_encoded, response.resp.headers), (expected, headers))
+            self.assertEqual(write, response.resp.write)
 
     def test_the_access_line_comes_before_the_apps_close_and_neither_hinders_the_other(self) -> None:
         calls = mock.Mock()
@@ -59,6 +66,11 @@ class AppResponseTest(unittest.TestCase):
         response.conclude()
         self.assertEqual(calls.worker.log.access.call_count, 2)
 
+    def test_without_a_log_or_a_hook_there_is_no_access_line(self) -> None:
+        worker = mock.Mock(tells_ends=False)
+        AppResponse(worker, "req", mock.Mock(), environ="environ", resp="resp").conclude()
+        worker.log.access.assert_not_called()
+
     def test_the_last_hook_is_called_where_it_matters(self) -> None:
         worker = mock.Mock()
         for tells_ends, error in ((True, None), (True, ZeroDivisionError), (False, None)):
@@ -67,7 +79,7 @@ class AppResponseTest(unittest.TestCase):
             for _ in range(2):
                 response.finish()
             self.assertIsNone(response.environ)
-        calls = [mock.call(worker, "req", environ, "resp") for environ in ("environ", None)] * 2
+        calls = [mock.call(worker, "req", environ, "resp") for environ in ("environ", {})] * 2
         self.assertEqual(worker.cfg.post_request.mock_calls, calls)
         self.assertEqual(worker.log.exception.call_count, 2)
         self.assertEqual(worker.count_request.mock_calls, [mock.call("resp", is_stream=False)] * 3)

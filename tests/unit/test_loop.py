@@ -241,6 +241,7 @@ class AcceptTest(LoopCase):
     def test_a_socket_blocks_whatever_the_app_has_set_as_the_default(self) -> None:
         client, sock = socket.socketpair()
         self.addCleanup(client.close)
+        self.addCleanup(sock.close)
         sock.settimeout(5)
         client.sendall(GET)
         self.listener.put(sock)
@@ -516,36 +517,37 @@ class ParkTest(LoopCase):
     def setUp(self) -> None:
         super().setUp()
         self.conn, self.client = self.connection()
-        self.hears = mock.Mock(return_value=True)
+        self.parked = mock.Mock()
+        self.parked.hear.return_value = True
 
     def park(self) -> None:
-        self.conn.hears = self.hears
+        self.conn.parked = self.parked
         self.loop.park(self.conn)
 
     def test_a_parked_stream_hears_of_its_client_as_long_as_it_wants_to(self) -> None:
         self.park()
         self.lead()
-        self.hears.assert_not_called()
+        self.parked.hear.assert_not_called()
         self.client.sendall(b"x")
         self.lead(2)
-        self.assertEqual(self.hears.call_count, 2)
-        self.hears.return_value = False
+        self.assertEqual(self.parked.hear.call_count, 2)
+        self.parked.hear.return_value = False
         self.lead(3)
-        self.assertEqual(self.hears.call_count, 3)
+        self.assertEqual(self.parked.hear.call_count, 3)
         self.loop.unpark(self.conn)
         self.loop.keep(self.conn)
         self.lead()
-        self.assertEqual((self.hears.call_count, self.conn.partial_request is None), (3, False))
+        self.assertEqual((self.parked.hear.call_count, self.conn.partial_request is None), (3, False))
 
     def test_one_that_has_ended_before_it_was_watched_is_not(self) -> None:
-        self.conn.hears = self.hears
+        self.conn.parked = self.parked
         self.loop.unpark(self.conn)
         self.loop.keep(self.conn)
         self.loop.park(self.conn)
         self.client.sendall(GET)
         self.lead()
         self.assertEqual(self.served, [self.conn])
-        self.hears.assert_not_called()
+        self.parked.hear.assert_not_called()
 
     def test_one_that_ends_while_it_hears_is_watched_for_its_next_request(self) -> None:
         def end() -> bool:
@@ -553,7 +555,7 @@ class ParkTest(LoopCase):
             self.loop.keep(self.conn)
             return False
 
-        self.hears.side_effect = end
+        self.parked.hear.side_effect = end
         self.park()
         self.client.sendall(GET)
         self.lead(2)
@@ -564,7 +566,7 @@ class ParkTest(LoopCase):
         self.park()
         self.client.sendall(b"x")
         self.lead(2)
-        self.hears.assert_not_called()
+        self.parked.hear.assert_not_called()
         self.assertEqual((self.conn.place, self.loop.connections), (Place.PARKED, 1))
         self.loop.unpark(self.conn)
         self.loop.linger(self.conn)
@@ -674,7 +676,7 @@ class CloseTest(LoopCase):
             return False
 
         for conn, client in pairs:
-            conn.hears = close_all
+            conn.parked = mock.Mock(hear=close_all)
             self.loop.park(conn)
             client.close()
         self.lead(2)

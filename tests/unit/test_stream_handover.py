@@ -95,7 +95,7 @@ class StreamHandoverTest(HandoverCase):
         self.assertEqual((self.worker.tasks, self.worker.given_back), ([], []))
         self.assertEqual(self.worker.parked, {response.conn})
         self.client.close()
-        self.assertFalse(response.conn.hears())
+        self.assertFalse(response.conn.parked.hear())
         wait_until(lambda: self.worker.tasks, message="the pump to give the connection back")
         self.worker.run_tasks()
         self.assertEqual((self.worker.given_back, self.worker.parked), ([(response.conn, False)], set()))
@@ -260,7 +260,7 @@ class BareTest(HandoverCase):
         self.assertIsNone(response.conn.parser)
         again, body = self.end(response, leave)
         self.assertIs(again, True)
-        self.assertIsNone(response.conn.hears)
+        self.assertIsNone(response.conn.parked)
         resp = self.worker.log.access.call_args.args[0]
         chunks = body.split(b"\r\n")
         self.assertEqual(resp.sent, sum(map(len, chunks[1::2])))
@@ -437,7 +437,7 @@ class AdvanceTest(unittest.TestCase):
     def setUp(self):
         self.worker = mock.Mock(has_tasks=False)
         self.worker.permits.waiting = 0
-        self.resp = mock.Mock(headers_sent=False)
+        self.resp = mock.Mock(headers_sent=False, is_encoded=False)
         self.conn = mock.Mock()
         self.resp.sock = self.conn
         self.req = mock.Mock(headers=[])
@@ -488,7 +488,7 @@ class AdvanceTest(unittest.TestCase):
 
     def test_one_that_is_encoded_is_warned_of(self):
         self.handover.wrapped = self.wrapped
-        self.response.is_encoded = True
+        self.resp.is_encoded = True
         self.advance(b"a")
         self.assertEqual(self.worker.warn_once.call_args.args[0], "encoding")
         self.assertIn("Content-Encoding", self.worker.warn_once.call_args.args[1]())
