@@ -44,7 +44,8 @@ PAGES = {
         f"the newest {scripts.FEED_EVENTS:,} events (at most {FEED_BYTES / 10**6:.0f} MB)",
     ),
     "docs/design.md": (
-        f"if a request has waited {crew.WAKE_AFTER * 1000:g} ms",
+        f"The watchman looks every {crew.WAKE_AFTER * 1000:g} ms",
+        f"if a request has waited for {crew.WAKE_AFTER * 1000:g} ms",
         f"stores its answer for {scripts.DONE_MS / 1000:g} seconds",
         f"A transaction holds a lock** until it ends, at most for {scripts.LOCK_MS / 1000:g} seconds",
         f"The log remembers {scripts.REMEMBERED_CHANNELS:,} channels without events",
