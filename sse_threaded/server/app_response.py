@@ -136,4 +136,5 @@ class AppResponse:
                 self.worker.cfg.post_request(self.worker, self.req, self.environ or {}, self.resp)
             except Exception:
                 self.worker.log.exception("Exception in post_request hook")
-        self.environ = None  # it holds the Handover, which holds this object
+        # The environ holds the Handover, which holds this object; and a timer may hold that until it is over.
+        self.environ = self.req = self.resp = None

@@ -99,9 +99,9 @@ class RequestTest(AnsweringCase):
 
     def test_both_ways_to_read_one_give_the_same_environ(self) -> None:
         for client, server, field in itertools.product(
-            (("192.0.2.1", 1234), "", b"peer"),
+            (("192.0.2.1", 1234), ("127.0.0.1", 1234), "", b"peer"),
             (("127.0.0.1", 80), "/run/app.sock", "app:81"),
-            (b"Host: x\r\n", b"Host: y:82\r\n", b"X: y\r\n"),
+            (b"Host: x\r\n", b"Host: y:82\r\n", b"X: y\r\n", b"Host: x\r\nX-Forwarded-Proto: https\r\n"),
         ):
             environs = []
             for other in (b"X-Z: 1\r\n\r\n", b"X-Y: 1\r\nX-Y: 2\r\n\r\n"):
@@ -287,7 +287,7 @@ class DrainTest(AnsweringCase):
         self.assert_then("keep")
 
     def test_one_that_is_long_is_not(self) -> None:
-        for size, then in ((64 * 1024 - 1024, "keep"), (64 * 1024 + 1, "linger")):
+        for size, then in ((64 * 1024 - 1, "keep"), (64 * 1024, "linger")):
             self.ask_with(b"x" * size, POST + b"Content-Length: %d\r\n\r\n" % size)
             self.assert_then(then)
 
@@ -473,11 +473,14 @@ class TLSTest(AnsweringCase):
             self.client.sendall(GET.ljust(9000, b"x"))
             received.append(self.client.recv(65536))
 
+        agreed = []  # whether the handshake is over when that is said
+        self.loop.end_handshake.side_effect = lambda conn: agreed.append(conn.sock.version() is not None)
         with mock.patch.object(
             answering.PacedUnreader, "chunk", lambda unreader, *_: unreader.sock.recv(len(GET))
         ):
             self.serve_with(act)
         self.assertTrue(received[0].endswith(b"hello"))
+        self.assertEqual(agreed, [True])
         self.assertEqual(self.environ["wsgi.url_scheme"], "https")
         begin, end, add = self.loop.mock_calls
         self.assertEqual((begin, end), (mock.call.begin_handshake(self.conn), mock.call.end_handshake(self.conn)))

@@ -76,12 +76,11 @@ class AppResponseTest(unittest.TestCase):
         for tells_ends, error in ((True, None), (True, ZeroDivisionError), (False, None)):
             worker.tells_ends, worker.cfg.post_request.side_effect = tells_ends, error
             response = AppResponse(worker, "req", mock.Mock(), environ="environ", resp="resp")
-            for _ in range(2):
-                response.finish()
-            self.assertIsNone(response.environ)
-        calls = [mock.call(worker, "req", environ, "resp") for environ in ("environ", {})] * 2
+            response.finish()
+            self.assertEqual((response.environ, response.req, response.resp), (None, None, None))
+        calls = [mock.call(worker, "req", "environ", "resp")] * 2
         self.assertEqual(worker.cfg.post_request.mock_calls, calls)
-        self.assertEqual(worker.log.exception.call_count, 2)
+        worker.log.exception.assert_called_once()
         self.assertEqual(worker.count_request.mock_calls, [mock.call("resp", is_stream=False)] * 3)
 
     def test_after_a_stream_the_connection_is_used_again_unless_a_body_is_left(self) -> None:

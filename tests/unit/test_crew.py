@@ -301,6 +301,12 @@ class JudgementTest(unittest.TestCase):
         self.pass_time(0.005, 0.3)
         self.assertEqual([thread.does for thread in self.simulation.threads], ["works", "works"])
 
+    def test_it_is_judged_no_sooner_than_after_a_moment(self) -> None:
+        self.put_own(9)
+        self.pass_time(0.005, 1.0)
+        self.pass_time(0.0001, 0.0)
+        self.assertEqual(self.at_work, 1)
+
     def test_it_is_judged_by_the_time_since_the_last_judgement(self) -> None:
         self.put_own(9)
         self.pass_time(0.005, 1.0)

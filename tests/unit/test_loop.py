@@ -78,6 +78,7 @@ class Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
 
     def __init__(self) -> None:
         super().__init__()
+        self.timeouts: list[float | None] = []
         self.also: list[socket.socket] = []
         self.refused: list[Exception] = []
 
@@ -87,6 +88,7 @@ class Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
         return super().register(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> Any:
+        self.timeouts.append(timeout)
         also, self.also = self.also, []
         return [*super().select(timeout), *((self.get_key(sock), selectors.EVENT_READ) for sock in also)]
 
@@ -264,6 +266,20 @@ class AcceptTest(LoopCase):
             self.assertFalse(leads.is_alive())
         for _ in range(100_000):  # more than the pipe takes
             self.loop.interrupt()
+
+    def test_it_waits_until_the_next_look_at_deadlines_or_the_end_of_a_pause(self) -> None:
+        for begin, expected in (
+            (lambda: None, 1.0),
+            (lambda: self.policy.pause(0.1), 0.1),
+            (lambda: self.policy.pause(10.0), 0.25),
+            (lambda: self.policy.pause(-1.0), 1.0),
+            (lambda: self.connect(b"GET"), 0.25),
+        ):
+            self.make_loop()
+            begin()
+            self.loop.interrupt()  # so it waits no longer
+            self.loop.lead()
+            self.assertAlmostEqual(self.selector.timeouts[-1] or 0.0, expected)
 
     def test_it_looks_at_deadlines_without_events_too(self) -> None:
         client = self.connect()
@@ -615,9 +631,10 @@ class CloseTest(LoopCase):
     def test_none_waits_longer_than_it_may(self) -> None:
         conn, client = self.connection()
         self.loop.linger(conn)
-        self.pass_time(deadlines.LINGER_SECONDS - 0.1)
-        self.assertEqual(self.loop.connections, 1)
-        self.pass_time(0.3)
+        for seconds in (deadlines.LINGER_SECONDS - 0.1, 0.2):  # the second one is before the next look
+            self.pass_time(seconds)
+            self.assertEqual(self.loop.connections, 1)
+        self.pass_time(0.06)
         self.assert_closed(client)
 
     def test_of_too_many_the_oldest_is_closed(self) -> None:
