@@ -120,10 +120,6 @@ def fails_at_once(environ, start_response):
     raise ValueError("x")
 
 @answer
-def exits(environ, start_response):
-    raise SystemExit(1)
-
-@answer
 def fails_after_start(environ, start_response):
     start_response("200 OK", [("Content-Length", "3")])
     raise ValueError("x")

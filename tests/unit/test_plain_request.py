@@ -299,6 +299,16 @@ class RememberedTest(unittest.TestCase):
             self.assertLessEqual(len(reader._trusted), 2048)
         self.assertLessEqual(max(map(len, reader._fields)), 256)
 
+    def test_the_same_lines_are_read_once(self) -> None:
+        pair = Pair({})
+        reader = pair.answering._reader
+        lines = [b"X-%d: y" % number for number in range(40)]
+        lines += [b"X-Forwarded-Proto: https", b"Y: " + b"y" * 253, b"Z: " + b"z" * 254]
+        for client in CLIENTS[:3]:
+            self.assertIsNotNone(pair.ours(get(*lines)._replace(client=client)))
+        self.assertEqual(list(reader._fields), lines[:-1])  # the last one is too long
+        self.assertEqual(len(reader._trusted), 2)  # by address: two clients have the same
+
     def test_of_an_invalid_line_nothing_is_remembered(self) -> None:
         pair = Pair({})
         for line in (b"X Y: z", b"Content-Length: +5", b"Expect: 100-continue", b"X: \0", b"NoColon", b"X_Y: z"):

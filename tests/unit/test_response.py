@@ -52,7 +52,8 @@ FIELDS: tuple[tuple[Any, Any], ...] = (
     ("Content-Type", "text/html; charset=utf-8"), ("content-type", "text/plain"), ("X-A", "b"), ("X-A", "c"),
     ("Set-Cookie", "a=b; Path=/"), ("Set-Cookie", "c=d"), ("Cache-Control", "no-store"), ("X-Empty", ""),
     ("X-Spaces", " \t a b\t "), ("X-Latin", "\xe4\x80\xff"), ("Location", "/x?y#z"), ("ETag", 'W/"x"'),
-    ("X_Y", "z"), ("X-Long", "y" * 300), ("Vary", "Accept"), ("!#$%&'*+-.^_`|~", "x"),
+    ("X-Fourteen-Abc", "x"), ("X-TenChars", "upgrade"), ("X_Y", "z"),
+    ("X-Long", "y" * 300), ("Vary", "Accept"), ("!#$%&'*+-.^_`|~", "x"),
 )  # fmt: skip
 ODD_FIELDS: tuple[tuple[Any, Any], ...] = (
     ("Connection", "close"), ("Connection", "upgrade"), ("connection", " Upgrade\t"),
@@ -399,6 +400,16 @@ class RememberedTest(ResponseTest):
             self.assertLessEqual(len(response._fields), 1024)
             self.assertLessEqual(len(response._starts), 64)
         self.assertLessEqual(max(len(value) for _, value in response._fields), 256)
+
+    def test_the_same_fields_are_checked_once(self) -> None:
+        self.enter(mock.patch("time.time", lambda: 100.0))
+        response._lines.clear()
+        fields = [*FIELDS, ("X", "y" * 251), ("Y", "y" * 252)]
+        for _ in range(2):
+            run(Response, GET, [start(*fields), CLOSE])
+            run(Response, GET, [start(status="404 Not Found"), CLOSE])
+        self.assertEqual(set(response._lines), {*FIELDS, ("X", "y" * 251)} - {("X-Long", "y" * 300)})
+        self.assertEqual(len(response._starts), 2)
 
     def test_invalid_fields_are_not_remembered(self) -> None:
         response._fields.clear()
