@@ -20,7 +20,8 @@ _STATUS = re.compile(r"[0-9]{3}(?: [ \t\x21-\x7e\x80-\xff]*)?")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-zA-Z]+")
 _VALUE = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
 
-# How many different fields are remembered: apps send the same ones with most responses.
+# How many different fields and statuses are remembered, with at most so many characters. Apps send the
+# same ones with most responses.
 _REMEMBERED = 1024
 _LONGEST_REMEMBERED = 256
 
@@ -154,13 +155,15 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
         key = (self.status, self.req.version, connection, second)
         start = _starts.get(key)
         if start is None:
-            if len(_starts) >= _MOST_STARTS:
-                _starts.clear()
             major, minor = self.req.version
-            start = _starts[key] = (
+            start = (
                 f"HTTP/{major}.{minor} {self.status}\r\nServer: {self.version}\r\n"
                 f"Date: {util.http_date(second)}\r\nConnection: {connection}\r\n"
             ).encode("latin-1")
+            if len(start) <= 2 * _LONGEST_REMEMBERED:
+                if len(_starts) >= _MOST_STARTS:
+                    _starts.clear()
+                _starts[key] = start
         coding = b"Transfer-Encoding: chunked\r\n" if self.chunked else b""
         return b"%b%b%b\r\n" % (start, coding, b"".join(self._lines))
 
@@ -239,9 +242,11 @@ def _learn_code(status: str) -> int:
         raise TypeError(f"{status!r} is not a string")
     if not _STATUS.fullmatch(status):
         raise ValueError(f"Invalid status {status!r}")
-    if len(_codes) >= _REMEMBERED:
-        _codes.clear()
-    _codes[status] = code = int(status[:3])
+    code = int(status[:3])
+    if len(status) <= _LONGEST_REMEMBERED:
+        if len(_codes) >= _REMEMBERED:
+            _codes.clear()
+        _codes[status] = code
     return code
 
 
@@ -274,7 +279,7 @@ def _learn(name: str, value: str) -> _Field:
     elif lower == "connection" and word == "upgrade":
         says = "upgrade"
     field = _Field(line, pair, says)
-    if len(line) <= _LONGEST_REMEMBERED:
+    if len(name) + len(value) <= _LONGEST_REMEMBERED:  # the line may be empty
         if len(_fields) >= _REMEMBERED:
             _fields.clear()
         _fields[name, value] = field

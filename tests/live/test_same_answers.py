@@ -24,12 +24,14 @@ import tempfile
 import threading
 import unittest
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from unittest import mock
 
 from sse_threaded.testing import GunicornServer
 from tests.harness.generated_requests import HONEST, PROXY_LINES, generate
+from tests.support import wait_until
 
 SEED = int(os.environ.get("SSE_TESTS_SEED", "20261127"))
 COUNT = int(os.environ.get("SSE_TESTS_REQUESTS", "150"))
@@ -118,6 +120,14 @@ def upgrade(environ, start_response):
 @answer
 def fails_at_once(environ, start_response):
     raise ValueError("x")
+
+@answer
+def times_out(environ, start_response):
+    raise TimeoutError("the app's own time-out")
+
+@answer
+def lacks_a_file(environ, start_response):
+    raise FileNotFoundError("the app's own file")
 
 @answer
 def fails_after_start(environ, start_response):
@@ -489,6 +499,19 @@ class SameAnswersTest(unittest.TestCase):
                     head = start % name.encode() + b"\r\n" + fields
                     self.assert_same("gunicorn's own", (head if b"\r\n\r\n" in fields else head + b"\r\n") + LAST)
 
+    def test_errors_of_the_app_are_logged(self) -> None:
+        for name, words in (
+            ("fails_at_once", "ValueError: x"),
+            ("times_out", "TimeoutError: the app's own time-out"),
+            ("lacks_a_file", "FileNotFoundError: the app's own file"),
+        ):
+            with self.subTest(name):
+                servers = self.servers["gunicorn's own"]
+                before = [server.output().count(words) for server in servers]
+                self.assert_same("gunicorn's own", b"GET /a?%s HTTP/1.1\r\n\r\n" % name.encode() + LAST)
+                for server, count in zip(servers, before, strict=True):
+                    wait_until(partial(logs_more, server, words, count), message=name)
+
     def test_bodies_of_all_sizes(self) -> None:
         for settings in SETTINGS:
             for size in (0, 1, 4000, 60_000, 65_536, 70_000, 300_000):
@@ -507,6 +530,11 @@ class SameAnswersTest(unittest.TestCase):
                 theirs, ours = (conversation(server.port, (data,)) for server in self.servers["gunicorn's own"])
                 self.assertNotEqual(theirs, ours)
                 self.assertRegex(ours, found)
+
+
+def logs_more(server: GunicornServer, words: str, count: int) -> bool:
+    """Whether the words stand in the server's log more than so many times."""
+    return server.output().count(words) > count
 
 
 def bytewise(data: bytes) -> list[bytes]:

@@ -391,24 +391,29 @@ class SendsTest(ResponseTest):
 
 class RememberedTest(ResponseTest):
     def test_apps_that_send_other_fields_each_time_do_not_fill_the_memory(self) -> None:
-        req = request(GET)
+        req, long, sock = request(GET), "y" * 600, mock.Mock()
         for number in range(3000):
-            made = Response(req, mock.Mock(), req.cfg)
-            headers = [("X", str(number)), ("Y", "y" * 300 + str(number)), ("Keep-Alive", str(number))]
-            made.start_response(f"200 {number}", headers)
-            made.close()
+            headers = [("X", str(number)), ("Y", f"{long}{number}"), ("Date", f"{long}{number}"), (f"Z{long}", "")]
+            for reason in (str(number), f"{long}{number}"):
+                made = Response(req, sock, req.cfg)
+                made.start_response(f"200 {reason}", headers)
+                made.close()
+            sock.reset_mock()
             self.assertLessEqual(len(response._fields), 1024)
+            self.assertLessEqual(len(response._codes), 1024)
             self.assertLessEqual(len(response._starts), 64)
-        self.assertLessEqual(max(len(value) for _, value in response._fields), 256)
+        self.assertLessEqual(max(len(name + value) for name, value in response._fields), 256)
+        self.assertLessEqual(max(map(len, response._codes)), 256)
+        self.assertLessEqual(max(map(len, response._starts.values())), 512)
 
     def test_the_same_fields_are_checked_once(self) -> None:
         self.enter(mock.patch("time.time", lambda: 100.0))
-        response._lines.clear()
-        fields = [*FIELDS, ("X", "y" * 251), ("Y", "y" * 252)]
+        response._fields.clear()
+        fields = [*FIELDS, ("X", "y" * 255), ("Y", "y" * 256)]
         for _ in range(2):
             run(Response, GET, [start(*fields), CLOSE])
             run(Response, GET, [start(status="404 Not Found"), CLOSE])
-        self.assertEqual(set(response._lines), {*FIELDS, ("X", "y" * 251)} - {("X-Long", "y" * 300)})
+        self.assertEqual(set(response._fields), {*FIELDS, ("X", "y" * 255)} - {("X-Long", "y" * 300)})
         self.assertEqual(len(response._starts), 2)
 
     def test_invalid_fields_are_not_remembered(self) -> None:
