@@ -146,7 +146,7 @@ class Answering:
             conn.parser.req_count = conn.requests - 1  # only the first may come with a PROXY line
             conn.parser.unreader = PacedUnreader(conn.sock)
         unreader = conn.parser.unreader
-        unreader.begin_next()
+        unreader.begin_next(conn.is_whole)
         unreader.buf.write(conn.received)
         conn.received = b""
         if conn.upload_ended is not None:
@@ -163,7 +163,7 @@ class Answering:
 
     def _drain(self, conn: Connection, req: Any) -> bool:
         """Read the part of a body that the app did not read; returns whether the connection may be used again."""
-        if getattr(req.body, "failed", False):
+        if versions.has_failed(req.body) or conn.parser.unreader.has_failed:
             return False
         left = _DRAIN_BYTES
         until = time.monotonic() + deadlines.DRAIN_SECONDS

@@ -21,7 +21,7 @@ from typing import Any
 
 from gunicorn import util
 
-from . import deadlines
+from . import deadlines, versions
 from .accept_policy import AcceptPolicy
 from .arrivals import Arrivals
 from .connection import Connection, Place
@@ -85,7 +85,7 @@ class Loop:
         self._serve = serve
         self._serve_elsewhere = serve_elsewhere
         self._told = told
-        self.reads = not cfg.is_ssl and getattr(cfg, "protocol", "http") == "http"
+        self.reads = not cfg.is_ssl and not versions.speaks_uwsgi(cfg)
         self._selector = selectors.DefaultSelector()
         self._interrupter, self._interrupted = os.pipe()
         os.set_blocking(self._interrupter, False)

@@ -17,6 +17,7 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.util import unquote_to_wsgi_str
 
+from . import versions
 from .connection import Connection
 
 # gunicorn's limits are higher, and a request near them is rare: gunicorn counts those.
@@ -94,8 +95,8 @@ class RequestReader:
         limits = (cfg.limit_request_line or _LONGEST_HEAD, cfg.limit_request_field_size or _LONGEST_HEAD)
         self._longest_head = min(_LONGEST_HEAD, *limits)
         self._most_fields = min(_MOST_FIELDS, cfg.limit_request_fields or _MOST_FIELDS)
-        has_proxy_line = str(getattr(cfg, "proxy_protocol", "off")) not in ("off", "False")
-        self._first = 2 if has_proxy_line else 1  # the first request of a connection that may be plain
+        # The first request of a connection that may be plain.
+        self._first = 2 if versions.has_proxy_line(cfg) else 1
         self._fields: dict[bytes, _Field] = {}
         self._trusted: dict[Any, bool] = {}
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.errors import NoMoreData
 from werkzeug.exceptions import BadRequest, RequestTimeout
+
+from . import versions
 
 
 class MalformedBody(BadRequest, OSError):
     """The chunks do not follow RFC 9112, section 7.1.
 
-    :ivar fault: gunicorn's own error.
+    :ivar fault: gunicorn's own error, which it answers with 400.
     """
 
-    def __init__(self, fault: ParseException) -> None:
+    def __init__(self, fault: Exception) -> None:
         super().__init__("The request's body is malformed: it does not follow the chunked transfer coding.")
         self.fault = fault
 
@@ -61,12 +63,14 @@ class ChunkedBody:
             raise StopIteration
         return line
 
-    @staticmethod
-    def _do(method: Any, size: int | None) -> Any:
+    def _do(self, method: Any, size: int | None) -> Any:
         try:
             return method(size)
-        except ParseException as fault:
-            raise MalformedBody(fault) from fault
+        except Exception as error:
+            versions.close_after(self._body)
+            if isinstance(error, versions.MALFORMED):
+                raise MalformedBody(versions.answered(error)) from error
+            raise
 
 
 def chunked_body(body: Any, is_whole: bool) -> ChunkedBody:
@@ -78,7 +82,10 @@ def chunked_body(body: Any, is_whole: bool) -> ChunkedBody:
     :raises ParseException: it is malformed.
     """
     if is_whole:
-        data = body.read()
+        try:
+            data = body.read()
+        except versions.MALFORMED as fault:
+            raise versions.answered(fault) from None
         body.buf.write(data)  # from which it reads first
     return ChunkedBody(body)
 

@@ -50,7 +50,7 @@ _starts: dict[tuple[str | None, Any, str, int], bytes] = {}
 _MOST_STARTS = 64
 
 
-class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotations
+class Response(versions.Response):  # type: ignore[misc]  # gunicorn has no annotations
     """A response that sends its head with the first bytes of its body.
 
     :param req: the request.
@@ -147,7 +147,7 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
         """Whether the body is sent in chunks: it has no length, and the client speaks HTTP/1.1."""
         if self.response_length is not None or self._omits_body:
             return False
-        return self.req.version > (1, 0) and getattr(self.cfg, "protocol", "http") != "uwsgi"
+        return self.req.version > (1, 0) and not versions.speaks_uwsgi(self.cfg)
 
     def _head(self) -> bytes:
         second = int(time.time())

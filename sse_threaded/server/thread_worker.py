@@ -138,7 +138,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
         self.cfg.__dict__.update((name, setting.get()) for name, setting in self.cfg.settings.items())
         own_logger = type(self.log).access is not Logger.access
         own_hook = self.cfg.post_request is not PostRequest.default
-        self.tells_ends = own_logger or own_hook or self.log.access_log_enabled
+        self.tells_ends = own_logger or own_hook or versions.writes_access_log(self.log)
 
     # Its life; the main thread.
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO
 
+from gunicorn import version_info
+
 from .errors import ServerFailed
 from .processes import POLL_SECONDS, ChildProcess, process_table
 
@@ -25,6 +27,9 @@ _GOODBYE_SECONDS = 3.0
 # This is not a request line. A worker that has loaded the app answers it with 400 and does not call the app.
 _PROBE = b"?\r\n\r\n"
 _PROBE_SECONDS = 1.0
+
+# The control socket came with gunicorn 25.1. By default all servers of a user share its path.
+NO_CONTROL_SOCKET = ("--no-control-socket",) if version_info >= (25, 1) else ()
 
 # How many bytes from the end of the output an error shows.
 _SHOWN_BYTES = 20_000
@@ -186,8 +191,7 @@ class GunicornServer:
         command = [sys.executable, "-m", "gunicorn"]
         if self._config is not None:
             command += ["--config", os.fspath(self._config)]
-        # By default all servers of a user share the path of the control socket.
-        command += [*self._args, "--no-control-socket", "--bind", f"{_HOST}:{self.port}"]
+        command += [*self._args, *NO_CONTROL_SOCKET, "--bind", f"{_HOST}:{self.port}"]
         if self._app is not None:
             command.append(self._app)
         assert self._output is not None

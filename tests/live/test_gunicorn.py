@@ -1,5 +1,6 @@
 """The board under the real gunicorn: every kind of end, faults, and what is promised about both."""
 
+import contextlib
 import json
 import os
 import random
@@ -13,6 +14,8 @@ import time
 import unittest
 from http.client import HTTPException
 
+from gunicorn import version_info
+
 from sse_threaded import open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, ResumingClient, StreamEnded, request
 from tests.support import FAREWELL, ROOT, enter, sqlite_url, temporary_directory, wait_until
@@ -23,6 +26,8 @@ EVENTS = "/boards/board-1/events"
 
 class GunicornTest(unittest.TestCase):
     args = ("-k", "gthread", "--threads", "64")
+    # Before 24 gunicorn's worker cuts connections that it has accepted and whose request it has not read.
+    cut_by_reload = (ConnectionError,) if version_info < (24,) else ()
 
     def setUp(self):
         self.directory = temporary_directory(self)
@@ -319,7 +324,8 @@ class EndTest(GunicornTest):
             before = set(server.worker_pids())
             server.hup()
             while before & set(server.worker_pids()):
-                self.post(server)
+                with contextlib.suppress(*self.cut_by_reload):
+                    self.post(server)
             wait_until(lambda: len(server.worker_pids()) == 2, timeout=30, message="new workers")
         ids = self.log_ids()
         for client in clients:

@@ -53,6 +53,7 @@ def post_fork(server, worker):
 
 class EndTest(test_gunicorn.EndTest):
     args = WORKER
+    cut_by_reload = ()
 
     def test_a_worker_that_is_told_to_end_in_its_first_moments_ends(self):
         config = temporary_directory(self) / "gunicorn.conf.py"

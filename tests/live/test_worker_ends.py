@@ -12,7 +12,10 @@ import subprocess
 import sys
 import unittest
 
+from gunicorn import version_info
+
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from sse_threaded.testing.gunicorn_server import NO_CONTROL_SOCKET
 from tests.live.test_gunicorn import is_running
 from tests.support import FAREWELL, enter, temporary_directory, wait_until
 
@@ -116,6 +119,8 @@ ENDS = (
 class LogTest(EndsTest):
     def exercise(self, args, config):
         for name, end in ENDS:
+            if end is view_exits and args is GTHREAD and version_info < (24,):
+                continue  # that worker goes on
             with self.subTest(name):
                 server = self.serve([*args, "--max-requests", "10", "--graceful-timeout", "20"], config)
                 (worker,) = server.worker_pids()
@@ -145,7 +150,7 @@ class LogTest(EndsTest):
         self.exercise(GTHREAD, HOOKS)
 
     def test_an_app_that_cannot_be_loaded_leaves_a_closed_log(self):
-        command = [sys.executable, "-m", "gunicorn", *WORKER, "-b", "127.0.0.1:0", "--no-control-socket"]
+        command = [sys.executable, "-m", "gunicorn", *WORKER, "-b", "127.0.0.1:0", *NO_CONTROL_SOCKET]
         env = {**os.environ, "FAIL": "1", "AT_ONCE": "5"}
         done = subprocess.run(
             [*command, "shop:app"], cwd=self.directory, env=env, capture_output=True, timeout=60, check=False

@@ -13,10 +13,12 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from gunicorn import version_info
 from werkzeug.test import Client
 
 from sse_threaded.board import create_app
 from sse_threaded.testing import GunicornServer, request
+from sse_threaded.testing.gunicorn_server import NO_CONTROL_SOCKET
 from tests.support import enter, free_port, has_failed, sqlite_url, temporary_directory, wait_until
 
 WORKER = ("-k", "sse_threaded.worker.ThreadWorker", "-w", "1")
@@ -239,7 +241,8 @@ class StalledTest(RequestsTest):
         (self.directory / "conf.py").write_text(config, encoding="utf-8")
         port = free_port()
         command = [sys.executable, "-m", "gunicorn", *WORKER, "--threads", "2", "-c", "conf.py"]
-        command += ["-b", f"127.0.0.1:{port}", "--certfile=cert.pem", "--keyfile=key.pem", "--no-control-socket"]
+        command += ["-b", f"127.0.0.1:{port}", "--certfile=cert.pem", "--keyfile=key.pem"]
+        command += NO_CONTROL_SOCKET
         with open(self.directory / "output", "w+b") as output:
             server = subprocess.Popen([*command, "shop:app"], cwd=self.directory, stderr=output)
             try:
@@ -412,7 +415,7 @@ class WholeTest(RequestsTest):
 MALFORMED = (
     b"zz\r\nabc\r\n0\r\n\r\n",
     b"5\r\nabcdefgh\r\n0\r\n\r\n",
-    b"5;=\r\nabcde\r\n0\r\n\r\n",
+    *([b"5;=\r\nabcde\r\n0\r\n\r\n"] if version_info >= (27,) else []),  # gunicorn took any extension before
     b"0\r\nbad trailer\r\n\r\n",
     b"%x\r\n%b\r\nzz\r\n" % (100_000, b"x" * 100_000),
 )

@@ -19,6 +19,7 @@ class OnRedis(test_gunicorn.GunicornTest):
     """Gives each test a log of its own in one server."""
 
     args = WORKER
+    cut_by_reload = ()
 
     @classmethod
     def setUpClass(cls):

@@ -559,14 +559,14 @@ class HostsTest(RoutesCase):
     def ask(
         self, host: str | None, server: str = "127.0.0.1", path: str = "/boards/board-1", **environ: str
     ) -> TestResponse:
-        def without_host(environ: Any, start_response: Any) -> Any:
+        def with_this_host(environ: Any, start_response: Any) -> Any:
             environ.pop("HTTP_HOST")
+            if host is not None:
+                environ["HTTP_HOST"] = host
             return self.app(environ, start_response)
 
-        environ["SERVER_NAME"] = server
-        if host is None:
-            return Client(without_host).get(path, headers=JSON, environ_overrides=environ)
-        return Client(self.app).get(path, headers=JSON, environ_overrides={**environ, "HTTP_HOST": host})
+        # The test client of Werkzeug 3.0 fails for a malformed host.
+        return Client(with_this_host).get(path, headers=JSON, environ_overrides={**environ, "SERVER_NAME": server})
 
     def make_app(self, *hosts: str) -> None:
         self.app = BoardApp(self.app.hub, hosts=checked_names(",".join(hosts)))

@@ -23,6 +23,7 @@ import waitress
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sse_threaded.testing import EventStreamClient
+from sse_threaded.testing.gunicorn_server import NO_CONTROL_SOCKET
 from sse_threaded.testing.response_reader import ResponseReader
 from tests.support import ROOT, free_port, wait_until
 
@@ -138,7 +139,7 @@ def serve(
         config.write_text(_CONFIG)
         kind = "gthread" if name == "gthread" else WORKER
         command = [sys.executable, "-m", "gunicorn", "-k", kind, "--threads", str(threads), "-c", str(config)]
-        command += ["-b", f"127.0.0.1:{port}", "--no-control-socket", "--access-logfile", "-", f"{app}:app"]
+        command += ["-b", f"127.0.0.1:{port}", *NO_CONTROL_SOCKET, "--access-logfile", "-", f"{app}:app"]
         command += ["--keep-alive", "60", "--graceful-timeout", "20", "--backlog", "2048"]
         if name == "tls":
             if not (directory / "key.pem").exists():

@@ -9,6 +9,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from gunicorn import version_info
+
 from sse_threaded import open_log
 from tests.live.wrappers.exercise import WRAPPERS, Exercise, Wrapper
 from tests.live.wrappers.servers import serve
@@ -255,6 +257,8 @@ class EndTest(ServedTest):
                     client.wait_for_end()
                     self.assertTrue(client.complete)
                     self.assertIn(b"stream-end", client.raw)
+                if server == "gthread" and (26,) <= version_info < (27, 0, 1):
+                    client.close()  # there the end takes two seconds more for each client that does not close
             self.assertEqual(self.running.process.wait(15), 0)
             printed = self.running.printed()
             for _, exercise in clients:
