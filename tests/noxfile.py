@@ -2,7 +2,9 @@
 
 Each Python that is found has a session, ``tests-3.14`` and so on. Without arguments the newest one runs, with
 ``-t rest`` all others, with ``-t all`` all. ``-s coverage`` measures which lines and branches of the package run,
-also in servers. What follows ``--`` goes to ``python -m tests``: names, ``-v``, ``-f``.
+also in servers. ``-t gunicorn`` runs the tests of the server room with the lowest gunicorn and Werkzeug that
+setup.cfg allows, and with the last release of each later gunicorn. What follows ``--`` goes to
+``python -m tests``: names, ``-v``, ``-f``.
 
 The package is installed as a user would install it. The tests run in a copy of the checkout without sse_threaded/,
 so that the installed package is what they import, also in servers that they start from there.
@@ -10,8 +12,10 @@ so that the installed package is what they import, also in servers that they sta
 
 from __future__ import annotations
 
+import configparser
 import filecmp
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -28,6 +32,20 @@ PLACE = CHECKOUT / ".nox"
 COUNTS = PLACE / "counts"  # a file for each session that ran: "N passed, N failed, N skipped"
 CLIENTS = CHECKOUT / "tests" / "browser" / "clients"
 NPM = CHECKOUT / ".test-npm"
+
+# What the sessions of gunicorn run: all unit tests, as other rooms use Werkzeug, and what starts gunicorn.
+SERVER_ROOM = (
+    "unit",
+    "live/test_gevent.py",
+    "live/test_gunicorn.py",
+    "live/test_http2.py",
+    "live/test_reload.py",
+    "live/test_servers.py",
+    "live/test_worker.py",
+    "live/test_worker_ends.py",
+    "live/test_worker_requests.py",
+    "live/wrappers/test_on_the_worker.py",
+)
 
 _NOT_COPIED = (
     ".git",
@@ -61,14 +79,17 @@ nox.options.error_on_missing_interpreters = True
 _once = os.environ.get("SSE_TESTS_ONCE", "todo")
 
 
-def _install(session: nox.Session, *others: str) -> None:
-    """Install the package with its extra ``test``, and go to the tree to run the tests in."""
+def _install(session: nox.Session, *others: str, releases: tuple[str, ...] = ()) -> None:
+    """Install the package with its extra ``test``, and go to the tree to run the tests in.
+
+    :param releases: which ones of its requirements, such as ``"gunicorn<24"``; default the newest.
+    """
     tree = Path(session.virtualenv.location, "tree")
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(CHECKOUT, tree, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
     # One setuptools for all runs, instead of a fresh one for each build; from 70.1 on it makes wheels itself.
     session.install("setuptools>=70.1", *others)
-    session.install("--no-build-isolation", f"{tree}[test]")
+    session.install("--no-build-isolation", f"{tree}[test]", *releases)
     for path in (tree / "sse_threaded", tree / "build", *tree.glob("*.egg-info")):
         shutil.rmtree(path, ignore_errors=True)
     session.chdir(tree)
@@ -106,8 +127,11 @@ def _names(arguments: list[str]) -> list[str]:
     return [one for one in arguments if not one.startswith("-") and not one.isdigit()]
 
 
-def _test(session: nox.Session, *command: str) -> None:
-    """Run the tests by ``command``, which ends before their names."""
+def _test(session: nox.Session, *command: str, names: tuple[str, ...] = ()) -> None:
+    """Run the tests by ``command``, which ends before their names.
+
+    :param names: what to run if the command line names nothing; default all.
+    """
     global _once
     COUNTS.mkdir(parents=True, exist_ok=True)
     counts = COUNTS / session.name
@@ -121,7 +145,9 @@ def _test(session: nox.Session, *command: str) -> None:
         "SSE_TESTS_COUNTS": str(counts),
     }
     _once = "done"  # what says the same under every Python has run then
-    session.run(*command, *session.posargs, env=environment)
+    if _names(session.posargs):
+        names = ()
+    session.run(*command, *session.posargs, *names, env=environment)
 
 
 def tests(session: nox.Session) -> None:
@@ -145,6 +171,28 @@ def coverage(session: nox.Session) -> None:
         session.run("coverage", "report")
 
 
+def _gunicorns() -> dict[str, tuple[str, ...]]:
+    """The releases to test with, by the major number: the lowest of all, and of each other the last."""
+    settings = configparser.ConfigParser()
+    settings.read(CHECKOUT / "setup.cfg")
+    required = settings["options"]["install_requires"]
+    bounds = re.search(r"^gunicorn>=([0-9]+),<([0-9]+)$", required, re.MULTILINE)
+    werkzeug = re.search(r"^werkzeug>=([0-9.]+)", required, re.MULTILINE)
+    if bounds is None or werkzeug is None:
+        raise ValueError("setup.cfg does not say which releases of gunicorn and Werkzeug it supports")
+    lowest, beyond = int(bounds[1]), int(bounds[2])
+    releases = {str(lowest): (f"gunicorn=={lowest}", f"werkzeug=={werkzeug[1]}")}
+    for major in range(lowest + 1, beyond):
+        releases[str(major)] = (f"gunicorn>={major},<{major + 1}",)
+    return releases
+
+
+def gunicorn(session: nox.Session) -> None:
+    """Run the tests of the server room with one gunicorn."""
+    _install(session, releases=_gunicorns()[session.name.partition("-")[2]])
+    _test(session, "python", "-m", "tests", names=SERVER_ROOM)
+
+
 _pythons = find_pythons()
 _newest = next((version for version in _pythons if version in SUPPORTED), None)
 for _version, _path in _pythons.items():
@@ -159,3 +207,5 @@ if len(_pythons) < 2:
 
 if _newest:
     nox.session(coverage, python=_pythons[_newest])
+    for _major in _gunicorns():
+        nox.session(gunicorn, python=_pythons[_newest], name=f"gunicorn-{_major}", tags=["gunicorn"])
