@@ -130,21 +130,23 @@ def _names(arguments: list[str]) -> list[str]:
 def _test(session: nox.Session, *command: str, names: tuple[str, ...] = ()) -> None:
     """Run the tests by ``command``, which ends before their names.
 
-    :param names: what to run if the command line names nothing; default all.
+    :param names: what to run if the command line names nothing, of what each Python runs; default all.
     """
     global _once
     COUNTS.mkdir(parents=True, exist_ok=True)
     counts = COUNTS / session.name
     counts.write_text("0 passed, 1 failed, 0 skipped\n")  # unless the tests get to their end
-    if _once == "todo":
+    once = "done" if names else _once
+    if once == "todo":
         _fetch_npm(session)
     environment = {
         "SSE_TESTS_NO_SKIP": "1",
         "SSE_TESTS_CHECKOUT": str(CHECKOUT),
-        "SSE_TESTS_ONCE": _once,
+        "SSE_TESTS_ONCE": once,
         "SSE_TESTS_COUNTS": str(counts),
     }
-    _once = "done"  # what says the same under every Python has run then
+    if not names:
+        _once = "done"  # what says the same under every Python has run then
     if _names(session.posargs):
         names = ()
     session.run(*command, *session.posargs, *names, env=environment)
