@@ -24,8 +24,9 @@ _HOST = "127.0.0.1"
 # streams ignore SIGTERM would otherwise take gunicorn's graceful_timeout.
 _GOODBYE_SECONDS = 3.0
 
-# This is not a request line. A worker that has loaded the app answers it with 400 and does not call the app.
-_PROBE = b"?\r\n\r\n"
+# This is not a request line. A worker that has loaded the app answers it with 400 and does not call the app. With
+# the setting ``proxy_protocol`` gunicorn first waits for 12 bytes.
+_PROBE = b"?" * 12 + b"\r\n\r\n"
 _PROBE_SECONDS = 1.0
 
 # The control socket came with gunicorn 25.1. By default all servers of a user share its path.
