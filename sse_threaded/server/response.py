@@ -155,6 +155,8 @@ class Response(versions.Response):  # type: ignore[misc]  # gunicorn has no anno
         key = (self.status, self.req.version, connection, second)
         start = _starts.get(key)
         if start is None:
+            if self.status is None:
+                raise AssertionError("The app gave a body, but did not call start_response")
             major, minor = self.req.version
             start = (
                 f"HTTP/{major}.{minor} {self.status}\r\nServer: {self.version}\r\n"
