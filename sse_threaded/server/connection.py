@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextvars
 import enum
+import errno
+import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +23,14 @@ if TYPE_CHECKING:
     from .partial_request import PartialRequest
 
 _NO_WAIT = socket.MSG_DONTWAIT
+
+# How many bytes of a response are encrypted at a time: as many as a TLS record holds.
+_TLS_RECORD_BYTES = 16 * 1024
+
+# os.sendfile() fails with these errors for files that the kernel cannot send by itself. Their pieces have so many
+# bytes.
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_PIECE_BYTES = 64 * 1024
 
 
 class Place(enum.Enum):
@@ -52,6 +63,26 @@ class ClientTooSlow(TimeoutError):
         super().__init__("the client did not take the response in time")
 
 
+class _Patience:
+    """How long the server waits further for a client that takes a response slowly.
+
+    :param request: the number of the request on its connection.
+
+    :ivar left: seconds. Waiting takes from them, and bytes that the client takes add to them. They are never more
+        than at the beginning: with the megabytes that fit into a system's buffers, a client could save hours.
+    """
+
+    __slots__ = ("left", "request")
+
+    def __init__(self, request: int) -> None:
+        self.request = request
+        self.left = deadlines.SEND_SECONDS
+
+    def add(self, taken: int) -> None:
+        """The client has taken some bytes."""
+        self.left = min(self.left + taken / deadlines.SEND_RATE, deadlines.SEND_SECONDS)
+
+
 class Connection:
     """One connection.
 
@@ -77,6 +108,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_patience",
         "client",
         "context",
         "deadline",
@@ -116,6 +148,7 @@ class Connection:
         self.received = b""
         self.requests = 0
         self.upload_ended: Callable[[], None] | None = None
+        self._patience: _Patience | None = None  # for the response, once its client was slow
 
     @property
     def address(self) -> str:
@@ -131,48 +164,83 @@ class Connection:
     def sendall(self, data: bytes) -> None:
         """Send some bytes of a response.
 
-        :raises ClientTooSlow: it takes too little.
+        :raises ClientTooSlow: it takes too little of the response.
         :raises OSError: the connection is lost.
         """
         sock = self.sock
-        if type(sock) is not socket.socket:  # TLS
-            self._with_timeout(sock.sendall, data)
+        if type(sock) is not socket.socket:
+            self._encrypt(memoryview(data))
             return
         try:
             sent = sock.send(data, _NO_WAIT)
         except BlockingIOError:
             sent = 0
+        if self._patience is not None:
+            self._patience.add(sent)
         if sent < len(data):
-            self._send_slowly(memoryview(data)[sent:])
+            rest = memoryview(data)[sent:]
+            self._send_in_steps(len(rest), lambda at: sock.send(rest[at:], _NO_WAIT))
 
-    def _send_slowly(self, rest: memoryview) -> None:
-        poller = select.poll()
-        poller.register(self.sock, select.POLLOUT)
-        begun, sent = time.monotonic(), 0
-        while rest:
-            left = begun + deadlines.send_seconds(sent) - time.monotonic()
-            if left <= 0.0:
-                raise ClientTooSlow
-            if poller.poll(left * 1000):
-                try:
-                    taken = self.sock.send(rest, _NO_WAIT)
-                except BlockingIOError:
-                    continue
-                sent += taken
-                rest = rest[taken:]
+    def _encrypt(self, data: memoryview) -> None:
+        sock = self.sock
+        sock.setblocking(False)  # TLS has no flag for one call
+        try:
+            self._send_in_steps(len(data), lambda at: sock.send(data[at : at + _TLS_RECORD_BYTES]))
+        finally:
+            sock.setblocking(True)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Send a part of a file; see :meth:`socket.socket.sendfile` and :meth:`sendall`."""
-        return int(self._with_timeout(self.sock.sendfile, file, offset, count))
-
-    def _with_timeout(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        self.sock.settimeout(deadlines.send_seconds(0))
+        """Send a part of a file; see :meth:`socket.socket.sendfile` and :meth:`sendall`. Not with TLS."""
+        source, target = file.fileno(), self.sock.fileno()
+        if count is None:
+            count = os.fstat(source).st_size - offset
+        self.sock.setblocking(False)  # os.sendfile() has no flag for one call
         try:
-            return method(*arguments)
-        except TimeoutError:
-            raise ClientTooSlow from None
+            return self._send_in_steps(count, lambda at: os.sendfile(target, source, offset + at, count - at))
+        except OSError as error:
+            if error.errno not in _NO_SENDFILE:
+                raise
         finally:
-            self.sock.settimeout(None)
+            self.sock.setblocking(True)
+        sent = 0
+        while sent < count and (data := os.pread(source, min(_PIECE_BYTES, count - sent), offset + sent)):
+            self.sendall(data)
+            sent += len(data)
+        return sent
+
+    def _send_in_steps(self, size: int, send: Callable[[int], int]) -> int:
+        """Send so many bytes, or fewer where their source ends; returns how many.
+
+        :param send: sends from an offset on, without waiting.
+        """
+        sent = 0
+        while sent < size:
+            try:
+                taken = send(sent)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(select.POLLOUT)
+                continue
+            except ssl.SSLWantReadError:  # the client changes its key
+                self._wait(select.POLLIN)
+                continue
+            if not taken:
+                break
+            if self._patience is not None:
+                self._patience.add(taken)
+            sent += taken
+        return sent
+
+    def _wait(self, event: int) -> None:
+        patience = self._patience
+        if patience is None or patience.request != self.requests:
+            patience = self._patience = _Patience(self.requests)
+        if patience.left <= 0.0:
+            raise ClientTooSlow
+        poller = select.poll()
+        poller.register(self.sock, event)
+        begun = time.monotonic()
+        poller.poll(patience.left * 1000)
+        patience.left -= time.monotonic() - begun
 
     def half_close(self) -> bool:
         """Tell the client that nothing more comes; returns whether the connection may be closed at once.

@@ -24,8 +24,9 @@ BODY_RATE = 500
 LONG_BODY_SECONDS = 60.0
 LONG_BODY_RATE = 20_000
 
-# Seconds that the server waits for a client to take any of a response, and the bytes a second that it must take on
-# average after that. nginx waits as long. A phone with a bad connection has ten times this rate.
+# Seconds that the server waits for a client that does not take all of a response at once. For so many bytes that it
+# takes it gets a second back, but it never has more than these seconds left. nginx waits as long for any byte. A
+# phone with a bad connection has ten times this rate.
 SEND_SECONDS = 60.0
 SEND_RATE = 500
 
@@ -41,8 +42,3 @@ LINGER_SECONDS = 2.0
 def body_seconds(received: int) -> float:
     """How many seconds the server waits in all for a body of which so many bytes have come."""
     return min(BODY_SECONDS + received / BODY_RATE, LONG_BODY_SECONDS + received / LONG_BODY_RATE)
-
-
-def send_seconds(sent: int) -> float:
-    """How many seconds the server waits in all for a client that has taken so many bytes of a response."""
-    return SEND_SECONDS + sent / SEND_RATE
