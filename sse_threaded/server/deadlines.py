@@ -24,9 +24,9 @@ BODY_RATE = 500
 LONG_BODY_SECONDS = 60.0
 LONG_BODY_RATE = 20_000
 
-# Seconds that the server waits for a client that does not take all of a response at once. For so many bytes that it
-# takes it gets a second back, but it never has more than these seconds left. nginx waits as long for any byte. A
-# phone with a bad connection has ten times this rate.
+# Seconds that the server waits for a client that does not take all of a response at once. For so many bytes that
+# it takes it gets a second back, but it never has more than these seconds left. nginx waits as long for any byte.
+# A phone with a bad connection has ten times this rate.
 SEND_SECONDS = 60.0
 SEND_RATE = 500
 

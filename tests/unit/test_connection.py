@@ -9,7 +9,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from sse_threaded.server import connection, deadlines
+from sse_threaded.server import deadlines
 from sse_threaded.server.connection import ClientTooSlow, Connection
 from tests.support import temporary_directory
 
@@ -59,46 +59,6 @@ class SendTest(ConnectionCase):
         self.assertIsNone(self.sock.gettimeout())
         with self.assertRaises(ClientTooSlow):
             self.conn.sendall(b"x")  # the system takes none of it
-
-    def test_it_has_more_time_the_more_it_takes(self) -> None:
-        now = 100.0
-        polls: list[float] = []
-
-        class Poll:
-            """The client takes some whenever the server waits, after half a second."""
-
-            def register(self, sock: Any, events: int) -> None:
-                pass
-
-            def poll(self, milliseconds: float) -> bool:
-                nonlocal now
-                polls.append(milliseconds)
-                now += 0.5
-                return True
-
-        class Socket:
-            """The system takes so many bytes, or none."""
-
-            taken = iter((0, 1000, 0, 500, 5000))
-            sent = b""
-
-            def send(self, data: Any, flags: int) -> int:
-                size = next(self.taken)
-                if not size:
-                    raise BlockingIOError
-                self.sent = bytes(data[:size])
-                return size
-
-        self.conn.sock = sock = Socket()
-        self.patch(connection, "time", mock.Mock(monotonic=lambda: now))
-        self.patch(connection, "select", mock.Mock(poll=Poll, POLLOUT=4))
-        self.patch(connection, "socket", mock.Mock(socket=Socket))
-        self.conn.sendall(b"x" * 1500 + b"y" * 5000)
-        self.assertEqual(sock.sent, b"y" * 5000)
-        seconds = [deadlines.SEND_SECONDS - 0.5 * number for number in range(4)]
-        more = [0, 1000 / deadlines.SEND_RATE, 1000 / deadlines.SEND_RATE, 1500 / deadlines.SEND_RATE]
-        for found, left, extra in zip(polls, seconds, more, strict=True):
-            self.assertAlmostEqual(found / 1000, left + extra)
 
     def test_one_that_has_gone_is_an_error(self) -> None:
         def hang_up() -> None:
