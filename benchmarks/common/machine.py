@@ -26,10 +26,10 @@ def details(results: tuple[str, ...] = ()) -> dict[str, Any]:
     processor = next(
         (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()
     )
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    status = _git(ROOT, "status", "--porcelain", "--untracked-files=no")
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
+        "commit": commit(ROOT),
         "dirty": any(not line.endswith(results) for line in status.splitlines()),
         "cores": os.cpu_count(),
         "processor": processor,
@@ -38,6 +38,11 @@ def details(results: tuple[str, ...] = ()) -> dict[str, Any]:
     }
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+def commit(checkout: Path) -> str:
+    """Return the commit of a checkout; ``unknown`` where git does not know it."""
+    return _git(checkout, "rev-parse", "--short", "HEAD") or "unknown"
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip()

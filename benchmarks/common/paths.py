@@ -12,6 +12,9 @@ DOCS = ROOT / "docs"
 BOARD_CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 
 
-def python_path() -> str:
-    """Return a ``PYTHONPATH`` with which a child process imports the package of this checkout."""
-    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+def python_path(checkout: Path | None = None) -> str:
+    """Return a ``PYTHONPATH`` with which a child process imports the package of a checkout.
+
+    :param checkout: its folder; default ``None``: this checkout.
+    """
+    return os.pathsep.join([str(checkout or ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

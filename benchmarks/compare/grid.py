@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .servers import SERVERS, Server
+from .figures import Figure
+from .servers import AT, Server
 
 # A burst of 100 events to 15000 streams would take the slower servers more than a minute.
 _BURST_DELIVERIES = 100_000
 
 # For the estimate: how many connects a second each server makes, and how many seconds a burst takes.
-_CONNECTS = {"parked": 900, "plain": 600, "naive": 700, "better-sse": 2500, "sse-starlette": 1500, "node": 4000}
+_CONNECTS = {
+    "parked": 2000,
+    "parked-flask": 1500,
+    "plain": 600,
+    "waitress": 600,
+    "naive": 700,
+    "better-sse": 2500,
+    "sse-starlette": 1500,
+    "node": 4000,
+}
 _FAST_CONNECTS = 6000
-_BURST_SECONDS = {"naive": 12, "plain": 3, "sse-starlette": 4, "better-sse": 2}
+_BURST_SECONDS = {"naive": 12, "plain": 3, "waitress": 3, "sse-starlette": 4, "better-sse": 2}
 
 
 @dataclass(frozen=True)
@@ -46,19 +56,27 @@ class Cell:
 
 
 def cells(
-    servers: Collection[str], streams: Sequence[int], channels: Sequence[int], workers: Sequence[int]
-) -> Iterator[tuple[Cell, Server]]:
-    """Return the cells of one round. Servers change fastest, so those that are compared are minutes apart.
-
-    :param servers: the keys of the servers.
-    """
+    servers: Iterable[Server], streams: Sequence[int], channels: Sequence[int], workers: Sequence[int]
+) -> list[tuple[Cell, Server]]:
+    """Return the cells of one round. Servers change fastest, so those that are compared are minutes apart."""
+    found = []
     for cell in (Cell(a, b, c) for c in workers for b in channels for a in streams):
         if cell.channels > cell.streams:  # most events would reach no stream
             continue
-        for server in SERVERS:
+        for server in servers:
             has_size = server.streams is None or cell.streams in server.streams
-            if server.key in servers and has_size and cell.workers <= server.workers:
-                yield cell, server
+            if has_size and cell.workers <= server.workers:
+                found.append((cell, server))
+    return found
+
+
+def needed_cells(servers: Iterable[Server], figures: Iterable[Figure]) -> list[tuple[Cell, Server]]:
+    """Return the cells of one round that figures need, in the same order; other servers are left out."""
+    wanted = {
+        (Cell(figure.streams, figure.channels, 1), figure.server) for figure in figures if not figure.scenario
+    }
+    sizes = sorted({cell for cell, _ in wanted}, key=lambda cell: (cell.channels, cell.streams))
+    return [(cell, server) for cell in sizes for server in servers if (cell, server.key) in wanted]
 
 
 def estimate(cell: Cell, server: Server, seconds: float) -> float:
@@ -66,6 +84,7 @@ def estimate(cell: Cell, server: Server, seconds: float) -> float:
 
     :param seconds: for how long events are published.
     """
+    kind = server.key.partition(AT)[0]
     opens = 2 if server.replays and cell.channels == 1 else 1
-    total = 3.5 + seconds + opens * cell.streams / _CONNECTS.get(server.key, _FAST_CONNECTS)
-    return total + (2 * _BURST_SECONDS.get(server.key, 0.5) if cell.burst and cell.streams >= 1000 else 0.3)
+    total = 3.5 + seconds + opens * cell.streams / _CONNECTS.get(kind, _FAST_CONNECTS)
+    return total + (2 * _BURST_SECONDS.get(kind, 0.5) if cell.burst and cell.streams >= 1000 else 0.3)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from pathlib import Path
 from typing import Any
-
-import psutil
 
 from sse_threaded.bench.endpoint import STAMP, Endpoint
 from sse_threaded.bench.errors import CannotBench
@@ -17,7 +17,8 @@ from sse_threaded.testing import EventStreamClient
 
 from .grid import Cell
 from .peers import Peers
-from .servers import RunningServer, Server, running
+from .servers import Server, running
+from .starters import RunningServer
 
 # 110 bytes of data, as in docs/design.md; the stamp has 26 characters.
 BODY = '{"type":"note","stamp":"' + STAMP + '","pad":"' + "x" * 51 + '"}'
@@ -82,8 +83,9 @@ class OtherProcesses:
         return max(0.0, self._used() - self._before) / (time.monotonic_ns() - self._begun)
 
     def _used(self) -> float:
-        times = psutil.cpu_times()
-        busy = times.user + times.nice + times.system + times.irq + times.softirq + times.steal
+        # Jiffies of all cores: user, nice, system, idle, iowait, irq, softirq, steal.
+        times = list(map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]))
+        busy = (sum(times) - times[3] - times[4]) / os.sysconf("SC_CLK_TCK")
         ours = self._tree.processor_ns() + sum(map(processor_ns, self._load.pids))
         return 1e9 * busy - ours - time.process_time_ns()
 
@@ -99,9 +101,11 @@ def measure(server: Server, peers: Peers, cell: Cell, seconds: float) -> dict[st
         tree = warm_up(load, started)
         before = tree.pss_kb()
         others = OtherProcesses(tree, load)
+        used = tree.processor_ns()
         opened = load.open(stream_endpoint(started), cell.streams, channels=cell.channels)
         settle(tree, 2.0)
-        figures = {"connect_rate": opened.rate, "connect_share": opened.share}
+        open_us = (tree.processor_ns() - used) / 1000 / cell.streams
+        figures = {"connect_rate": opened.rate, "connect_share": opened.share, "open_us": open_us}
         used = tree.processor_ns()
         count = max(3, math.ceil(cell.rate * seconds))
         delivered = load.publish(post(started), channels=cell.channels, count=count, rate=cell.rate)
@@ -146,12 +150,16 @@ def _replay(load: Load, started: RunningServer, tree: ProcessTree, cell: Cell) -
     load.close_streams()
     settle(tree)
     last_event_id = _publish_and_follow(load, started)
+    settle(tree, 2.0)
+    used = tree.processor_ns()
     opened = load.open(stream_endpoint(started), cell.streams, channels=1, last_event_id=last_event_id)
     delivered = load.await_replay(_REPLAYED)
     if delivered.deliveries != delivered.expected:
         raise CannotBench(f"{delivered.expected - delivered.deliveries} replayed events are missing")
+    settle(tree, 2.0)
+    replay_us = (tree.processor_ns() - used) / 1000 / cell.streams
     rate = cell.streams / ((delivered.last_ns - opened.first_ns) / 1e9)
-    return {"replay_rate": rate, "replay_share": max(opened.share, delivered.share)}
+    return {"replay_rate": rate, "replay_us": replay_us, "replay_share": max(opened.share, delivered.share)}
 
 
 def _publish_and_follow(load: Load, server: RunningServer) -> str:

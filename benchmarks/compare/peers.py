@@ -1,12 +1,15 @@
 """Installs the other servers into a cache folder, outside the repository and the system.
 
-Python packages go into a virtual environment, node packages come by npm. nginx and nchan are unpacked from
-Debian's packages, so that no service is installed or started. The floor is compiled. A peer that cannot be
+Python packages go into virtual environments, node packages come by npm. nginx and nchan are unpacked from Debian's
+packages, so that no service is installed or started. The floor and the client of requests are compiled. Two Python
+packages run in the interpreter of this program, beside this package: waitress and Flask. A peer that cannot be
 installed is left out, and the report says why.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,6 +19,7 @@ from pathlib import Path
 
 APPS = Path(__file__).resolve().parent / "apps"
 PYTHON_PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "sse-starlette")
+M0SERVE_PACKAGES = ("m0serve",)
 _DEBIAN_PACKAGES = ("nginx", "libnginx-mod-nchan")
 _NODE_PACKAGES = ("better-sse",)
 _NGINX_FOLDER = Path("/var/lib/nginx")
@@ -40,7 +44,21 @@ class Peers:
 
     def python(self) -> str:
         """Return an interpreter that has the Python packages; raises :class:`Missing`."""
-        return self._once("python", self._make_environment)
+        return self._once("python", lambda: self._make_environment("python", PYTHON_PACKAGES))
+
+    def m0serve(self) -> str:
+        """Return an interpreter that has m0serve; raises :class:`Missing`."""
+        return self._once("m0serve", lambda: self._make_environment("m0serve", M0SERVE_PACKAGES))
+
+    def importable(self, package: str) -> str:
+        """Return the version of a package that this interpreter has; raises :class:`Missing`."""
+
+        def version() -> str:
+            if importlib.util.find_spec(package) is None:
+                raise Missing(f"{package} is not installed: pip install '.[bench]'")
+            return importlib.metadata.version(package)
+
+        return self._once(package, version)
 
     def node(self) -> str:
         """Return the folder with the node packages; raises :class:`Missing`."""
@@ -60,15 +78,20 @@ class Peers:
 
     def floor(self) -> str:
         """Compile the floor and return its path; raises :class:`Missing`."""
-        return self._once("floor", self._compile_floor)
+        return self._once("floor", lambda: self._compile("floor"))
+
+    def request_client(self) -> str:
+        """Compile the client of requests and return its path; raises :class:`Missing`."""
+        return self._once("request_client", lambda: self._compile("request_client"))
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the peers that were used."""
         found: dict[str, str] = {}
         if self._has("python"):
-            code = "import sys, importlib.metadata as m\nfor n in sys.argv[1:]: print(m.version(n))"
-            lines = _output([self.python(), "-c", code, *PYTHON_PACKAGES]).split()
-            found |= dict(zip(PYTHON_PACKAGES, lines, strict=True))
+            found |= _package_versions(self.python(), PYTHON_PACKAGES)
+        if self._has("m0serve"):
+            found |= _package_versions(self.m0serve(), M0SERVE_PACKAGES)
+        found |= {name: self.importable(name) for name in ("waitress", "flask") if self._has(name)}
         if self._has("node"):
             found["node"] = _output(["node", "--version"]).lstrip("v")
             path = Path(self.node()) / "node_modules" / "better-sse" / "package.json"
@@ -80,7 +103,7 @@ class Peers:
             found["nchan"] = self._nchan_version(module)
         if self._has("redis"):
             found["redis"] = _output([self.redis(), "--version"]).partition("v=")[2].partition(" ")[0]
-        if self._has("floor"):
+        if self._has("floor") or self._has("request_client"):
             found["C compiler"] = _output(["cc", "--version"]).splitlines()[0]
         return found
 
@@ -100,13 +123,13 @@ class Peers:
             raise found
         return found
 
-    def _make_environment(self) -> str:
-        tag = f"python-{sys.version_info.major}.{sys.version_info.minor}"
+    def _make_environment(self, name: str, packages: tuple[str, ...]) -> str:
+        tag = f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
         python = self.cache / tag / "bin" / "python"
         done = self.cache / tag / "complete"
         if not done.exists():
             _run([sys.executable, "-m", "venv", "--clear", str(self.cache / tag)])
-            _run([str(python), "-m", "pip", "install", "--quiet", *PYTHON_PACKAGES])
+            _run([str(python), "-m", "pip", "install", "--quiet", *packages])
             done.touch()
         return str(python)
 
@@ -153,12 +176,18 @@ class Peers:
             return _output(["dpkg-deb", "--field", str(package), "Version"]).partition(":")[2]
         return _output(["dpkg-query", "--show", "--showformat=${Version}", "libnginx-mod-nchan"])
 
-    def _compile_floor(self) -> str:
+    def _compile(self, name: str) -> str:
         if shutil.which("cc") is None:
             raise Missing("there is no C compiler (cc)")
-        program = self.cache / "floor"
-        _run(["cc", "-O2", "-o", str(program), str(APPS / "floor.c")])
+        program = self.cache / name
+        _run(["cc", "-O2", "-o", str(program), str(APPS / f"{name}.c")])
         return str(program)
+
+
+def _package_versions(python: str, packages: tuple[str, ...]) -> dict[str, str]:
+    code = "import sys, importlib.metadata as m\nfor n in sys.argv[1:]: print(m.version(n))"
+    lines = _output([python, "-c", code, *packages]).split()
+    return dict(zip(packages, lines, strict=True))
 
 
 def _join(root: str, path: str) -> str:

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from ..common.picture import save, use_svg
 from .figures import FLOOR, Results, median, rounds_of
+from .servers import AT, SERVERS
 
 _PANELS = (
     ("us_per_delivery", "processor time a delivery, µs"),
@@ -16,7 +17,7 @@ _PANELS = (
     ("kb_per_stream", "memory a stream, KB"),
     ("burst_rate", "burst, deliveries a second"),
 )
-_OURS = ("parked", "plain", "parked-memory", "parked-redis")
+_OURS = {server.key for server in SERVERS if server.ours}
 
 
 def draw(results: Results, path: Path) -> None:
@@ -30,7 +31,7 @@ def draw(results: Results, path: Path) -> None:
             drawn = [(number, value) for number, value in points if value]
             # The floor needs hardly any memory for a stream. Its line would press the others together.
             if drawn and (key, name) != (FLOOR, "kb_per_stream"):
-                ours = key in _OURS
+                ours = key.partition(AT)[0] in _OURS
                 style = "--" if key == FLOOR else "-"
                 label = server["title"].replace("*", "")
                 width, colour = 2.5 if ours else 1.2, f"C{place}"  # the same colour in all panels

@@ -7,6 +7,7 @@ from typing import Any
 
 from .figures import FLOOR, Results, median, ratios, rounds_of, values
 from .goals import judged
+from .request_report import requests_text
 from .scenario_report import scenarios_text
 
 # The share of a core above which the client itself may be the bottleneck.
@@ -29,6 +30,8 @@ floor is a program that only sends.
   stream. The client opens 256 connections at a time. **with replay**: the same for streams that reconnect with a
   last event ID that is ten events old, until the last one has all ten. Only servers with a history have this
   figure.
+- **CPU µs an opening**: processor time of all processes of the server while all streams open, divided by their
+  number / the same for streams that reconnect with a last event ID that is ten events old.
 - **burst, deliveries/s**: many events are published at once, and the time ends when the last stream has the last
   event. An app publishes them in the handler of one request, this package in one transaction. **by POSTs**: the
   same, but each event is a POST of its own, over 8 connections. nchan has no app, so both its bursts are by
@@ -48,6 +51,7 @@ def markdown(results: Results) -> str:
         _targets(results),
         _cells(results),
         scenarios_text(results),
+        requests_text(results),
         _client(results),
         _method(results),
     ]
@@ -61,6 +65,7 @@ def _head(results: Results) -> str:
     dirty = " with changes" if machine["dirty"] else ""
     place = f"{machine['cores']} cores ({machine['processor']}), {machine['kernel']}, Python {machine['python']}"
     rounds = settings["rounds"]
+    others = ", ".join(f"{name} is commit {commit}" for name, commit in results.get("packages", {}).items())
     return "\n".join(
         [
             "# Benchmarks",
@@ -69,7 +74,9 @@ def _head(results: Results) -> str:
             *(f"{', '.join(part)}." for part in (versions[:half], versions[half:]) if part),
             "",
             f"This is one run on one machine over the loopback interface, of {rounds} round{'s' * (rounds > 1)}.",
-            "In a round the servers run one after the other. The figures are medians of the rounds.",
+            "In a round the servers run one after the other, in each second round in the reverse order.",
+            "The figures are medians of the rounds.",
+            *([f"Rows of this package may name another checkout of it: {others}."] if others else []),
             "Absolute figures depend on the machine and its load, so quote ratios. `A : B` means A divided by B.",
             "[The last section](#what-is-measured) explains the columns and the servers.",
             "",
@@ -90,7 +97,11 @@ def _targets(results: Results) -> str:
         rows.append(
             f"| {goal['target']} | {goal['limit']} | {goal['shown']} | {goal['range']} | {words[goal['met']]} |"
         )
-    rows += ["", "Each ratio is computed within one round. The median of the rounds is compared with the target."]
+    rows += [
+        "",
+        "Each ratio is computed within one round. The median of the rounds is compared with the target. A row "
+        "without a target only shows a figure.",
+    ]
     return "\n".join(rows)
 
 
@@ -102,6 +113,7 @@ _COLUMNS = (
     "KB a stream",
     "connects/s",
     "with replay",
+    "CPU µs an opening",
     "burst, deliveries/s",
     "by POSTs",
     "POSTs/s",
@@ -162,8 +174,9 @@ def _table(results: Results, streams: int, channels: int, workers: int) -> str:
 def _not_measured(server: dict[str, Any], streams: int, workers: int) -> str:
     if workers > server["workers"]:
         return "one process only, because its processes share no log"
-    if server["streams"] and streams not in server["streams"]:
-        return f"up to {max(server['streams'])} streams, because each holds a thread"
+    if server["streams"] and streams > max(server["streams"]):
+        bound = server.get("bound", "because each holds a thread")
+        return f"up to {max(server['streams'])} streams, {bound}" if bound else ""
     return ""
 
 
@@ -182,6 +195,7 @@ def _row(title: str, rounds: list[Any], floor: list[Any]) -> str:
         of("kb_per_stream", 1),
         of("connect_rate"),
         of("replay_rate"),
+        f"{of('open_us')} / {of('replay_us')}",
         of("burst_rate"),
         of("burst_posts_rate"),
         of("publish_rate"),

@@ -12,6 +12,8 @@ def scenarios_text(results: Results) -> str:
     """Return the section about parked streams alone."""
     rows = []
     for name, rounds in results["scenarios"].items():
+        if name not in _SCENARIOS:
+            continue
         failed = next((entry["failed"] for entry in rounds if "failed" in entry), None)
         whole = [entry for entry in rounds if "failed" not in entry]
         text = _SCENARIOS[name](whole) if whole else f"failed: {failed}"

@@ -21,7 +21,8 @@ from sse_threaded.bench.load import Load
 
 from ..compare.measure import post, settle, stream_endpoint, warm_up
 from ..compare.peers import Peers
-from ..compare.servers import PARKED, Server, parked, running
+from ..compare.servers import PARKED, Server, running
+from ..compare.starters import parked
 
 _RATE = 10.0  # events a second
 
