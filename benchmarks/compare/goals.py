@@ -254,5 +254,10 @@ def package_goals(packages: Iterable[str]) -> list[Goal]:
 
 
 def judged(results: Results) -> list[dict[str, Any]]:
-    """Compare a run with all goals, and with other checkouts of this package."""
-    return [goal.judge(results) for goal in (*GOALS, *package_goals(results.get("packages", {})))]
+    """Compare a run with all goals, and with other checkouts of this package.
+
+    A figure without a limit is left out if it was not measured.
+    """
+    goals = (*GOALS, *package_goals(results.get("packages", {})))
+    found = [(goal, goal.judge(results)) for goal in goals]
+    return [result for goal, result in found if goal.sign or result["value"] is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .figures import Results, median, values
+from .figures import FLOOR, Results, median, values
 from .publish_scenarios import LOGS, PUBLISHERS, publish_figure
 from .request_scenarios import BARE, BOARDS, CONNECTIONS, request_figure
 from .servers import Server, at_package
@@ -29,12 +29,29 @@ def requests_text(results: Results) -> str:
     parts = []
     if "gets" in scenarios:
         parts += ["## GETs over kept connections", _GETS, _requests(scenarios["gets"], _lines(BARE, packages))]
+        parts += filter(None, [_client(scenarios["gets"])])
     if "board-posts" in scenarios:
         table = _requests(scenarios["board-posts"], _lines(BOARDS, packages))
         parts += ["## POSTs of the board", _POSTS, table]
     if "publishers" in scenarios:
         parts += ["## Threads that publish", _PUBLISHERS, _publishers(scenarios["publishers"], packages)]
     return "\n\n".join(parts)
+
+
+def _client(rounds: list[Any]) -> str:
+    """Say how many requests the client can make, by its figures with the floor."""
+    most = CONNECTIONS[-1]
+    rates = {server.key: median(rounds, request_figure(server.key, most, "rate")) for server in BARE}
+    floor = rates.pop(FLOOR)
+    others = {key: rate for key, rate in rates.items() if rate}
+    if not floor or not others:
+        return ""
+    best = max(others, key=lambda key: others[key])
+    share = median(rounds, request_figure(best, most, "client")) or 0.0
+    return (
+        f"With the floor and {most} connections the client makes {floor:,.0f} GETs/s; with the best server, "
+        f"{best}, {others[best]:,.0f}. There it uses {100 * share:.0f} % of a core."
+    )
 
 
 def _lines(servers: Iterable[Server], packages: Iterable[str]) -> dict[str, str]:

@@ -489,7 +489,7 @@ class ReportTest(unittest.TestCase):
 
     def test_targets_are_judged_by_their_figures(self):
         found = {goal["target"]: goal for goal in judged(made_up())}
-        self.assertEqual(len(found), len(GOALS))
+        self.assertLessEqual({goal.text for goal in GOALS if goal.sign}, found.keys())
         for target, met in (
             ("processor time a delivery, parked : floor", True),  # 1.22
             ("processor time a delivery, parked : nchan", True),  # 0.52

@@ -176,6 +176,10 @@ class OptionsTest(unittest.TestCase):
 
 
 class JudgedTest(unittest.TestCase):
+    def test_a_figure_without_a_limit_that_was_not_measured_is_left_out(self) -> None:
+        found = judged(run_of(packages={"before": "def5678"}))
+        self.assertEqual([goal["target"] for goal in found], [goal.text for goal in GOALS if goal.sign])
+
     def test_a_figure_without_a_limit_is_only_shown(self) -> None:
         results = run_of(
             cells=[
@@ -227,6 +231,9 @@ class RequestReportTest(unittest.TestCase):
         self.assertIn("| gunicorn, gthread | 12.0 | 12.0 | 12,000 | 12,000 | 25 % | 25 % |", text)
         self.assertIn("| **worker of sse_threaded**, before | 16.0 |", text)
         self.assertIn("- m0serve: left out: there is no wheel.", text)
+        self.assertIn(
+            "the client makes 10,000 GETs/s; with the best server, waitress, 15,000. There it uses 25 %", text
+        )
         self.assertNotIn("| m0serve |", text)
 
     def test_threads_that_publish(self) -> None:
