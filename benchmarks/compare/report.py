@@ -210,7 +210,7 @@ def _plain(title: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:g}"
+    return f"{round(value, 1):g}"
 
 
 def _client(results: Results) -> str:

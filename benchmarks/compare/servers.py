@@ -170,7 +170,7 @@ SERVERS = (
     ),
     Server(
         "m0serve",
-        "m0serve",
+        "m0serve, no durable log",
         starters.m0serve("with_m0serve:app", "--realtime"),
         (100, 900),
         bound="because a process takes at most 1,024 connections",
