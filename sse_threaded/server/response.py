@@ -150,13 +150,13 @@ class Response(versions.Response):  # type: ignore[misc]  # gunicorn has no anno
         return self.req.version > (1, 0) and not versions.speaks_uwsgi(self.cfg)
 
     def _head(self) -> bytes:
+        if self.status is None:
+            raise AssertionError("The app gave a body, but did not call start_response")
         second = int(time.time())
         connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
         key = (self.status, self.req.version, connection, second)
         start = _starts.get(key)
         if start is None:
-            if self.status is None:
-                raise AssertionError("The app gave a body, but did not call start_response")
             major, minor = self.req.version
             start = (
                 f"HTTP/{major}.{minor} {self.status}\r\nServer: {self.version}\r\n"
