@@ -444,7 +444,7 @@ class TLSTest(AnsweringCase):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             context.set_ciphers("ADH:AECDH:@SECLEVEL=0")
-        patch = mock.patch.object(answering.sock, "ssl_wrap_socket", self.wrap)
+        patch = mock.patch.object(answering.tls, "wrap", self.wrap)
         patch.start()
         self.addCleanup(patch.stop)
         self.make(reads=False, do_handshake_on_connect=False)

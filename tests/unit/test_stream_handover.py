@@ -218,7 +218,8 @@ class BareTest(HandoverCase):
         ):
             with self.subTest(changes):
                 self.assertEqual(self.ways(change(**changes)), expected)
-        with mock.patch.object(Config, "is_ssl", True):
+        # A TLS socket of a class that the pump cannot write to.
+        with mock.patch.object(Config, "is_ssl", True), mock.patch.object(stream_handover, "_PARKABLE", ()):
             self.assertEqual(self.ways(self.make), (False, False))
 
     def test_park_is_told_whether_the_body_has_chunks(self):

@@ -514,11 +514,6 @@ class SettingsTest(WorkerCase):
             self.settle(worker)
             self.assertIs(worker.tells_ends, expected)
 
-    def test_a_thread_makes_the_handshake_itself_whatever_the_setting_says(self) -> None:
-        worker = self.make_worker(do_handshake_on_connect=True)
-        self.settle(worker)
-        self.assertIs(worker.cfg.do_handshake_on_connect, False)
-
     def test_http2_is_left_out_and_warned_of(self) -> None:
         for settings, warns in (
             ({}, False),
