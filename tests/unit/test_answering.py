@@ -508,6 +508,15 @@ class TLSTest(AnsweringCase):
 
 
 class SettingsTest(AnsweringCase):
+    def test_a_proxy_line_comes_with_the_first_request_only(self) -> None:
+        self.make(proxy_protocol=True, proxy_allow_ips="*")
+        request = b"PROXY TCP4 192.0.2.7 192.0.2.8 7 8\r\n" + GET
+        self.ask(request)
+        self.assertEqual(self.environ["REMOTE_ADDR"], "192.0.2.7")
+        self.conn.received = request
+        self.answering.serve(self.conn)
+        self.assertEqual(len(self.worker.errors), 1)
+
     def test_a_prefix_in_the_environment_is_gunicorns_to_apply(self) -> None:
         with mock.patch.dict(os.environ, SCRIPT_NAME="/a"):
             self.make()

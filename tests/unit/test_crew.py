@@ -38,6 +38,7 @@ class Simulation:
         self.is_interrupted = False
         self.watchman_sleeps = False
         self.is_watchman_woken = False
+        self.sleeps: list[float] = []  # of the watchman, in seconds
         self.names = count()
         self.waiting: list[str] = []
         self.crew = Crew(
@@ -190,6 +191,10 @@ class _Watchman(Sleeper):
     def wake(self) -> None:
         self._simulation.is_watchman_woken = True
 
+    def sleep(self, timeout: float = -1) -> None:
+        self._simulation.sleeps.append(timeout)
+        self._simulation.now += timeout
+
 
 class EveryOrderTest(unittest.TestCase):
     def explore(self, size: int, depth: int) -> int:
@@ -300,6 +305,19 @@ class JudgementTest(unittest.TestCase):
         self.test_of_several_that_compute_one_stops()
         self.pass_time(0.005, 0.3)
         self.assertEqual([thread.does for thread in self.simulation.threads], ["works", "works"])
+
+    def test_the_watchman_sleeps_between_two_looks_and_longer_while_nothing_happens(self) -> None:
+        self.simulation.crew.watch(0.25)
+        self.assertEqual(self.simulation.sleeps, [0.25])
+        self.put_own(1)
+        self.simulation.used = 100.0  # so no other thread is woken
+        self.simulation.sleeps.clear()
+        self.simulation.crew.watch(WAKE_AFTER * 2.5)
+        for found, expected in zip(self.simulation.sleeps, (1.0, 1.0, 0.5), strict=True):
+            self.assertAlmostEqual(found, WAKE_AFTER * expected)
+        self.simulation.crew.wake_watchman()
+        self.simulation.crew.watch(60.0)
+        self.assertEqual(len(self.simulation.sleeps), 3)
 
     def test_it_is_judged_no_sooner_than_after_a_moment(self) -> None:
         self.put_own(9)
