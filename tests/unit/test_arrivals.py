@@ -108,6 +108,12 @@ class ArrivalsTest(unittest.TestCase):
             self.upload()
         self.add(HEAD + b"Content-Length: 2000\r\n\r\n" + b"x" * 1000, Place.CLOSING)
 
+    def test_the_bytes_of_one_that_turns_out_to_be_long_count_once(self) -> None:
+        self.make(buffer_limit=len(LONG))
+        self.upload(Place.THREAD)
+        conn = self.add(LONG[:-2], Place.ARRIVING)
+        self.assertIs(self.arrivals.add(conn, LONG[-2:]), Place.UPLOAD)
+
     def test_without_room_for_a_request_a_thread_reads_the_rest(self) -> None:
         for limit, expected in ((len(SHORT), Place.ARRIVING), (len(SHORT) - 1, Place.THREAD)):
             self.make(buffer_limit=limit)

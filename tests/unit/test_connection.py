@@ -79,6 +79,8 @@ class SendTest(ConnectionCase):
         with path.open("rb") as file:
             self.assertEqual(self.conn.sendfile(file, 3, 5), 5)
             self.assertEqual(self.client.recv(100), b"34567")
+            self.assertEqual(self.conn.sendfile(file, count=2), 2)
+            self.assertEqual(self.client.recv(100), b"01")
             self.patch(deadlines, "SEND_SECONDS", 0.01)
             with self.assertRaises(ClientTooSlow):
                 self.conn.sendfile(file)
@@ -141,6 +143,10 @@ class HalfCloseTest(ConnectionCase):
 
 
 class AboutTest(ConnectionCase):
+    def test_a_new_one_has_had_no_request(self) -> None:
+        self.assertEqual((self.conn.requests, self.conn.received, self.conn.is_whole), (0, b"", False))
+        self.assertFalse(self.conn.is_watched)
+
     def test_its_address_in_a_log(self) -> None:
         self.assertEqual(self.conn.address, "192.0.2.1")
         self.assertEqual(Connection(self.sock, "", "/run/app.sock").address, "a Unix socket")
