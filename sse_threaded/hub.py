@@ -236,7 +236,7 @@ class Hub:
             self._warnings.warn_of_http2()
             return self.come_back("a stream would block other requests on this HTTP/2 connection")
         handover = environ.get(ENVIRON_KEY)
-        if handover is None:  # the worker that parks forks as Python does, so its hubs were told
+        if handover is None:  # the worker that parks forks as Python does, so its hubs know
             self.begin_anew_if_needed()
         try:
             cursor = self._pump.open_cursor(names, wanted.last_event_id)
