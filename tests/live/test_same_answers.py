@@ -113,6 +113,17 @@ def hop_by_hop(environ, start_response):
     return [b"ok"]
 
 @answer
+def fields_of_an_iterator(environ, start_response):
+    start_response("200 OK", (field for field in [("Content-Type", "text/plain"), ("Content-Length", "2")]))
+    return [b"ok"]
+
+@answer
+def closes_its_log(environ, start_response):
+    environ["wsgi.errors"].close()
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+@answer
 def upgrade(environ, start_response):
     start_response("101 Switching Protocols", [("Upgrade", "websocket"), ("Connection", "Upgrade")])
     return []

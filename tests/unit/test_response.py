@@ -154,6 +154,8 @@ def run(kind: Any, data: bytes, steps: list[Step], **settings: Any) -> Sent:
         req = request(data, **settings)
         conn: Any = Connection(server, ("127.0.0.1", 1), ("127.0.0.1", 2)) if kind is Response else server
         made = kind(req, conn, req.cfg)
+        if kind is wsgi.Response:
+            made.early_hints = wsgi._make_early_hints_callback(req, server, made)
         outcomes = perform(made, steps)
         try:
             closes = made.should_close()
@@ -190,6 +192,9 @@ def generate(draw: random.Random) -> tuple[bytes, list[Step], dict[str, Any]]:
         steps.insert(draw.randint(1, len(steps)), Step("start_response", ("200 OK", [("X", "twice")])))
     elif kind < 0.35:
         steps.insert(draw.randint(1, len(steps)), Step("send_headers"))
+    if draw.random() < 0.05:
+        hints = draw.choice(([("Link", "</a.css>")], [("Link", "a"), (b"Link", b"b")], [("X", "a\r\nb")], []))
+        steps.insert(draw.randint(0, len(steps)), Step("early_hints", (hints,)))
     if draw.random() < 0.9:
         steps.append(Step("close"))
     settings = {"sendfile": False} if draw.random() < 0.2 else {}
