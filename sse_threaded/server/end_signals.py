@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..fanout.lifecycle import request_close_all
+from . import versions
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -31,10 +32,10 @@ def end_streams_on(signum: int, worker: Worker) -> None:
         # The main thread may be anywhere, also where it holds a lock: this takes none.
         request_close_all()
         call_soon = getattr(worker, "call_soon", None)
-        if signum != signal.SIGTERM and call_soon is None and hasattr(worker, "method_queue"):
+        if signum != signal.SIGTERM and call_soon is None:
             # gthread's handler for a quick end locks the thread pool. If it interrupts the main thread while that
             # gives the pool a connection, it waits for ever. Between two connections it cannot.
-            call_soon = worker.method_queue.defer
+            call_soon = versions.gthread_call_soon(worker)
         if signum != signal.SIGTERM and call_soon is not None and worker.alive:
             call_soon(partial(end_at_once, signum, frame))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn import http
@@ -74,6 +75,12 @@ def close_after(body: Any) -> None:
     force_close = getattr(getattr(getattr(body, "reader", None), "req", None), "force_close", None)
     if force_close is not None:
         force_close()
+
+
+def gthread_call_soon(worker: Any) -> Callable[..., None] | None:
+    """The function by which gthread's main thread is to call another soon, which came with 24; else ``None``."""
+    queue = getattr(worker, "method_queue", None)
+    return None if queue is None else queue.defer
 
 
 def new_parser(cfg: Any, sock: Any, client: Any) -> Any:

@@ -12,6 +12,7 @@ import sys
 import unittest
 
 from sse_threaded.protocol.decoder import EventStreamDecoder
+from sse_threaded.testing.gunicorn_server import NO_CONTROL_SOCKET
 from tests.harness.certificate import certificate
 from tests.support import enter, free_port, temporary_directory, wait_until
 
@@ -79,7 +80,7 @@ class TLSTest(unittest.TestCase):
             "gunicorn",
             "-k",
             "sse_threaded.worker.ThreadWorker",
-            "--no-control-socket",
+            *NO_CONTROL_SOCKET,
         ]
         command += ["--threads", str(THREADS), "-b", f"127.0.0.1:{self.port}", "--keep-alive", "10"]
         command += [f"--certfile={chain}", f"--keyfile={key}", "shop:app"]

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from gunicorn import version_info
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
@@ -35,11 +36,15 @@ OBJECTS = ("wsgi.errors", "wsgi.input", "wsgi.early_hints", "wsgi.multithread")
 PARSERS = ("python", "auto") if importlib.util.find_spec("gunicorn_h1c") else ("python",)
 
 
+# gunicorn 23 knows no networks, and one kind of PROXY lines.
+BEFORE_24 = {"10.0.0.0/8,::1": "10.9.8.7,::1", "auto": True}
+
+
 def make_cfg(settings: dict[str, Any], parser: str = "python") -> Config:
     cfg = Config()
     for name, value in {**settings, "http_parser": parser}.items():
         if name in cfg.settings:  # older releases have fewer
-            cfg.set(name, value)
+            cfg.set(name, BEFORE_24.get(str(value), value) if version_info < (24,) else value)
     return cfg
 
 
