@@ -2,9 +2,10 @@
 
 Each Python that is found has a session, ``tests-3.14`` and so on. Without arguments the newest one runs, with
 ``-t rest`` all others, with ``-t all`` all. ``-s coverage`` measures which lines and branches of the package run,
-also in servers. ``-t gunicorn`` runs the tests of the server room with the lowest gunicorn and Werkzeug that
-setup.cfg allows, and with the last release of each later gunicorn. What follows ``--`` goes to
-``python -m tests``: names, ``-v``, ``-f``.
+also in servers. What follows ``--`` goes to ``python -m tests``: names, ``-v``, ``-f``.
+
+``-t gunicorn`` runs the tests of the server room with older releases of gunicorn: the lowest that setup.cfg
+allows, with the lowest Werkzeug, and the last of each later major number. All other sessions have the newest.
 
 The package is installed as a user would install it. The tests run in a copy of the checkout without sse_threaded/,
 so that the installed package is what they import, also in servers that they start from there.
@@ -33,9 +34,8 @@ COUNTS = PLACE / "counts"  # a file for each session that ran: "N passed, N fail
 CLIENTS = CHECKOUT / "tests" / "browser" / "clients"
 NPM = CHECKOUT / ".test-npm"
 
-# What the sessions of gunicorn run: all unit tests, as other rooms use Werkzeug, and what starts gunicorn.
+# The tests that run with each gunicorn, beside the unit tests, which are also for each Werkzeug.
 SERVER_ROOM = (
-    "unit",
     "live/test_gevent.py",
     "live/test_gunicorn.py",
     "live/test_http2.py",
@@ -44,8 +44,12 @@ SERVER_ROOM = (
     "live/test_worker.py",
     "live/test_worker_ends.py",
     "live/test_worker_requests.py",
+    "live/test_worker_tls.py",
     "live/wrappers/test_on_the_worker.py",
 )
+
+# These compare the worker byte for byte with gunicorn's own code. The worker does what the newest does.
+NEWEST_ONLY = ("tests.unit.test_response",)
 
 _NOT_COPIED = (
     ".git",
@@ -173,8 +177,14 @@ def coverage(session: nox.Session) -> None:
         session.run("coverage", "report")
 
 
+def _server_room() -> tuple[str, ...]:
+    modules = find_modules(CHECKOUT / "tests" / "unit")
+    names = [f"tests.{module.name}" for module in modules]
+    return (*(name for name in names if name not in NEWEST_ONLY), *SERVER_ROOM)
+
+
 def _gunicorns() -> dict[str, tuple[str, ...]]:
-    """The releases to test with, by the major number: the lowest of all, and of each other the last."""
+    """The older releases to test with, by their major number."""
     settings = configparser.ConfigParser()
     settings.read(CHECKOUT / "setup.cfg")
     required = settings["options"]["install_requires"]
@@ -184,15 +194,15 @@ def _gunicorns() -> dict[str, tuple[str, ...]]:
         raise ValueError("setup.cfg does not say which releases of gunicorn and Werkzeug it supports")
     lowest, beyond = int(bounds[1]), int(bounds[2])
     releases = {str(lowest): (f"gunicorn=={lowest}", f"werkzeug=={werkzeug[1]}")}
-    for major in range(lowest + 1, beyond):
+    for major in range(lowest + 1, beyond - 1):
         releases[str(major)] = (f"gunicorn>={major},<{major + 1}",)
     return releases
 
 
 def gunicorn(session: nox.Session) -> None:
-    """Run the tests of the server room with one gunicorn."""
+    """Run the tests of the server room with an older gunicorn."""
     _install(session, releases=_gunicorns()[session.name.partition("-")[2]])
-    _test(session, "python", "-m", "tests", names=SERVER_ROOM)
+    _test(session, "python", "-m", "tests", names=_server_room())
 
 
 _pythons = find_pythons()
