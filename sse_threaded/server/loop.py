@@ -138,8 +138,11 @@ class Loop:
         return bool(self._new or self._kept or self._closing or self._arrivals or self._handshaking)
 
     def _set_accepting(self) -> None:
+        if not self._may_accept:
+            self._stop_listening()
+            return
         is_paused = self._policy.paused_until and self._policy.pause_left() > 0.0
-        wanted = self._may_accept and self.connections < self._limit and not is_paused
+        wanted = self.connections < self._limit and not is_paused
         if wanted == self._is_accepting:
             return
         for listener in self._listeners:
@@ -151,12 +154,28 @@ class Loop:
                 self._selector.unregister(listener)
         self._is_accepting = wanted
 
+    def _stop_listening(self) -> None:
+        # If the listener stayed open, the kernel would go on to take connections, and reset them in the end.
+        listeners, self._listeners = self._listeners, ()
+        for listener in listeners:
+            if self._is_accepting:
+                self._selector.unregister(listener)
+            if self._cfg.reuse_port:
+                # No other worker has this queue. Those that wait in it get their answer.
+                listener.setblocking(False)
+                self._accept(listener, self._limit - self.connections)
+            listener.close()
+        self._is_accepting = False
+
     def accept(self, listener: socket.socket) -> None:
         """Accept the connections that wait, if there may be more."""
+        share = self._policy.share(self.connections)  # 0 begins a pause
+        self._accept(listener, min(share, self._limit - self.connections))
+
+    def _accept(self, listener: socket.socket, most: int) -> None:
         server = listener.getsockname()
         accepted = 0
-        share = self._policy.share(self.connections)  # 0 begins a pause
-        for _ in range(min(share, self._limit - self.connections)):
+        for _ in range(most):
             try:
                 sock, client = listener.accept()
             except OSError as error:
@@ -408,7 +427,10 @@ class Loop:
     # The end.
 
     def stop_accepting(self, deadline: float) -> None:
-        """Accept no more, and let nothing wait for a client longer than this (monotonic)."""
+        """Accept no more, and let nothing wait for a client longer than this (monotonic).
+
+        The thread that leads closes the listeners.
+        """
         with self._lock:
             self._may_accept = False
             self._latest = deadline
