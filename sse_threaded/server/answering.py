@@ -227,6 +227,10 @@ class Answering:
         body = None
         if isinstance(getattr(req.body, "reader", None), ChunkedReader):
             body = chunked_body(req.body, conn.is_whole)
+        if getattr(req, "_expected_100_continue", False):
+            # gunicorn would wait without a bound for a client that does not read.
+            req._expected_100_continue = False
+            conn.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         environ: dict[str, Any] = wsgi.create(req, conn.sock, conn.client, conn.server, self._cfg)[1]
         environ["wsgi.multithread"] = True
         if body is not None:
