@@ -43,6 +43,9 @@ class FakeListener:
     def setblocking(self, is_blocking: bool) -> None:
         assert not is_blocking
 
+    def close(self) -> None:
+        self._readable.close()
+
     def getsockname(self) -> tuple[str, int]:
         return ("127.0.0.1", 80)
 

@@ -30,6 +30,7 @@ class EndTest(unittest.TestCase):
             limit=10,
             policy=AcceptPolicy(None),
             serve=self.served.append,
+            serve_elsewhere=self.served.append,
             told=lambda connections: None,
         )
         self.address = listener.getsockname()
