@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 
 _log = logging.getLogger(__name__)
 
@@ -297,5 +298,9 @@ class Crew:
             return True
 
 
+# The threads of a process, for their names.
+_numbers = count(1)
+
+
 def _start_thread(run: Callable[[], None]) -> None:
-    threading.Thread(target=run, name="sse_threaded request", daemon=True).start()
+    threading.Thread(target=run, name=f"sse_threaded request {next(_numbers)}", daemon=True).start()

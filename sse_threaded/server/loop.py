@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gunicorn import util
@@ -149,7 +150,7 @@ class Loop:
             if wanted:
                 listener.setblocking(False)
                 with suppress(KeyError):  # it is registered, and the kernel had no room for the one after it
-                    self._selector.register(listener, selectors.EVENT_READ, _Acceptor(self, listener))
+                    self._selector.register(listener, selectors.EVENT_READ, partial(self.accept, listener))
             else:
                 self._selector.unregister(listener)
         self._is_accepting = wanted
@@ -448,17 +449,6 @@ class Loop:
                 conn.place = Place.THREAD  # this one, so that no other serves it
         for conn in waiting:
             self.close(conn)
-
-
-class _Acceptor:
-    """Accepts from one listener: the selector's data for it."""
-
-    def __init__(self, loop: Loop, listener: socket.socket) -> None:
-        self._loop = loop
-        self._listener = listener
-
-    def __call__(self) -> None:
-        self._loop.accept(self._listener)
 
 
 def _deadline(conn: Connection) -> float:

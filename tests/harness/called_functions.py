@@ -6,8 +6,9 @@ events, each with the thread's name:
 - ``call`` and ``return`` of a function of the package. A generator that goes on is a call, too.
 - ``unused`` in place of the ``call`` of a generator that was closed before it began. Python 3.12 reports no such
   call.
-- ``wait`` when a selector begins to wait, and ``wake`` when it has waited. ``wake`` names the function of the
-  package that waited. A look without waiting (a timeout of zero) is no event.
+- ``wait`` when a selector begins to wait, and ``wake`` when it has waited; likewise when a thread of the
+  worker's crew sleeps. ``wake`` names the function of the package that waited. A look without waiting (a
+  timeout of zero) is no event.
 - ``accept`` when a connection was accepted.
 - ``send`` before a Python call of ``socket.send`` or ``socket.sendall``.
 
@@ -29,6 +30,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
+
+# The file whose threads sleep on locks.
+_CREW = "server/crew.py"
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -103,10 +107,15 @@ class Recorder:
         elif name in ("poll", "select", "control") and frame.f_globals.get("__name__") == "selectors":
             if frame.f_locals.get("timeout") == 0:
                 return
-            if event == "c_call":
-                self._add("wait")
-            else:
-                self._add("wake", *self._nearest(frame))
+            self._add_wait(event, frame)
+        elif name == "acquire" and frame.f_code.co_name == "sleep" and self._file(frame.f_code) == _CREW:
+            self._add_wait(event, frame)
+
+    def _add_wait(self, event: str, frame: FrameType) -> None:
+        if event == "c_call":
+            self._add("wait")
+        else:
+            self._add("wake", *self._nearest(frame))
 
     def _add(self, kind: str, file: str = "", line: int = 0) -> None:
         self.events.append(Event(threading.current_thread().name, kind, file, line))

@@ -10,8 +10,8 @@ once, at its first call. Threads race, so the list is in groups: first the threa
 next one that it comes to. Of each thread a way has these calls:
 
 - publish: all calls of ``publish``; of the pump, those since it last waited, up to the first send.
-- open: of the main thread, those since its wait before ``accept`` until its next wait; of the pool's thread, those
-  until it is free again. The connection and its request come together.
+- open: of the crew's thread that accepts the connection, those since it last waited until it has parked the
+  stream. The connection and its request come together.
 - end: those of the signal handler; of the pump, those since it last waited, up to the first send.
 
 A thread that waits is already inside a function when the way comes to it. That function is the group's first.
@@ -45,7 +45,7 @@ DESIGN = ROOT / "docs" / "design.md"
 _HARNESS = Path(__file__).parent
 _SECONDS = 20.0
 
-# Seconds in which a thread of the pool comes to rest after it has parked a stream.
+# Seconds in which a thread of the crew comes to rest after it has parked a stream.
 _REST_SECONDS = 0.1
 
 # Recordings until two agree.
@@ -54,13 +54,16 @@ _TRIES = 6
 # The threads' names, and what the lists call them.
 _MAIN, _PUBLISHER, _PUMP = "MainThread", "publisher", "sse_threaded pump"
 _CALLED = {_MAIN: "main thread", _PUBLISHER: "publisher", _PUMP: "pump"}
-_POOL = "pool thread"
+_CREW = "crew thread"
 _WHERE = {
     "main thread": "the main thread",
     "publisher": "the thread that calls `publish`",
     "pump": "the pump's thread",
-    _POOL: "a thread of the pool",
+    _CREW: "a thread of the crew",
 }
+
+# After the stream, the thread asks the crew for its next task.
+_CREW_FILE = "server/crew.py"
 
 # A step of a way: the thread and the function.
 Step = tuple[str, Function]
@@ -94,17 +97,16 @@ def _publish(threads: dict[str, list[Event]]) -> Iterable[tuple[str, list[Event]
 
 
 def _open(threads: dict[str, list[Event]]) -> Iterable[tuple[str, list[Event]]]:
-    main = threads[_MAIN]
-    kinds = [event.kind for event in main]
-    accepted = kinds.index("accept")
-    yield _MAIN, _since_wait(main, accepted) + main[accepted : kinds.index("wait", accepted)]
-    sent = False
     for thread, events in threads.items():
-        if thread not in _CALLED:
-            sent = sent or any(event.kind == "send" for event in events)
-            yield thread, events
-    if not sent:
-        yield _PUMP, _up_to_send(threads[_PUMP])
+        kinds = [event.kind for event in events]
+        if "accept" in kinds:
+            accepted = kinds.index("accept")
+            way = _since_wait(events, accepted) + events[accepted : kinds.index("wait", accepted)]
+            sent = [event.kind for event in way].index("send")  # else the request came later than its connection
+            free = (at for at, event in enumerate(way) if at > sent and event[1:3] == ("call", _CREW_FILE))
+            yield thread, way[: next(free)]
+            return
+    raise _Incomplete("no thread has accepted a connection")
 
 
 def _end(threads: dict[str, list[Event]]) -> Iterable[tuple[str, list[Event]]]:
@@ -136,7 +138,7 @@ def _steps(package: Path, way: str, recording: list[list[object]]) -> list[Step]
         for thread, events in WAYS[way][1](threads):
             for event in events:
                 if event.file and event.kind in ("call", "wake"):
-                    found.setdefault((event.file, event.line), _CALLED.get(thread, _POOL))
+                    found.setdefault((event.file, event.line), _CALLED.get(thread, _CREW))
     except (KeyError, ValueError) as error:
         raise _Incomplete(f"no such thread or event: {error}") from error
     functions = names(package, {file for file, _ in found})
