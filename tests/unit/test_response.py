@@ -7,7 +7,6 @@ import functools
 import io
 import os
 import random
-import re
 import socket
 import threading
 import unittest
@@ -223,7 +222,7 @@ class ResponseTest(unittest.TestCase):
         ours, theirs = (run(kind, data, steps, **settings) for kind in (Response, wsgi.Response))
         # Where the app has not begun its response, gunicorn's has the status "None", or an error of its own.
         theirs.outcomes[:] = [NOT_BEGUN if each == "AttributeError: " else each for each in theirs.outcomes]
-        if re.search(rb"HTTP/1\.[01] None\r\n", theirs.wire):
+        if b" None\r\n" in theirs.wire:
             self.assertNotIn(b" None\r\n", ours.wire, f"{message} {data!r} {steps} {settings}")
             self.assertIn(NOT_BEGUN, ours.outcomes)
             return ours
