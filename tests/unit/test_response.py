@@ -312,6 +312,19 @@ class TableTest(ResponseTest):
             framed = body if headers else b"%X\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             self.assertTrue(b"".join(found).partition(b"\r\n\r\n")[2] == framed)
 
+    def test_what_kind_of_body_it_is(self) -> None:
+        for field, kind in (
+            (("Content-Type", "text/event-stream"), (True, False)),
+            (("content-type", " Text/Event-Stream; charset=utf-8"), (True, False)),
+            (("Content-Type", "text/plain"), (False, False)),
+            (("X-Content-Type", "text/event-stream"), (False, False)),
+            (("CONTENT-ENCODING", "gzip"), (False, True)),
+            (("X", "gzip"), (False, False)),
+        ):
+            made = Response(request(GET), mock.Mock(), config(None))
+            made.start_response("200 OK", [field])
+            self.assertEqual((made.is_stream, made.is_encoded), kind, field)
+
     def test_of_a_body_that_is_dropped_the_log_tells_once(self) -> None:
         for kind in (Response, wsgi.Response):
             self.log.reset_mock()
@@ -429,6 +442,7 @@ class RememberedTest(ResponseTest):
             run(Response, GET, [start(status="404 Not Found"), CLOSE])
         self.assertEqual(set(response._fields), {*FIELDS, ("X", "y" * 255)} - {("X-Long", "y" * 300)})
         self.assertEqual(len(response._starts), 2)
+        self.assertLessEqual({"200 OK", "404 Not Found"}, set(response._codes))
 
     def test_invalid_fields_are_not_remembered(self) -> None:
         response._fields.clear()
@@ -438,6 +452,8 @@ class RememberedTest(ResponseTest):
                 made.start_response("200 OK", [field])
         for name, value in response._fields:
             self.assertRegex(name + value, r"\A[\t\x20-\x7e\x80-\xff]+\Z")
+            if name.lower() == "content-length":
+                int(value)
 
     def test_the_date_is_that_of_the_moment(self) -> None:
         seconds = iter((100.0, 100.9, 101.0, 99.0))
