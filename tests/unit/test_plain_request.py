@@ -220,6 +220,12 @@ class HonestTest(unittest.TestCase):
         start = len(b"GET / HTTP/1.1\r\nX: ")
         for length, is_plain in ((4000, True), (4001, False)):
             self.assertEqual(pair.ours(get(b"X: " + b"y" * (length - start))) is not None, is_plain)
+        for name in ("limit_request_line", "limit_request_field_size"):
+            limited, case = Pair({name: 60}), get(b"X: y")
+            for old, long in ((b"/", b"/" + b"x" * 50), (b"y", b"y" * 60)):
+                longer = case._replace(data=case.data.replace(old, long, 1))
+                self.assertIsNotNone(limited.ours(case))
+                self.assertIsNone(limited.ours(longer))
         for digits, is_plain in ((9, True), (10, False)):
             case = get(b"Content-Length: " + b"0" * (digits - 1) + b"3")
             self.assertEqual(pair.ours(case._replace(data=case.data + b"abc")) is not None, is_plain)
