@@ -178,8 +178,10 @@ class Connection:
         if self._patience is not None:
             self._patience.add(sent)
         if sent < len(data):
-            rest = memoryview(data)[sent:]
-            self._send_in_steps(len(rest), lambda at: sock.send(rest[at:], _NO_WAIT))
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        self._send_in_steps(len(rest), lambda at: self.sock.send(rest[at:], _NO_WAIT))
 
     def _encrypt(self, data: memoryview) -> None:
         sock = self.sock
