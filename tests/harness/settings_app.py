@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import io
 import os
@@ -14,6 +15,7 @@ from sse_threaded import Hub
 
 hub = Hub("memory://", lease=float(os.environ.get("LEASE", "600")), heartbeat=600)
 go_on = threading.Event()
+variable = contextvars.ContextVar("variable")
 at_work = threading.Semaphore(0)
 uploads = threading.Semaphore(0)
 
@@ -150,6 +152,12 @@ def big_file_view(environ, start_response):
     source.truncate(int(environ["QUERY_STRING"]))
     start_response("200 OK", [("Content-Length", environ["QUERY_STRING"])])
     return environ["wsgi.file_wrapper"](source)
+
+
+def context_view(environ, start_response):
+    before = variable.get("unset")
+    variable.set(environ["QUERY_STRING"])
+    return answer(start_response, before.encode())
 
 
 def parts_view(environ, start_response):

@@ -475,6 +475,24 @@ class LifeTest(SettingsTest):
 
         self.each(self.both("worker_connections = 2\n"), exercise)
 
+    def test_one_connection(self):
+        def exercise(server):
+            for _ in range(3):
+                with self.connect(server, WELL) as connection:
+                    self.assertTrue(read_all(connection).endswith(b"well"))
+
+        self.each(self.both("worker_connections = 1\n"), exercise)
+
+    def test_each_request_has_its_own_context_variables(self):
+        server = self.serve(
+            OURS, "", "--threads", "1"
+        )  # under gthread a variable reaches the thread's next request
+        with self.connect(server) as connection:
+            for number in range(3):
+                connection.sendall(get(b"/context?%d" % number))
+                self.assertEqual(read_body(connection), b"unset")
+                self.assertEqual(request("GET", server.url + f"/context?{number}").body, b"unset")
+
     def test_one_thread(self):
         def exercise(server):
             waiting = [self.connect(server, get(b"/sleep?0.1")) for _ in range(3)]
