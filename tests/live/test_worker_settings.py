@@ -1,4 +1,4 @@
-"""What gunicorn's manual promises for ``gthread``: the same requests and signals to it and to the worker of ours.
+"""The promises of gunicorn's manual for ``gthread``: it and our worker get the same requests and signals.
 
 docs/worker.md lists the settings, with the test of each.
 """
