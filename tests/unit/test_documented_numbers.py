@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from sse_threaded import Hub, Retention, longpoll
-from sse_threaded.fanout import serial_wakeup
-from sse_threaded.log import memory, validation
-from sse_threaded.log.redis import scripts
+from sse_threaded.fanout import lifecycle, registry, serial_wakeup
+from sse_threaded.log import SQLiteLog, memory, validation
+from sse_threaded.log.redis import listener, scripts
+from sse_threaded.log.redis import log as redis_log
 from sse_threaded.log.redis import timeouts as redis_timeouts
+from sse_threaded.log.sqlite import file as sqlite_file
 from sse_threaded.log.sqlite import timeouts as sqlite_timeouts
 from sse_threaded.log.sqlite import trimmer
 from sse_threaded.server import arrivals, crew, deadlines, partial_request
+from sse_threaded.server import accept_policy, deadlines, iteration, lazy_pool, partial_request, request_reader
 from tests.harness.imports import SOURCES, full_name
 from tests.support import ROOT
 
@@ -26,12 +29,29 @@ SQLITE, REDIS = sqlite_timeouts.Timeouts(), redis_timeouts.Timeouts()
 # Of the feed: whole steps, and the one that has begun.
 FEED_BYTES = scripts.FEED_STEP * (scripts.FEED_STEPS + 1)
 
+# Of a worker that is ahead of another one by as many connections as matter.
+LEAST_PAUSE = accept_policy._LEAD * accept_policy._PAUSE_A_LEAD
+
+
+def span(seconds: float) -> str:
+    """A time, as a page has it in words."""
+    words = {
+        0.001: "a millisecond",
+        0.5: "half a second",
+        1.0: "a second",
+        2.0: "two seconds",
+        5.0: "five seconds",
+    }
+    return words[seconds]
+
+
 # Words that a page must have.
 PAGES = {
     "docs/configuration.md": (f"| `Retention(count={Retention().count:_}, age={Retention().age:_.0f})` |",),
     "docs/usage.md": (
         f"raise an exception after {SQLITE.lock:g} seconds",
         f"`publish` retries for {REDIS.retry:g} seconds",
+        f"Redis {'.'.join(map(str, redis_log._OLDEST_REDIS))} or newer",
     ),
     "docs/deployment.md": (
         f"long poll takes at most {longpoll.LONGEST_WAIT:g} s.",
@@ -42,6 +62,7 @@ PAGES = {
         f"A request of up to {partial_request.BUFFER_BYTES / 1024:g} KiB",
         f"keeps at most {arrivals.BUFFER_LIMIT / 1024**2:g} MiB of incomplete requests",
         f"the newest {scripts.FEED_EVENTS:,} events (at most {FEED_BYTES / 10**6:.0f} MB)",
+        f"each process that has streams asks once {span(listener._MASTER_LOOK)} for the master",
     ),
     "docs/design.md": (
         f"The watchman looks every {crew.WAKE_AFTER * 1000:g} ms",
@@ -50,11 +71,21 @@ PAGES = {
         f"A transaction holds a lock** until it ends, at most for {scripts.LOCK_MS / 1000:g} seconds",
         f"The log remembers {scripts.REMEMBERED_CHANNELS:,} channels without events",
         f"After {serial_wakeup.STUCK_SECONDS * 1000:g} ms a thread loses its token",
+        f"A client has {span(registry.GRACE)} to read them ({span(registry.SHUTDOWN_GRACE)} on shutdown)",
+        f"The pump also reads the log at least once {span(SQLiteLog.poll_interval)}",
+        f"The pump also reads the log at least once {span(redis_log.RedisLog.poll_interval)}",
+        f"the log makes the attempts itself, once {span(sqlite_file._LOOK_AGAIN)}",
+        f"the mark reaches the disk every {SQLITE.trim:g} seconds",
+        f"deletes old events, {trimmer._BATCH} at a time",
+        f"A stream that has run for {iteration._SLICE_SECONDS * 1000:g} ms goes to the end of the queue",
+        f"accepts up to {accept_policy._ACCEPTS_A_ROUND} connections.",
+        f"waits {LEAST_PAUSE * 1000:g} to {accept_policy._LONGEST_PAUSE * 1000:g} ms before it accepts",
     ),
 }
 
 # Words that a docstring must have.
 DOCSTRINGS = [
+    (lifecycle.close_all_when, f"called once {span(registry.TICK)} at least"),
     (Retention, f"default {Retention().count:,}"),
     (Retention, f"default {Retention().age:,.0f}"),
     (longpoll.long_poll, f"default {longpoll.DEFAULT_WAIT:g}, at most {longpoll.LONGEST_WAIT:g}"),

@@ -108,6 +108,12 @@ class HooksTest(unittest.TestCase):
                         else "No streams",
                     )
 
+    def test_a_worker_that_does_not_say_how_many_connections_it_has_is_taken_to_have_one(self):
+        worker = self.make_worker()
+        del worker.worker_connections  # as gunicorn's sync worker
+        post_worker_init(worker)
+        self.assertEqual(process_budget.limit, 0)
+
     def test_an_eighth_of_the_threads_and_two_at_least_are_kept(self):
         for threads, streams in ((1, 0), (2, 0), (3, 1), (8, 6), (16, 14), (64, 56), (128, 112)):
             with self.subTest(threads=threads):

@@ -6,26 +6,29 @@ import contextlib
 import gc
 import os
 import select
+import sqlite3
 import stat
 import sys
 import threading
+import types
 import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from sse_threaded.errors import HistoryGone, LogUnavailable, LogUnusable
+from sse_threaded.errors import HistoryGone, LogError, LogUnavailable, LogUnusable
 from sse_threaded.log import MemoryLog, Retention, SQLiteLog
 from sse_threaded.log.doorbell import Doorbell, FifoDoorbell, Ringer, make_folder
 from sse_threaded.log.event_id import parse_event_id
+from sse_threaded.log.interface import NestedTransaction
 from sse_threaded.log.record import PAGE_CHARACTERS, PAGE_EVENTS, Record, page_of
 from sse_threaded.log.retention import AS_OTHERS_KEEP
-from sse_threaded.log.sqlite.connection import SharedConnection
+from sse_threaded.log.sqlite.connection import LogConnection, SharedConnection
 from sse_threaded.log.sqlite.file import SQLiteFile
 from sse_threaded.log.sqlite.health_check import HealthCheck
 from sse_threaded.log.sqlite.timeouts import Timeouts
-from sse_threaded.log.sqlite.trimmer import Trimmer
+from sse_threaded.log.sqlite.trimmer import REMEMBERED_CHANNELS, Trimmer
 from sse_threaded.log.startup import open_at_start
 from sse_threaded.log.validation import validate_channel, validate_event
 from tests.support import sqlite_url, temporary_directory, wait_until
@@ -486,6 +489,59 @@ class TrimmerRoundsTest(unittest.TestCase):
         log.trim()
         self.assertEqual(self.count(log, "sse_channels"), 3)
 
+    def test_channels_that_are_forgotten_leave_the_newest_number_of_them(self) -> None:
+        log = self.make_log(Retention(count=None, age=100.0), remembered_channels=3)
+        for number in range(10):
+            log.append(f"channel-{number}", "x")
+        self.make_older(log)
+        for _ in range(2):
+            log.trim()
+        self.assertRaises(HistoryGone, log.read, 7, channels=["unknown"])
+        self.assertEqual(log.read(8, channels=["unknown"]), [])
+
+    def test_where_no_channel_is_to_be_forgotten_nothing_is_written(self) -> None:
+        log = self.make_log(Retention(count=1, age=None))
+        for _ in range(2):
+            log.append("a", "x")
+        log.trim()
+        for remembered, writes in ((1, False), (0, True)):
+            statements = self.statements_of(Retention(count=1, age=None), Trimmer.trim_all, remembered)
+            self.assertEqual("BEGIN IMMEDIATE" in statements, writes)
+
+    def test_a_step_that_fails_gives_the_write_lock_back(self) -> None:
+        log = self.make_log(Retention(count=None, age=None), timeouts=Timeouts(lock=0.05))
+        for _ in range(5):
+            log.append("a", "x")
+
+        def fail(trimmer: Trimmer) -> None:
+            denied = [sqlite3.SQLITE_DELETE]
+            with trimmer.connection.use() as connection:
+                connection.set_authorizer(
+                    lambda action, *_: sqlite3.SQLITE_DENY if action in denied else sqlite3.SQLITE_OK
+                )
+            self.assertRaises(LogUnusable, trimmer.trim_all)
+            log.append("a", "x")
+
+        self.statements_of(Retention(count=1, age=None), fail)
+
+    def test_its_end_writes_how_far_the_log_has_come_if_its_thread_ran(self) -> None:
+        log = self.make_log(Retention(count=None, age=None))
+        mark = self.directory / "log.db-bells" / ".mark"
+        for number, has_thread, committed in ((1, False, 0), (2, True, 2)):
+            log.append("a", "x")
+
+            def stop(trimmer: Trimmer, has_thread: bool = has_thread) -> None:
+                if has_thread:
+                    trimmer.start()
+                    (thread,) = [each for each in threading.enumerate() if "trimmer" in each.name]
+                    self.assertTrue(thread.daemon, "it does not keep a process from its end")
+                trimmer.stop()
+
+            with mock.patch("os.fsync") as fsync:
+                self.statements_of(Retention(count=None), stop)
+            self.assertEqual(mark.read_text().split()[1:3], [f"{committed:018}", f"{number:018}"])
+            self.assertIs(fsync.called, has_thread)
+
     def test_between_two_rounds_a_channel_that_has_grown_is_trimmed(self) -> None:
         log = self.make_log(Retention(count=16, age=None), timeouts=Timeouts(trim=3600))
         trim_grown, a_round = Trimmer.trim_grown, Trimmer._round
@@ -500,10 +556,12 @@ class TrimmerRoundsTest(unittest.TestCase):
         self.assertLessEqual(looks.call_count, 120, "it sleeps while no channel has grown")
         self.assertEqual(rounds.call_count, 1)
 
-    def statements_of(self, retention: Retention, step: Callable[[Trimmer], object]) -> list[str]:
+    def statements_of(
+        self, retention: Retention, step: Callable[[Trimmer], object], remembered: int = REMEMBERED_CHANNELS
+    ) -> list[str]:
         """What a trimmer beside the log's own asks SQLite in one step."""
         file = SQLiteFile(str(self.directory / "log.db"), sqlite_url(self.directory), "full")
-        trimmer = Trimmer(file, retention)
+        trimmer = Trimmer(file, retention, remembered)
         self.addCleanup(trimmer.stop)
         statements: list[str] = []
         with trimmer.connection.use() as connection:
@@ -567,12 +625,218 @@ class TrimmerRoundsTest(unittest.TestCase):
         looks = [statement for statement in statements if statement.startswith("SELECT channel FROM sse_events")]
         self.assertEqual(len(looks), 4)
 
+    def test_a_round_that_fails_is_told_unless_the_log_is_being_closed(self) -> None:
+        for is_closed in (False, True):
+            begun = threading.Event()
+
+            def fail(trimmer: Trimmer, is_closed: bool = is_closed, begun: threading.Event = begun) -> None:
+                begun.set()
+                if is_closed:
+                    wait_until(lambda: trimmer._stopped, message="the log to be closed")
+                raise LogUnavailable("memory://", "away")
+
+            logger = "sse_threaded.log.sqlite.trimmer"
+            told = self.assertNoLogs(logger) if is_closed else self.assertLogs(logger, "WARNING")
+            with self.subTest(is_closed=is_closed), mock.patch.object(Trimmer, "_round", fail), told as logs:
+                log = self.make_log(Retention(), timeouts=Timeouts(trim=0.01))
+                log.open_doorbell()
+                self.assertTrue(begun.wait(10))
+                if not is_closed:
+                    wait_until(lambda logs=logs: logs.output, message="the line")
+                log.close()
+
     def test_a_stopped_trimmer_does_not_start_again(self) -> None:
         log = self.make_log(Retention(count=16, age=None))
         log.open_doorbell()
         log.close()
         names = [thread.name for thread in threading.enumerate()]
         self.assertNotIn("sse_threaded trimmer", names)
+
+
+class SharedConnectionTest(unittest.TestCase):
+    def setUp(self) -> None:
+        path = temporary_directory(self) / "log.db"
+        log = SQLiteLog(sqlite_url(path.parent))
+        self.addCleanup(log.close)
+        self.shared = SharedConnection(SQLiteFile(str(path), log.url, "full", Timeouts(lock=0.05)))
+        self.addCleanup(self.shared.close)
+
+    def use(self, **options: bool) -> LogConnection:
+        with self.shared.use(**options) as connection:
+            connection.execute("SELECT 1")
+        return connection
+
+    def in_a_thread(self, **options: bool) -> object:
+        """What another thread gets: a connection, or an error."""
+        found: list[object] = []
+
+        def run() -> None:
+            try:
+                found.append(self.use(**options))
+            except LogError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(10)
+        return found[0]
+
+    def assert_closed(self, connection: LogConnection) -> None:
+        self.assertRaisesRegex(sqlite3.ProgrammingError, "closed", connection.execute, "SELECT 1")
+
+    def test_closed_it_has_no_connection_for_anybody(self) -> None:
+        connection = self.use()
+        self.shared.close()
+        self.shared.close()
+        self.assert_closed(connection)
+        self.assertRaisesRegex(LogUnusable, "was closed", self.use)
+        self.assertIsInstance(self.in_a_thread(), LogUnusable)
+
+    def test_a_fork_finds_it_closed_and_afterwards_it_is_opened_again(self) -> None:
+        self.shared.after_fork(in_child=False)  # as after an interrupt before the lock was taken
+        for _ in range(2):
+            connection = self.use()
+            self.shared.before_fork()
+            self.assert_closed(connection)
+            self.assertIsInstance(self.in_a_thread(), LogUnavailable)
+            self.shared.after_fork(in_child=False)
+            self.shared.after_fork(in_child=False)
+            self.assertIsInstance(self.in_a_thread(), LogConnection)
+        self.shared.before_fork()
+        self.shared.after_fork(in_child=True)
+        connection = self.use()
+        self.assertIs(self.in_a_thread(), connection)
+        self.shared.close()
+        self.assert_closed(connection)
+
+    def test_a_child_leaves_a_connection_alone_that_was_in_use(self) -> None:
+        with self.shared.use() as parents:
+            parents.execute("BEGIN")
+            with self.assertLogs("sse_threaded.log.sqlite.connection", "WARNING"):
+                self.shared.before_fork()
+            self.shared.after_fork(in_child=False)
+            self.assertIsInstance(self.in_a_thread(), LogUnavailable, "in the parent it is in use")
+            self.shared.after_fork(in_child=True)
+            another = self.in_a_thread()
+            self.assertIsInstance(another, LogConnection)
+            self.assertIs(self.use(), another)
+            self.assertIsNot(another, parents)
+            self.assertTrue(parents.in_transaction)
+            parents.execute("ROLLBACK")
+
+    def test_a_thread_waits_for_another_one_only_if_it_wants_to(self) -> None:
+        with self.shared.use():
+            for options, waited in (({}, "0.05"), ({"wait": False}, "0")):
+                error = self.in_a_thread(**options)
+                self.assertIsInstance(error, LogUnavailable)
+                self.assertIn(f"for over {waited} s;", str(error))
+            self.assertRaises(NestedTransaction, self.use)
+        self.assertIsInstance(self.in_a_thread(wait=False), LogConnection)
+
+    def test_an_error_in_the_block_is_translated_and_gives_it_back(self) -> None:
+        for raised, expected in (
+            (sqlite3.OperationalError("disk I/O error"), LogError),
+            (ValueError(), ValueError),
+        ):
+            with self.assertRaises(expected), self.shared.use():
+                raise raised
+            self.assertIsInstance(self.in_a_thread(), LogConnection)
+
+    def test_a_transaction_that_was_left_open_is_rolled_back(self) -> None:
+        with self.shared.use() as connection:
+            connection.execute("BEGIN")
+        self.assertFalse(self.use().in_transaction)
+
+
+class FileStepsTest(unittest.TestCase):
+    """Waits and tries, on a clock that the test sets."""
+
+    def setUp(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        clock = types.SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
+        patch = mock.patch("sse_threaded.log.sqlite.file.time", clock)
+        patch.start()
+        self.addCleanup(patch.stop)
+        directory = temporary_directory(self)
+        timeouts = Timeouts(lock=2.0, reopen=0.5)
+        self.file = SQLiteFile(str(directory / "log.db"), sqlite_url(directory), "full", timeouts)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def test_it_looks_at_the_write_lock_each_millisecond_until_the_time_is_over(self) -> None:
+        connection = mock.Mock()
+        connection.execute.side_effect = sqlite3.OperationalError("database is locked")
+        self.assertRaises(sqlite3.OperationalError, self.file.begin_write, connection)
+        self.assertEqual(set(self.slept), {0.001})
+        self.assertAlmostEqual(self.now, 1002.0, delta=0.0015)
+        connection.execute.side_effect = [sqlite3.OperationalError("database is locked")] * 3 + [None]
+        self.slept.clear()
+        self.file.begin_write(connection)
+        self.assertEqual(len(self.slept), 3)
+        connection.execute.side_effect = sqlite3.OperationalError("disk I/O error")
+        self.assertRaises(sqlite3.OperationalError, self.file.begin_write, connection)
+        self.assertEqual(len(self.slept), 3, "that is no lock")
+
+    def test_a_new_file_that_others_switch_is_tried_each_hundredth_of_a_second(self) -> None:
+        errors: list[Exception] = []
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                if "journal_mode" in sql and errors:
+                    raise errors.pop()
+                return super().execute(sql, *values)
+
+        locked = sqlite3.OperationalError("database is locked")
+        errors += [locked] * 3
+        self.file.connect(Connection).close()
+        self.assertEqual(self.slept, [0.01] * 3)
+        errors += [locked] * 1000
+        self.assertRaises(LogUnavailable, self.file.connect, Connection)
+        self.assertAlmostEqual(self.now, 1002.03, delta=0.02)
+        errors[:] = [sqlite3.OperationalError("disk I/O error")]
+        self.slept.clear()
+        self.assertRaises(LogUnavailable, self.file.connect, Connection)
+        self.assertEqual(self.slept, [])
+
+    def test_a_file_that_could_not_be_opened_is_tried_again_after_a_moment(self) -> None:
+        failed = LogUnavailable("memory://", "the first reason")
+        with mock.patch.object(self.file, "prepare", side_effect=failed) as prepare:
+            for _ in range(3):
+                self.assertRaisesRegex(LogUnavailable, "the first reason", self.file.require_prepared)
+            self.assertEqual(prepare.call_count, 1)
+            self.now += 0.5
+            self.assertRaises(LogUnavailable, self.file.require_prepared)
+            self.assertEqual(prepare.call_count, 2)
+        self.now += 0.5
+        with self.assertLogs("sse_threaded.log.sqlite.file", "WARNING") as logs:
+            self.file.require_prepared()
+        self.assertEqual(len([line for line in logs.output if "could be opened now" in line]), 1)
+        with mock.patch.object(self.file, "prepare") as prepare:
+            self.file.require_prepared()
+        prepare.assert_not_called()
+
+    def test_while_another_thread_opens_it_others_wait_and_then_find_it_open(self) -> None:
+        begun, ends = threading.Event(), threading.Event()
+
+        def prepare() -> None:
+            begun.set()
+            ends.wait(10)
+            self.file.epoch = "abcdef"
+
+        with mock.patch.object(self.file, "prepare", side_effect=prepare) as prepared:
+            threads = [threading.Thread(target=self.file.require_prepared) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+                self.assertTrue(begun.wait(10))
+            self.file.timeouts = Timeouts(lock=0.01)
+            self.assertRaisesRegex(LogUnavailable, "another thread", self.file.require_prepared)
+            ends.set()
+            for thread in threads:
+                thread.join(10)
+        self.assertEqual(prepared.call_count, 1)
 
 
 class HealthCheckStepsTest(unittest.TestCase):

@@ -100,6 +100,14 @@ class OwnRowsTest(SQLiteTest):
         self.assertTrue(is_readable(doorbell, 0))
         self.assertEqual(log.last_sequence(), 1)
 
+    def test_an_event_that_was_trimmed_since_that_commit_is_no_error(self):
+        log = self.make_log()
+        with log.transaction() as transaction:
+            transaction.append("a", "x")
+            transaction.connection.commit()
+            transaction.connection.execute("DELETE FROM sse_events")
+        self.assertEqual(log.last_sequence(), 1)
+
     def test_nothing_is_appended_behind_it(self):
         log = self.make_log()
         with self.assertRaises(TransactionOver), log.transaction() as transaction:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sse_threaded import EventLog, LogUnavailable, LogUnusable, Retention, open_log
+from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
 from tests.harness.warm_python import run_python
@@ -335,6 +336,25 @@ class MarkTest(unittest.TestCase):
         self.assertEqual(log.last_event_id(), second)
         self.assertEqual(log.append("a", "z"), first.replace("-1", "-3"))
         self.assertEqual([record.data for record in log.read(0)], ["x", "z"])
+
+    def test_a_transaction_reserves_its_numbers_behind_all_that_are_committed(self) -> None:
+        log = self.make_log()
+        for _ in range(3):
+            log.append("a", "x")
+        with log.transaction() as transaction:
+            for reserved in (4, 5):
+                transaction.append("a", "x")
+                self.assertEqual([int(number) for number in self.mark.read_text().split()[1:3]], [3, reserved])
+
+    def test_a_number_that_was_reserved_where_nothing_waits_beside_the_file_begins_an_epoch(self) -> None:
+        # Its event may have been in a "-wal" that somebody has removed.
+        with contextlib.closing(open_log(self.url)) as first:
+            first.append("a", "x")
+        HighWaterMark(str(self.path), self.url).reserve(first.epoch, 2, 1)
+        with self.assertLogs("sse_threaded", "WARNING") as logs:
+            log = self.make_log()
+        self.assertIn("a new epoch", logs.output[0])
+        self.assertNotEqual(log.epoch, first.epoch)
 
     def test_a_file_that_goes_back_in_use_is_refused_by_the_very_next_append(self) -> None:
         for way in (*WAYS, "autocommit"):

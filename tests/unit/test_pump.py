@@ -2,26 +2,35 @@
 
 import contextlib
 import gc
+import queue
 import re
+import select
 import socket
 import threading
 import time
 import tracemalloc
+import types
 import unittest
 from unittest import mock
 
 from sse_threaded import HubClosed
-from sse_threaded.fanout.budget import Budget
+from sse_threaded.errors import HistoryGone, LogUnavailable
+from sse_threaded.fanout import log_reader, pump_thread
+from sse_threaded.fanout import registry as registry_module
+from sse_threaded.fanout.budget import Budget, Overloaded
 from sse_threaded.fanout.cursor import Cursor
+from sse_threaded.fanout.log_reader import LogReader
 from sse_threaded.fanout.pace import Pace
 from sse_threaded.fanout.pump import Pump
-from sse_threaded.fanout.registry import Registry
+from sse_threaded.fanout.pump_thread import PumpThread
+from sse_threaded.fanout.registry import DueTimers, Registry
 from sse_threaded.fanout.serial_wakeup import SerialWakeup, Sleeper
 from sse_threaded.fanout.socket_subscriber import SocketSubscriber
 from sse_threaded.fanout.socket_watcher import SocketWatcher, is_watched_for_reading, is_watched_for_writing
 from sse_threaded.fanout.stream_state import EndReason, State
 from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
-from sse_threaded.log import MemoryLog
+from sse_threaded.fanout.timers import NEVER
+from sse_threaded.log import MemoryLog, Page, Record
 from sse_threaded.log.doorbell import Doorbell
 from sse_threaded.protocol.batch import Batch
 from tests.support import FAREWELL, wait_until
@@ -207,6 +216,15 @@ class SocketTest(PumpCase):
         subscriber.continue_writing()
         self.assertEqual((subscriber.is_blocked, subscriber.sent), (True, before))
 
+    def test_what_it_does_not_take_at_once_leaves_when_the_client_reads(self):
+        pump = self.make_pump()
+        _, theirs, _ = self.park(pump, b"x" * 4_000_000)
+        left = 4_000_000
+        while left:
+            piece = theirs.recv(left)
+            self.assertTrue(piece)
+            left -= len(piece)
+
     def test_a_client_that_hangs_up_is_noticed_and_its_place_given_back(self):
         pump = self.make_pump()
         parked, theirs, finished = self.park(pump)
@@ -329,7 +347,16 @@ class EndTest(PumpCase):
         pump.park(parked, b"head")
         self.assertRegex(theirs.recv(1000), rb"\Ahead" + FAREWELL + rb"\Z")
         finished.assert_called_once_with()
+        self.assertTrue(parked.is_complete)
         self.assertEqual((pump.stream_count, self.parking_budget.taken), (0, 0))
+
+    def test_at_the_end_a_client_that_does_not_read_does_not_keep_the_pump_awake(self):
+        pump = self.make_pump(shutdown_grace=0.2)
+        _, _, finished = self.park(pump, b"x" * 4_000_000)
+        with counted_selects() as selects:
+            pump.request_close()
+            self.assertTrue(finished.wait(10))
+        self.assertLess(len(selects), 20)
 
     def test_a_stream_that_ends_while_it_is_parked_gets_no_events(self):
         add = Registry.add
@@ -511,6 +538,573 @@ class BlockedHeartbeatTest(PumpCase):
             received = received[-20:] + theirs.recv(65536)
 
 
+class ForkTest(PumpCase):
+    def test_the_start_and_the_subscribers_are_locked_in_this_order(self):
+        pump, calls = self.make_pump(), mock.Mock()
+        with (
+            mock.patch.object(PumpThread, "before_fork", calls.start),
+            mock.patch.object(Registry, "before_fork", calls.subscribers),
+        ):
+            pump.before_fork()
+        self.assertEqual(calls.mock_calls, [mock.call.start(), mock.call.subscribers()])
+
+    def test_in_the_parent_it_goes_on_also_where_an_interrupt_came_before_the_locks(self):
+        pump = self.make_pump()
+        pump.after_fork(in_child=False)
+        for _ in range(2):
+            pump.before_fork()
+            pump.after_fork(in_child=False)
+            pump.after_fork(in_child=False)
+        _, theirs, _ = self.park(pump)
+        self.assertEqual(theirs.recv(100), b"head")
+
+    def test_a_child_has_a_pump_and_subscribers_of_its_own(self):
+        pump = self.make_pump()
+        pump.before_fork()
+        with mock.patch.object(SocketWatcher, "close", autospec=True, side_effect=SocketWatcher.close) as close:
+            pump.after_fork(in_child=True)
+        close.assert_called_once()
+        _, theirs, _ = self.park(pump)
+        self.assertEqual((theirs.recv(100), pump.stream_count), (b"head", 1))
+
+
+class TimesTest(unittest.TestCase):
+    """When the pump looks at a stream, on a clock that the test sets."""
+
+    def setUp(self):
+        clock = types.SimpleNamespace(monotonic=lambda: 1000.03)
+        chance = types.SimpleNamespace(random=lambda: 0.0)
+        for name, value in (("time", clock), ("random", chance)):
+            patch = mock.patch.object(registry_module, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def make_registry(self, heartbeat):
+        return Registry(MemoryLog(), Pace(retry=5000, heartbeat=heartbeat, lease=None))
+
+    def test_a_look_comes_later_by_a_fiftieth_of_the_heartbeat_and_a_quarter_of_a_second_at_most(self):
+        for heartbeat, due in ((5.0, 1005.1), (100.0, 1100.25), (None, NEVER)):
+            registry = self.make_registry(heartbeat)
+            registry.add(parked_alone(self)[0])
+            self.assertAlmostEqual(registry.next_timer(), due)
+
+    def test_the_pump_must_wake_up_for_the_earliest_timer_of_the_next_second(self):
+        for heartbeat, is_earliest in ((0.5, True), (1.5, False), (None, False)):
+            registry = self.make_registry(heartbeat)
+            self.assertIs(registry.add(parked_alone(self)[0]), is_earliest, heartbeat)
+            self.assertIs(registry.add(parked_alone(self)[0]), False, "the first one comes first")
+
+
+class RegistryTest(unittest.TestCase):
+    """Steps of the registry, without a pump."""
+
+    def setUp(self):
+        self.log = MemoryLog()
+        self.addCleanup(self.log.close)
+        self.registry = self.make_registry()
+
+    def make_registry(self, *, events=0, heartbeat=None, lease=None, **times):
+        with self.log.transaction() as transaction:
+            for number in range(1, events + 1):
+                transaction.append("a", str(number))
+        registry = Registry(self.log, Pace(retry=5000, heartbeat=heartbeat, lease=lease), **times)
+        registry.begin(self.log.last_sequence())
+        return registry
+
+    def parked(self, last_event_id=None):
+        parked, _ = parked_alone(self)
+        if last_event_id is not None:
+            parked.cursor = Cursor(self.log, ["a"], last_event_id)
+        return parked
+
+    def with_thread(self):
+        subscriber = ThreadSubscriber(("a",), 10)
+        subscriber.sleeper = mock.Mock()
+        return subscriber
+
+    def to_check(self):
+        return list(iter(self.registry.next_to_check, None))
+
+    def test_a_replay_comes_from_memory_as_far_as_that_goes(self):
+        self.registry = self.make_registry(events=600)  # of which the newest 512 are in memory
+        for after, numbers in ((87, None), (88, range(89, 601)), (598, (599, 600)), (600, ())):
+            with self.subTest(after=after):
+                parked = self.parked(self.log.event_id(after))
+                batch = self.registry.missed(parked)
+                if numbers is None:
+                    self.assertIsNone(batch)
+                    self.assertEqual(parked.cursor.after, after)
+                    continue
+                self.assertEqual(batch.count, len(numbers))
+                self.assertEqual([int(each) for each in re.findall(rb"data: (\d+)", batch.body)], list(numbers))
+                self.assertEqual(parked.cursor.after, 600)
+
+    def test_there_is_none_without_a_position_in_this_log(self):
+        self.registry = self.make_registry(events=5)
+        self.assertIsNone(self.registry.missed(self.parked()))
+        self.assertIsNone(self.registry.missed(self.parked("unknown")), "a reset comes from the log")
+        self.log.append("a", "the pump has not read this")
+        self.assertIsNone(self.registry.missed(self.parked(self.log.event_id(6))))
+        before = self.parked(self.log.event_id(5))
+        self.log.after_fork(in_child=True)  # it has another epoch
+        self.assertIsNone(self.registry.missed(before))
+        self.assertIsNone(self.registry.missed(self.parked(self.log.event_id(5))))
+
+    def test_one_that_has_all_events_is_attached(self):
+        self.registry = self.make_registry(events=5)
+        behind, ready = self.parked(self.log.event_id(4)), self.parked(self.log.event_id(5))
+        self.assertFalse(self.registry.attach_if_caught_up(behind))
+        self.assertTrue(self.registry.attach_if_caught_up(ready))
+        self.assertFalse(self.registry.attach_if_caught_up(ready), "it has no cursor any more")
+        self.assertEqual((behind.cursor.after, ready.cursor, ready.after), (4, None, 5))
+        self.log.append("a", "6")
+        ((_, broadcast, others),) = self.registry.deliveries(self.log.read(5))
+        self.assertEqual((len(others), self.registry.position), (0, 6))
+        self.assertIs(ready.broadcast, broadcast)
+        late = self.parked(self.log.event_id(6))
+        self.log.after_fork(in_child=True)
+        self.assertFalse(self.registry.attach_if_caught_up(late))
+
+    def test_events_of_another_log_are_not_delivered(self):
+        self.registry = self.make_registry(events=5)
+        self.log.append("a", "6")
+        page = self.log.read(5)
+        self.log.after_fork(in_child=True)
+        with self.assertRaises(HistoryGone) as raised:
+            self.registry.deliveries(page)
+        self.assertEqual((raised.exception.reason, self.registry.position), ("epoch", 5))
+
+    def test_after_a_gap_all_end_and_the_memory_begins_there(self):
+        self.registry = self.make_registry(events=5)
+        parked = self.parked()
+        self.registry.add(parked)
+        self.registry.skip_to(9)
+        self.assertEqual((parked.end_reason, self.registry.position), (EndReason.BEHIND, 9))
+        self.assertEqual(self.to_check(), [parked])
+        for after in (5, 8):
+            late = self.parked()
+            late.cursor = types.SimpleNamespace(epoch=self.log.epoch, after=after, reset=None)
+            self.assertIsNone(self.registry.missed(late))
+        late.cursor.after = 9
+        nothing = self.registry.missed(late)
+        self.assertEqual((nothing.body, nothing.count), (b"", 0))
+
+    def test_one_that_has_ended_is_attached_to_nothing(self):
+        self.registry = self.make_registry(events=5)
+        subscriber = self.with_thread()
+        self.registry.add(subscriber)
+        self.registry.tell_to_end(EndReason.LEASE, (subscriber,))
+        self.assertEqual(self.registry.attach(subscriber, 3), 5)
+        self.log.append("a", "6")
+        self.assertEqual(self.registry.deliveries(self.log.read(5)), [])
+
+    def test_the_end_of_each_is_checked_once(self):
+        subscribers = [self.with_thread(), self.parked()]
+        for subscriber in subscribers:
+            self.registry.add(subscriber)
+        self.assertEqual(self.to_check(), [])
+        self.registry.tell_all_to_end(EndReason.SHUTDOWN)
+        self.assertEqual(set(self.to_check()), set(subscribers))
+        self.registry.tell_all_to_end(EndReason.LEASE)
+        self.registry.tell_to_end(EndReason.LEASE, subscribers)
+        self.assertEqual(self.to_check(), [])
+        self.assertEqual({subscriber.end_reason for subscriber in subscribers}, {EndReason.SHUTDOWN})
+
+    def test_it_shuts_when_all_have_left(self):
+        subscriber = self.with_thread()
+        self.registry.add(subscriber)
+        self.assertFalse(self.registry.shut_if_empty())
+        other = self.with_thread()
+        self.registry.add(other)
+        for each in (subscriber, other):
+            self.assertTrue(self.registry.end_stream(each))
+            self.assertFalse(self.registry.end_stream(each))
+            self.assertFalse(self.registry.end_response(each))
+        self.assertTrue(self.registry.shut_if_empty())
+        self.assertRaises(HubClosed, self.registry.add, self.with_thread())
+        self.assertEqual(len(self.registry), 0)
+
+    def test_an_end_has_its_grace_and_less_at_a_shutdown(self):
+        for reason, grace in ((EndReason.LEASE, 50.0), (EndReason.SHUTDOWN, 20.0)):
+            with self.subTest(reason=reason):
+                self.registry = self.make_registry(grace=50.0, shutdown_grace=20.0)
+                subscriber = self.with_thread()
+                self.registry.add(subscriber)
+                before = time.monotonic()
+                self.registry.tell_to_end(reason, (subscriber,))
+                after = time.monotonic()
+                self.assertEqual(self.to_check(), [subscriber])
+                due = self.registry.next_timer()
+                self.assertEqual(due, subscriber.deadline)
+                self.assertTrue(before + grace <= due <= after + grace)
+                self.assertEqual(self.registry.run_timers(due - 1.0).stuck, [])
+                self.assertEqual(self.registry.run_timers(due).stuck, [subscriber])
+                self.assertIs(subscriber.state, State.CUT)
+                self.assertEqual(self.to_check(), [subscriber])
+                self.assertEqual(self.registry.next_timer(), due + 50.0, "the next look, whether it is closed")
+                self.assertEqual(self.registry.run_timers(due + 50.0).stuck, [], "it is told once")
+
+    def test_a_lease_ends_when_it_is_due(self):
+        self.registry = self.make_registry(lease=100.0)
+        subscriber = self.with_thread()
+        self.registry.add(subscriber)
+        self.registry.run_timers(subscriber.deadline - 0.01)
+        self.assertIsNone(subscriber.end_reason)
+        self.registry.run_timers(self.registry.next_timer())
+        self.assertIs(subscriber.end_reason, EndReason.LEASE)
+
+    def test_which_threads_are_missed(self):
+        for looks, abandoned, is_doubtful in ((0, False, False), (2, False, True), (6, True, True)):
+            with self.subTest(looks=looks):
+                self.registry = self.make_registry(heartbeat=10.0)
+                first, second = self.with_thread(), self.with_thread()
+                for each in (first, second):
+                    self.registry.add(each)
+                counted = {first: looks, second: 0}
+                with mock.patch.object(ThreadSubscriber, "count_idle_looks", lambda each, of=counted: of[each]):
+                    found = self.registry.run_timers(time.monotonic() + 20.0)
+                self.assertEqual(found.abandoned, [first] if abandoned else [])
+                self.assertIs(found.is_one_doubtful, is_doubtful)
+                self.assertEqual((len(first.take_now()), len(second.take_now())), (0 if abandoned else 1, 1))
+
+
+class PumpThreadTest(unittest.TestCase):
+    """Turns of the pump's thread, each part of it a stand-in, on a clock that the test sets."""
+
+    def setUp(self):
+        self.slept = []
+        clock = types.SimpleNamespace(monotonic=lambda: 1000.0, sleep=self.slept.append)
+        patch = mock.patch.object(pump_thread, "time", clock)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.parts = mock.Mock()
+        self.registry, self.reader = self.parts.registry, self.parts.reader
+        self.registry.next_timer.return_value = self.reader.due = self.parts.wakeup.due = NEVER
+        self.registry.next_to_check.return_value = None
+        self.registry.run_timers.return_value = DueTimers([], False, [])
+        self.registry.shut_if_empty.return_value = True
+        self.parts.is_ending.return_value = False
+        self.replay = mock.MagicMock()
+        self.replay.__bool__.return_value = False
+        self.log = MemoryLog()
+        self.addCleanup(self.log.close)
+        self.thread = PumpThread(
+            self.log,
+            self.registry,
+            reader=self.reader,
+            replay=self.replay,
+            wakeup=self.parts.wakeup,
+            abandoned=self.parts.abandoned,
+            is_ending=self.parts.is_ending,
+            close_abandoned=self.parts.close_abandoned,
+        )
+
+    def run_turns(self, *turns):
+        """Run the thread: what its wait gives in each turn, or raises. The last turn is the end's."""
+        left = [*turns]
+
+        def select(timeout):
+            if not left or len(left) == 1:
+                self.thread.is_closing = True
+            turn = left.pop(0) if left else []
+            if isinstance(turn, Exception):
+                raise turn
+            return turn
+
+        self.registry.watcher.select.side_effect = select
+        self.thread.start()
+        self.thread.join(10)
+        self.assertEqual(left, [])
+        return [call.args[0] for call in self.registry.watcher.select.call_args_list]
+
+    def key(self, data):
+        return types.SimpleNamespace(data=data)
+
+    def test_it_waits_for_the_earliest_and_a_second_at_most(self):
+        for due, waits in ((NEVER, 1.0), (1002.0, 1.0), (1000.25, 0.25), (1000.0, 0.0), (999.0, 0.0)):
+            for part in ("timer", "reader", "wakeup"):
+                with self.subTest(due=due, part=part):
+                    self.setUp()
+                    if part == "timer":
+                        self.registry.next_timer.return_value = due
+                    else:
+                        getattr(self.parts, part).due = due
+                    self.assertEqual(self.run_turns([]), [waits])
+
+    def test_while_a_replay_goes_on_it_does_not_wait(self):
+        self.replay.__bool__.return_value = True
+        self.assertEqual(self.run_turns([]), [0.0])
+
+    def test_at_the_end_it_tells_all_at_once_and_then_waits_for_them(self):
+        self.registry.shut_if_empty.side_effect = [False, False, True]
+        self.thread.is_closing = True
+        self.assertEqual(self.run_turns([], [], []), [0.0, 1.0, 1.0])
+        self.assertEqual(self.registry.tell_all_to_end.mock_calls, [mock.call(EndReason.SHUTDOWN)] * 3)
+        self.assertEqual(self.reader.read.mock_calls, [mock.call(was_rung=False, is_closing=True)] * 3)
+
+    def test_a_turn_in_order(self):
+        self.replay.run = self.parts.replay_run
+        self.run_turns([], [])
+        names = [name for name, _, _ in self.parts.mock_calls if "watcher" not in name]
+        turn = [
+            "registry.next_timer",
+            "reader.read",
+            "abandoned.close_all",
+            "registry.run_timers",
+            "wakeup.advance",
+            "replay_run",
+            "registry.next_to_check",
+        ]
+        end = [*turn[:2], "registry.tell_all_to_end", *turn[2:], "registry.shut_if_empty"]
+        self.assertEqual(names, ["registry.begin", *turn, "is_ending", *end])
+
+    def test_where_the_process_ends_the_hub_ends(self):
+        self.parts.is_ending.return_value = True
+        self.run_turns([], [])
+        self.assertTrue(self.thread.is_closing)
+        self.setUp()
+        self.run_turns([], [], [])
+        self.assertEqual(self.registry.tell_all_to_end.call_count, 1)
+
+    def test_which_bell_has_rung(self):
+        self.thread.bell.ring()
+        self.run_turns([(self.key(self.thread.bell), 1)], [])
+        reads = [mock.call(was_rung=False, is_closing=closing) for closing in (False, True)]
+        self.assertEqual(self.reader.read.mock_calls, reads)
+        self.assertFalse(is_readable(self.thread.bell))
+        self.setUp()
+        doorbell = self.log.open_doorbell()
+        doorbell.ring()
+        with mock.patch.object(self.log, "open_doorbell", return_value=doorbell):
+            self.run_turns([(self.key(doorbell), 1)], [])
+        self.assertEqual(self.reader.read.mock_calls[0], mock.call(was_rung=True, is_closing=False))
+        self.assertEqual(self.reader.read.mock_calls[1], reads[1])
+        self.assertFalse(is_readable(doorbell))
+        self.assertTrue(doorbell.closed)
+        watched = [call.args[0] for call in self.registry.watcher.watch_doorbell.call_args_list]
+        self.assertEqual(watched, [doorbell, self.thread.bell])
+
+    def test_what_a_socket_is_ready_for(self):
+        subscriber = mock.Mock()
+        for events, writes, hears in ((1, False, True), (2, True, False), (3, True, True)):
+            self.setUp()
+            subscriber.reset_mock()
+            self.run_turns([(self.key(subscriber), events)])
+            self.assertIs(subscriber.continue_writing.called, writes)
+            self.assertEqual(self.registry.check_soon.mock_calls, [mock.call(subscriber)] * writes)
+            self.assertEqual(self.registry.hear.mock_calls, [mock.call(subscriber)] * hears)
+
+    def test_after_a_defect_all_end_once_and_it_pauses(self):
+        with self.assertLogs("sse_threaded.fanout.pump_thread", "ERROR") as logs:
+            self.run_turns(RuntimeError("a defect"), [], [])
+        self.assertEqual(len(logs.output), 1)
+        self.assertEqual(self.slept, [0.1])
+        self.reader.postpone.assert_called_once_with(1.0)
+        ends = [mock.call(EndReason.BEHIND), mock.call(EndReason.SHUTDOWN)]
+        self.assertEqual(self.registry.tell_all_to_end.mock_calls, ends)
+
+    def test_what_the_timers_find(self):
+        left, stuck = mock.Mock(), mock.Mock(end_reason=EndReason.SLOW)
+        for found, collects in ((DueTimers([left], True, []), True), (DueTimers([], False, [stuck]), False)):
+            self.setUp()
+            self.registry.run_timers.return_value = found
+            told = self.assertLogs if found.stuck else self.assertNoLogs
+            with told("sse_threaded.fanout.pump_thread", "INFO"):
+                self.run_turns([])
+            self.registry.run_timers.assert_called_once_with(1000.0)
+            self.assertEqual(self.parts.close_abandoned.mock_calls, [mock.call(each) for each in found.abandoned])
+            self.assertEqual(self.parts.abandoned.collect.mock_calls, [mock.call(1000.0)] * collects)
+
+    def check(self, **values):
+        """Have it check one subscriber; returns the subscriber."""
+        given = {"is_over": False, "is_blocked": False, "cursor": None, "watched_events": 1, **values}
+        state = types.SimpleNamespace(is_closed=False, is_lost=False)
+        vars(state).update(given.pop("state", {}))
+        subscriber = mock.Mock(state=state, **given)
+        self.setUp()
+        self.registry.next_to_check.side_effect = [subscriber, None]
+        return subscriber
+
+    def test_one_that_is_over_is_given_back(self):
+        for is_registered in (True, False):
+            subscriber = self.check(is_over=True)
+            self.registry.end_response.return_value = is_registered
+            self.run_turns([])
+            self.registry.end_response.assert_called_once_with(subscriber)
+            self.assertEqual((subscriber.give_back.called, subscriber.finish.called), (is_registered,) * 2)
+
+    def test_one_that_is_closed_or_goes_on_is_left_alone(self):
+        is_closed = {"state": {"is_closed": True}, "is_over": True}
+        for values in (is_closed, {}, {"is_blocked": True, "watched_events": 3}):
+            subscriber = self.check(**values)
+            self.run_turns([])
+            self.assertFalse(self.registry.end_response.called or self.registry.watch.called)
+            self.assertFalse(self.registry.tell_to_end.called or subscriber.give_back.called)
+
+    def test_one_that_is_lost_is_told_to_end(self):
+        subscriber = self.check(state={"is_lost": True})
+        self.run_turns([])
+        self.registry.tell_to_end.assert_called_once_with(EndReason.GONE, (subscriber,))
+
+    def test_one_that_is_blocked_or_not_any_more_is_watched_for_that_and_its_replay_goes_on(self):
+        for is_blocked, cursor, is_replayed in ((True, "a", False), (False, "a", True), (False, None, False)):
+            subscriber = self.check(is_blocked=is_blocked, cursor=cursor, watched_events=1 if is_blocked else 3)
+            self.run_turns([])
+            self.registry.watch.assert_called_once_with(subscriber)
+            self.assertEqual(self.replay.add.mock_calls, [mock.call(subscriber)] * is_replayed)
+
+    def test_it_starts_once_at_the_logs_end_and_keeps_no_process_from_its_end(self):
+        self.log.append("a", "x")
+        begun, ends = threading.Event(), threading.Event()
+        self.registry.shut_if_empty.side_effect = lambda: begun.set() or ends.wait(10)
+        self.thread.is_closing = True
+        self.registry.watcher.select.return_value = []
+        self.assertFalse(self.thread.is_started)
+        self.thread.start()
+        self.assertTrue(begun.wait(10))
+        self.thread.start()
+        self.assertTrue(self.thread.is_started)
+        self.registry.begin.assert_called_once_with(1)
+        (pump,) = [each for each in threading.enumerate() if each.name == "sse_threaded pump"]
+        self.assertTrue(pump.daemon)
+        ends.set()
+        self.thread.join(10)
+        self.assertFalse(pump.is_alive())
+
+    def test_what_the_system_refuses_is_tried_again(self):
+        refused = OSError(24, "Too many open files")
+        with mock.patch.object(self.log, "open_doorbell", side_effect=refused):
+            self.assertRaisesRegex(Overloaded, "Too many open files", self.thread.start)
+        doorbell = self.log.open_doorbell()
+        with (
+            mock.patch.object(self.log, "open_doorbell", return_value=doorbell),
+            mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")),
+        ):
+            self.assertRaisesRegex(Overloaded, "no more threads", self.thread.start)
+        self.assertTrue(doorbell.closed)
+        self.assertFalse(self.thread.is_started)
+        self.run_turns([])
+        self.assertTrue(self.thread.is_started)
+
+
+class LogReaderTest(unittest.TestCase):
+    """The reading of the log, on a clock that the test sets."""
+
+    def setUp(self):
+        self.now = 0.5  # as just after the machine's start
+        clock = types.SimpleNamespace(monotonic=lambda: self.now)
+        patch = mock.patch.object(log_reader, "time", clock)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.log = mock.Mock(poll_interval=None, url="memory://")
+        self.log.read.return_value = Page()
+        self.registry = mock.Mock(position=7)
+        self.registry.deliveries.return_value = []
+        self.reader = LogReader(self.log, self.registry)
+
+    def reads(self, *, was_rung=False, is_closing=False):
+        """Whether it reads the log now."""
+        self.log.read.reset_mock()
+        self.reader.read(was_rung=was_rung, is_closing=is_closing)
+        return self.log.read.called
+
+    def test_it_reads_at_once_then_at_each_ring_and_for_the_end(self):
+        self.assertTrue(self.reads())
+        self.log.read.assert_called_once_with(7)
+        self.assertEqual(self.reader.due, NEVER)
+        self.now = 1e9
+        self.assertFalse(self.reads())
+        self.assertTrue(self.reads(was_rung=True))
+        self.assertFalse(self.reads())
+        self.assertTrue(self.reads(is_closing=True))
+
+    def test_a_log_that_must_be_asked_is_asked_again_and_again(self):
+        self.log.poll_interval = 2.0
+        self.assertTrue(self.reads())
+        self.assertEqual(self.reader.due, 2.5)
+        self.assertFalse(self.reads())
+        self.now = 2.5
+        self.assertTrue(self.reads())
+
+    def test_after_a_full_page_comes_the_next_at_once(self):
+        page = Page([Record(8, "a", None, "x")])
+        page.full = True
+        self.log.read.return_value = page
+        for _ in range(3):
+            self.assertTrue(self.reads())
+        self.assertEqual(self.registry.deliveries.mock_calls, [mock.call(page)] * 3)
+
+    def test_after_events_it_pauses_for_half_the_time_that_they_took(self):
+        self.log.read.return_value = Page([Record(8, "a", None, "x")])
+
+        def send(batch):
+            self.now += 0.01
+            return []
+
+        self.registry.deliveries.return_value = [(Batch(b"x"), mock.Mock(send=send), ())]
+        self.assertTrue(self.reads())
+        self.assertFalse(self.reads(was_rung=True))
+        self.assertAlmostEqual(self.reader.due, self.now + 0.005)
+        self.now = self.reader.due
+        self.assertTrue(self.reads())
+
+    def test_it_can_be_told_to_read_later(self):
+        self.reader.postpone(1.0)
+        self.assertEqual(self.reader.due, 1.5)
+        self.assertFalse(self.reads())
+
+    def test_a_log_that_cannot_be_read_is_tried_again_after_longer_and_longer_times(self):
+        doubling = [1, 2, 4, 8, 16, 32, 64, 64]
+        for options, delays in (
+            ({"first_retry": 0.01}, [0.01 * each for each in doubling]),
+            ({}, [0.1 * each for each in doubling[:6]] + [5.0] * 2),
+        ):
+            self.reader = LogReader(self.log, self.registry, **options)
+            for _ in range(2):  # and when it could be read, from the first on
+                self.log.read.side_effect = LogUnavailable("memory://", "away")
+                with self.assertLogs("sse_threaded.fanout.log_reader", "ERROR") as logs:
+                    for delay in delays:
+                        self.assertTrue(self.reads(is_closing=True))
+                        self.assertAlmostEqual(self.reader.due, self.now + delay)
+                self.assertEqual(len(logs.output), 1)
+                self.log.read.side_effect = None
+                with self.assertLogs("sse_threaded.fanout.log_reader", "WARNING") as logs:
+                    self.assertTrue(self.reads(is_closing=True))
+                    self.assertTrue(self.reads(is_closing=True))
+                self.assertEqual(len(logs.output), 1)
+
+    def test_where_events_are_gone_it_goes_on_at_the_end_as_soon_as_that_is_known(self):
+        self.log.read.side_effect = HistoryGone("expired")
+        self.log.last_sequence.side_effect = LogUnavailable("memory://", "away")
+        with self.assertLogs("sse_threaded.fanout.log_reader", "ERROR"):
+            self.assertTrue(self.reads())
+        self.assertAlmostEqual(self.reader.due, self.now + 0.1)
+        self.log.read.side_effect = self.log.last_sequence.side_effect = None
+        self.log.last_sequence.return_value = 42
+        self.assertFalse(self.reads(is_closing=True), "the end comes first")
+        self.registry.skip_to.assert_called_once_with(42)
+        self.assertTrue(self.reads())
+
+    def test_who_has_to_be_checked_or_is_too_slow_is_told(self):
+        self.log.read.return_value = Page([Record(8, "a", None, "x")])
+        first, second, third, slow = (mock.Mock() for _ in range(4))
+        second.deliver.return_value, third.deliver.return_value = True, False
+        slow.deliver.side_effect = queue.Full
+        broadcast = mock.Mock()
+        broadcast.send.return_value = [first]
+        batch = Batch(b"x")
+        self.registry.deliveries.return_value = [(batch, broadcast, (slow, second)), (batch, None, (third,))]
+        with self.assertLogs("sse_threaded.fanout.log_reader", "INFO"):
+            self.assertTrue(self.reads())
+        self.registry.check_all_soon.assert_called_once_with([first, second])
+        self.registry.tell_to_end.assert_called_once_with(EndReason.SLOW, [slow])
+        third.deliver.assert_called_once_with(batch)
+        third.deliver.side_effect = MemoryError
+        self.registry.check_all_soon.reset_mock()
+        self.assertRaises(MemoryError, self.reads, is_closing=True)
+        self.registry.check_all_soon.assert_called_once_with([first, second])
+
+
 class HeartbeatTest(unittest.TestCase):
     def test_for_a_stalled_thread_one_waits_and_no_more(self):
         registry = Registry(MemoryLog(), Pace(retry=5000, heartbeat=1.0, lease=None))
@@ -547,6 +1141,11 @@ PACE = Pace(retry=5000, heartbeat=None, lease=None)
 
 
 def parked_alone(test, *, hears_hang_ups=False):
+def is_readable(doorbell):
+    return bool(select.select([doorbell], [], [], 0)[0])
+
+
+def parked_alone(test):
     """A parked subscriber without a pump, and its client's socket."""
     ours, theirs = socket.socketpair()
     test.addCleanup(ours.close)

@@ -258,6 +258,22 @@ class WakeupTest(unittest.TestCase):
         self.assertEqual(policies_after(*steps), [os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_OTHER])
 
     @unittest.skipUnless(sys.platform == "linux", "a thread's scheduling policy is Linux's")
+    def test_a_thread_that_sleeps_without_a_deadline_has_another_policy_from_its_first_sleep_on(self):
+        sleeper = Sleeper(self.wakeup)
+
+        def wake():
+            for _ in range(2):
+                wait_until(lambda: sleeper.is_asleep)
+                sleeper.call()
+                self.wakeup.advance()
+
+        waker = threading.Thread(target=wake)
+        waker.start()
+        steps = (lambda: sleeper.sleep(()), lambda: sleeper.sleep(()), sleeper.stop)
+        self.assertEqual(policies_after(*steps), [os.SCHED_BATCH, os.SCHED_BATCH, os.SCHED_OTHER])
+        waker.join(10)
+
+    @unittest.skipUnless(sys.platform == "linux", "a thread's scheduling policy is Linux's")
     def test_where_the_policy_cannot_be_set_it_works_without(self):
         sleeper = Sleeper(self.wakeup)
         real, refused = os.sched_setscheduler, []
