@@ -13,6 +13,7 @@ import threading
 import types
 import unittest
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +25,7 @@ from sse_threaded.log.event_id import parse_event_id
 from sse_threaded.log.interface import NestedTransaction
 from sse_threaded.log.record import PAGE_CHARACTERS, PAGE_EVENTS, Record, page_of
 from sse_threaded.log.retention import AS_OTHERS_KEEP
+from sse_threaded.log.sqlite import trimmer as trimmer_module
 from sse_threaded.log.sqlite.connection import LogConnection, SharedConnection
 from sse_threaded.log.sqlite.file import SQLiteFile
 from sse_threaded.log.sqlite.health_check import HealthCheck
@@ -527,20 +529,40 @@ class TrimmerRoundsTest(unittest.TestCase):
     def test_its_end_writes_how_far_the_log_has_come_if_its_thread_ran(self) -> None:
         log = self.make_log(Retention(count=None, age=None))
         mark = self.directory / "log.db-bells" / ".mark"
-        for number, has_thread, committed in ((1, False, 0), (2, True, 2)):
-            log.append("a", "x")
 
-            def stop(trimmer: Trimmer, has_thread: bool = has_thread) -> None:
-                if has_thread:
-                    trimmer.start()
-                    (thread,) = [each for each in threading.enumerate() if "trimmer" in each.name]
-                    self.assertTrue(thread.daemon, "it does not keep a process from its end")
-                trimmer.stop()
+        def committed() -> int:
+            return int(mark.read_text().split()[1])
 
+        def stop(trimmer: Trimmer, *, has_thread: bool) -> None:
+            if has_thread:
+                for _ in range(16):  # so that it makes its first round now
+                    trimmer.count_append("a")
+                wait_until(lambda: committed() == 2, message="the first round")
+                (thread,) = [each for each in threading.enumerate() if "trimmer" in each.name]
+                self.assertTrue(thread.daemon, "it does not keep a process from its end")
+                log.append("a", "x")
             with mock.patch("os.fsync") as fsync:
-                self.statements_of(Retention(count=None), stop)
-            self.assertEqual(mark.read_text().split()[1:3], [f"{committed:018}", f"{number:018}"])
+                trimmer.stop()
             self.assertIs(fsync.called, has_thread)
+
+        for has_thread, expected in ((False, 0), (True, 3)):
+            log.append("a", "x")
+            self.statements_of(Retention(count=128), partial(stop, has_thread=has_thread))
+            self.assertEqual(committed(), expected)
+
+    def test_of_20_000_channels_it_counts_how_they_have_grown(self) -> None:
+        for others, is_counted in ((19_999, True), (20_000, False)):
+
+            def grow(trimmer: Trimmer, others: int = others) -> None:
+                for _ in range(15):
+                    trimmer.count_append("a")
+                for number in range(others):
+                    trimmer.count_append(f"channel-{number}")
+                trimmer.count_append("a")
+
+            with self.subTest(others=others), mock.patch.object(Trimmer, "start") as start:
+                self.statements_of(Retention(count=8), grow)
+                self.assertIs(start.called, is_counted)
 
     def test_between_two_rounds_a_channel_that_has_grown_is_trimmed(self) -> None:
         log = self.make_log(Retention(count=16, age=None), timeouts=Timeouts(trim=3600))
@@ -635,15 +657,19 @@ class TrimmerRoundsTest(unittest.TestCase):
                     wait_until(lambda: trimmer._stopped, message="the log to be closed")
                 raise LogUnavailable("memory://", "away")
 
-            logger = "sse_threaded.log.sqlite.trimmer"
-            told = self.assertNoLogs(logger) if is_closed else self.assertLogs(logger, "WARNING")
-            with self.subTest(is_closed=is_closed), mock.patch.object(Trimmer, "_round", fail), told as logs:
+            logger = mock.Mock()
+            with (
+                self.subTest(is_closed=is_closed),
+                mock.patch.object(Trimmer, "_round", fail),
+                mock.patch.object(trimmer_module, "ThrottledLog", return_value=logger),
+            ):
                 log = self.make_log(Retention(), timeouts=Timeouts(trim=0.01))
                 log.open_doorbell()
                 self.assertTrue(begun.wait(10))
                 if not is_closed:
-                    wait_until(lambda logs=logs: logs.output, message="the line")
+                    wait_until(partial(getattr, logger.warning, "called"), message="the line")
                 log.close()
+                self.assertEqual(logger.warning.called, not is_closed)
 
     def test_a_stopped_trimmer_does_not_start_again(self) -> None:
         log = self.make_log(Retention(count=16, age=None))
@@ -689,8 +715,8 @@ class SharedConnectionTest(unittest.TestCase):
         self.shared.close()
         self.shared.close()
         self.assert_closed(connection)
-        self.assertRaisesRegex(LogUnusable, "was closed", self.use)
         self.assertIsInstance(self.in_a_thread(), LogUnusable)
+        self.assertRaisesRegex(LogUnusable, "was closed", self.use)
 
     def test_a_fork_finds_it_closed_and_afterwards_it_is_opened_again(self) -> None:
         self.shared.after_fork(in_child=False)  # as after an interrupt before the lock was taken

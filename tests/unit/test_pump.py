@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import types
 import unittest
+from functools import partial
 from unittest import mock
 
 from sse_threaded import HubClosed
@@ -21,7 +22,7 @@ from sse_threaded.fanout.budget import Budget, Overloaded
 from sse_threaded.fanout.cursor import Cursor
 from sse_threaded.fanout.log_reader import LogReader
 from sse_threaded.fanout.pace import Pace
-from sse_threaded.fanout.pump import Pump
+from sse_threaded.fanout.pump import Pump, Reservation
 from sse_threaded.fanout.pump_thread import PumpThread
 from sse_threaded.fanout.registry import DueTimers, Registry
 from sse_threaded.fanout.serial_wakeup import SerialWakeup, Sleeper
@@ -30,6 +31,7 @@ from sse_threaded.fanout.socket_watcher import SocketWatcher, is_watched_for_rea
 from sse_threaded.fanout.stream_state import EndReason, State
 from sse_threaded.fanout.thread_subscriber import ThreadSubscriber
 from sse_threaded.fanout.timers import NEVER
+from sse_threaded.fanout.wrapped_subscriber import WrappedSubscriber
 from sse_threaded.log import MemoryLog, Page, Record
 from sse_threaded.log.doorbell import Doorbell
 from sse_threaded.protocol.batch import Batch
@@ -377,6 +379,40 @@ class EndTest(PumpCase):
                 self.assertRegex(self.received(theirs, b"0\r\n\r\n"), FAREWELL)
                 self.assertEqual((len(pump._registry._audiences), self.parking_budget.taken), (0, 0))
 
+    def test_a_thread_that_waits_in_a_stream_is_woken_when_another_one_ends_it(self):
+        pump = self.make_pump()
+        for end in (pump.end_stream, pump.end_response):
+            subscriber = ThreadSubscriber(("a",), 10, None)
+            pump.admit(subscriber)
+            thread = threading.Thread(target=subscriber.take, daemon=True)
+            thread.start()
+            wait_until(lambda subscriber=subscriber: subscriber.sleeper.is_asleep)
+            end(subscriber)
+            thread.join(10)
+            self.assertFalse(thread.is_alive())
+            end(subscriber)
+            self.assertEqual((pump.stream_count, self.budget.taken), (0, 0))
+
+    def test_who_joins_it_waits_for_its_last_stream(self):
+        pump = self.make_pump()
+        subscriber = ThreadSubscriber(("a",), 10, None)
+        pump.admit(subscriber)
+        pump.request_close()
+        wait_until(lambda: subscriber.end_reason is EndReason.SHUTDOWN)
+        threading.Timer(0.1, pump.end_stream, (subscriber,)).start()
+        pump.join(10)
+        self.assertEqual(pump.stream_count, 0)
+        self.assertRaises(HubClosed, pump._registry.add, subscriber)
+
+    def test_a_place_is_given_back_to_the_process_that_gave_it(self):
+        pump = self.make_pump()
+        reservation = pump.reserve()
+        pump.release(reservation)
+        self.assertEqual(self.parking_budget.taken, 0)
+        pump.reserve()
+        pump.release(Reservation(Registry(self.log, PACE)))  # as after a fork, which a child's count does not have
+        self.assertEqual(self.parking_budget.taken, 1)
+
     def test_after_the_end_nothing_is_admitted(self):
         pump = self.make_pump()
         pump.request_close()
@@ -486,6 +522,40 @@ class BellTest(PumpCase):
     def test_a_stream_that_is_to_be_closed_wakes_it(self):
         self.assertEqual(self.rings(self.make_pump().close_later, mock.Mock()), 1)
 
+    def test_its_end_and_a_stream_that_must_be_checked_wake_it(self):
+        pump = self.make_pump()
+        self.assertEqual(self.rings(pump.request_close), 1)
+        self.assertEqual(self.rings(pump.check_soon, parked_alone(self)[0]), 1)
+
+    def test_a_stream_with_a_thread_wakes_it_when_it_comes(self):
+        pump = self.make_pump()
+        for _ in range(2):
+            subscriber = ThreadSubscriber(("a",), 10, None)
+            self.addCleanup(pump.end_stream, subscriber)
+            self.assertEqual(self.rings(pump.admit, subscriber), 1)
+
+    def test_a_parked_stream_wakes_it_where_there_is_something_to_do(self):
+        for heartbeat, options, expected in (
+            (None, {}, 0),
+            (60.0, {}, 0),
+            (0.5, {}, 1),
+            (None, {"head": b"x" * 4_000_000}, 1),
+            (None, {"last_event_id": "unknown"}, 1),
+        ):
+            with self.subTest(heartbeat=heartbeat, options=list(options)):
+                pump = self.make_pump(heartbeat=heartbeat)
+                pump.reserve()
+                self.assertEqual(self.rings(partial(self.park, pump, **options)), expected)
+
+    def test_a_stream_that_is_parked_when_the_end_has_begun_wakes_it(self):
+        pump = self.make_pump()
+        with counted_selects() as selects:
+            pump.reserve()
+            wait_until(lambda: selects and selects[-1], message="the pump to wait")
+        pump._thread.is_closing = True  # as request_close() does, but it wakes the pump
+        with mock.patch.object(pump, "reserve"):
+            self.assertEqual(self.rings(self.park, pump), 1)
+
     def test_the_last_stream_wakes_it_at_the_end_only(self):
         for is_closing, expected in ((False, 0), (True, 1)):
             with self.subTest(is_closing=is_closing):
@@ -522,6 +592,17 @@ class MemoryTest(PumpCase):
             tracemalloc.stop()
             with self.subTest(hears=hears):
                 self.assertLess((after - before) / len(pairs), most)
+class KeptThreadTest(PumpCase):
+    def test_a_wrapped_stream_keeps_its_thread_if_one_more_may_be_held(self):
+        pump = self.make_pump()
+        with mock.patch("sse_threaded.fanout.pump.process_budget", Budget(1)) as threads:
+            for is_free in (True, False):
+                subscriber = WrappedSubscriber(("a",), 10, mock.Mock(), mock.Mock(), pump)
+                subscriber.budget = self.budget
+                pump.keep_thread(subscriber)
+                self.assertEqual(subscriber.keeps_thread, is_free)
+                self.assertIs(subscriber.end_reason, None if is_free else EndReason.OVERLOAD)
+        self.assertEqual(threads.taken, 1)
 
 
 class BlockedHeartbeatTest(PumpCase):
@@ -698,6 +779,17 @@ class RegistryTest(unittest.TestCase):
         self.log.append("a", "6")
         self.assertEqual(self.registry.deliveries(self.log.read(5)), [])
 
+    def test_one_whose_stream_has_ended_gets_no_events_while_its_response_goes_on(self):
+        self.registry = self.make_registry(events=5)
+        subscriber = WrappedSubscriber(("a",), 10, parked_alone(self)[0].connection, mock.Mock(), mock.Mock())
+        self.registry.add(subscriber)
+        self.registry.attach(subscriber, 5)
+        self.log.append("a", "6")
+        self.assertEqual(len(self.registry.deliveries(self.log.read(5))), 1)
+        self.registry.end_stream(subscriber)
+        self.log.append("a", "7")
+        self.assertEqual(self.registry.deliveries(self.log.read(6)), [])
+
     def test_the_end_of_each_is_checked_once(self):
         subscribers = [self.with_thread(), self.parked()]
         for subscriber in subscribers:
@@ -709,6 +801,18 @@ class RegistryTest(unittest.TestCase):
         self.registry.tell_to_end(EndReason.LEASE, subscribers)
         self.assertEqual(self.to_check(), [])
         self.assertEqual({subscriber.end_reason for subscriber in subscribers}, {EndReason.SHUTDOWN})
+
+    def test_one_that_cannot_be_watched_is_lost_and_checked(self):
+        for step in ("add", "watch", "hear"):
+            with self.subTest(step):
+                parked, theirs = parked_alone(self)
+                theirs.sendall(b"x")
+                if step != "add":
+                    self.registry.add(parked)
+                with mock.patch.object(self.registry.watcher, "watch", return_value=False):
+                    getattr(self.registry, step)(parked)
+                self.assertTrue(parked.state.is_lost)
+                self.assertEqual(self.to_check(), [parked])
 
     def test_it_shuts_when_all_have_left(self):
         subscriber = self.with_thread()

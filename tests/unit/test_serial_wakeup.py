@@ -228,7 +228,15 @@ class WakeupTest(unittest.TestCase):
 
     def test_a_deadline_ends_the_rest(self):
         sleeper = Sleeper(self.wakeup)
-        sleeper.sleep((), self.clock.now)
+
+        def sleep():
+            for _ in range(3):
+                sleeper.sleep((), self.clock.now)
+
+        thread = threading.Thread(target=sleep, daemon=True)
+        thread.start()
+        thread.join(10)
+        self.assertFalse(thread.is_alive())
         sleeper.call()
         self.assertEqual(self.wakeup.waiting, 0)
 
@@ -250,6 +258,7 @@ class WakeupTest(unittest.TestCase):
         self.wakeup.advance()
         thread.join(10)
         self.assertFalse(thread.is_alive())
+        self.assertTrue(lock.locked(), "it has taken its call, so it will sleep the next time")
 
     @unittest.skipUnless(sys.platform == "linux", "a thread's scheduling policy is Linux's")
     def test_a_threads_scheduling_policy_is_given_back(self):
