@@ -541,9 +541,10 @@ class TrimmerRoundsTest(unittest.TestCase):
                 (thread,) = [each for each in threading.enumerate() if "trimmer" in each.name]
                 self.assertTrue(thread.daemon, "it does not keep a process from its end")
                 log.append("a", "x")
-            with mock.patch("os.fsync") as fsync:
+            join = mock.patch.object(threading.Thread, "join", autospec=True, side_effect=threading.Thread.join)
+            with mock.patch("os.fsync") as fsync, join as joined:
                 trimmer.stop()
-            self.assertIs(fsync.called, has_thread)
+            self.assertEqual((fsync.called, joined.called), (has_thread, has_thread))
 
         for has_thread, expected in ((False, 0), (True, 3)):
             log.append("a", "x")
@@ -805,6 +806,11 @@ class FileStepsTest(unittest.TestCase):
         connection.execute.side_effect = sqlite3.OperationalError("disk I/O error")
         self.assertRaises(sqlite3.OperationalError, self.file.begin_write, connection)
         self.assertEqual(len(self.slept), 3, "that is no lock")
+
+    def test_where_nobody_can_say_how_far_a_connection_has_come_it_is_behind(self) -> None:
+        connection = self.file.connect(sqlite3.Connection)
+        connection.close()
+        self.assertIs(self.file.is_behind(connection), True)
 
     def test_a_new_file_that_others_switch_is_tried_each_hundredth_of_a_second(self) -> None:
         errors: list[Exception] = []

@@ -520,6 +520,17 @@ class LendingTest(SQLiteTest):
             self.assertEqual([record.data for record in log.read(2)][-2:], ["z", "new"])
             self.assertRaises(sqlite3.ProgrammingError, next, rows)
 
+    def test_its_methods_return_cursors_as_always(self):
+        with self.make_log().transaction() as transaction:
+            mine = transaction.connection
+            for made in (
+                mine.execute("CREATE TABLE notes (text)"),
+                mine.executemany("INSERT INTO notes VALUES (?)", [("one",), ("two",)]),
+                mine.executescript("SELECT 1"),
+                mine.cursor(),
+            ):
+                self.assertIsInstance(made, sqlite3.Cursor)
+
     def test_cursors_of_the_logs_own_are_not_noted(self):
         log = self.make_log()
         for lend in (log.snapshot, log.transaction):

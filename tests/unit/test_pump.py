@@ -670,7 +670,7 @@ class TimesTest(unittest.TestCase):
             self.assertAlmostEqual(registry.next_timer(), due)
 
     def test_the_pump_must_wake_up_for_the_earliest_timer_of_the_next_second(self):
-        for heartbeat, is_earliest in ((0.5, True), (1.5, False), (None, False)):
+        for heartbeat, is_earliest in ((0.5, True), (1.0, False), (1.5, False), (None, False)):
             registry = self.make_registry(heartbeat)
             self.assertIs(registry.add(parked_alone(self)[0]), is_earliest, heartbeat)
             self.assertIs(registry.add(parked_alone(self)[0]), False, "the first one comes first")
@@ -802,6 +802,12 @@ class RegistryTest(unittest.TestCase):
         self.assertEqual(self.to_check(), [])
         self.assertEqual({subscriber.end_reason for subscriber in subscribers}, {EndReason.SHUTDOWN})
 
+    def test_who_is_to_be_checked_is_in_order(self):
+        first, second, third = (self.with_thread() for _ in range(3))
+        self.registry.check_soon(first)
+        self.registry.check_all_soon([second, third])
+        self.assertEqual(self.to_check(), [first, second, third])
+
     def test_one_that_cannot_be_watched_is_lost_and_checked(self):
         for step in ("add", "watch", "hear"):
             with self.subTest(step):
@@ -856,6 +862,18 @@ class RegistryTest(unittest.TestCase):
         self.assertIsNone(subscriber.end_reason)
         self.registry.run_timers(self.registry.next_timer())
         self.assertIs(subscriber.end_reason, EndReason.LEASE)
+
+    def test_a_heartbeat_that_a_socket_does_not_take_is_to_be_checked(self):
+        for is_full in (False, True):
+            self.registry = self.make_registry(heartbeat=10.0)
+            parked = self.parked()
+            self.registry.add(parked)
+            if is_full:
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        parked.connection.send(b"x" * 10_000)
+            self.registry.run_timers(time.monotonic() + 20.0)
+            self.assertEqual((parked.is_blocked, self.to_check()), (is_full, [parked] * is_full))
 
     def test_which_threads_are_missed(self):
         for looks, abandoned, is_doubtful in ((0, False, False), (2, False, True), (6, True, True)):
@@ -1044,6 +1062,13 @@ class PumpThreadTest(unittest.TestCase):
             self.run_turns([])
             self.assertFalse(self.registry.end_response.called or self.registry.watch.called)
             self.assertFalse(self.registry.tell_to_end.called or subscriber.give_back.called)
+
+    def test_all_are_checked_whatever_became_of_the_first(self):
+        closed = types.SimpleNamespace(state=types.SimpleNamespace(is_closed=True))
+        subscriber = self.check(is_over=True)
+        self.registry.next_to_check.side_effect = [closed, subscriber, None]
+        self.run_turns([])
+        self.registry.end_response.assert_called_once_with(subscriber)
 
     def test_one_that_is_lost_is_told_to_end(self):
         subscriber = self.check(state={"is_lost": True})
