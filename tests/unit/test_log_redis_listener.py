@@ -200,6 +200,7 @@ class ThreadTest(ListenerCase):
         first = self.listener.open_doorbell(EPOCH)
         self.assertTrue(self.listener.is_running)
         thread = self.listener._thread
+        self.assertTrue(thread and thread.daemon, "it does not keep a process from its end")
         second = self.listener.open_doorbell("other")
         self.assertIs(self.listener._thread, thread)
         self.assertEqual(self.listener.buffer.place[0], EPOCH)

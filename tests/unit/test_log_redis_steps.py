@@ -212,6 +212,32 @@ class TransactionTest(LogCase):
         with log.transaction():
             pass
 
+    def test_in_the_parent_it_goes_on_also_where_an_interrupt_came_before_the_lock(self) -> None:
+        log = self.make_log()
+        self.answers(b"7", b"")
+        log.after_fork(False)
+        log.before_fork()
+        log.after_fork(False)
+        log.after_fork(False)
+        with log.transaction():
+            pass
+
+    def test_a_child_has_a_lock_connections_and_a_listener_of_its_own(self) -> None:
+        log = self.make_log(timeouts=Timeouts(retry=0.05))
+        self.answers(b"7", b"8", b"", b"")
+        log.listener = listener = mock.Mock()
+        with log.transaction(), mock.patch.object(SharedClient, "after_fork_in_child") as forked:
+            log.after_fork(True)
+            forked.assert_called_once_with()
+            listener.after_fork_in_child.assert_called_once_with()
+            with log.transaction() as transaction:
+                self.assertEqual(transaction.append("a", "x"), "abcdef-9")
+                transaction.rows.clear()
+            log._lock.acquire()  # for the end of the parent's transaction, which a child does not see
+        log.close()
+        log.after_fork(True)
+        self.assertRaisesRegex(LogUnusable, "closed", log.last_sequence)
+
     def test_readers_look_once_a_second_besides(self) -> None:
         self.assertEqual(RedisLog.poll_interval, 1.0)
 
