@@ -232,6 +232,7 @@ class IteratingTest(unittest.TestCase):
             status = b"failed"
             try:
                 mine.close()
+                self.assertEqual(self.hub.streams, 0)
                 del stream, reserved
                 gc.collect()
                 own = self.stream()

@@ -100,6 +100,14 @@ class OwnRowsTest(SQLiteTest):
         self.assertTrue(is_readable(doorbell, 0))
         self.assertEqual(log.last_sequence(), 1)
 
+    def test_without_an_event_nobody_is_rung(self):
+        log = self.make_log()
+        doorbell = log.open_doorbell()
+        self.addCleanup(doorbell.close)
+        with log.transaction() as transaction:
+            transaction.connection.execute("CREATE TABLE notes (text)")
+        self.assertFalse(is_readable(doorbell, 0))
+
     def test_an_event_that_was_trimmed_since_that_commit_is_no_error(self):
         log = self.make_log()
         with log.transaction() as transaction:

@@ -481,6 +481,23 @@ log.close()
                 self.assertEqual(kept.partition("-")[0], last.partition("-")[0])
                 self.assertEqual(int(kept.partition("-")[2]), int(last.partition("-")[2]) + 1)
 
+    def test_nor_does_the_end_of_a_process_that_only_reads(self) -> None:
+        for number, ends in enumerate((("-shm",), ("-wal", "-shm"))):
+            with self.subTest(ends=ends):
+                self.url = sqlite_url(self.directory, f"reader-{number}.db")
+                path = self.url.removeprefix("sqlite:///")
+                log = open_log(self.url)
+                log.read(0)
+                self.append_elsewhere(*["x"] * 20)
+                self.assertEqual(len(log.read(0)), 20)
+                for end in ends:
+                    os.unlink(f"{path}{end}")
+                last = self.append_elsewhere("of others", "the last")
+                log.close()
+                kept = self.append_elsewhere("afterwards")
+                self.assertEqual(kept.partition("-")[0], last.partition("-")[0])
+                self.assertEqual(int(kept.partition("-")[2]), int(last.partition("-")[2]) + 1)
+
     def test_nor_does_it_take_their_files(self) -> None:
         log = open_log(self.url)
         log.append("a", "x")

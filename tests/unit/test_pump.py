@@ -1141,6 +1141,7 @@ class LogReaderTest(unittest.TestCase):
         self.assertTrue(self.reads())
         self.log.read.assert_called_once_with(7)
         self.assertEqual(self.reader.due, NEVER)
+        self.assertTrue(self.reads(was_rung=True))
         self.now = 1e9
         self.assertFalse(self.reads())
         self.assertTrue(self.reads(was_rung=True))
