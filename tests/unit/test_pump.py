@@ -981,12 +981,20 @@ class PumpThreadTest(unittest.TestCase):
         self.assertEqual(names, ["registry.begin", *turn, "is_ending", *end])
 
     def test_where_the_process_ends_the_hub_ends(self):
-        self.parts.is_ending.return_value = True
-        self.run_turns([], [])
-        self.assertTrue(self.thread.is_closing)
-        self.setUp()
-        self.run_turns([], [], [])
-        self.assertEqual(self.registry.tell_all_to_end.call_count, 1)
+        for is_ending, turns in ((True, 2), (False, 20)):
+            self.setUp()
+            self.parts.is_ending.return_value = is_ending
+            waits = self.registry.watcher.select
+
+            def select(timeout, waits=waits):
+                self.thread.is_closing |= waits.call_count == 20
+                return []
+
+            waits.side_effect = select
+            self.thread.start()
+            self.thread.join(10)
+            self.assertEqual(waits.call_count, turns)
+            self.registry.tell_all_to_end.assert_called_once_with(EndReason.SHUTDOWN)
 
     def test_which_bell_has_rung(self):
         self.thread.bell.ring()
