@@ -124,6 +124,14 @@ class ValueTest(unittest.TestCase):
                 self.assertEqual(caught.exception.field, field)
                 self.assertIn(field, str(caught.exception))
 
+    def test_a_refusal_says_what_was_found(self):
+        for event, words in (
+            (7, "must be text, not int"),
+            ("a\nb", r"'\\n' in 'a\\nb' would start another field"),
+        ):
+            with self.subTest(event=event), self.assertRaisesRegex(InvalidEvent, words):
+                ServerSentEvent(data="x", event=event)
+
     def test_a_comment_with_half_a_character_is_refused(self):
         self.assertRaises(InvalidEvent, comment, "\ud800")
 

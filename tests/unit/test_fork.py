@@ -62,6 +62,21 @@ class UntoldForkTest(unittest.TestCase):
         )
         self.assertEqual(len(set(pipes[1::2])), 3, pipes)
 
+    def test_a_childs_first_stream_has_a_pump_of_the_child(self) -> None:
+        pipes = self.run_forking(
+            "memory://",
+            """
+            def stream():
+                environ = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.multithread": True}
+                hub.stream(environ, "news").response.close()
+                print(os.fstat(hub._pump._thread.bell.fileno()).st_ino, flush=True)
+
+            stream()
+            fork(stream)
+            """,
+        )
+        self.assertEqual(len(set(pipes)), 2, pipes)
+
     def test_a_lock_that_the_parent_holds_does_not_stop_the_child(self) -> None:
         log = sqlite_url(temporary_directory(self))
         self.run_forking(

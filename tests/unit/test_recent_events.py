@@ -170,6 +170,17 @@ class RecentTest(unittest.TestCase):
                 first, again = (found.batch_after(("a",), 0)[0] for _ in range(2))
                 self.assertEqual(again is first, is_kept)
 
+    def test_batches_that_just_fit_together_are_kept(self):
+        self.publish("a")
+        for less, is_kept in ((0, True), (1, False)):
+            with (
+                self.subTest(is_kept),
+                mock.patch.object(recent_events, "_BATCHES_SIZE", 2 * self.size_of_a() - less),
+            ):
+                found = self.filled()
+                first, _ = (found.batch_after(("a",), after)[0] for after in (0, -1))
+                self.assertEqual(found.batch_after(("a",), 0)[0] is first, is_kept)
+
     def size_of_a(self):
         return recent_events._size(("a",), self.filled().batch_after(("a",), 0)[0])
 

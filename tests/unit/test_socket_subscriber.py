@@ -1,5 +1,6 @@
 """A broadcast to many parked clients: each gets every byte once and in order, whatever its socket takes."""
 
+import contextlib
 import socket
 import sys
 import unittest
@@ -111,6 +112,25 @@ class BroadcastTest(unittest.TestCase):
             parked.continue_writing()
         received += theirs.recv(65536)
         self.assertTrue(received.endswith(self.wire("two") + b"\r\n"), received[-100:])
+
+    def test_a_client_whose_socket_takes_nothing_gets_it_later(self):
+        for number in range(2):
+            with self.subTest(number=number):
+                self.setUp()
+                clients = [self.client(send_buffer=4096), self.client(send_buffer=4096)]
+                self.publish("one")  # now both are in a broadcast
+                first = len(self.wire("one")) + 6
+                full, theirs = clients[number]
+                filled = 0
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        filled += full.connection.send(b":" * 4096)
+                self.assertEqual(self.publish("two"), [full])
+                wire = self.wire("two")
+                read_exactly(theirs, first + filled)
+                full.continue_writing()
+                self.assertEqual(read_exactly(theirs, len(wire) + 6), b"%x\r\n%b\r\n" % (len(wire), wire))
+                self.assertTrue(clients[1 - number][1].recv(65536).endswith(wire + b"\r\n"))
 
     def test_a_defect_in_the_midst_ends_all_without_another_byte(self):
         clients = [self.client() for _ in range(3)]

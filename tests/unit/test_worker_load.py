@@ -61,6 +61,13 @@ class WorkerLoadTest(unittest.TestCase):
         self.load.tell(5000, 3)
         self.assertEqual(self.lead(5001, 4), 1)
 
+    def test_each_of_1024_workers_has_numbers_of_its_own(self):
+        for worker in range(1024):
+            self.setUp()
+            self.load.tell(worker, 10)
+            self.load.tell(worker + 1, 20)
+            self.assertEqual(self.lead(worker + 1, 20), 10, worker)
+
     def test_one_counts_as_ended_three_seconds_after_its_last_word(self):
         self.load.tell(2, 10)
         self.now += 2
