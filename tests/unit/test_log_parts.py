@@ -814,6 +814,7 @@ class FileStepsTest(unittest.TestCase):
 
     def test_a_new_file_that_others_switch_is_tried_each_hundredth_of_a_second(self) -> None:
         errors: list[Exception] = []
+        closed: list[object] = []
 
         class Connection(sqlite3.Connection):
             def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
@@ -821,12 +822,18 @@ class FileStepsTest(unittest.TestCase):
                     raise errors.pop()
                 return super().execute(sql, *values)
 
+            def close(self) -> None:
+                closed.append(self)
+                super().close()
+
         locked = sqlite3.OperationalError("database is locked")
         errors += [locked] * 3
         self.file.connect(Connection).close()
         self.assertEqual(self.slept, [0.01] * 3)
         errors += [locked] * 1000
+        closed.clear()
         self.assertRaises(LogUnavailable, self.file.connect, Connection)
+        self.assertEqual(len(closed), 1)
         self.assertAlmostEqual(self.now, 1002.03, delta=0.02)
         errors[:] = [sqlite3.OperationalError("disk I/O error")]
         self.slept.clear()

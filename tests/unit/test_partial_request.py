@@ -223,6 +223,12 @@ class LimitsTest(unittest.TestCase):
 
 
 class PartsTest(unittest.TestCase):
+    def test_a_line_that_the_parser_refuses_begins_no_body(self) -> None:
+        request = PartialRequest(0.0)
+        request.add(b"GET / HTTP/1.1\nHost", 5.0)
+        self.assertTrue(request.is_whole)
+        self.assertTrue(request.is_late(deadlines.HEAD_SECONDS + 1), "the time is the head's")
+
     def test_how_much_of_the_body_is_missing(self) -> None:
         for data, missing in (
             (b"POST /x HT", None),

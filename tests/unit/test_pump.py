@@ -604,6 +604,16 @@ class KeptThreadTest(PumpCase):
                 self.assertIs(subscriber.end_reason, None if is_free else EndReason.OVERLOAD)
         self.assertEqual(threads.taken, 1)
 
+    def test_a_stream_takes_a_place_of_the_hub_and_only_where_they_are_scarce_a_thread_of_the_process(self):
+        pump = self.make_pump()
+        with mock.patch("sse_threaded.fanout.pump.process_budget", Budget()) as threads:
+            for options, taken in (({}, 0), ({"is_thread_scarce": True}, 1)):
+                subscriber = ThreadSubscriber(("a",), 10, None)
+                self.addCleanup(pump.end_stream, subscriber)
+                pump.admit(subscriber, **options)
+                self.assertEqual(threads.taken, taken)
+        self.assertEqual((self.budget.taken, self.parking_budget.taken), (2, 0))
+
 
 class BlockedHeartbeatTest(PumpCase):
     def test_a_heartbeat_that_the_socket_does_not_take_goes_out_when_it_does(self):
@@ -776,6 +786,15 @@ class RegistryTest(unittest.TestCase):
         self.registry.add(subscriber)
         self.registry.tell_to_end(EndReason.LEASE, (subscriber,))
         self.assertEqual(self.registry.attach(subscriber, 3), 5)
+        self.log.append("a", "6")
+        self.assertEqual(self.registry.deliveries(self.log.read(5)), [])
+
+    def test_one_that_ends_gets_no_more_events(self):
+        self.registry = self.make_registry(events=5)
+        subscriber = self.with_thread()
+        self.registry.add(subscriber)
+        self.registry.attach(subscriber, 5)
+        self.registry.tell_to_end(EndReason.LEASE, (subscriber,))
         self.log.append("a", "6")
         self.assertEqual(self.registry.deliveries(self.log.read(5)), [])
 
@@ -1255,6 +1274,7 @@ class HeartbeatTest(unittest.TestCase):
         now = time.monotonic()
         for beat in range(1, 20):
             registry.run_timers(now + 2 * beat)
+        self.assertEqual(subscriber.waiting, 0, "it is no event")
         self.assertEqual([batch.body for batch in subscriber.take_now()], [b": heartbeat\n"])
         registry.run_timers(now + 100)
         self.assertEqual(len(subscriber.take_now()), 1, "the next comes when that one was taken")

@@ -13,8 +13,9 @@ from unittest import mock
 
 from werkzeug.test import EnvironBuilder
 
-from sse_threaded import Hub
+from sse_threaded import Hub, HubClosed, LogUnavailable
 from sse_threaded.fanout.audience import Audiences
+from sse_threaded.fanout.budget import Overloaded
 from sse_threaded.fanout.cursor import Cursor
 from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.lifecycle import process_budget
@@ -28,6 +29,7 @@ from sse_threaded.fanout.wrapped_subscriber import WrappedSubscriber
 from sse_threaded.log import MemoryLog, Record
 from sse_threaded.log.sqlite.app_connection import transaction_of
 from sse_threaded.protocol.batch import Batch
+from sse_threaded.stream import refusal_for
 from tests.unit.fake_handover import FakeHandover
 
 EVENT = Batch(b"data: x\n\n")
@@ -88,6 +90,20 @@ class StartTest(unittest.TestCase):
             parking = stream.park(handover, self.connection, True)
             parking.cancel()
             self.assertIs(parking.subscriber.server_hears_hang_ups, hears)
+
+
+class RefusalTest(unittest.TestCase):
+    def test_a_client_waits_as_after_a_shutdown_if_the_hub_is_closed_and_else_twice_as_long(self) -> None:
+        for error, shutdown in (
+            (HubClosed("closed"), True),
+            (Overloaded("full"), False),
+            (LogUnavailable("memory://", "away"), False),
+        ):
+            with self.subTest(error=error):
+                pace = mock.Mock()
+                pace.unavailable.return_value = b"data: {}\n\n"
+                self.assertTrue(refusal_for(pace, error).startswith(b"data: {}\n\n:"))
+                pace.unavailable.assert_called_once_with(shutdown=shutdown)
 
 
 class WrappedTest(unittest.TestCase):

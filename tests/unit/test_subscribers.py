@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import selectors
 import socket
@@ -178,6 +179,11 @@ class IdleLooksTest(unittest.TestCase):
         subscriber.take_now()
         self.assertEqual(self.looks(subscriber), [1, 2, 3])
 
+    def test_a_socket_may_have_the_number_of_the_standard_input(self) -> None:
+        connection = mock.Mock()
+        connection.fileno.return_value = 0
+        self.assertEqual(self.looks(make_subscriber(connection=connection)), [0, 0, 0])
+
     def test_a_socket_says_more(self) -> None:
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
@@ -263,6 +269,11 @@ class WatcherTest(unittest.TestCase):
         with mock.patch.object(self.watcher, "_selector") as selector:
             self.watcher.unwatch(self.subscriber)
         selector.get_key.assert_not_called()
+    def test_each_beginning_closes_what_was_before(self) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            self.watcher.begin()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_a_socket_with_the_number_of_an_earlier_one_takes_its_place(self) -> None:
         self.watcher.watch(self.subscriber, reading=False, writing=True)

@@ -49,6 +49,10 @@ class WorkerLoadTest(unittest.TestCase):
         self.load.tell(2, 12)
         self.assertEqual(self.load.lead(50), 38)
 
+    def test_one_that_has_not_looked_yet_sees_all_that_have_come(self):
+        self.load.tell(1, 10)
+        self.assertEqual(self.load.lead(50), 40)
+
     def test_it_is_shared_with_children(self):
         child = os.fork()
         if not child:
