@@ -128,6 +128,15 @@ class MemoryTest(unittest.TestCase):
         self.now = 10.1
         self.assertEqual(log.trim(), 1)
 
+    def test_how_many_were_trimmed_counts_none_twice(self) -> None:
+        log = self.make_log(Retention(count=None, age=10.0))
+        for second in range(10):
+            self.now = float(second)
+            log.append("a", "x")
+        for now, trimmed in ((13.0, 3), (15.0, 2), (15.0, 0), (30.0, 5)):
+            self.now = now
+            self.assertEqual(log.trim(), trimmed)
+
     def test_a_reader_that_has_the_newest_trimmed_event_goes_on(self) -> None:
         log = self.make_log(Retention(count=2, age=None))
         for _ in range(5):
@@ -743,7 +752,9 @@ class SharedConnectionTest(unittest.TestCase):
                 self.shared.before_fork()
             self.shared.after_fork(in_child=False)
             self.assertIsInstance(self.in_a_thread(), LogUnavailable, "in the parent it is in use")
+            references = sys.getrefcount(parents)
             self.shared.after_fork(in_child=True)
+            self.assertEqual(sys.getrefcount(parents), references, "nothing closes it")
             another = self.in_a_thread()
             self.assertIsInstance(another, LogConnection)
             self.assertIs(self.use(), another)

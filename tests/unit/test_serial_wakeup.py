@@ -241,11 +241,12 @@ class WakeupTest(unittest.TestCase):
         self.assertEqual(self.wakeup.waiting, 0)
 
     def test_a_thread_that_is_called_at_its_deadline_waits_for_its_token(self):
-        lock, passed = threading.Lock(), threading.Event()
+        lock, passed, waits = threading.Lock(), threading.Event(), []
 
         def acquire(timeout=None):
             if timeout is None:
                 return lock.acquire()
+            waits.append(timeout)
             sleeper.call()
             passed.set()
             return False
@@ -258,6 +259,7 @@ class WakeupTest(unittest.TestCase):
         self.wakeup.advance()
         thread.join(10)
         self.assertFalse(thread.is_alive())
+        self.assertEqual(waits, [0.0])
         self.assertTrue(lock.locked(), "it has taken its call, so it will sleep the next time")
 
     @unittest.skipUnless(sys.platform == "linux", "a thread's scheduling policy is Linux's")
