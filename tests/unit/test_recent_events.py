@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 import unittest
 from unittest import mock
@@ -10,6 +11,7 @@ from sse_threaded import Hub, Retention, ServerSentEvent, open_log
 from sse_threaded.fanout import recent_events
 from sse_threaded.fanout.recent_events import RecentEvents
 from sse_threaded.log import Record
+from sse_threaded.protocol.batch import Batch
 from tests.support import temporary_directory
 
 
@@ -180,6 +182,11 @@ class RecentTest(unittest.TestCase):
                 found = self.filled()
                 first, _ = (found.batch_after(("a",), after)[0] for after in (0, -1))
                 self.assertEqual(found.batch_after(("a",), 0)[0] is first, is_kept)
+
+    def test_a_batch_counts_twice_and_its_key_with_all_its_parts(self):
+        for channels in (("a",), ("a", "b" * 100), tuple(f"channel-{number}" for number in range(100))):
+            key = sum(map(sys.getsizeof, (channels, *channels)))
+            self.assertEqual(recent_events._size(channels, Batch(b"x" * 100)), 512 + key + 200)
 
     def size_of_a(self):
         return recent_events._size(("a",), self.filled().batch_after(("a",), 0)[0])

@@ -581,6 +581,18 @@ class AppTransactionTest(unittest.TestCase):
             raise ZeroDivisionError
         self.assertEqual((self.connection.in_transaction, self.rows()), (False, 1))
 
+    def test_where_python_would_begin_none_a_new_one_begins(self) -> None:
+        for value in (True, False):
+
+            class Connection(sqlite3.Connection):
+                autocommit = value  # Python 3.12 and newer ones have this
+
+            connection = sqlite3.connect(":memory:", factory=Connection)
+            self.addCleanup(connection.close)
+            with transaction_of(connection) as is_new:
+                self.assertTrue(is_new and connection.in_transaction)
+            self.assertFalse(connection.in_transaction)
+
     def test_the_apps_own_is_left_to_the_app(self) -> None:
         self.connection.execute("BEGIN")
         with transaction_of(self.connection) as is_new:
