@@ -19,6 +19,7 @@ from sse_threaded import HistoryGone, Hub, LogUnavailable, LogUnusable, Retentio
 from sse_threaded.log.interface import NestedTransaction, TransactionOver
 from sse_threaded.log.sqlite.connection import LogConnection
 from sse_threaded.log.sqlite.file import SQLiteFile
+from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
 from sse_threaded.log.sqlite.trimmer import Trimmer
@@ -615,6 +616,20 @@ class BadFileTest(SQLiteTest):
                 other.execute("COMMIT")
                 writer.join()
         self.assertEqual(self.data(), ["y"])
+
+    def test_an_append_that_fails_gives_the_lock_back(self):
+        log, other = self.make_log(), self.make_log(timeouts=IMPATIENT)
+        with (
+            mock.patch.object(HighWaterMark, "reserve", side_effect=ZeroDivisionError),
+            self.assertRaises(ZeroDivisionError),
+        ):
+            log.append("a", "x")
+        other.append("a", "y")
+        with self.assertRaises(ZeroDivisionError), log.transaction() as transaction:
+            transaction.append("a", "x")
+            raise ZeroDivisionError
+        other.append("a", "z")
+        self.assertEqual(self.data(), ["y", "z"])
 
     def test_what_an_interrupt_leaves_does_no_harm(self):
         log = self.make_log()
