@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import types
 import unittest
 from typing import Any, cast
@@ -17,6 +18,7 @@ from sse_threaded.fanout.serial_wakeup import Activity, SerialWakeup, Sleeper
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.fanout.timers import NEVER, Timers
 from sse_threaded.protocol.batch import LAST_CHUNK, Batch
+from tests.unit.fake_handover import FakeHandover
 
 
 def make_subscriber(is_closed: bool = False, **values: object) -> Any:
@@ -77,9 +79,13 @@ class TimersTest(unittest.TestCase):
         self.assertEqual(len(self.timers), 0)
 
     def test_a_time_that_never_comes_takes_no_entry(self) -> None:
-        self.timers.add(NEVER, make_subscriber())
-        self.timers.add(NEVER, make_subscriber(), 0.5)
+        self.assertIs(self.timers.add(NEVER, make_subscriber()), False)
+        self.assertIs(self.timers.add(NEVER, make_subscriber(), 0.5), False)
         self.assertEqual(len(self.timers), 0)
+
+    def test_whether_a_time_is_the_earliest_is_told(self) -> None:
+        told = [self.timers.add(when, make_subscriber()) for when in (3.0, 4.0, 3.0, 2.0)]
+        self.assertEqual(told, [True, False, False, True])
 
     def test_times_are_rounded_up_to_whole_grains(self) -> None:
         for when, grain, expected in ((1.1, 0.0, 1.1), (1.1, 0.25, 1.25), (1.25, 0.25, 1.25), (1.26, 0.25, 1.5)):
@@ -100,6 +106,20 @@ class TimersTest(unittest.TestCase):
         self.timers.shrink(10)
         self.assertEqual(len(self.timers), 10)
         self.assertEqual(list(self.timers.due(1000.0)), here[::-1])
+
+
+class HandoverTest(unittest.TestCase):
+    def test_only_the_first_stream_on_the_servers_own_thread_may_let_it_leave(self) -> None:
+        mine = threading.get_ident()
+        for can_resume, thread, wrapped, may in (
+            (True, mine, None, True),
+            (False, mine, None, False),
+            (True, mine + 1, None, False),
+            (True, mine, mock.Mock(), False),
+        ):
+            handover = FakeHandover()
+            handover.can_resume, handover.thread, handover.wrapped = can_resume, thread, wrapped
+            self.assertIs(handover.may_lend(), may)
 
 
 class BudgetTest(unittest.TestCase):

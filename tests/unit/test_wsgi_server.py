@@ -129,6 +129,14 @@ class BridgeTest(unittest.TestCase):
         with mock.patch.dict(sys.modules, {"tornado.wsgi": types.ModuleType("tornado.wsgi")}):
             self.assertIsNone(caller_of({}).bridge, "loaded, but not on the stack")
 
+    def test_while_none_is_loaded_the_stack_is_not_searched(self) -> None:
+        module = types.ModuleType("a2wsgi.wsgi")  # it is not loaded
+        exec("def call(app):\n    return app()", module.__dict__)
+        with mock.patch.dict(sys.modules):
+            for name, _ in BRIDGES:
+                sys.modules.pop(name, None)
+            self.assertIsNone(module.call(lambda: caller_of({}).bridge))
+
 
 if __name__ == "__main__":
     unittest.main()
