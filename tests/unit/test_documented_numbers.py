@@ -19,8 +19,7 @@ from sse_threaded.log.redis import timeouts as redis_timeouts
 from sse_threaded.log.sqlite import file as sqlite_file
 from sse_threaded.log.sqlite import timeouts as sqlite_timeouts
 from sse_threaded.log.sqlite import trimmer
-from sse_threaded.server import arrivals, crew, deadlines, partial_request
-from sse_threaded.server import accept_policy, deadlines, iteration, lazy_pool, partial_request, request_reader
+from sse_threaded.server import accept_policy, arrivals, crew, deadlines, iteration, partial_request
 from tests.harness.imports import SOURCES, full_name
 from tests.support import ROOT
 

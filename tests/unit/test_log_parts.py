@@ -764,12 +764,12 @@ class SharedConnectionTest(unittest.TestCase):
 
     def test_a_thread_waits_for_another_one_only_if_it_wants_to(self) -> None:
         with self.shared.use():
-            for options, waited in (({}, "0.05"), ({"wait": False}, "0")):
+            for options, waited in (({}, "0.05"), ({"wait": 0.0}, "0")):
                 error = self.in_a_thread(**options)
                 self.assertIsInstance(error, LogUnavailable)
                 self.assertIn(f"for over {waited} s;", str(error))
             self.assertRaises(NestedTransaction, self.use)
-        self.assertIsInstance(self.in_a_thread(wait=False), LogConnection)
+        self.assertIsInstance(self.in_a_thread(wait=0.0), LogConnection)
 
     def test_an_error_in_the_block_is_translated_and_gives_it_back(self) -> None:
         for raised, expected in (

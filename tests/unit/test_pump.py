@@ -22,7 +22,7 @@ from sse_threaded.fanout.budget import Budget, Overloaded
 from sse_threaded.fanout.cursor import Cursor
 from sse_threaded.fanout.log_reader import LogReader
 from sse_threaded.fanout.pace import Pace
-from sse_threaded.fanout.pump import Pump, Reservation
+from sse_threaded.fanout.pump import Pump
 from sse_threaded.fanout.pump_thread import PumpThread
 from sse_threaded.fanout.registry import DueTimers, Registry
 from sse_threaded.fanout.serial_wakeup import SerialWakeup, Sleeper
@@ -410,7 +410,7 @@ class EndTest(PumpCase):
         pump.release(reservation)
         self.assertEqual(self.parking_budget.taken, 0)
         pump.reserve()
-        pump.release(Reservation(Registry(self.log, PACE)))  # as after a fork, which a child's count does not have
+        pump.release(Registry(self.log, PACE))  # as after a fork, which a child's count does not have
         self.assertEqual(self.parking_budget.taken, 1)
 
     def test_after_the_end_nothing_is_admitted(self):
@@ -592,6 +592,8 @@ class MemoryTest(PumpCase):
             tracemalloc.stop()
             with self.subTest(hears=hears):
                 self.assertLess((after - before) / len(pairs), most)
+
+
 class KeptThreadTest(PumpCase):
     def test_a_wrapped_stream_keeps_its_thread_if_one_more_may_be_held(self):
         pump = self.make_pump()
@@ -970,7 +972,8 @@ class PumpThreadTest(unittest.TestCase):
                         self.registry.next_timer.return_value = due
                     else:
                         getattr(self.parts, part).due = due
-                    self.assertEqual(self.run_turns([]), [waits])
+                    # In its first turn it asks at once whether the process ends.
+                    self.assertEqual(self.run_turns([], []), [0.0, waits])
 
     def test_while_a_replay_goes_on_it_does_not_wait(self):
         self.replay.__bool__.return_value = True
@@ -981,10 +984,13 @@ class PumpThreadTest(unittest.TestCase):
         self.thread.is_closing = True
         self.assertEqual(self.run_turns([], [], []), [0.0, 1.0, 1.0])
         self.assertEqual(self.registry.tell_all_to_end.mock_calls, [mock.call(EndReason.SHUTDOWN)] * 3)
-        self.assertEqual(self.reader.read.mock_calls, [mock.call(was_rung=False, is_closing=True)] * 3)
+        self.assertEqual(
+            self.reader.read.mock_calls, [mock.call(was_rung=False, is_own=False, is_closing=True)] * 3
+        )
 
     def test_a_turn_in_order(self):
         self.replay.run = self.parts.replay_run
+        self.registry.next_timer.return_value = 1000.0
         self.run_turns([], [])
         names = [name for name, _, _ in self.parts.mock_calls if "watcher" not in name]
         turn = [
@@ -1018,7 +1024,7 @@ class PumpThreadTest(unittest.TestCase):
     def test_which_bell_has_rung(self):
         self.thread.bell.ring()
         self.run_turns([(self.key(self.thread.bell), 1)], [])
-        reads = [mock.call(was_rung=False, is_closing=closing) for closing in (False, True)]
+        reads = [mock.call(was_rung=False, is_own=False, is_closing=closing) for closing in (False, True)]
         self.assertEqual(self.reader.read.mock_calls, reads)
         self.assertFalse(is_readable(self.thread.bell))
         self.setUp()
@@ -1026,7 +1032,7 @@ class PumpThreadTest(unittest.TestCase):
         doorbell.ring()
         with mock.patch.object(self.log, "open_doorbell", return_value=doorbell):
             self.run_turns([(self.key(doorbell), 1)], [])
-        self.assertEqual(self.reader.read.mock_calls[0], mock.call(was_rung=True, is_closing=False))
+        self.assertEqual(self.reader.read.mock_calls[0], mock.call(was_rung=True, is_own=False, is_closing=False))
         self.assertEqual(self.reader.read.mock_calls[1], reads[1])
         self.assertFalse(is_readable(doorbell))
         self.assertTrue(doorbell.closed)
@@ -1057,6 +1063,7 @@ class PumpThreadTest(unittest.TestCase):
         for found, collects in ((DueTimers([left], True, []), True), (DueTimers([], False, [stuck]), False)):
             self.setUp()
             self.registry.run_timers.return_value = found
+            self.registry.next_timer.return_value = 1000.0
             told = self.assertLogs if found.stuck else self.assertNoLogs
             with told("sse_threaded.fanout.pump_thread", "INFO"):
                 self.run_turns([])
@@ -1298,12 +1305,11 @@ class HeartbeatTest(unittest.TestCase):
 PACE = Pace(retry=5000, heartbeat=None, lease=None)
 
 
-def parked_alone(test, *, hears_hang_ups=False):
 def is_readable(doorbell):
     return bool(select.select([doorbell], [], [], 0)[0])
 
 
-def parked_alone(test):
+def parked_alone(test, *, hears_hang_ups=False):
     """A parked subscriber without a pump, and its client's socket."""
     ours, theirs = socket.socketpair()
     test.addCleanup(ours.close)

@@ -269,6 +269,7 @@ class WatcherTest(unittest.TestCase):
         with mock.patch.object(self.watcher, "_selector") as selector:
             self.watcher.unwatch(self.subscriber)
         selector.get_key.assert_not_called()
+
     def test_each_beginning_closes_what_was_before(self) -> None:
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):

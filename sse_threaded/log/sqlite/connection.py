@@ -106,9 +106,9 @@ class SharedConnection:
             raise NestedTransaction(self._file.url)
         # A signal handler cannot run before the first step of each "finally".
         try:
-            timeout = self._file.timeouts.lock
-            if not self._lock.acquire(timeout=timeout if wait is None else wait):
-                waited = f"kept by another thread for over {timeout:g} s"
+            seconds = self._file.timeouts.lock if wait is None else wait
+            if not self._lock.acquire(timeout=seconds):
+                waited = f"kept by another thread for over {seconds:g} s"
                 raise LogUnavailable(self._file.url, f"{waited}; try again")
             self._owner = threading.get_ident()
             try:
