@@ -32,6 +32,9 @@ _TLS_RECORD_BYTES = 16 * 1024
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _PIECE_BYTES = 64 * 1024
 
+# Linux sends no more than two gigabytes at a time, and Python refuses a number that is far too large.
+_MOST_AT_ONCE = 1 << 30
+
 
 class Place(enum.Enum):
     """The owner of a connection. The loop's lock guards it."""
@@ -198,7 +201,9 @@ class Connection:
             count = os.fstat(source).st_size - offset
         self.sock.setblocking(False)  # os.sendfile() has no flag for one call
         try:
-            return self._send_in_steps(count, lambda at: os.sendfile(target, source, offset + at, count - at))
+            return self._send_in_steps(
+                count, lambda at: os.sendfile(target, source, offset + at, min(count - at, _MOST_AT_ONCE))
+            )
         except OSError as error:
             if error.errno not in _NO_SENDFILE:
                 raise
