@@ -143,7 +143,7 @@ class SendTest(unittest.TestCase):
         for count in (100, 10**30):
             self.assertEqual(conn.sendfile(self.file(b"short"), 1, count), 4)
         client.take_all()
-        self.assertEqual(client.received, b"hort")
+        self.assertEqual(client.received, b"horthort")
 
     def test_a_file_that_the_kernel_cannot_send(self):
         conn, client = self.connect(takes=0, seconds=1.0)

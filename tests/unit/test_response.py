@@ -226,6 +226,8 @@ class ResponseTest(unittest.TestCase):
             self.assertNotIn(b" None\r\n", ours.wire, f"{message} {data!r} {steps} {settings}")
             self.assertIn(NOT_BEGUN, ours.outcomes)
             return ours
+        if any(str(each).startswith("OverflowError") for each in theirs.outcomes):
+            return ours  # a length that no file has: the standard library refuses it, and this package need not
         self.assertEqual(ours, theirs, f"{message} {data!r} {steps} {settings}")
         return ours
 
