@@ -28,12 +28,9 @@ from .connection import ClientTooSlow, Connection
 from .loop import Loop
 from .paced_unreader import PacedUnreader
 from .request import ErrorStream, RequestReader
-from .request_body import MalformedBody, RequestTooSlow, chunked_body
+from .request_body import DRAIN_BYTES, MalformedBody, RequestTooSlow, chunked_body, unread_bytes
 from .response import Response
 from .stream_handover import StreamHandover
-
-# Bytes of a body that the app did not read, which a thread reads before the connection is used again.
-_DRAIN_BYTES = 64 * 1024
 
 _CLIENT_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -165,11 +162,11 @@ class Answering:
         """Read the part of a body that the app did not read; returns whether the connection may be used again."""
         if versions.has_failed(req.body) or conn.parser.unreader.has_failed:
             return False
-        left = _DRAIN_BYTES
+        left = DRAIN_BYTES
         until = time.monotonic() + deadlines.DRAIN_SECONDS
         # If it is malformed, or does not come, no answer is needed.
         with suppress(ParseException, NoMoreData, OSError):
-            while left > 0 and time.monotonic() < until:
+            while left >= 0 and time.monotonic() < until:
                 conn.sock.settimeout(deadlines.DRAIN_SECONDS)
                 try:
                     data = req.body.read(1024)
@@ -204,6 +201,9 @@ class Answering:
                 environ["wsgi.early_hints"] = resp.early_hints
             environ[ENVIRON_KEY] = handover = StreamHandover(response)
             response.respiter = worker.wsgi(environ, response.start_response)
+            if not is_plain and unread_bytes(req.body) > DRAIN_BYTES:
+                # The connection will close, and a proxy that expects the opposite could lose its next request.
+                resp.force_close()
             leave = handover.send()
             return leave or (not resp.should_close() and (is_plain or self._drain(conn, req)))
         except (MalformedBody, RequestTooSlow) as fault:  # the app let it through

@@ -14,6 +14,9 @@ from werkzeug.exceptions import BadRequest, RequestTimeout
 
 from . import versions
 
+# Bytes of a body that the app did not read, which a thread reads before the connection is used again.
+DRAIN_BYTES = 64 * 1024
+
 
 class MalformedBody(BadRequest, OSError):
     """The chunks do not follow RFC 9112, section 7.1.
@@ -103,3 +106,8 @@ def checked(wsgi: Callable[..., Any]) -> Callable[..., Any]:
             raise error.fault from None  # which gunicorn answers with 400
 
     return app
+
+
+def unread_bytes(body: Any) -> int:
+    """How many bytes of gunicorn's body are not read yet; 0 where that is not known."""
+    return int(getattr(getattr(body, "reader", None), "length", 0))

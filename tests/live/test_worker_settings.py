@@ -131,6 +131,7 @@ OTHERWISE = {
     "text": rb"^HTTP/1.1 500 ",  # gthread has sent the head before it looks at the body
     # gthread lets the app answer first, and so do we with TLS. But then we only close the connection.
     "chunked bad ignored": rb"^HTTP/1.1 400 |\r\nignored$",
+    "ignored longer": rb"\r\nConnection: close\r\n.*ignored$",  # gthread closes, too, and says keep-alive
     "ignored long": rb"ignoredHTTP/1.1 200 ",  # with TLS gthread closes the connection
 }
 
@@ -337,6 +338,8 @@ def on_exit(server): tell("on_exit")
 
 
 class SignalsTest(SettingsTest):
+    maxDiff = None
+
     def test_hooks_of_requests(self):
         names = ("post", "raises", "raises late", "never", "head", "expect body", "folding")
 
@@ -382,8 +385,10 @@ class SignalsTest(SettingsTest):
 
         def workers(number, *gone):
             def are_so():
-                pids, begun = set(server.worker_pids()), server.output().count("Booting worker")
-                are_ready = self.hooks(server)["post_worker_init False True True"] == begun
+                pids, output = set(server.worker_pids()), server.output()
+                begun = all(f"Booting worker with pid: {pid}\n" in output for pid in pids)
+                inits = self.hooks(server)["post_worker_init False True True"]
+                are_ready = begun and inits == output.count("Booting worker")
                 return are_ready and len(pids) == number and not pids & set(gone)
 
             wait_until(are_so, timeout=30, message="the workers")

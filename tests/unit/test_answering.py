@@ -276,7 +276,8 @@ class DrainTest(AnsweringCase):
         self.conn, self.client = self.connect(received=head)
         self.client.sendall(rest)
         self.answering.serve(self.conn)
-        self.assertTrue(self.answer().endswith(b"hello"))
+        self.head, _, body = self.answer().partition(b"\r\n\r\n")
+        self.assertTrue(body.endswith(b"hello"))
         self.assertIsNone(self.conn.sock.gettimeout())
 
     def test_one_that_comes_is_read(self) -> None:
@@ -286,9 +287,10 @@ class DrainTest(AnsweringCase):
         self.assert_then("keep")
 
     def test_one_that_is_long_is_not(self) -> None:
-        for size, then in ((64 * 1024 - 1, "keep"), (64 * 1024, "linger")):
+        for size, then, says in ((65_536, "keep", b"keep-alive"), (65_537, "linger", b"close")):
             self.ask_with(b"x" * size, POST + b"Content-Length: %d\r\n\r\n" % size)
             self.assert_then(then)
+            self.assertIn(b"\r\nConnection: " + says, self.head)
 
     def test_one_that_is_malformed_or_cut_gets_no_second_answer(self) -> None:
         self.ask_with(b"zz\r\n", CHUNKED)
