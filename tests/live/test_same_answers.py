@@ -303,7 +303,8 @@ _ONE_READ = 8192
 # A page with which gunicorn refuses a request.
 _LENGTH = re.compile(rb"content-length:[ \t]*([0-9]+)[ \t]*\r", re.IGNORECASE)
 _REFUSAL = re.compile(
-    rb"HTTP/1\.1 (?:400|403|414|417|431|501) [^\r]+\r\nConnection: close\r\nContent-Type: text/html\r\n.*?</html>\n",
+    rb"HTTP/1\.1 (?:4(?:00|03|14|17|31)|501) [^\r]+\r\n"
+    rb"Connection: close\r\nContent-Type: text/html\r\n.*?</html>\n",
     re.DOTALL,
 )
 
