@@ -12,7 +12,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from gunicorn import SERVER_SOFTWARE, util
@@ -227,11 +227,9 @@ class Answering:
         body = None
         if isinstance(getattr(req.body, "reader", None), ChunkedReader):
             body = chunked_body(req.body, conn.is_whole)
-        if getattr(req, "_expected_100_continue", False):
-            # gunicorn would wait without a bound for a client that does not read.
-            req._expected_100_continue = False
-            conn.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        environ: dict[str, Any] = wsgi.create(req, conn.sock, conn.client, conn.server, self._cfg)[1]
+        with conn.bounded() if any(name == "EXPECT" for name, _ in req.headers) else nullcontext():
+            # With Expect gunicorn sends "100 Continue" here, and would wait for a client that does not read.
+            environ: dict[str, Any] = wsgi.create(req, conn.sock, conn.client, conn.server, self._cfg)[1]
         environ["wsgi.multithread"] = True
         if body is not None:
             environ["wsgi.input"] = body

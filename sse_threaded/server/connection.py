@@ -14,7 +14,8 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import deadlines
@@ -248,6 +249,20 @@ class Connection:
         begun = time.monotonic()
         poller.poll(patience.left * 1000)
         patience.left -= time.monotonic() - begun
+
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Let other code use the socket in the block, which waits for the client for a limited time.
+
+        :raises ClientTooSlow: it takes too little.
+        """
+        self.sock.settimeout(deadlines.SEND_SECONDS)
+        try:
+            yield
+        except TimeoutError:
+            raise ClientTooSlow from None
+        finally:
+            self.sock.settimeout(None)
 
     def half_close(self) -> bool:
         """Tell the client that nothing more comes; returns whether the connection may be closed at once.

@@ -42,9 +42,9 @@ _LOOK_SECONDS = 0.25
 _FIRST_BYTE_SECONDS = 5.0
 
 # How many connections may wait for their clients to close: so many, or this part of all. And the bytes that a
-# client may send during this time.
+# client may send during this time. A proxy gives up if it cannot send the whole body, although it has the answer.
 _LEAST_CLOSING, _CLOSING_SHARE = 16, 4
-_DRAIN_BYTES = 64 * 1024
+_DRAIN_BYTES = 1024 * 1024
 
 _NO_WAIT = socket.MSG_DONTWAIT
 
@@ -318,7 +318,7 @@ class Loop:
 
     def _drain(self, conn: Connection) -> None:
         try:
-            received = len(conn.sock.recv(conn.drain_left, _NO_WAIT))
+            received = len(conn.sock.recv(min(conn.drain_left, BUFFER_BYTES), _NO_WAIT))
         except BlockingIOError:
             return
         except OSError:
