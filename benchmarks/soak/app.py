@@ -10,7 +10,8 @@ from werkzeug.wrappers import Request, Response
 
 from sse_threaded.board.app import create_app
 
-BIG = b"0123456789abcdef" * 65536  # a megabyte
+from .visitors import BIG
+
 _SECONDS = 0.001  # the unit of the numbers in paths
 
 _board = create_app()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .app import BIG
+BIG = b"0123456789abcdef" * 65536  # a megabyte
 
 # An answer that comes so many seconds later than it could is a stall.
 STALL_SECONDS = 1.0
