@@ -195,8 +195,14 @@ class DivergedTest(unittest.TestCase):
         before = self.open(master)
         for number in range(3):
             before.append("a", str(number))
-        with replica.client() as client:
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", message="it is in step")
+        with replica.client() as client, master.client() as other:
+
+            def is_in_step() -> bool:
+                state = client.info("replication")
+                written = other.info("replication")["master_repl_offset"]
+                return state["master_link_status"] == "up" and state["slave_repl_offset"] >= written
+
+            wait_until(is_in_step, message="it is in step")
             client.replicaof("NO", "ONE")  # as good as cut off
         lost = [before.append("a", "lost") for _ in range(2)]
         master.kill()
