@@ -7,9 +7,9 @@ from array import array
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sse_threaded import open_log
 from sse_threaded.testing.processes import POLL_SECONDS
 
+from ..common.board_log import numbers_in_log
 from .board_server import BoardServer
 from .clients import ClientLoop
 from .publisher import RepeatingPublisher
@@ -63,7 +63,7 @@ def run(
 
             _wait_for([clients, publisher], all_are_back, limit)
             time.sleep(_AFTER)
-        numbers = _numbers_in_log(log_url)
+        numbers = numbers_in_log(log_url)
         last = array("q", numbers[-1:])
         _wait_for([clients, publisher], lambda: all(each.sequences[-1:] == last for each in clients.all), 10.0)
         return compared(clients, publisher, numbers, begun)
@@ -81,14 +81,3 @@ def _wait_for(
         if condition() or time.monotonic() >= deadline:
             return
         time.sleep(POLL_SECONDS)
-
-
-def _numbers_in_log(url: str) -> list[int]:
-    numbers = [0]
-    log = open_log(url)
-    try:
-        while page := log.read(numbers[-1], channels=["board-1"]):
-            numbers += [record.sequence for record in page]
-    finally:
-        log.close()
-    return numbers[1:]

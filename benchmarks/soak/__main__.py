@@ -49,6 +49,7 @@ def _rows(outcome: Outcome) -> list[str]:
         "followers with another order than the log": outcome.disordered,
         "events `reset`": outcome.resets,
         "connections refused": outcome.refused,
+        "followers' and publisher's connections cut before an answer": outcome.cut,
         "followers without a stream at the end": outcome.away,
         "wrong answers, or none": sum(map(len, outcome.broken.values())),
         "connections cut by a killed worker": outcome.cut_by_kills,
