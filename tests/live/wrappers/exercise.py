@@ -225,7 +225,6 @@ class Exercise:
                 client.abort()
             client.close()
             wait_until(self._is_free, timeout=20, message=f"the end of one that left {moment}")
-        self.running.polled.clear()
         wait_until(self._is_free, timeout=20, message="the end of all")
 
     def _admitted(self, last_event_id: str | None, **options: Any) -> Client:
