@@ -17,6 +17,7 @@ class Cursor:
     :param channels: the channels that the client subscribes to.
     :param last_event_id: the id of the last event that the client has; ``None`` to begin at the log's end.
     :param known: see :meth:`EventLog.sequence_of`; default 0.
+    :param end: the epoch and the number at the log's end, if they are known; default ``None``.
     :raises LogError: the log cannot be read.
 
     :ivar channels: as given.
@@ -28,13 +29,21 @@ class Cursor:
     __slots__ = ("_log", "after", "channels", "epoch", "reset")
 
     def __init__(
-        self, log: EventLog, channels: tuple[str, ...], last_event_id: str | None, known: int = 0
+        self,
+        log: EventLog,
+        channels: tuple[str, ...],
+        last_event_id: str | None,
+        known: int = 0,
+        end: tuple[str | None, int] | None = None,
     ) -> None:
         self._log = log
         self.channels = channels
         self.reset: str | None = None
         if last_event_id is None:
-            self._go_to_end()
+            if end is not None and end[0] is not None:
+                self.epoch, self.after = end
+            else:
+                self._go_to_end()
             return
         self.epoch = log.epoch
         try:

@@ -39,6 +39,7 @@ class LogReader:
     :param first_retry: seconds until the first new try if the log cannot be read; default :data:`FIRST_RETRY`.
 
     :ivar due: when to read next (monotonic).
+    :ivar is_current: whether all events that the doorbell has rung for were handed out.
     """
 
     def __init__(self, log: EventLog, registry: Registry, *, first_retry: float = FIRST_RETRY) -> None:
@@ -46,6 +47,7 @@ class LogReader:
         self._registry = registry
         self._first_retry = first_retry
         self.due = 0.0
+        self.is_current = False
         self._pauses_until = 0.0  # monotonic
         # Whether the doorbell has rung since the last reading for events of this process, and for others.
         self._has_own = self._has_others = False
@@ -64,6 +66,7 @@ class LogReader:
         :param is_closing: whether the end begins. Then it is time: events that were published before must go out.
         """
         if was_rung:
+            self.is_current = False
             self.due = self._pauses_until
             self._has_own = self._has_own or is_own
             self._has_others = self._has_others or not is_own
@@ -88,6 +91,7 @@ class LogReader:
         if self._failures:
             _log.warning("the log can be read again: %s", self._eventlog.url)
             self._failures = 0
+        self.is_current = not page.full
         if page.full:
             self.due = 0.0  # the pump sees to timers and hang-ups before the next page
         else:
@@ -97,6 +101,7 @@ class LogReader:
     def _skip(self) -> None:
         """Continue at the log's end, as events are gone that were not handed out."""
         self._must_skip = True
+        self.is_current = False
         try:
             self._registry.skip_to(self._eventlog.last_sequence())
         except LogError as error:
@@ -111,6 +116,7 @@ class LogReader:
             _log.error("cannot read events, streams stay open and wait: %s", error)
         seconds = min(self._first_retry * (1 << min(self._failures, _DOUBLINGS)), LAST_RETRY)
         self._failures += 1
+        self.is_current = False
         self.due = time.monotonic() + seconds
 
     def _hand_out(self, page: Page) -> None:

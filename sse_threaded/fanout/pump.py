@@ -101,7 +101,10 @@ class Pump:
         """
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
-        return Cursor(self._eventlog, channels, last_event_id, self._registry.position)
+        place = None
+        if last_event_id is None and self._eventlog.rings_first and self._thread.is_current:
+            place = self._registry.place  # the log's end, without a look at the log
+        return Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
 
     def admit(
         self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, is_thread_scarce: bool = False

@@ -120,6 +120,13 @@ class PumpThread:
         self._thread = thread
         self.is_started = True
 
+    @property
+    def is_current(self) -> bool:
+        """Whether all events for which the log's doorbell had rung before this call were handed out."""
+        doorbell = self._doorbell
+        # In this order: the thread first notes that there is something to read, and then clears the bell.
+        return doorbell is not None and not doorbell.is_rung() and self._reader.is_current
+
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended, ``timeout`` seconds at most."""
         thread = self._thread
@@ -175,6 +182,7 @@ class PumpThread:
         was_rung = is_own = False
         for key, events in self._registry.watcher.select(self._seconds_to_wait()):
             if key.data is doorbell:
+                self._reader.is_current = False  # before the bell is silent: see is_current
                 was_rung, is_own = True, doorbell.clear()
             elif key.data is self.bell:
                 self.bell.clear()

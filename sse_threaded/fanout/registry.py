@@ -108,6 +108,12 @@ class Registry:
         with self._lock:
             self.position, self._recent = position, recent
 
+    @property
+    def place(self) -> tuple[str | None, int]:
+        """The position, after the epoch that it belongs to."""
+        with self._lock:
+            return self._recent.epoch, self.position
+
     # A subscriber comes.
 
     def add(self, subscriber: Subscriber, *, attaches: bool = False) -> bool:

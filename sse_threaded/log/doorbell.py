@@ -8,9 +8,11 @@ doorbell and clears it; any thread of any process may ring it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
+import termios
 import threading
 import weakref
 from collections.abc import Collection
@@ -25,6 +27,9 @@ _DRAIN_BYTES = 65536
 # was never full.
 _RING, _OWN = b"\0", b"\1"
 _CERTAIN_BYTES = 1024
+
+# The kernel puts the number of bytes in a pipe into a C int.
+_NO_BYTES = bytes(4)
 
 
 class Doorbell:
@@ -50,6 +55,10 @@ class Doorbell:
         # A full pipe is readable already.
         with suppress(BlockingIOError):
             os.write(self._write, _RING)
+
+    def is_rung(self) -> bool:
+        """Whether it has rung and was not cleared since. Any thread."""
+        return any(fcntl.ioctl(self._read, termios.FIONREAD, _NO_BYTES))
 
     def clear(self) -> bool:
         """Forget the rings so far. Call it before you read the log, so that no later ring is lost.

@@ -121,10 +121,12 @@ class EventLog(ABC):
     :ivar url: where it is, without a password.
     :ivar poll_interval: seconds after which a reader looks at the log even if no doorbell has rung; ``None``:
         never.
+    :ivar rings_first: whether ``append`` has rung the doorbells of this process when it returns; default ``True``.
     """
 
     url: str
     poll_interval: float | None = None
+    rings_first = True
 
     @property
     @abstractmethod

@@ -1,6 +1,6 @@
 """A request on its thread: it is read, the app is called, and the response is sent.
 
-A stream leaves the thread (:mod:`.stream_handover`). All other responses end here.
+A stream leaves the thread (:mod:`.exchange`). All other responses end here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from gunicorn.http.errors import NoMoreData, ParseException
 
 from ..fanout.handover import ENVIRON_KEY
 from . import deadlines, tls, versions
-from .app_response import AppResponse, ResponseWorker
 from .connection import ClientTooSlow, Connection
+from .exchange import Exchange, ExchangeWorker
 from .loop import Loop
 from .paced_unreader import PacedUnreader
 from .request import ErrorStream, RequestReader
 from .request_body import DRAIN_BYTES, MalformedBody, RequestTooSlow, chunked_body, unread_bytes
 from .response import Response
-from .stream_handover import StreamHandover
 
 _CLIENT_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -42,7 +41,7 @@ class Answering:
     :param loop: has the connections.
     """
 
-    def __init__(self, worker: ResponseWorker, loop: Loop) -> None:
+    def __init__(self, worker: ExchangeWorker, loop: Loop) -> None:
         self._worker = worker
         self._cfg = worker.cfg
         self._log = worker.log
@@ -52,6 +51,7 @@ class Answering:
         has_hook = worker.cfg.pre_request is not PreRequest.default
         self._calls_pre_request = has_hook or worker.log.error_log.isEnabledFor(logging.DEBUG)
         self._reads_plain = loop.reads and not has_hook and not os.environ.get("SCRIPT_NAME")
+        self._has_chunks = not versions.speaks_uwsgi(worker.cfg)
         self._environ = {
             "wsgi.errors": ErrorStream(worker.cfg),
             "wsgi.version": (1, 0),
@@ -148,7 +148,12 @@ class Answering:
         conn.received = b""
         if conn.upload_ended is not None:
             unreader.expect(conn.missing, conn.end_upload)
-        return next(conn.parser)
+        req = next(conn.parser)
+        if req.proxy_protocol_info is None:
+            req.proxy_protocol_info = conn.proxied  # it comes once, for all requests of the connection
+        elif req.proxy_protocol_info["client_addr"]:
+            conn.proxied = req.proxy_protocol_info
+        return req
 
     def _begin_tls(self, conn: Connection) -> None:
         self._loop.begin_handshake(conn)
@@ -187,7 +192,7 @@ class Answering:
         :param environ: of a plain request; ``None`` for others.
         """
         worker = self._worker
-        response = AppResponse(worker, req, conn)
+        exchange = Exchange(worker, req, conn)
         is_plain = environ is not None
         leave = None
         try:
@@ -195,32 +200,32 @@ class Answering:
                 self._cfg.pre_request(worker, req)
             if environ is None:
                 environ = self._make_environ(conn, req)
-            response.environ = environ
-            response.resp = resp = Response(req, conn, self._cfg)
+            exchange.environ = environ
+            exchange.resp = resp = Response(req, conn, self._cfg, self._has_chunks)
             if versions.HAS_EARLY_HINTS:
                 environ["wsgi.early_hints"] = resp.early_hints
-            environ[ENVIRON_KEY] = handover = StreamHandover(response)
-            response.respiter = worker.wsgi(environ, response.start_response)
+            environ[ENVIRON_KEY] = exchange
+            exchange.respiter = worker.wsgi(environ, exchange.start_response)
             if not is_plain and unread_bytes(req.body) > DRAIN_BYTES:
                 # The connection will close, and a proxy that expects the opposite could lose its next request.
                 resp.force_close()
-            leave = handover.send()
+            leave = exchange.send()
             return leave or (not resp.should_close() and (is_plain or self._drain(conn, req)))
         except (MalformedBody, RequestTooSlow) as fault:  # the app let it through
-            if not response.has_head:
+            if not exchange.has_head:
                 _refuse(conn, fault)
             return False
         except OSError:
             raise
         except (Exception, SystemExit):
-            if not response.has_head:
+            if not exchange.has_head:
                 raise
             # An error page would only corrupt the response.
             self._log.exception("Error handling request")
             return False
         finally:
             if leave is None:
-                response.finish()
+                exchange.finish()
 
     def _make_environ(self, conn: Connection, req: Any) -> dict[str, Any]:
         """gunicorn's environ for a request that is not plain."""
@@ -250,6 +255,9 @@ class Answering:
             name, port = server[0], server[1]
         environ["SERVER_NAME"] = name
         environ["SERVER_PORT"] = str(port)
+        if conn.proxied is not None:
+            req.proxy_protocol_info = conn.proxied
+            environ.update(wsgi.proxy_environ(req))
 
 
 def _refuse(conn: Connection, fault: MalformedBody | RequestTooSlow) -> None:

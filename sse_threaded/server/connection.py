@@ -105,6 +105,7 @@ class Connection:
     :ivar parser: gunicorn's, once one was needed.
     :ivar partial_request: the request that is arriving; ``None`` once a thread has it.
     :ivar place: its owner.
+    :ivar proxied: the client's address by the PROXY protocol, in gunicorn's form; ``None`` without one.
     :ivar received: the bytes that have arrived of the request that a thread has.
     :ivar requests: how many it has had.
     :ivar upload_ended: called when the thread need not read any more of a long request; ``None`` for other
@@ -125,6 +126,7 @@ class Connection:
         "parser",
         "partial_request",
         "place",
+        "proxied",
         "received",
         "requests",
         "server",
@@ -149,6 +151,7 @@ class Connection:
         self.missing: int | None = None
         self.parser: Any = None
         self.partial_request: PartialRequest | None = None
+        self.proxied: dict[str, Any] | None = None
         self.received = b""
         self.requests = 0
         self.upload_ended: Callable[[], None] | None = None

@@ -6,10 +6,10 @@ import enum
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any, Protocol
 
-from ..fanout.handover import Handover
 from ..fanout.wrapped_subscriber import WrappedSubscriber
-from .app_response import AppResponse
 
 # Seconds after which a wrapped stream lets others have its thread.
 _SLICE_SECONDS = 0.02
@@ -26,34 +26,48 @@ class Progress(enum.Enum):
     INTERRUPTED = enum.auto()  # it has had a thread for long, and others wait for one
 
 
-def advance(response: AppResponse, handover: Handover) -> Progress:
+class Iterated(Protocol):
+    """The part of an :class:`.exchange.Exchange` that is used here; the attributes are described there."""
+
+    chunks: Iterator[bytes]
+    conn: Any
+    has_ended: bool
+    has_stream: bool
+    resp: Any
+    thread: int
+    worker: Any
+    wrapped: WrappedSubscriber | None
+
+    def expect_stream(self) -> None:
+        """Decide what becomes of the connection after a stream."""
+
+
+def advance(exchange: Iterated) -> Progress:
     """Ask the app's iterable for chunks while there are some; returns the progress.
 
     One thread at a time calls this.
-
-    :param handover: where a stream in the response says that its thread may leave.
     """
-    handover.thread = threading.get_ident()
+    exchange.thread = threading.get_ident()
     try:
-        return _advance(response, handover)
+        return _advance(exchange)
     except BaseException:
-        if handover.wrapped is not None:
-            handover.wrapped.flush()  # the chunks before the failure
+        if exchange.wrapped is not None:
+            exchange.wrapped.flush()  # the chunks before the failure
         raise
 
 
-def _advance(response: AppResponse, handover: Handover) -> Progress:
-    resp, worker = response.resp, response.worker
+def _advance(exchange: Iterated) -> Progress:
+    resp, worker = exchange.resp, exchange.worker
     begun = time.monotonic()
-    for item in response.chunks:
-        wrapped = handover.wrapped
+    for item in exchange.chunks:
+        wrapped = exchange.wrapped
         if wrapped is None:
-            if handover.has_stream and not resp.headers_sent:
-                response.expect_stream()
+            if exchange.has_stream and not resp.headers_sent:
+                exchange.expect_stream()
             resp.write(item)
             continue
-        if resp.sock is response.conn:
-            _begin_wrapped(response, wrapped)
+        if resp.sock is exchange.conn:
+            _begin_wrapped(exchange, wrapped)
         resp.write(item)
         if wrapped.keeps_thread:
             continue
@@ -65,23 +79,23 @@ def _advance(response: AppResponse, handover: Handover) -> Progress:
         others_wait = worker.permits.waiting or worker.has_tasks
         if others_wait and time.monotonic() > begun + _SLICE_SECONDS:
             return Progress.INTERRUPTED
-    if not response.has_ended:
-        response.has_ended = True
-        response.chunks = iter(())  # the app's iterator may fail if it is asked after its end
+    if not exchange.has_ended:
+        exchange.has_ended = True
+        exchange.chunks = iter(())  # the app's iterator may fail if it is asked after its end
         resp.close()
-    wrapped = handover.wrapped
+    wrapped = exchange.wrapped
     is_sent = wrapped is None or wrapped.keeps_thread or wrapped.flush()
     return Progress.ENDED if is_sent else Progress.WAITING
 
 
-def _begin_wrapped(response: AppResponse, wrapped: WrappedSubscriber) -> None:
-    response.expect_stream()
+def _begin_wrapped(exchange: Iterated, wrapped: WrappedSubscriber) -> None:
+    exchange.expect_stream()
     if not wrapped.keeps_thread:
-        response.conn.sock.setblocking(False)
-    response.resp.sock = wrapped  # it keeps the bytes that the socket does not take
-    if response.resp.is_encoded:
+        exchange.conn.sock.setblocking(False)
+    exchange.resp.sock = wrapped  # it keeps the bytes that the socket does not take
+    if exchange.resp.is_encoded:
         message = "Streams leave with a Content-Encoding: what encodes them may hold events back"
-        response.worker.warn_once("encoding", lambda: message)
+        exchange.worker.warn_once("encoding", lambda: message)
 
 
 def askers() -> str:

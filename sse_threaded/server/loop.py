@@ -9,7 +9,6 @@ this time, and is put in again when the loop waits for it.
 
 from __future__ import annotations
 
-import errno
 import os
 import selectors
 import socket
@@ -17,23 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from gunicorn import util
 
 from . import deadlines, versions
 from .accept_policy import AcceptPolicy
+from .acceptor import Acceptor
 from .arrivals import Arrivals
 from .connection import Connection, Place
 from .partial_request import BUFFER_BYTES, is_whole
-
-# accept() fails with these errors when the process or the machine has no room for another connection.
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-# Seconds in which the worker accepts nothing, when accept() has failed. The connection stays in the kernel's
-# queue.
-_FAULT_PAUSE = 1.0
 
 # Seconds between two looks at deadlines.
 _LOOK_SECONDS = 0.25
@@ -80,18 +72,26 @@ class Loop:
     ) -> None:
         self._cfg = cfg
         self._log = log
-        self._listeners = listeners
         self._limit = limit
-        self._policy = policy
         self._serve = serve
         self._serve_elsewhere = serve_elsewhere
-        self._told = told
         self.reads = not cfg.is_ssl and not versions.speaks_uwsgi(cfg)
         self._selector = selectors.DefaultSelector()
         self._interrupter, self._interrupted = os.pipe()
         os.set_blocking(self._interrupter, False)
         os.set_blocking(self._interrupted, False)
         self._selector.register(self._interrupter, selectors.EVENT_READ, self._end_interruption)
+        self._acceptor = Acceptor(
+            listeners,
+            self._selector,
+            policy,
+            log,
+            limit=limit,
+            room=self.room,
+            adopt=self._adopt,
+            told=told,
+            empties_queue=cfg.reuse_port,
+        )
         # Guards all below, and of each connection its place and whether it is watched.
         self._lock = threading.Lock()
         self.connections = 0
@@ -101,8 +101,6 @@ class Loop:
         self._closing: dict[Connection, None] = {}
         self._arrivals = Arrivals(max(1, cfg.threads // 2), self._end_upload)
         self._handshaking: set[Connection] = set()
-        self._is_accepting = False
-        self._may_accept = True
         self._latest = float("inf")  # when a worker that ends closes connections that wait (monotonic)
         self._looked = 0.0  # when deadlines were last looked at (monotonic)
 
@@ -113,7 +111,7 @@ class Loop:
 
         :param timeout: seconds at most; default until the next deadline.
         """
-        self._set_accepting()
+        self._acceptor.look()
         readable: list[Connection] = []
         for key, _ in self._selector.select(self._patience() if timeout is None else timeout):
             if type(key.data) is Connection:
@@ -131,73 +129,25 @@ class Loop:
             self._expire(now)
 
     def _patience(self) -> float:
-        if self._policy.paused_until:
-            return max(0.0, min(self._policy.pause_left(), _LOOK_SECONDS))
+        pause = self._acceptor.pause_left()
+        if pause is not None:
+            return min(pause, _LOOK_SECONDS)
         return _LOOK_SECONDS if self._waiting() else 1.0
 
     def _waiting(self) -> bool:
         return bool(self._new or self._kept or self._closing or self._arrivals or self._handshaking)
 
-    def _set_accepting(self) -> None:
-        if not self._may_accept:
-            self._stop_listening()
-            return
-        is_paused = self._policy.paused_until and self._policy.pause_left() > 0.0
-        wanted = self.connections < self._limit and not is_paused
-        if wanted == self._is_accepting:
-            return
-        for listener in self._listeners:
-            if wanted:
-                listener.setblocking(False)
-                with suppress(KeyError):  # it is registered, and the kernel had no room for the one after it
-                    self._selector.register(listener, selectors.EVENT_READ, partial(self.accept, listener))
-            else:
-                self._selector.unregister(listener)
-        self._is_accepting = wanted
+    def room(self) -> int:
+        """How many more connections there may be."""
+        return self._limit - self.connections
 
-    def _stop_listening(self) -> None:
-        # If the listener stayed open, the kernel would go on to take connections, and reset them in the end.
-        listeners, self._listeners = self._listeners, ()
-        for listener in listeners:
-            if self._is_accepting:
-                self._selector.unregister(listener)
-            if self._cfg.reuse_port:
-                # No other worker has this queue. Those that wait in it get their answer.
-                listener.setblocking(False)
-                self._accept(listener, self._limit - self.connections)
-            listener.close()
-        self._is_accepting = False
-
-    def accept(self, listener: socket.socket) -> None:
-        """Accept the connections that wait, if there may be more."""
-        share = self._policy.share(self.connections)  # 0 begins a pause
-        self._accept(listener, min(share, self._limit - self.connections))
-
-    def _accept(self, listener: socket.socket, most: int) -> None:
-        server = listener.getsockname()
-        accepted = 0
-        for _ in range(most):
-            try:
-                sock, client = listener.accept()
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
-                    # An error that stays must not keep the loop from the connections that there are.
-                    advice = "; raise the limit (ulimit -n)" if error.errno in _NO_ROOM else ""
-                    self._log.warning("Cannot accept connections: %s%s", error, advice)
-                    self._policy.pause(_FAULT_PAUSE)
-                break
-            accepted += 1
-            if sock.gettimeout() is not None:  # the app has called socket.setdefaulttimeout()
-                sock.setblocking(True)
-            conn = Connection(sock, client, server)
-            with self._lock:
-                self.connections += 1
-            if self.reads:
-                self._receive(conn)
-            else:
-                self._await_first(conn)
-        if accepted:
-            self._told(self.connections)
+    def _adopt(self, conn: Connection) -> None:
+        with self._lock:
+            self.connections += 1
+        if self.reads:
+            self._receive(conn)
+        else:
+            self._await_first(conn)
 
     def _on_readable(self, conn: Connection) -> None:
         with self._lock:
@@ -432,8 +382,8 @@ class Loop:
 
         The thread that leads closes the listeners.
         """
+        self._acceptor.stop()
         with self._lock:
-            self._may_accept = False
             self._latest = deadline
             for queue in (self._new, self._kept):
                 for conn in queue:

@@ -56,6 +56,7 @@ class Response(versions.Response):  # type: ignore[misc]  # gunicorn has no anno
     :param req: the request.
     :param sock: has ``sendall`` and ``sendfile``.
     :param cfg: gunicorn's settings.
+    :param has_chunks: whether the worker's protocol has chunks; default ``True``.
 
     :ivar is_encoded: whether the body was encoded on the way.
     :ivar is_stream: whether it is a stream of events.
@@ -77,11 +78,12 @@ class Response(versions.Response):  # type: ignore[misc]  # gunicorn has no anno
     _omits_body = False
     _omits_body_warned = False
 
-    def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
+    def __init__(self, req: Any, sock: Any, cfg: Any, has_chunks: bool = True) -> None:
         # Not the base class's, which sets all attributes above for each response.
         self.req = req
         self.sock = sock
         self.cfg = cfg
+        self._has_chunks = has_chunks
         self.headers: list[tuple[str, str]] = []
         self._lines: list[bytes] = []
 
@@ -147,7 +149,7 @@ class Response(versions.Response):  # type: ignore[misc]  # gunicorn has no anno
         """Whether the body is sent in chunks: it has no length, and the client speaks HTTP/1.1."""
         if self.response_length is not None or self._omits_body:
             return False
-        return self.req.version > (1, 0) and not versions.speaks_uwsgi(self.cfg)
+        return self._has_chunks and self.req.version > (1, 0)
 
     def _head(self) -> bytes:
         if self.status is None:

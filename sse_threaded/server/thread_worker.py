@@ -223,7 +223,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
         while self._streaming and time.monotonic() < deadline:
             self._crew.watch(_LOOK_SECONDS / 10)
 
-    # Any thread; see app_response.ResponseWorker.
+    # Any thread; see exchange.ExchangeWorker.
 
     def _enqueue_request(self, conn: Connection) -> None:
         self._crew.put_own(partial(self._answering.serve, conn))

@@ -13,7 +13,7 @@ from sse_threaded.server.permits import Permits
 
 
 class FakeWorker:
-    """Keeps tasks and notes what it is told; see :class:`sse_threaded.server.app_response.ResponseWorker`."""
+    """Keeps tasks and notes what it is told; see :class:`sse_threaded.server.exchange.ExchangeWorker`."""
 
     tells_ends = True
     has_tasks = False

@@ -518,6 +518,17 @@ class SettingsTest(AnsweringCase):
         self.answering.serve(self.conn)
         self.assertEqual(len(self.worker.errors), 1)
 
+    def test_the_address_of_a_proxy_line_holds_for_all_requests_of_the_connection(self) -> None:
+        self.make(proxy_protocol=True, proxy_allow_ips="*")
+        self.ask(b"PROXY TCP4 192.0.2.7 192.0.2.8 7 8\r\n" + GET)
+        first = {name: value for name, value in self.environ.items() if "PROXY" in name or "REMOTE" in name}
+        self.assertEqual(first["REMOTE_PORT"], "7")
+        for kind, request in (("plain", GET), ("gunicorn's", NOT_PLAIN)):
+            with self.subTest(kind):
+                self.conn.received = request
+                self.answering.serve(self.conn)
+                self.assertEqual({name: self.environ.get(name) for name in first}, first)
+
     def test_a_prefix_in_the_environment_is_gunicorns_to_apply(self) -> None:
         with mock.patch.dict(os.environ, SCRIPT_NAME="/a"):
             self.make()

@@ -567,6 +567,77 @@ class BellTest(PumpCase):
                 self.assertEqual(self.rings(pump.end_stream, subscriber), expected)
 
 
+class LogsEndTest(PumpCase):
+    """Where a client without a last event ID begins: at the log's end, which is read if it is not known."""
+
+    def opened(self, pump):
+        """The id at which a client begins, and how often the log was asked for its end."""
+        with mock.patch.object(self.log, "last_event_id", wraps=self.log.last_event_id) as asked:
+            return pump.open_cursor(("a",), None).event_id, asked.call_count
+
+    def wait_current(self, pump):
+        wait_until(lambda: pump._thread.is_current, message="the pump has handed out all events")
+
+    def test_it_is_known_while_no_bell_has_rung_that_the_pump_has_not_answered(self):
+        pump = self.make_pump()
+        self.assertEqual(self.opened(pump), (self.log.event_id(0), 1))  # the pump has not begun
+        self.park(pump)
+        self.wait_current(pump)
+        self.assertEqual(self.opened(pump), (self.log.event_id(0), 0))
+        last = self.log.append("a", "x")
+        self.wait_current(pump)
+        self.assertEqual(self.opened(pump), (last, 0))
+
+    def test_an_event_that_was_published_before_is_never_delivered(self):
+        pump = self.make_pump()
+        self.park(pump)
+        for step in ("select", "clear", "read"):  # the pump is stuck there, and then goes on
+            with self.subTest(step):
+                self.wait_current(pump)
+                go_on, is_stuck = threading.Event(), threading.Event()
+                where, name = {
+                    "select": (SocketWatcher, "select"),
+                    "clear": (Doorbell, "clear"),
+                    "read": (self.log, "read"),
+                }[step]
+                usual = getattr(where, name)
+
+                def stuck(*args, usual=usual, is_stuck=is_stuck, go_on=go_on, **options):
+                    found = usual(*args, **options)
+                    if threading.current_thread().name == "sse_threaded pump":
+                        is_stuck.set()
+                        go_on.wait(10)
+                    return found
+
+                with mock.patch.object(where, name, stuck):
+                    if step == "select":
+                        pump._thread.bell.ring()  # else it waits in the usual one
+                    last = self.log.append("a", step)
+                    self.assertTrue(is_stuck.wait(10))
+                    self.assertEqual(self.opened(pump), (last, 1))
+                    go_on.set()
+                self.wait_current(pump)
+                self.assertEqual(self.opened(pump), (last, 0))
+
+    def test_it_is_read_while_the_log_could_not_be_read(self):
+        pump = self.make_pump()
+        self.park(pump)
+        self.wait_current(pump)
+        with mock.patch.object(self.log, "read", side_effect=LogUnavailable("x", "away")):
+            self.log.append("a", "x")
+            wait_until(lambda: pump._thread._reader._failures, message="a failure")
+            self.assertFalse(pump._thread.is_current)
+            self.assertEqual(self.opened(pump)[1], 1)
+        self.wait_current(pump)
+
+    def test_a_log_that_rings_late_is_always_asked(self):
+        pump = self.make_pump()
+        self.park(pump)
+        self.wait_current(pump)
+        self.log.rings_first = False
+        self.assertEqual(self.opened(pump), (self.log.event_id(0), 1))
+
+
 class MemoryTest(PumpCase):
     def test_a_parked_stream_takes_little(self):
         for hears, most in ((True, 600), (False, 800)):

@@ -16,12 +16,12 @@ from werkzeug.test import EnvironBuilder
 from sse_threaded import Hub
 from sse_threaded.fanout.handover import ENVIRON_KEY
 from sse_threaded.fanout.stream_state import EndReason
-from sse_threaded.server import iteration, stream_handover
-from sse_threaded.server.app_response import AppResponse
+from sse_threaded.server import exchange as exchange_module
+from sse_threaded.server import iteration
 from sse_threaded.server.connection import Connection
+from sse_threaded.server.exchange import Exchange
 from sse_threaded.server.iteration import Progress, advance
 from sse_threaded.server.response import Response
-from sse_threaded.server.stream_handover import StreamHandover
 from sse_threaded.server.transparent_wrappers import bare_stream
 from sse_threaded.stream import EventStream
 from tests.support import wait_until
@@ -48,19 +48,18 @@ class HandoverCase(unittest.TestCase):
         conn.context = contextvars.copy_context()
         req = mock.Mock(version=(1, 1), method="GET", headers=list(headers))
         req.should_close.return_value = False
-        response = AppResponse(self.worker, req, conn)
-        response.resp = Response(req, conn, self.worker.cfg)
-        handover = StreamHandover(response)
+        exchange = Exchange(self.worker, req, conn)
+        exchange.resp = Response(req, conn, self.worker.cfg)
         environ = {
             **EnvironBuilder("/", multithread=True).get_environ(),
             "wsgi.file_wrapper": wsgi.FileWrapper,
             "gunicorn.socket": self.sock,
             "SERVER_PROTOCOL": "HTTP/1.1",
-            ENVIRON_KEY: handover,
+            ENVIRON_KEY: exchange,
         }
-        response.environ = environ
-        response.respiter = wrap(self.hub.stream(environ, "a")(environ, response.start_response))
-        return response, handover
+        exchange.environ = environ
+        exchange.respiter = wrap(self.hub.stream(environ, "a")(environ, exchange.start_response))
+        return exchange
 
     def received(self, words):
         data = b""
@@ -83,8 +82,8 @@ class HandoverCase(unittest.TestCase):
 
 class StreamHandoverTest(HandoverCase):
     def test_a_bare_stream_goes_to_the_pump_and_comes_back(self):
-        response, handover = self.make()
-        leave = handover.send()
+        exchange = self.make()
+        leave = exchange.send()
         self.assert_nothing_sent()
         leave()
         head = self.received(b"data: {}\n\n\r\n")
@@ -93,19 +92,19 @@ class StreamHandoverTest(HandoverCase):
         self.hub.publish("a", "hello")
         self.received(b"data: hello\n")
         self.assertEqual((self.worker.tasks, self.worker.given_back), ([], []))
-        self.assertEqual(self.worker.parked, {response.conn})
+        self.assertEqual(self.worker.parked, {exchange.conn})
         self.client.close()
-        self.assertFalse(response.conn.parked.hear())
+        self.assertFalse(exchange.conn.parked.hear())
         wait_until(lambda: self.worker.tasks, message="the pump to give the connection back")
         self.worker.run_tasks()
-        self.assertEqual((self.worker.given_back, self.worker.parked), ([(response.conn, False)], set()))
+        self.assertEqual((self.worker.given_back, self.worker.parked), ([(exchange.conn, False)], set()))
         self.worker.log.access.assert_called_once()
         self.worker.hook.assert_called_once()
         self.assert_free()
 
     def test_a_wrapped_stream_goes_to_threads_and_comes_back(self):
-        response, handover = self.make(lambda chunks: (chunk.upper() for chunk in chunks))
-        leave = handover.send()
+        exchange = self.make(lambda chunks: (chunk.upper() for chunk in chunks))
+        leave = exchange.send()
         leave()
         self.received(b"DATA: {}\n\n\r\n")
         self.assertEqual((self.worker.tasks, self.worker.given_back), ([], []))
@@ -117,23 +116,23 @@ class StreamHandoverTest(HandoverCase):
         self.client.close()
         wait_until(lambda: self.worker.tasks, message="the pump to call a thread")
         self.worker.run_tasks()
-        self.assertEqual(self.worker.given_back, [(response.conn, False)])
+        self.assertEqual(self.worker.given_back, [(exchange.conn, False)])
         self.worker.log.access.assert_called_once()
         self.worker.hook.assert_called_once()
         self.assertEqual(self.worker.warnings, [])
         self.assert_free()
 
     def test_a_connection_whose_request_has_a_body_is_not_used_again(self):
-        _, handover = self.make(headers=[("CONTENT-LENGTH", "5")])
-        leave = handover.send()
+        exchange = self.make(headers=[("CONTENT-LENGTH", "5")])
+        leave = exchange.send()
         leave()
         self.assertIn(b"\r\nConnection: close\r\n", self.received(b"data: {}\n\n\r\n"))
 
     def test_a_head_that_cannot_be_made_gives_the_place_back(self):
-        response, handover = self.make()
-        response.req.should_close.side_effect = ZeroDivisionError
+        exchange = self.make()
+        exchange.req.should_close.side_effect = ZeroDivisionError
         with self.assertRaises(ZeroDivisionError):
-            handover.send()
+            exchange.send()
         self.assert_nothing_sent()
         self.worker.log.access.assert_called_once()
         self.assert_free()
@@ -141,8 +140,8 @@ class StreamHandoverTest(HandoverCase):
     def test_without_room_the_whole_body_is_a_refusal(self):
         other = self.hub.stream(EnvironBuilder("/", multithread=True).get_environ(), "a").response
         next(other)
-        _, handover = self.make()
-        self.assertIsNone(handover.send())
+        exchange = self.make()
+        self.assertIsNone(exchange.send())
         self.assertIn(b"event: stream-unavailable\n", self.received(b"\r\n0\r\n\r\n"))
         other.close()
         self.assert_free()
@@ -152,9 +151,9 @@ class StreamHandoverTest(HandoverCase):
             next(chunks)
             return chunks
 
-        response, handover = self.make(begun)
+        exchange = self.make(begun)
         sent = []
-        thread = threading.Thread(target=lambda: sent.append(handover.send()), daemon=True)
+        thread = threading.Thread(target=lambda: sent.append(exchange.send()), daemon=True)
         thread.start()
         wait_until(lambda: self.hub.streams == 1, message="the stream")
         self.hub.publish("a", "hello")
@@ -164,16 +163,16 @@ class StreamHandoverTest(HandoverCase):
         thread.join(10)
         self.assertEqual(sent, [None])
         self.assertNotIn(b"stream-start", body)
-        self.assertIsNone(handover.wrapped)
-        response.finish()
+        self.assertIsNone(exchange.wrapped)
+        exchange.finish()
         self.worker.hook.assert_called_once()
 
     def test_a_stream_of_another_request_is_not_parked(self):
-        _, handover = self.make()
+        exchange = self.make()
         stream = self.hub.stream(
             {**EnvironBuilder("/", multithread=True).get_environ(), ENVIRON_KEY: FakeHandover()}, "a"
         ).response
-        self.assertIsNone(stream.park(handover, self.sock, chunked=True))
+        self.assertIsNone(stream.park(exchange, self.sock, chunked=True))
         self.assert_free()
 
 
@@ -182,19 +181,19 @@ class BareTest(HandoverCase):
 
     def ways(self, make):
         """Whether park() was asked, and whether the response could leave its thread where it was iterated."""
-        _, handover = make()
+        exchange = make()
         found = []
 
-        def note(response, handover):
-            self.assertTrue(bare_stream(response.respiter).joins)
-            found.append((handover.can_resume, next(response.chunks)))
+        def note(exchange):
+            self.assertTrue(bare_stream(exchange.respiter).joins)
+            found.append((exchange.can_resume, next(exchange.chunks)))
             return Progress.ENDED
 
         with (
             mock.patch.object(EventStream, "park", return_value=None) as park,
-            mock.patch.object(stream_handover, "advance", note),
+            mock.patch.object(exchange_module, "advance", note),
         ):
-            self.assertIsNone(handover.send())
+            self.assertIsNone(exchange.send())
         ((may_leave, first),) = found
         self.assertIn(b"stream-start", first)
         return park.called, may_leave
@@ -202,10 +201,10 @@ class BareTest(HandoverCase):
     def test_only_a_plain_body_is_parked_and_what_it_refuses_stays(self):
         def change(**changes):
             def make():
-                response, handover = self.make()
+                exchange = self.make()
                 for name, value in changes.items():
-                    setattr(response.resp if hasattr(response.resp, name) else response, name, value)
-                return response, handover
+                    setattr(exchange.resp if hasattr(exchange.resp, name) else exchange, name, value)
+                return exchange
 
             return make
 
@@ -219,29 +218,29 @@ class BareTest(HandoverCase):
             with self.subTest(changes):
                 self.assertEqual(self.ways(change(**changes)), expected)
         # A TLS socket of a class that the pump cannot write to.
-        with mock.patch.object(Config, "is_ssl", True), mock.patch.object(stream_handover, "_PARKABLE", ()):
+        with mock.patch.object(Config, "is_ssl", True), mock.patch.object(exchange_module, "_PARKABLE", ()):
             self.assertEqual(self.ways(self.make), (False, False))
 
     def test_park_is_told_whether_the_body_has_chunks(self):
         for chunked in (True, False):
-            response, handover = self.make()
-            response.resp.chunked = chunked
+            exchange = self.make()
+            exchange.resp.chunked = chunked
             with mock.patch.object(EventStream, "park", return_value=b"full") as park:
-                self.assertIsNone(handover.send())
-            park.assert_called_once_with(handover, self.sock, chunked)
+                self.assertIsNone(exchange.send())
+            park.assert_called_once_with(exchange, self.sock, chunked)
             self.received(b"full")
 
     def test_a_file_is_sent_to_its_end(self):
-        response, handover = self.make()
-        response.respiter.close()
-        response.resp.headers, response.resp.chunked = [], True
+        exchange = self.make()
+        exchange.respiter.close()
+        exchange.resp.headers, exchange.resp.chunked = [], True
         file = io.BytesIO(b"contents")
-        response.respiter = wsgi.FileWrapper(file)
-        self.assertIsNone(handover.send())
+        exchange.respiter = wsgi.FileWrapper(file)
+        self.assertIsNone(exchange.send())
         self.assertTrue(self.received(b"\r\n0\r\n\r\n").endswith(b"8\r\ncontents\r\n0\r\n\r\n"))
         self.assertTrue(file.closed)
 
-    def end(self, response, leave):
+    def end(self, exchange, leave):
         """The stream ends, and the worker takes the connection back."""
         leave()
         body = self.received(b"\r\n0\r\n\r\n").partition(b"\r\n\r\n")[2]
@@ -249,58 +248,58 @@ class BareTest(HandoverCase):
         self.worker.run_tasks()
         ((conn, again),) = self.worker.given_back
         self.worker.given_back.clear()
-        self.assertIs(conn, response.conn)
+        self.assertIs(conn, exchange.conn)
         return again, body
 
     def test_after_its_lease_the_connection_serves_on_without_its_parser(self):
         self.make_hub(lease=0.05)
-        response, handover = self.make()
-        response.conn.parser = mock.Mock()
-        response.conn.parser.unreader.buf.getvalue.return_value = b""
-        leave = handover.send()
-        self.assertIsNone(response.conn.parser)
-        again, body = self.end(response, leave)
+        exchange = self.make()
+        exchange.conn.parser = mock.Mock()
+        exchange.conn.parser.unreader.buf.getvalue.return_value = b""
+        leave = exchange.send()
+        self.assertIsNone(exchange.conn.parser)
+        again, body = self.end(exchange, leave)
         self.assertIs(again, True)
-        self.assertIsNone(response.conn.parked)
+        self.assertIsNone(exchange.conn.parked)
         resp = self.worker.log.access.call_args.args[0]
         chunks = body.split(b"\r\n")
         self.assertEqual(resp.sent, sum(map(len, chunks[1::2])))
-        self.assertIsNone(handover.wrapped)
+        self.assertIsNone(exchange.wrapped)
 
     def test_the_parser_is_kept_where_it_has_bytes_of_the_next_request(self):
         self.make_hub(lease=0.05)
-        response, handover = self.make()
-        response.conn.parser = parser = mock.Mock()
+        exchange = self.make()
+        exchange.conn.parser = parser = mock.Mock()
         parser.unreader.buf.getvalue.return_value = b"GET"
-        again, _ = self.end(response, handover.send())
-        self.assertEqual((again, response.conn.parser), (True, parser))
+        again, _ = self.end(exchange, exchange.send())
+        self.assertEqual((again, exchange.conn.parser), (True, parser))
 
     def test_where_nobody_is_told_the_end_the_response_is_not_kept(self):
         self.make_hub(lease=0.05)
         self.worker.tells_ends = False
-        response, handover = self.make()
-        leave = handover.send()
-        self.assertEqual((response.req, response.environ, response.resp), (None, None, None))
-        again, _ = self.end(response, leave)
+        exchange = self.make()
+        leave = exchange.send()
+        self.assertEqual((exchange.req, exchange.environ, exchange.resp), (None, None, None))
+        again, _ = self.end(exchange, leave)
         self.assertIs(again, True)
         self.worker.log.access.assert_not_called()
         self.worker.hook.assert_not_called()
 
     def test_at_a_shutdown_the_connection_is_not_used_again(self):
-        response, handover = self.make()
-        leave = handover.send()
+        exchange = self.make()
+        leave = exchange.send()
         self.hub.request_close()
-        again, _ = self.end(response, leave)
+        again, _ = self.end(exchange, leave)
         self.assertIs(again, False)
 
     def test_an_error_of_the_apps_close_ends_the_connection(self):
         self.make_hub(lease=0.05)
         for error in (ZeroDivisionError, SystemExit):
-            response, handover = self.make()
-            leave = handover.send()
-            response.respiter = mock.Mock()
-            response.respiter.close.side_effect = error
-            again, _ = self.end(response, leave)
+            exchange = self.make()
+            leave = exchange.send()
+            exchange.respiter = mock.Mock()
+            exchange.respiter.close.side_effect = error
+            again, _ = self.end(exchange, leave)
             self.assertIs(again, False)
         self.assertEqual(self.worker.log.exception.call_count, 2)
         self.assertEqual(self.worker.hook.call_count, 2)
@@ -309,8 +308,8 @@ class BareTest(HandoverCase):
     def test_an_exit_in_the_last_hook_ends_the_worker_and_the_connection(self):
         self.make_hub(lease=0.05)
         self.worker.hook.side_effect = SystemExit
-        response, handover = self.make()
-        again, _ = self.end(response, handover.send())
+        exchange = self.make()
+        again, _ = self.end(exchange, exchange.send())
         self.assertIs(again, False)
         self.assertEqual([type(error) for error in self.worker.failures], [SystemExit])
 
@@ -320,30 +319,30 @@ class GoOnTest(HandoverCase):
 
     def setUp(self):
         super().setUp()
-        self.response, self.handover = self.make()
-        self.response.respiter.close()
-        self.response.respiter = None
-        self.response.may_reuse = True
-        self.wrapped = self.handover.wrapped = mock.Mock(end_reason=None)
+        self.exchange = self.make()
+        self.exchange.respiter.close()
+        self.exchange.respiter = None
+        self.exchange.may_reuse = True
+        self.wrapped = self.exchange.wrapped = mock.Mock(end_reason=None)
         self.wrapped.state.is_lost = False
         self.wrapped.leave.return_value = False
         self.permit = mock.Mock()
-        self.handover.can_resume = True
+        self.exchange.can_resume = True
 
     def go_on(self, *steps, leaves=(), permit=True):
         """With the answers of advance() and of leave(): how often each was asked."""
         self.wrapped.leave.side_effect = [*leaves] if leaves else None
-        with mock.patch.object(stream_handover, "advance", side_effect=[*steps]) as asked:
+        with mock.patch.object(exchange_module, "advance", side_effect=[*steps]) as asked:
             if permit:
-                self.handover._go_on_with_permit(self.permit)
+                self.exchange._go_on_with_permit(self.permit)
             else:
-                self.handover._go_on(self.wrapped, Progress.WAITING)
+                self.exchange._go_on(self.wrapped, Progress.WAITING)
         return asked.call_count, self.wrapped.leave.call_count
 
     def assert_over(self, again):
-        self.assertEqual(self.worker.given_back, [(self.response.conn, again)])
+        self.assertEqual(self.worker.given_back, [(self.exchange.conn, again)])
         self.wrapped.end_response.assert_called_once_with()
-        self.assertFalse(self.handover.can_resume)
+        self.assertFalse(self.exchange.can_resume)
         self.worker.hook.assert_called_once()
 
     def test_to_its_end(self):
@@ -386,30 +385,30 @@ class GoOnTest(HandoverCase):
         self.wrapped.shut_down.assert_called_once_with()
 
     def test_a_connection_that_may_not_be_used_again(self):
-        self.response.may_reuse = False
+        self.exchange.may_reuse = False
         self.go_on(Progress.ENDED)
         self.assert_over(False)
 
     def test_a_thread_that_stays_gives_its_permit_to_others_and_is_told_once(self):
-        self.response.respiter = iter([])
-        self.response.conn.upload_ended = ended = mock.Mock()
-        self.handover.keep_thread()
+        self.exchange.respiter = iter([])
+        self.exchange.conn.upload_ended = ended = mock.Mock()
+        self.exchange.keep_thread()
         ended.assert_called_once_with()
         self.assertEqual(self.worker.warnings, ["thread"])
         self.assertIn(f" {__name__}.test_a_thread_that_stays", self.worker.words)
-        with mock.patch.object(stream_handover, "askers", return_value=""):
-            self.handover.keep_thread()
+        with mock.patch.object(exchange_module, "askers", return_value=""):
+            self.exchange.keep_thread()
         self.assertIn("its wrapper (builtins.list_iterator)", self.worker.words)
-        self.handover._permit = self.permit
-        self.handover.keep_thread()
+        self.exchange._permit = self.permit
+        self.exchange.keep_thread()
         self.permit.give_back.assert_called_once_with()
 
     def send(self, progress):
         """Send what is wrapped, on the request's thread."""
-        self.response.respiter = [b""]
-        resp = self.response.resp = mock.Mock(wraps=self.response.resp)
-        with mock.patch.object(stream_handover, "advance", return_value=progress):
-            return self.handover.send(), resp
+        self.exchange.respiter = [b""]
+        resp = self.exchange.resp = mock.Mock(wraps=self.exchange.resp)
+        with mock.patch.object(exchange_module, "advance", return_value=progress):
+            return self.exchange.send(), resp
 
     def test_one_that_ends_on_its_first_thread(self):
         for is_lost in (False, True):
@@ -427,7 +426,7 @@ class GoOnTest(HandoverCase):
         leave, _ = self.send(Progress.WAITING)
         self.wrapped.end_response.assert_not_called()
         self.worker.log.access.assert_not_called()
-        with mock.patch.object(stream_handover, "advance", return_value=Progress.ENDED):
+        with mock.patch.object(exchange_module, "advance", return_value=Progress.ENDED):
             leave()
         self.assert_over(True)
 
@@ -442,17 +441,16 @@ class AdvanceTest(unittest.TestCase):
         self.conn = mock.Mock()
         self.resp.sock = self.conn
         self.req = mock.Mock(headers=[])
-        self.response = AppResponse(self.worker, self.req, self.conn, resp=self.resp)
+        self.exchange = Exchange(self.worker, self.req, self.conn, resp=self.resp)
         self.resp.should_close.return_value = False
-        self.handover = FakeHandover()
         self.wrapped = mock.Mock(keeps_thread=False)
         self.wrapped.flush.return_value = True
         self.wrapped.is_idle.return_value = False
         self.wrapped.state.is_lost = False
 
     def advance(self, *chunks):
-        self.response.chunks = iter(chunks)
-        return advance(self.response, self.handover)
+        self.exchange.chunks = iter(chunks)
+        return advance(self.exchange)
 
     def written(self):
         found = [call.args[0] for call in self.resp.write.mock_calls]
@@ -463,32 +461,32 @@ class AdvanceTest(unittest.TestCase):
         self.assertIs(self.advance(b"a", b"b"), Progress.ENDED)
         self.assertEqual(self.written(), [b"a", b"b"])
         self.resp.close.assert_called_once_with()
-        self.assertFalse(self.response.may_reuse)
-        self.assertEqual(self.handover.thread, threading.get_ident())
+        self.assertFalse(self.exchange.may_reuse)
+        self.assertEqual(self.exchange.thread, threading.get_ident())
         self.assertIs(self.advance(), Progress.ENDED)
         self.resp.close.assert_called_once_with()
 
     def test_a_stream_on_its_thread_is_expected_before_the_head(self):
-        self.handover.has_stream = True
+        self.exchange.has_stream = True
         for sent, expected in ((True, False), (False, True)):
             self.resp.headers_sent = sent
-            self.response.has_ended = False
+            self.exchange.has_ended = False
             self.advance(b"a")
-            self.assertIs(self.response.may_reuse, expected)
+            self.assertIs(self.exchange.may_reuse, expected)
 
     def test_a_wrapped_stream_begins_once(self):
-        self.handover.wrapped = self.wrapped
+        self.exchange.wrapped = self.wrapped
         self.assertIs(self.advance(b"a", b"b"), Progress.ENDED)
         self.assertEqual(self.written(), [b"a", b"b"])
         self.assertIs(self.resp.sock, self.wrapped)
         self.conn.sock.setblocking.assert_called_once_with(False)
-        self.assertTrue(self.response.may_reuse)
+        self.assertTrue(self.exchange.may_reuse)
         self.assertEqual(self.wrapped.flush.call_count, 3)
         self.assertEqual(self.wrapped.is_idle.mock_calls, [mock.call(True)] * 2)
         self.worker.warn_once.assert_not_called()
 
     def test_one_that_is_encoded_is_warned_of(self):
-        self.handover.wrapped = self.wrapped
+        self.exchange.wrapped = self.wrapped
         self.resp.is_encoded = True
         self.advance(b"a")
         self.assertEqual(self.worker.warn_once.call_args.args[0], "encoding")
@@ -496,14 +494,14 @@ class AdvanceTest(unittest.TestCase):
 
     def test_one_that_keeps_its_thread_writes_on(self):
         self.wrapped.keeps_thread = True
-        self.handover.wrapped = self.wrapped
+        self.exchange.wrapped = self.wrapped
         self.assertIs(self.advance(b"a", b""), Progress.ENDED)
         self.assertEqual(self.written(), [b"a", b""])
         self.wrapped.flush.assert_not_called()
         self.conn.sock.setblocking.assert_not_called()
 
     def test_it_waits_for_the_socket_or_for_more(self):
-        self.handover.wrapped = self.wrapped
+        self.exchange.wrapped = self.wrapped
         self.wrapped.is_idle.side_effect = lambda gave_bytes: not gave_bytes
         self.assertIs(self.advance(b"a", b"", b"c"), Progress.WAITING)
         self.assertEqual(self.written(), [b"a", b""])
@@ -518,14 +516,14 @@ class AdvanceTest(unittest.TestCase):
         self.assertIs(self.advance(), Progress.ENDED)
 
     def test_one_whose_client_has_gone_is_over(self):
-        self.handover.wrapped = self.wrapped
+        self.exchange.wrapped = self.wrapped
         self.wrapped.state.is_lost = True
         self.assertIs(self.advance(b"a", b"b"), Progress.ENDED)
         self.assertEqual(self.written(), [b"a"])
         self.resp.close.assert_not_called()
 
     def test_it_is_interrupted_after_its_time_if_others_wait(self):
-        self.handover.wrapped = self.wrapped
+        self.exchange.wrapped = self.wrapped
         for others, waiting, seconds, written in (
             (False, 0, 1.0, 3),
             (True, 0, 0.015, 2),
@@ -550,9 +548,9 @@ class AdvanceTest(unittest.TestCase):
             raise ZeroDivisionError
 
         for wrapped in (None, self.wrapped):
-            self.handover.wrapped = wrapped
-            self.response.chunks = failing()
-            self.assertRaises(ZeroDivisionError, advance, self.response, self.handover)
+            self.exchange.wrapped = wrapped
+            self.exchange.chunks = failing()
+            self.assertRaises(ZeroDivisionError, advance, self.exchange)
         self.assertEqual(self.wrapped.flush.call_count, 2)
 
     def test_who_asks_is_named_the_nearest_first(self):
@@ -566,8 +564,8 @@ class AdvanceTest(unittest.TestCase):
             yield from inner()
 
         self.advance(*())
-        self.response.chunks = outer()
-        advance(self.response, self.handover)
+        self.exchange.chunks = outer()
+        advance(self.exchange)
         first, second = found[0].split("; ")
         self.assertIn(".inner, line", first)
         self.assertIn(".outer, line", second)

@@ -86,6 +86,7 @@ class RedisLog(EventLog):
 
     # The listener rings for every event. This look is a precaution against unknown faults.
     poll_interval = 1.0
+    rings_first = False  # the listener rings, when it has read the event
 
     _epoch: str | None
 
