@@ -14,8 +14,10 @@ from sse_threaded import Hub
 # As many bytes as the events of the other measurements.
 DATA = "x" * 110
 
-# Events before the measurement: the first ones open the log.
+# Events before the measurement: the first ones open the log. Then seconds of rest: an append looks more closely
+# at a folder that was changed a moment ago, and the log was made just now.
 WARM_UP = 200
+REST = 4.0
 
 
 def main(url, threads, seconds):
@@ -23,6 +25,7 @@ def main(url, threads, seconds):
     hub = Hub(url)
     for _ in range(WARM_UP):
         hub.publish("warm-up", DATA)
+    time.sleep(REST)
     ready = threading.Barrier(threads + 1)
     counts = [0] * threads
     end = None
