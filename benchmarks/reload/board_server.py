@@ -102,9 +102,10 @@ class BoardServer:
 
     def hup(self) -> None:
         """Send SIGHUP: the same master starts new workers; wait until the old ones have ended."""
-        before = self._workers(self._pid())
-        os.kill(self._pid(), signal.SIGHUP)
-        self._await("the old workers' end", lambda: not before & self._workers(self._pid()))
+        master = self._pid()  # it writes its file anew, which is not there for a moment
+        before = self._workers(master)
+        os.kill(master, signal.SIGHUP)
+        self._await("the old workers' end", lambda: not before & self._workers(master))
 
     def usr2(self, wait: float) -> float:
         """Send SIGUSR2: a new master starts beside the old one. Then end the old one.

@@ -400,6 +400,21 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+# gthread forgets the address of a PROXY line after the first request of a connection; this worker does not.
+GTHREAD_CONFIG = """
+import weakref
+
+_proxied = weakref.WeakKeyDictionary()
+
+def pre_request(worker, req):
+    connection = req.unreader.sock
+    if req.proxy_protocol_info is None:
+        req.proxy_protocol_info = _proxied.get(connection)
+    elif req.proxy_protocol_info["client_addr"]:
+        _proxied[connection] = req.proxy_protocol_info
+"""
+
+
 class SameAnswersTest(unittest.TestCase):
     servers: ClassVar[dict[str, list[GunicornServer]]]
 
@@ -410,15 +425,19 @@ class SameAnswersTest(unittest.TestCase):
         directory = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="sse_threaded-")))
         (directory / "same.py").write_text(APP, encoding="utf-8")
         (directory / "answers.py").write_text(ANSWERS, encoding="utf-8")
+        (directory / "gthread.py").write_text(GTHREAD_CONFIG, encoding="utf-8")
+        (directory / "worker.py").touch()
         # The usual one is shorter than a PROXY line, so a server that expects one waits for more.
         probe = mock.patch("sse_threaded.testing.gunicorn_server._PROBE", b"?" * 20 + b"\r\n\r\n")
         resources.enter_context(probe)
         cls.servers = {
             name: [
                 resources.enter_context(
-                    GunicornServer("same:app", cwd=directory, args=["-k", worker, "--threads", "4", *args])
+                    GunicornServer(
+                        "same:app", cwd=directory, args=["-k", worker, "-c", config, "--threads", "4", *args]
+                    )
                 )
-                for worker in WORKERS
+                for worker, config in zip(WORKERS, ("gthread.py", "worker.py"), strict=True)
             ]
             for name, args in SETTINGS.items()
         }
