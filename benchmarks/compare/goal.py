@@ -15,7 +15,7 @@ class Goal:
     """One goal.
 
     :ivar text: the figures that are compared.
-    :ivar sign: ``<``, ``<=`` or ``>``; empty: the figure has no limit, and is only shown.
+    :ivar sign: ``<``, ``<=``, ``>`` or ``>=``; empty: the figure has no limit, and is only shown.
     :ivar limit: the limit.
     :ivar found: returns the values of a run, one for each round.
     :ivar figures: the figures that it needs; the first one is of this package.
@@ -47,7 +47,7 @@ class Goal:
         }
 
     def _is_met(self, value: float) -> bool:
-        compare = {"<": float.__lt__, "<=": float.__le__, ">": float.__gt__}[self.sign]
+        compare = {"<": float.__lt__, "<=": float.__le__, ">": float.__gt__, ">=": float.__ge__}[self.sign]
         return compare(value, float(self.limit))
 
 
