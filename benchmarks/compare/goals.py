@@ -192,7 +192,9 @@ def _others() -> Iterator[Goal]:
         DELIVERY.of("sse-starlette"),
     )
     yield shown_ratio(
-        "processor time a delivery, plain, waitress : gthread", DELIVERY.of("waitress"), DELIVERY.of("plain")
+        "processor time a delivery at 100 streams, plain, waitress : gthread",
+        at_streams("us_per_delivery", 100, "waitress"),
+        at_streams("us_per_delivery", 100, "plain"),
     )
     yield value(
         "15000 idle parked streams: share of a core", "<", 0.03, Figure("share", scenario="idle"), percent=True
@@ -242,7 +244,7 @@ COMPARED = {
     },
     "processor time of an opening, view of Flask": at_streams("open_us", 1000, "parked-flask"),
     "processor time a delivery, plain gthread": DELIVERY.of("plain"),
-    "processor time a delivery, plain, in waitress": DELIVERY.of("waitress"),
+    "processor time a delivery at 100 streams, plain, in waitress": at_streams("us_per_delivery", 100, "waitress"),
     "processor time of a GET": GET,
     "processor time of a GET over 16 connections": GETS_OF_16,
     "GETs/s": GET_RATE,

@@ -108,7 +108,8 @@ class PlanTest(unittest.TestCase):
         found = cells(SERVERS, [900, 1000], [1], [1])
         m0serve = [cell for cell, server in found if server.key == "m0serve"]
         self.assertEqual(m0serve, [Cell(900, 1, 1)])
-        self.assertIn((Cell(1000, 1, 1), KEYS["waitress"]), found)
+        self.assertIn((Cell(1000, 1, 1), KEYS["plain"]), found)
+        self.assertNotIn("waitress", {server.key for _, server in found})
 
     def test_only_the_cells_that_figures_need(self) -> None:
         servers = with_packages(SERVERS, {"before": Path("/x")})
