@@ -1,14 +1,15 @@
 """The worker's threads. One of them leads: it waits for events, and then runs the app itself.
 
 A request that comes alone needs one thread: the leader reads it, answers it and waits again. While it answers,
-no thread waits for events. So the main thread, the watchman, looks after some milliseconds whether the leader is
-stuck in a request. If so, it has another thread take the next request, or the lead.
+no thread waits for events. So the main thread, the watchman, is woken by the next event. If the leader is stuck in
+its request for some milliseconds, another thread takes the next request, or the lead. While requests come without
+a pause, the watchman looks every few milliseconds instead, as that costs a request nothing.
 
 A thread that only computes gets no help for some time: one more thread would only take the interpreter from it.
 
-All decisions are made with one lock held, so that none is made on old facts. While a task waits or no thread
-leads, the watchman does not sleep, or a thread is on its way to look. tests/unit/test_crew.py goes through all
-orders of events for small crews.
+All decisions are made with one lock held, so that none is made on old facts. While a task waits, the watchman does
+not sleep, or a thread is on its way to look. While no thread leads, the same holds, or an event wakes the
+watchman. tests/unit/test_crew.py goes through all orders of events for small crews.
 """
 
 from __future__ import annotations
@@ -49,12 +50,13 @@ class Sleeper:
         self._signal = threading.Lock()  # it guards nothing
         self._signal.acquire()
 
-    def sleep(self, timeout: float = -1) -> None:
-        """Sleep until woken.
+    def sleep(self, timeout: float = -1) -> bool:
+        """Sleep until woken; returns whether an event has ended the sleep (see :meth:`arm`).
 
         :param timeout: seconds at most; default no bound.
         """
         self._signal.acquire(timeout=timeout)
+        return False
 
     def wake(self) -> None:
         """End the sleep, or the next one. Any thread; also a signal handler, as this does not wait."""
@@ -62,6 +64,13 @@ class Sleeper:
             self._signal.release()
         except RuntimeError:
             pass  # it was woken already
+
+    def arm(self) -> bool:
+        """Let the next event, too, end the sleep, once; returns whether this is possible. Any thread."""
+        return False
+
+    def disarm(self) -> None:
+        """Let no event end the sleep any more. Any thread."""
 
 
 class Crew:
@@ -109,6 +118,8 @@ class Crew:
         self._sleepers: list[Sleeper] = []
         self._active = 0  # threads that neither sleep nor lead
         self._watchman_sleeps = False
+        self._is_armed = False  # whether an event wakes the watchman
+        self._has_events = False  # whether it has, and no thread has led since then
         self._taken = 0  # how many tasks were taken,
         self._seen = 0  # and how many when the watchman last looked
         self._last_taken = 0.0  # when a task was taken (monotonic)
@@ -157,13 +168,20 @@ class Crew:
             refusal, self._refusal = self._refusal, None
             if refusal is not None:
                 _log.warning("%s of %s threads: %s", self._started, self._size, refusal)
-            self._watchman.sleep(left if pause is None else min(pause, left))
+            if self._watchman.sleep(left if pause is None else min(pause, left)):
+                self.note_events()
         self._is_called = False
 
     def wake_watchman(self) -> None:
         """End :meth:`watch`. Any thread, or a signal handler."""
         self._is_called = True
         self._watchman.wake()
+
+    def note_events(self) -> None:
+        """An event has woken the watchman. If no thread leads, one must."""
+        with self._lock:
+            self._is_armed = False
+            self._has_events = not self._is_led
 
     def look(self) -> float | None:
         """Wake a thread if one is needed; returns after how many seconds to look again.
@@ -172,14 +190,15 @@ class Crew:
         """
         with self._lock:
             now = self._clock()
-            if self._is_led and not self._tasks:
-                if self._seen == self._taken:
-                    self._watchman_sleeps = True
-                    return None
-                self._seen = self._taken
-                self._begin_judging(now)
-                return self._wake_after
+            self._watchman_sleeps = False
+            is_quiet = self._seen == self._taken
             self._seen = self._taken
+            if not self._tasks and (self._is_led or (is_quiet and not self._has_events and self._arm())):
+                if not is_quiet:
+                    self._begin_judging(now)
+                    return self._wake_after
+                self._watchman_sleeps = True
+                return None
             since = self._tasks[0][0] if self._tasks else self._last_taken
             if now >= since + self._wake_after and now >= self._judged + self._wake_after:
                 for _ in range(self._needed(now)):
@@ -207,7 +226,7 @@ class Crew:
         with self._lock:
             if self._is_led:
                 return
-            self._is_led = True
+            self._begin_lead()
         try:
             lead()
         finally:
@@ -217,6 +236,16 @@ class Crew:
                     self._add_thread()
 
     # With the lock held.
+
+    def _begin_lead(self) -> None:
+        self._is_led, self._has_events = True, False
+        if self._is_armed:
+            self._is_armed = False
+            self._watchman.disarm()
+
+    def _arm(self) -> bool:
+        self._is_armed = self._is_armed or self._watchman.arm()
+        return self._is_armed
 
     def _wake_watchman(self) -> None:
         if self._watchman_sleeps:
@@ -255,21 +284,30 @@ class Crew:
                 # A defect. But the thread must go on.
                 _log.exception("a task of the worker failed")
 
-    def next(self, me: Sleeper) -> Callable[[], None]:
+    def next(self, me: Sleeper) -> Callable[[], object]:
         """The next thing for a thread to do: a task, :meth:`follow_events`, or sleep.
 
         :param me: the thread's sleep.
         """
         with self._lock:
             if self._tasks and not (self._has_surplus and self._active > 1):
+                task = self._tasks.popleft()[1]
                 self._taken += 1
-                self._last_taken = self._clock()
-                self._wake_watchman()
-                return self._tasks.popleft()[1]
+                before, self._last_taken = self._last_taken, self._clock()
+                if self._watchman_sleeps and (self._tasks or not self._is_led):
+                    # To arm costs less than to wake, but more than a watchman who looks every few milliseconds.
+                    is_first = self._last_taken >= before + self._wake_after
+                    if is_first and not self._tasks and self._arm():
+                        self._begin_judging(self._last_taken)
+                    else:
+                        self._wake_watchman()
+                return task
             self._has_surplus = False
             self._active -= 1
+            if self._tasks:
+                self._wake_watchman()
             if not self._is_led and not self._tasks:
-                self._is_led = True
+                self._begin_lead()
                 return self.follow_events
             self._sleepers.append(me)
         return me.sleep

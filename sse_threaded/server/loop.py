@@ -104,6 +104,11 @@ class Loop:
         self._latest = float("inf")  # when a worker that ends closes connections that wait (monotonic)
         self._looked = 0.0  # when deadlines were last looked at (monotonic)
 
+    @property
+    def events(self) -> int | None:
+        """The descriptor that is readable while there are events, for another thread; ``None`` without epoll."""
+        return self._selector.fileno() if isinstance(self._selector, selectors.EpollSelector) else None
+
     # The thread that leads.
 
     def lead(self, timeout: float | None = None) -> None:

@@ -32,6 +32,7 @@ from .connection import Connection
 from .crew import Crew
 from .loop import Loop
 from .permits import Permits
+from .watchman import WatchmansSleep
 from .worker_load import WorkerLoad
 
 # Seconds between two looks of the main thread: whether the worker is to end, and whether all threads are at work.
@@ -157,7 +158,9 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
             told=self._tell,
         )
         self._answering = Answering(self, self._loop)
-        self._crew = Crew(self.cfg.threads, self._loop.lead, self._loop.interrupt)
+        events = self._loop.events
+        watchman = None if events is None else WatchmansSleep(events)
+        self._crew = Crew(self.cfg.threads, self._loop.lead, self._loop.interrupt, watchman=watchman)
         self._crew.begin()
         try:
             while self.alive and self._has_parent():

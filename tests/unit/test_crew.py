@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import threading
 import unittest
 from collections import deque
@@ -10,6 +12,7 @@ from itertools import count
 from unittest import mock
 
 from sse_threaded.server.crew import WAKE_AFTER, Crew, Sleeper
+from sse_threaded.server.watchman import WatchmansSleep
 from tests.support import wait_until
 
 Step = tuple[str, int]
@@ -30,7 +33,11 @@ class _Thread(Sleeper):
 class Simulation:
     """A crew without threads of the system; one step at a time."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, can_arm: bool = False) -> None:
+        self.can_arm = can_arm
+        self.is_armed = False  # whether an event wakes the watchman,
+        self.is_event_waiting = False  # one came that no thread has led for,
+        self.has_fired = False  # and it has woken the watchman
         self.now = 100.0
         self.used = 0.0
         self.size = size
@@ -73,6 +80,8 @@ class Simulation:
     def steps(self) -> Iterator[Step]:
         """What may happen now."""
         yield "put", 0
+        if not any(thread.does == "leads" for thread in self.threads):
+            yield "event", 0
         for at, thread in enumerate(self.threads):
             if thread.does == "begins" or (thread.does == "sleeps" and thread.is_woken):
                 yield "next", at
@@ -95,8 +104,8 @@ class Simulation:
             yield "brief lead", 0
 
     def step(self, kind: str, at: int) -> None:
-        if kind == "put":
-            self.crew.put(self._task())
+        if kind in ("put", "event"):
+            self.come() if kind == "event" else self.crew.put(self._task())
         elif kind in ("look", "late look", "look after work"):
             self.now += 0.0001 if kind == "look" else WAKE_AFTER
             if kind == "look after work":
@@ -112,8 +121,10 @@ class Simulation:
             if self.crew.leave_lead():
                 self._go_on(self.threads[at])
         elif kind == "brief lead":
+            self.watchman_sleeps = False  # it is the one that leads, and then it looks
             self.crew.lead_briefly(lambda: self.crew.put_own(self._task()))
         elif kind.startswith("end during"):
+            self.watchman_sleeps = False
             self.crew.lead_briefly(lambda: self._end_during_lead(at, has_event="event" in kind))
         else:
             if kind == "end with more":
@@ -125,7 +136,16 @@ class Simulation:
             self.crew.put_own(self._task())
         self._go_on(self.threads[at])
 
+    def come(self) -> None:
+        """An event comes while no thread leads."""
+        self.is_event_waiting = True
+        if self.is_armed:
+            self.is_armed, self.has_fired, self.is_watchman_woken = False, True, True
+
     def look(self) -> None:
+        if self.has_fired:
+            self.has_fired = False
+            self.crew.note_events()
         self.is_watchman_woken = False
         self.watchman_sleeps = self.crew.look() is None
 
@@ -134,6 +154,7 @@ class Simulation:
         does = self.crew.next(thread)
         if does == self.crew.follow_events:
             thread.does = "leads"
+            self.is_event_waiting = False  # it sees the event at once
         elif does == thread.sleep:
             thread.does = "sleeps"
         else:
@@ -145,6 +166,7 @@ class Simulation:
         numbers: list[object] = [self._since(value) for value in vars(self.crew).values()]
         threads = [(thread.does, thread.is_woken) for thread in self.threads]
         flags = (self.is_interrupted, self.watchman_sleeps, self.is_watchman_woken)
+        flags += (self.is_armed, self.is_event_waiting, self.has_fired)
         return (*numbers, *threads, *flags)
 
     def _since(self, value: object) -> object:
@@ -160,10 +182,12 @@ class Simulation:
     # What must hold.
 
     def settle(self) -> None:
-        """Let all but the tasks go on: the tasks at work never end."""
+        """Let all but the tasks go on, and an event come: the tasks at work never end."""
         for _ in range(40):
             if self.is_settled:
                 return
+            if not self.waiting and not any(thread.does == "leads" for thread in self.threads):
+                self.come()
             self.now += 20 * WAKE_AFTER
             if not self.watchman_sleeps or self.is_watchman_woken:
                 self.look()
@@ -191,20 +215,32 @@ class _Watchman(Sleeper):
     def wake(self) -> None:
         self._simulation.is_watchman_woken = True
 
-    def sleep(self, timeout: float = -1) -> None:
+    def sleep(self, timeout: float = -1) -> bool:
         self._simulation.sleeps.append(timeout)
         self._simulation.now += timeout
+        return False
+
+    def arm(self) -> bool:
+        if not self._simulation.can_arm:
+            return False
+        self._simulation.is_armed = True
+        if self._simulation.is_event_waiting:
+            self._simulation.come()
+        return True
+
+    def disarm(self) -> None:
+        self._simulation.is_armed = False
 
 
 class EveryOrderTest(unittest.TestCase):
-    def explore(self, size: int, depth: int) -> int:
+    def explore(self, size: int, depth: int, can_arm: bool) -> int:
         """Try every order of so many steps. Orders that lead to the same state go on in the same way."""
         known = set()
         orders: list[tuple[Step, ...]] = [()]
         for length in range(depth + 1):
             longer = []
             for order in orders:
-                simulation = _replay(size, order)
+                simulation = _replay(size, order, can_arm)
                 state = simulation.state()
                 if state in known:
                     continue
@@ -220,13 +256,14 @@ class EveryOrderTest(unittest.TestCase):
         return len(known)
 
     def test_no_task_waits_for_one_that_does_not_end(self) -> None:
-        for size, depth in ((1, 6), (2, 6), (3, 6)):
-            with self.subTest(size=size):
-                self.assertGreater(self.explore(size, depth), 1000)
+        for size, depth in ((1, 7), (2, 7), (3, 6)):
+            for can_arm in (False, True):
+                with self.subTest(size=size, can_arm=can_arm):
+                    self.assertGreater(self.explore(size, depth, can_arm), 1000)
 
 
-def _replay(size: int, order: tuple[Step, ...]) -> Simulation:
-    simulation = Simulation(size)
+def _replay(size: int, order: tuple[Step, ...], can_arm: bool) -> Simulation:
+    simulation = Simulation(size, can_arm)
     for kind, at in order:
         simulation.step(kind, at)
     return simulation
@@ -331,6 +368,129 @@ class JudgementTest(unittest.TestCase):
         self.simulation.step("end", 0)  # so a task was taken just now
         self.pass_time(0.005, 0.05)
         self.assertEqual(self.at_work, 4)
+
+
+class ArmedTest(unittest.TestCase):
+    """Where an event can wake the watchman, a request that comes alone does not."""
+
+    def setUp(self) -> None:
+        self.simulation = Simulation(4, can_arm=True)
+        self.simulation.step("next", 0)
+        self.simulation.look()
+
+    def ask(self, after: float) -> None:
+        """A request comes, and is being answered."""
+        self.simulation.now += after
+        self.simulation.step("events", 0)
+
+    def does(self) -> list[str]:
+        return [thread.does for thread in self.simulation.threads]
+
+    def test_requests_with_pauses_leave_it_asleep(self) -> None:
+        for _ in range(10):
+            self.ask(WAKE_AFTER)
+            self.assertTrue(self.simulation.is_armed)
+            self.simulation.step("end", 0)
+            self.assertFalse(self.simulation.is_armed)
+        self.assertEqual((self.simulation.is_watchman_woken, self.simulation.watchman_sleeps), (False, True))
+
+    def test_requests_without_pauses_have_it_look_now_and_then(self) -> None:
+        self.ask(WAKE_AFTER)
+        self.simulation.step("end", 0)
+        self.ask(WAKE_AFTER / 2)
+        self.assertTrue(self.simulation.is_watchman_woken)
+        self.assertFalse(self.simulation.is_armed)
+        self.simulation.look()
+        self.assertFalse(self.simulation.watchman_sleeps)
+
+    def test_a_request_during_another_that_takes_long_gets_a_leader_at_once(self) -> None:
+        self.ask(1.0)
+        self.simulation.now += WAKE_AFTER
+        self.simulation.come()
+        self.simulation.look()
+        self.simulation.step("next", 1)
+        self.assertEqual(self.does(), ["works", "leads"])
+
+    def test_a_request_during_another_that_is_quick_gets_one_if_that_goes_on(self) -> None:
+        for goes_on in (False, True):
+            with self.subTest(goes_on=goes_on):
+                self.setUp()
+                self.ask(1.0)
+                self.simulation.come()
+                self.simulation.look()
+                self.assertEqual(self.does(), ["works"])
+                self.assertFalse(self.simulation.watchman_sleeps)
+                if not goes_on:
+                    self.simulation.step("end", 0)
+                self.simulation.now += WAKE_AFTER
+                self.simulation.look()
+                self.assertEqual(self.does(), ["works", "begins"] if goes_on else ["leads"])
+
+    def test_an_event_that_wakes_it_too_late_changes_nothing(self) -> None:
+        self.ask(1.0)
+        self.simulation.come()
+        self.simulation.step("end", 0)
+        self.simulation.look()
+        self.simulation.look()  # and goes to sleep
+        self.assertEqual((self.does(), self.simulation.watchman_sleeps), (["leads"], True))
+
+    def test_a_thread_that_computes_gets_no_help_for_a_moment(self) -> None:
+        self.ask(1.0)
+        self.simulation.now += WAKE_AFTER
+        self.simulation.used += WAKE_AFTER
+        self.simulation.come()
+        self.simulation.look()
+        self.assertEqual(self.does(), ["works"])
+        self.simulation.now += 5 * WAKE_AFTER
+        self.simulation.used += 5 * WAKE_AFTER
+        self.simulation.look()
+        self.assertEqual(self.does(), ["works", "begins"])
+
+    def test_one_that_stops_leaves_its_task_to_a_watchman_who_is_awake(self) -> None:
+        for kind, at in (("two events", 0), ("late look", 0), ("next", 1), ("look after work", 0), ("look", 0)):
+            self.simulation.step(kind, at)
+        self.assertTrue(self.simulation.watchman_sleeps)
+        self.simulation.step("end with more", 0)
+        self.assertTrue(self.simulation.is_watchman_woken)
+
+
+class WatchmansSleepTest(unittest.TestCase):
+    """The real one, with the epoll object of a loop."""
+
+    def setUp(self) -> None:
+        self.loop = select.epoll()
+        self.addCleanup(self.loop.close)
+        self.ours, self.theirs = socket.socketpair()
+        self.addCleanup(self.ours.close)
+        self.addCleanup(self.theirs.close)
+        self.loop.register(self.ours, select.EPOLLIN)
+        self.sleep = WatchmansSleep(self.loop.fileno())
+
+    def test_it_ends_when_it_is_woken_also_in_advance(self) -> None:
+        for _ in range(3):
+            self.sleep.wake()
+        self.assertFalse(self.sleep.sleep())
+        self.assertFalse(self.sleep.sleep(0.0))
+        sleeping = threading.Thread(target=self.sleep.sleep, daemon=True)
+        sleeping.start()
+        self.sleep.wake()
+        sleeping.join(10)
+        self.assertFalse(sleeping.is_alive())
+
+    def test_an_event_ends_it_once_if_it_is_armed(self) -> None:
+        self.theirs.send(b"x")
+        self.assertFalse(self.sleep.sleep(0.0))
+        self.assertTrue(self.sleep.arm())  # the event has come already
+        self.assertTrue(self.sleep.sleep())
+        self.assertFalse(self.sleep.sleep(0.0))
+        self.sleep.arm()
+        self.sleep.disarm()
+        self.assertFalse(self.sleep.sleep(0.0))
+        self.ours.recv(1)
+        self.sleep.arm()
+        self.assertFalse(self.sleep.sleep(0.0))
+        threading.Timer(0.05, self.theirs.send, (b"x",)).start()
+        self.assertTrue(self.sleep.sleep(10.0))
 
 
 class CrewTest(unittest.TestCase):

@@ -64,7 +64,7 @@ PAGES = {
         f"each process that has streams asks once {span(listener._MASTER_LOOK)} for the master",
     ),
     "docs/design.md": (
-        f"The watchman looks every {crew.WAKE_AFTER * 1000:g} ms",
+        f"the watchman looks every {crew.WAKE_AFTER * 1000:g} ms",
         f"if a request has waited for {crew.WAKE_AFTER * 1000:g} ms",
         f"stores its answer for {scripts.DONE_MS / 1000:g} seconds",
         f"A transaction holds a lock** until it ends, at most for {scripts.LOCK_MS / 1000:g} seconds",

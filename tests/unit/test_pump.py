@@ -594,7 +594,7 @@ class LogsEndTest(PumpCase):
         for step in ("select", "clear", "read"):  # the pump is stuck there, and then goes on
             with self.subTest(step):
                 self.wait_current(pump)
-                go_on, is_stuck = threading.Event(), threading.Event()
+                go_on, is_stuck, is_inside = threading.Event(), threading.Event(), threading.Event()
                 where, name = {
                     "select": (SocketWatcher, "select"),
                     "clear": (Doorbell, "clear"),
@@ -602,7 +602,8 @@ class LogsEndTest(PumpCase):
                 }[step]
                 usual = getattr(where, name)
 
-                def stuck(*args, usual=usual, is_stuck=is_stuck, go_on=go_on, **options):
+                def stuck(*args, usual=usual, is_inside=is_inside, is_stuck=is_stuck, go_on=go_on, **options):
+                    is_inside.set()
                     found = usual(*args, **options)
                     if threading.current_thread().name == "sse_threaded pump":
                         is_stuck.set()
@@ -612,6 +613,7 @@ class LogsEndTest(PumpCase):
                 with mock.patch.object(where, name, stuck):
                     if step == "select":
                         pump._thread.bell.ring()  # else it waits in the usual one
+                        self.assertTrue(is_inside.wait(10))
                     last = self.log.append("a", step)
                     self.assertTrue(is_stuck.wait(10))
                     self.assertEqual(self.opened(pump), (last, 1))

@@ -327,7 +327,7 @@ class EndTest(RunningCase):
                 begun = now
                 with (
                     mock.patch.object(thread_worker, "Crew") as crew,
-                    mock.patch.object(thread_worker, "Loop") as loop,
+                    mock.patch.object(thread_worker, "Loop", return_value=mock.Mock(events=None)) as loop,
                     mock.patch.object(thread_worker, "Answering"),
                     mock.patch.object(thread_worker, "time", mock.Mock(monotonic=lambda: now)),
                     mock.patch.object(thread_worker, "request_close_all") as close,
@@ -470,7 +470,7 @@ class BeginningTest(WorkerCase):
         for reuse_port, share in ((False, 0), (True, 64)):
             with (
                 self.subTest(reuse_port=reuse_port),
-                mock.patch.object(thread_worker, "Loop") as loop,
+                mock.patch.object(thread_worker, "Loop", return_value=mock.Mock(events=None)) as loop,
                 mock.patch.object(thread_worker, "Answering"),
                 mock.patch.object(thread_worker, "Crew"),
             ):
@@ -490,7 +490,7 @@ class SettingsTest(WorkerCase):
         """Run it to its end, at once."""
         worker.alive = False
         with (
-            mock.patch.object(thread_worker, "Loop") as loop,
+            mock.patch.object(thread_worker, "Loop", return_value=mock.Mock(events=None)) as loop,
             mock.patch.object(thread_worker, "Answering"),
             mock.patch.object(thread_worker, "Crew"),
         ):
