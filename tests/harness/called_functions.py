@@ -31,8 +31,9 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-# The file whose threads sleep on locks.
+# The files whose threads sleep: on locks, and in an epoll object of its own.
 _CREW = "server/crew.py"
+_WATCHMAN = "server/watchman.py"
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -108,8 +109,11 @@ class Recorder:
             if frame.f_locals.get("timeout") == 0:
                 return
             self._add_wait(event, frame)
-        elif name == "acquire" and frame.f_code.co_name == "sleep" and self._file(frame.f_code) == _CREW:
+        elif name in ("acquire", "poll") and self._is_sleep(frame.f_code):
             self._add_wait(event, frame)
+
+    def _is_sleep(self, code: CodeType) -> bool:
+        return code.co_name == "sleep" and self._file(code) in (_CREW, _WATCHMAN)
 
     def _add_wait(self, event: str, frame: FrameType) -> None:
         if event == "c_call":
