@@ -84,7 +84,8 @@ class Hub:
     :ivar url: the log's URL, without a password.
 
     :param url: the log: ``memory://`` (the default: one process), ``sqlite:///path``, ``sqlite:////path`` or a
-        :class:`~pathlib.Path` (one machine), ``redis://host:port/db`` (several; see :func:`open_log`).
+        :class:`~pathlib.Path` (one machine), ``redis://host:port/db`` or ``postgresql://host:port/database``
+        (several machines; see :func:`open_log`).
     :param retention: how much history the log keeps, default :class:`Retention`.
     :param retry: the reconnection time for clients, in milliseconds, default 5000.
     :param heartbeat: seconds between comments on a stream, default 15; ``None`` for none.

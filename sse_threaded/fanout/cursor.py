@@ -71,6 +71,8 @@ class Cursor:
         :raises LogError: the log cannot be read.
         """
         try:
+            if self.is_stale:
+                self._follow()
             page = self._log.read(self.after, channels=self.channels, upto=upto)
             if self.is_stale:  # these events may be of another log
                 raise HistoryGone("epoch")
@@ -80,6 +82,15 @@ class Cursor:
         if page:
             self.after = page[-1].sequence
         return page
+
+    def _follow(self) -> None:
+        """Take on the log's newest epoch. Some logs begin one and keep their events.
+
+        :raises HistoryGone: events may be gone.
+        """
+        epoch = self._log.epoch
+        self.after = self._log.sequence_of(self.event_id)
+        self.epoch = epoch
 
     def _begin_anew(self, gone: HistoryGone, upto: int | None) -> None:
         if upto is None:

@@ -76,6 +76,7 @@ class LogReader:
         self._has_own = self._has_others = False
         try:
             if self._must_skip:  # and the last try to find the log's end failed
+                self._eventlog.read(self._registry.position)  # since then another epoch may have begun
                 raise HistoryGone("expired")
             page = self._eventlog.own_events(self._registry.position) if is_own else None
             if page is None:

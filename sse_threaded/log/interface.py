@@ -15,12 +15,10 @@ from ..errors import HistoryGone, LogError, LogUnusable
 from .event_id import parse_event_id
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from .doorbell import Doorbell
     from .record import Page
 
-_LUA = "Lua needs a log in Redis (redis://host:6379/0); a log in SQLite has transaction() and snapshot()"
+_LUA = "Lua needs a log in Redis (redis://host:6379/0); other logs have transaction() and snapshot()"
 
 
 class NestedTransaction(LogError):
@@ -45,21 +43,22 @@ class TransactionOver(LogError):
         super().__init__(url, "this transaction is over; append inside its block, or begin another one")
 
 
-def needs_sqlite(url: str, what: str) -> LogUnusable:
-    """Return the error for a feature that only a log in SQLite has.
+def needs_database(url: str, what: str) -> LogUnusable:
+    """Return the error for a feature that only a log in SQLite or PostgreSQL has.
 
     :param url: the log's, without a password.
     :param what: the feature, as the beginning of a sentence.
     """
     others = "write hub.log.run() for a log in Redis" if url.startswith("redis") else "this log has no database"
-    return LogUnusable(url, f"{what} needs a log in SQLite (sqlite:///file.db); {others}")
+    return LogUnusable(url, f"{what} needs a log in SQLite or PostgreSQL; {others}")
 
 
 class Snapshot(ABC):
     """The log at one moment. The log makes it, and one thread uses it.
 
     :param url: the log's, without a password.
-    :ivar has_connection: whether :attr:`connection` can be used: ``True`` for a log in SQLite, else ``False``.
+    :ivar has_connection: whether :attr:`connection` can be used: ``True`` for a log in SQLite or PostgreSQL, else
+        ``False``.
     """
 
     has_connection = False
@@ -68,12 +67,14 @@ class Snapshot(ABC):
         self._url = url
 
     @property
-    def connection(self) -> sqlite3.Connection:
-        """SQLite's connection, inside the open transaction, for the caller's own rows.
+    def connection(self) -> Any:
+        """The connection, inside the open transaction, for the caller's own rows.
 
-        :raises LogUnusable: the log is not in SQLite.
+        It is a :class:`sqlite3.Connection`, or psycopg's. Do not commit on it.
+
+        :raises LogUnusable: the log is in neither SQLite nor PostgreSQL.
         """
-        raise needs_sqlite(self._url, "the connection of a transaction or snapshot")
+        raise needs_database(self._url, "the connection of a transaction or snapshot")
 
     @abstractmethod
     def last_event_id(self) -> str:
@@ -147,12 +148,13 @@ class EventLog(ABC):
         :param channel: its channel, 1 to 255 characters.
         :param data: text, or anything JSON can write.
         :param event: its type; ``None``, the default, for ``message``.
-        :param connection: for a log in SQLite, the app's own :class:`sqlite3.Connection` to the log's file. The
-            event is then a part of the transaction that is open there, and does not ring: call :meth:`ring` after
-            the commit. ``None``, the default: a transaction of its own.
+        :param connection: the app's own connection to the log's database: for SQLite a
+            :class:`sqlite3.Connection` to the log's file. The event is then a part of the transaction that is open
+            there, and does not ring: call :meth:`ring` after the commit. In PostgreSQL it has no id before the
+            commit, and ``""`` is returned. ``None``, the default: a transaction of its own.
         :raises InvalidEvent: the values cannot be an event.
         :raises NestedTransaction: this thread has a transaction open.
-        :raises LogUnusable: the log is not in SQLite, or the connection is not to the log's file.
+        :raises LogUnusable: the log is in neither SQLite nor PostgreSQL, or the connection is to another database.
         :raises LogError: the event is not in the log.
         """
 

@@ -24,7 +24,7 @@ from .interface import (
     Snapshot,
     Transaction,
     TransactionOver,
-    needs_sqlite,
+    needs_database,
 )
 from .record import Page, Record, page_of
 from .retention import Retention
@@ -130,7 +130,7 @@ class MemoryLog(EventLog):
         """See :class:`EventLog`."""
         name, text, kind = validate_event(channel, data, event)
         if connection is not None:
-            raise needs_sqlite(self.url, "append(connection=...)")
+            raise needs_database(self.url, "append(connection=...)")
         with self._lock:
             if self._transaction is not None:  # this thread has the lock, so the transaction is its own
                 raise NestedTransaction(self.url)

@@ -13,8 +13,8 @@ class Retention:
     """How much history a log keeps. A client that was disconnected for longer gets a ``reset``.
 
     Both bounds are lower bounds: trimming runs in the background, so a little more may be there for a while. In
-    SQLite every process that streams trims, and in Redis every process that publishes. So give all processes the
-    same retention.
+    SQLite and PostgreSQL every process that streams trims, and in Redis every process that publishes. So give all
+    processes the same retention.
 
     :param count: events of each channel; default 10,000, which is some megabytes of file for a busy channel, and
         about a second for a replay. ``None``: no bound.
@@ -34,8 +34,8 @@ class Retention:
             raise ValueError(f"retention age must be 1 to {_MAX_AGE:,} seconds, or None, not {self.age!r}")
 
 
-# For a process that must not decide how much is kept, such as a command. In SQLite it trims nothing. In Redis it
-# trims as the last other process has told the log.
+# For a process that must not decide how much is kept, such as a command. In SQLite and PostgreSQL it trims
+# nothing. In Redis it trims as the last other process has told the log.
 AS_OTHERS_KEEP = Retention(count=None, age=None)
 
 

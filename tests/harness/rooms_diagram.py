@@ -40,24 +40,26 @@ class Room(NamedTuple):
 
 
 ROOMS = {
-    "cli": Room(("cli",), "the command sse-threaded", 8, 335),
-    "board": Room(("board",), "the live task board", 7, 335),
+    "cli": Room(("cli",), "the command sse-threaded", 8, 415),
+    "board": Room(("board",), "the live task board", 7, 415),
     "sse_threaded": Room((".",), "the public names", 6, 20),
-    "worker, gunicorn_hooks": Room(("worker", "gunicorn_hooks"), "the names for gunicorn", 6, 470),
-    "hub": Room(("hub", "wsgi_server"), "publish and subscribe", 5, 160),
-    "server": Room(("server",), "gunicorn's worker, connections", 5, 470),
-    "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 335),
-    "fanout": Room(("fanout",), "one event to many clients", 3, 335),
-    "bench": Room(("bench",), "the load client", 3, 690),
-    "log": Room(("log",), "where events are kept", 2, 240),
-    "log/sqlite": Room(("log.sqlite",), "one machine", 2, 405, "log"),
-    "log/redis": Room(("log.redis",), "many machines", 2, 530, "log"),
-    "testing": Room(("testing",), "servers and clients for tests", 2, 690),
-    "protocol": Room(("protocol",), "bytes and HTTP, no threads", 1, 335),
-    "errors": Room(("errors", "throttled_log"), "SSEError and its kinds", 0, 335),
+    "django": Room(("django",), "an app for Django's database", 6, 262),
+    "worker, gunicorn_hooks": Room(("worker", "gunicorn_hooks"), "the names for gunicorn", 6, 590),
+    "hub": Room(("hub", "wsgi_server"), "publish and subscribe", 5, 415),
+    "server": Room(("server",), "gunicorn's worker, connections", 5, 665),
+    "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 415),
+    "fanout": Room(("fanout",), "one event to many clients", 3, 415),
+    "bench": Room(("bench",), "the load client", 4, 790),
+    "log": Room(("log",), "where events are kept", 2, 265),
+    "log/sqlite": Room(("log.sqlite",), "one machine", 2, 425, "log"),
+    "log/postgres": Room(("log.postgres",), "many machines", 2, 550, "log"),
+    "log/redis": Room(("log.redis",), "many machines", 2, 675, "log"),
+    "testing": Room(("testing",), "servers and clients for tests", 3, 790),
+    "protocol": Room(("protocol",), "bytes and HTTP, no threads", 1, 415),
+    "errors": Room(("errors", "throttled_log"), "SSEError and its kinds", 0, 415),
 }
 
-_CONTAINER_WIDTH, _INNER_WIDTH, _INNER_PADDING = 420, 118, 7
+_CONTAINER_WIDTH, _INNER_WIDTH, _INNER_PADDING = 535, 118, 7
 
 # Arrows that would cross a box on the straight way: they leave the first box at its side.
 _BENT = {("cli", "bench"), ("cli", "sse_threaded")}

@@ -53,9 +53,18 @@ WRONG = (
     "sqlite:///user:hidden@h/log.db",
     "sqlite://user:hidden@h/log.db",
     "sqlite:user:hidden@h",
-    "postgres://user:hidden@h/db",
-    "postgres://h/db?password=hidden",
+    "mysql://user:hidden@h/db",
+    "mysql://h/db?password=hidden",
+    "mysql:user:hidden@h",
     "postgres:user:hidden@h",
+    "postgresql://user:hidden/@h/db",
+    "postgresql://user:hidden?@h/db",
+    "postgresql://user:hidden@@h/db",
+    "postgresql://user:hidden@h/db?prefix=A",
+    "postgresql://h/db?password=hidden&schema=a.b",
+    "postgresql://h/db?hidden",
+    "postgresql://h/db?listen=postgresql%3A%2F%2Fuser:hidden@h",
+    "postgresql://h/db?listen=mysql%3A%2F%2Fuser%3Ahidden%40h",
     "user:hidden@h:6379",
     "memory://hidden",
     "memory://?hidden",
@@ -92,10 +101,11 @@ class RefusedTest(unittest.TestCase):
             with self.subTest(url=url):
                 self.assertEqual(without_secret(url), url)
         self.assertEqual(without_secret("redis://u:p%40@h:1/2?prefix=x"), "redis://h:1/2")
-        self.assertEqual(without_secret("postgres://u:p@h/db"), "postgres://...")
+        self.assertEqual(without_secret("mysql://u:p@h/db"), "mysql://...")
+        self.assertEqual(without_secret("postgresql://u:p%40@h:1,g/db?sslmode=require"), "postgresql://h:1,g/db")
 
     def test_a_command_does_not_either(self):
-        for url in ("redis://h:6379/0?hidden", "redis:u:hidden@h", "postgres://h/db?password=hidden"):
+        for url in ("redis://h:6379/0?hidden", "redis:u:hidden@h", "postgresql://u:hidden@h/db?prefix=A"):
             for arguments in (["publish", "a", "x"], ["listen", "a"], ["--help"], ["publish", "--help"]):
                 with (
                     self.subTest(url=url, arguments=arguments),

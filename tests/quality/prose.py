@@ -1,7 +1,7 @@
 """A linter for plain English: ``python -m tests.quality.prose [--long] [--lower] [PATH ...]``.
 
-It reads Markdown pages, docstrings, comments and messages of Python modules, and comments of JavaScript, Lua
-and configuration files. It finds the phrases of ``prose_rules.txt`` and sentences of more than 25 words. It
+It reads Markdown pages, docstrings, comments and messages of Python modules, and comments of JavaScript, Lua,
+SQL and configuration files. It finds the phrases of ``prose_rules.txt`` and sentences of more than 25 words. It
 prints where they are and what to write instead. ``prose_counts.json`` says how many there may be in places that
 are not rewritten yet.
 """
@@ -34,12 +34,15 @@ GENERATED = {
     "docs/benchmarks-redis.md",
     "docs/fan_in.md",
     "docs/faults.md",
+    "docs/faults-postgresql.md",
     "docs/measured.md",
+    "docs/postgresql-measured.md",
     "docs/reload.md",
+    "docs/transactions.md",
 }
 
 # What a comment begins with, by the end of the file's name.
-_MARKS = {".js": "//", ".lua": "--"}
+_MARKS = {".js": "//", ".lua": "--", ".sql": "--"}
 
 # Spaces in a string that is a message, at least.
 _MESSAGE_SPACES = 3

@@ -19,13 +19,20 @@ _SECONDS = 300
 # What mypy knows of libraries, from run to run. The check of the package has other options, so another folder.
 _CACHE = CHECKOUT / ".mypy_cache" / "examples"
 
-# Django and Bottle come without types; what an app has from them is of no type then. What mypy says of the
-# package itself is another test's.
+# Django, Bottle and psycopg2 come without types; what an app has from them is of no type then. What mypy says of
+# the package itself is another test's. Flask-SQLAlchemy's models have types for a plug-in of mypy only.
 CONFIG = """
 [mypy]
 strict = True
-[mypy-django.*,bottle.*]
+[mypy-django.*,bottle.*,psycopg2.*]
 ignore_missing_imports = True
+[mypy-flask_sqlalchemy.*]
+follow_imports = skip
+[mypy-shop.*]
+disallow_subclassing_any = False
+disallow_untyped_decorators = False
+[mypy-shop.flask_app]
+disable_error_code = name-defined
 [mypy-sse_threaded.*]
 follow_imports = silent
 """
@@ -71,10 +78,18 @@ AROUND = {
     "hubs = [Hub(url)": ("import zlib\nfrom sse_threaded import Hub\n" + REDIS + REQUEST, VIEW),
     '"TEST": {"NAME"': ("from pathlib import Path\nBASE_DIR = Path(__file__).parent\n", ""),
     "from .events import hub": ("", ""),
+    "with psycopg2.connect": (HUB, ""),
 }
 
 # The modules of one project, by a line.
-NAMED = {"def hub_at(": "shop/events.py", "from .events import hub": "shop/views.py"}
+NAMED = {
+    "def hub_at(": "shop/events.py",
+    "from .events import hub": "shop/views.py",
+    "from sse_threaded.django import publish": "shop/views_of_postgresql.py",
+    "from django.test import LiveServerTestCase": "shop/tests.py",
+    "def orders(request": "shop/pages.py",
+    "from flask_sqlalchemy": "shop/flask_app.py",
+}
 
 
 class Block(NamedTuple):
@@ -139,7 +154,7 @@ class ExamplesTest(unittest.TestCase):
         for block in blocks():
             with self.subTest(path=block.path.name, line=block.line):
                 self.assertNotRegex(block.text, r"sqlite:///[^/\s]")
-                self.assertNotRegex(block.text, r"Hub\((Path\()?[\"'](?!redis)")
+                self.assertNotRegex(block.text, r"Hub\((Path\()?[\"'](?!redis|postgresql)")
 
 
 if __name__ == "__main__":

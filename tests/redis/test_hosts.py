@@ -1,33 +1,28 @@
 """Several hosts and one Redis: their clients lose nothing when something fails; and a loss would be noticed.
 
-The faults are some of those of ``python -m benchmarks.faults``, only shorter. Each host is a network namespace;
-without root, or where the kernel refuses, an address of the loopback interface.
+See :mod:`tests.harness.struck_hosts`.
 """
 
 from __future__ import annotations
 
 import shutil
 import unittest
-from contextlib import ExitStack
 
-from benchmarks.faults.cases import CASES
+from benchmarks.faults.cases import REDIS_CASES
 from benchmarks.faults.clients import ReceivedEvent
 from benchmarks.faults.delivery_check import DeliveryCheck, longest_silence
-from benchmarks.faults.deployment import Deployment
-from benchmarks.faults.experiment import Result, run, run_on
+from benchmarks.faults.experiment import Result
 from benchmarks.faults.loopback import Loopback
-from benchmarks.faults.network import Network
-from benchmarks.faults.network_choice import open_network
-from benchmarks.faults.programs import redis_client
 from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.harness.own_network import own_network
 from tests.harness.redis_server import RedisServer
-from tests.support import enter, has_failed, missing, wait_until
+from tests.harness.struck_hosts import OneDeploymentCase, assert_nothing_lost, strike
+from tests.support import enter, missing, wait_until
 
 ONCE = True  # it says the same under every Python
 
-NAMED = {case.name: case for case in CASES}
+NAMED = {case.name: case for case in REDIS_CASES}
 GAP = 10_000_000_000
 
 
@@ -39,62 +34,13 @@ def setUpModule() -> None:
     unittest.addModuleCleanup(own.__exit__, None, None, None)
 
 
-def strike(
-    test: unittest.TestCase,
-    name: str,
-    seconds: float,
-    *,
-    network: Network | None = None,
-    deployment: Deployment | None = None,
-) -> Result:
-    """Let one of the faults happen, for so many seconds, to 18 clients.
-
-    :param deployment: where it happens; default: one in ``network``, with all that the fault needs.
-    """
-    if deployment:
-        result = run_on(deployment, NAMED[name], clients=18, rate=30.0, seconds=seconds, settle=1.5)
-    else:
-        with network or open_network() as hosts:
-            result = run(NAMED[name], hosts, clients=18, rate=30.0, seconds=seconds, settle=1.5)
-    test.assertTrue(result.is_clean, f"{result.row()}\n{result.failures} {result.check.details}")
-    test.assertGreater(result.acknowledged, 30)
-    return result
+class OneRedisCase(OneDeploymentCase):
+    make_store = NAMED["kill-always"].make_store
 
 
-def assert_nothing_lost(test: unittest.TestCase, result: Result) -> None:
-    test.assertEqual((result.check.lost_by_redis, result.check.resets), (0, 0))
-
-
-class OneDeploymentCase(unittest.TestCase):
-    """Tests that leave their hosts as they found them, so that all of a class have the same ones."""
-
-    _shared: tuple[ExitStack, Deployment] | None = None
-
-    @classmethod
-    def _leave(cls) -> None:
-        if cls._shared:
-            cls._shared[0].close()
-        cls._shared = None
-
-    def setUp(self) -> None:
-        cls = type(self)
-        if cls._shared is None:
-            with ExitStack() as resources:
-                network = resources.enter_context(open_network())
-                deployment = resources.enter_context(Deployment(network, NAMED["kill-always"].flags))
-                cls._shared = resources.pop_all(), deployment
-            cls.addClassCleanup(cls._leave)
-        self.deployment = cls._shared[1]
-        self.addCleanup(self._leave_after_failure)
-
-    def _leave_after_failure(self) -> None:
-        if has_failed(self):
-            self._leave()  # the next test has hosts of its own
-
-
-class FaultsTest(OneDeploymentCase):
+class FaultsTest(OneRedisCase):
     def strike(self, name: str, seconds: float) -> Result:
-        return strike(self, name, seconds, deployment=self.deployment)
+        return strike(self, NAMED[name], seconds, deployment=self.deployment)
 
     def test_a_host_that_is_cut_off_from_redis_goes_on_where_it_was(self):
         result = self.strike("cut", 4)
@@ -124,11 +70,11 @@ class FaultsTest(OneDeploymentCase):
 class FailoverTest(unittest.TestCase):
     def test_a_replica_that_is_in_step_takes_over(self):
         # Redis answers before its replica has it: what was under way may be lost, and then clients are told.
-        strike(self, "failover", 0)
+        strike(self, NAMED["failover"], 0)
 
     def test_a_replica_that_lacks_events_takes_over_and_every_client_is_told(self):
-        result = strike(self, "failover-behind", 2)
-        self.assertGreater(result.check.lost_by_redis, 0)
+        result = strike(self, NAMED["failover-behind"], 2)
+        self.assertGreater(result.check.lost_by_store, 0)
         self.assertEqual(result.check.resets, result.clients)
 
 
@@ -136,10 +82,10 @@ class LoopbackTest(unittest.TestCase):
     """The network for where there are no namespaces."""
 
     def test_a_host_is_cut_off_from_redis(self):
-        self.assertEqual(strike(self, "cut", 3, network=Loopback()).check.resets, 0)
+        self.assertEqual(strike(self, NAMED["cut"], 3, network=Loopback()).check.resets, 0)
 
 
-class HostsTest(OneDeploymentCase):
+class HostsTest(OneRedisCase):
     def test_an_event_posted_on_any_host_reaches_all_and_each_process_listens_once(self):
         deployment = self.deployment
         clients = [
@@ -155,15 +101,12 @@ class HostsTest(OneDeploymentCase):
             ids.append(made.headers["Last-Event-ID"])
         for client in clients:
             self.assertEqual([client.next_event().last_event_id for _ in ids], ids)
-        self.assertEqual(deployment.ids_in_log(["board-1"])["board-1"][-len(ids) :], ids)
-
-        def listeners() -> int:
-            with redis_client(deployment.redis_host, deployment.redis_port) as looking:
-                return sum(each["name"] == "sse_threaded-listener" for each in looking.client_list())
+        self.assertEqual(deployment.store.ids_in_log(["board-1"])["board-1"][-len(ids) :], ids)
 
         # Two processes a host; the kernel may have given all streams of a host to one.
         wait_until(
-            lambda: len(deployment.urls) <= listeners() <= 2 * len(deployment.urls), message="one a process"
+            lambda: len(deployment.urls) <= deployment.store.listeners() <= 2 * len(deployment.urls),
+            message="one a process",
         )
 
     def test_the_first_board_is_there_also_just_after_a_flush(self):
@@ -171,8 +114,7 @@ class HostsTest(OneDeploymentCase):
         for base in deployment.urls:
             for path, made in (("/boards/board-1/tasks", "task-5"), ("/boards", "board-2")):
                 enter(self, EventStreamClient(f"{base}/boards/board-1/events")).wait_for_retry()
-                with redis_client(deployment.redis_host, deployment.redis_port) as looking:
-                    looking.flushall()
+                deployment.store.empty()
                 with self.subTest(base=base, path=path):
                     answers = []
 
@@ -271,7 +213,7 @@ class DeliveryCheckTest(unittest.TestCase):
         for check, without, with_loss in (
             (DeliveryCheck(), True, True),
             (DeliveryCheck(resets=1), False, True),
-            (DeliveryCheck(lost_by_redis=1, resets=1), False, True),
+            (DeliveryCheck(lost_by_store=1, resets=1), False, True),
             (DeliveryCheck(lost=1, resets=1), False, False),
         ):
             with self.subTest(check):

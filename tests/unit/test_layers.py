@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import re
 import unittest
 
 from tests.harness.imports import SOURCES, TREES, below, full_name, imports_of, inner_imports
@@ -21,7 +22,7 @@ ROOMS = (
     "protocol protocol.*",
     "log.interface log.record log.retention log.validation log.event_id log.url log.doorbell log.folder_state "
     "log.startup log.group_commit",
-    "log.memory log.sqlite log.sqlite.* log.redis log.redis.*",
+    "log.memory log.sqlite log.sqlite.* log.redis log.redis.* log.postgres log.postgres.*",
     "log",
     "fanout fanout.*",
     "stream longpoll wsgi_server",
@@ -31,20 +32,32 @@ ROOMS = (
     "testing testing.*",
     "bench bench.*",
     ".",
+    "django django.*",
     "board board.*",
     "cli",
 )
 
 # Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
 # others inside a function only.
-DRIVERS = {"redis"}
+DRIVERS = {"django", "psycopg", "redis"}
 OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "listener", "log")} | {
-    "board.redis_store"
+    "board.postgres_store",
+    "board.postgres_tables",
+    "board.redis_store",
 }
+OPTIONAL |= {"django"} | {
+    f"django.{name}"
+    for name in ("apps", "checks", "hubs", "migrations", "migrations.0001_initial", "operations", "publishing")
+}
+OPTIONAL |= {f"django.{name}" for name in ("settings", "streams", "url")}
+OPTIONAL |= {
+    f"log.postgres.{name}"
+    for name in ("app_connection", "client", "connector", "driver", "errors", "listener", "log", "pool")
+} | {"log.postgres.notifications", "log.postgres.transaction", "log.postgres.trimmer"}
 
 # Modules that compute only: what they may not import, themselves or through a module of the package.
-_OUTSIDE = {"asyncio", "gunicorn", "logging", "os", "queue", "redis", "select", "selectors", "socket", "sqlite3"}
-_OUTSIDE |= {"subprocess", "tempfile", "threading", "time"}
+_OUTSIDE = {"asyncio", "gunicorn", "logging", "os", "psycopg", "queue", "redis", "select", "selectors", "socket"}
+_OUTSIDE |= {"sqlite3", "subprocess", "tempfile", "threading", "time"}
 _OUTSIDE_AND_HTTP = _OUTSIDE | {"http", "urllib", "werkzeug"}
 PURE = {
     "protocol.batch": _OUTSIDE_AND_HTTP,
@@ -55,6 +68,9 @@ PURE = {
     "protocol.stream_response": _OUTSIDE,
     "log.event_id": _OUTSIDE_AND_HTTP,
     "log.record": _OUTSIDE_AND_HTTP,
+    "log.postgres.epochs": _OUTSIDE_AND_HTTP,
+    "log.postgres.pages": _OUTSIDE_AND_HTTP,
+    "log.postgres.text": _OUTSIDE_AND_HTTP,
     "log.redis.gaps": _OUTSIDE_AND_HTTP,
     "log.redis.pages": _OUTSIDE_AND_HTTP,
     "log.retention": _OUTSIDE_AND_HTTP,
@@ -129,8 +145,9 @@ class ImportsTest(unittest.TestCase):
         for module in SOURCES.keys() - OPTIONAL:
             for imported in imports_of(module):
                 missing = imported.name.partition(".")[0] in DRIVERS or below(imported.name) in OPTIONAL
-                typing = f"if TYPE_CHECKING:\n    from .{imported.name.rpartition('.')[2]} "
-                if missing and not imported.in_function and typing not in SOURCES[module].read_text():
+                name = re.escape(imported.name.rpartition(".")[2])
+                typing = re.compile(rf"^if TYPE_CHECKING:\n(?:    from .*\n)*    from \.{name} ", re.MULTILINE)
+                if missing and not imported.in_function and not typing.search(SOURCES[module].read_text()):
                     with self.subTest(module=module, imports=imported.name):
                         self.fail(f"{imported.place}: import {imported.name} inside a function")
 

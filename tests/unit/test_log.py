@@ -1,4 +1,4 @@
-"""What every engine does: one class of cases, run for each engine (for Redis in tests/redis)."""
+"""What every engine does: one class of cases, run for each engine (see also tests/redis and tests/postgres)."""
 
 import dataclasses
 import re
@@ -405,13 +405,13 @@ class OpenLogTest(unittest.TestCase):
         for url in ("", "sqlite", "sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db?mode=fast"):
             with self.subTest(url=url):
                 self.assertRaisesRegex(LogUnusable, "sqlite:///|synchronous", open_log, url)
-        for url in ("postgres://host/db", "memory://x", "/var/log.db"):
+        for url in ("mysql://host/db", "memory://x", "/var/log.db"):
             with self.subTest(url=url):
                 self.assertRaisesRegex(LogUnusable, "memory://, sqlite:///", open_log, url)
 
     def test_a_password_is_not_repeated(self):
         with self.assertRaises(LogUnusable) as caught:
-            open_log("postgres://user:secret@host/db")
+            open_log("mysql://user:secret@host/db")
         self.assertNotIn("secret", str(caught.exception))
 
     def test_retention_bounds_are_checked(self):

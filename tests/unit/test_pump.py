@@ -1318,7 +1318,9 @@ class LogReaderTest(unittest.TestCase):
         self.assertAlmostEqual(self.reader.due, self.now + 0.1)
         self.log.read.side_effect = self.log.last_sequence.side_effect = None
         self.log.last_sequence.return_value = 42
-        self.assertFalse(self.reads(is_closing=True), "the end comes first")
+        # A log may have begun another epoch since then, and says so at the next reading.
+        self.assertTrue(self.reads(is_closing=True))
+        self.registry.deliveries.assert_not_called()
         self.registry.skip_to.assert_called_once_with(42)
         self.assertTrue(self.reads())
 

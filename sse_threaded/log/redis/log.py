@@ -27,7 +27,7 @@ from ..interface import (
     NestedTransaction,
     Snapshot,
     Transaction,
-    needs_sqlite,
+    needs_database,
 )
 from ..record import Page
 from ..retention import AS_OTHERS_KEEP, Retention
@@ -186,7 +186,7 @@ class RedisLog(EventLog):
         """
         name, text, kind = validate_event(channel, data, event)
         if connection is not None:
-            raise needs_sqlite(self.url, "append(connection=...)")
+            raise needs_database(self.url, "append(connection=...)")
         event_id: bytes = self.run(APPEND, name, text, *([] if kind is None else [kind]))
         return event_id.decode()
 

@@ -1,0 +1,1 @@
+"""A log in PostgreSQL, for several machines, in the database that has the app's rows."""

@@ -1,0 +1,56 @@
+"""The statements that a log in PostgreSQL runs, with the names of one log in them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .schema import fill
+from .url import Address
+
+# In all of them the values are given as text, and PostgreSQL gets their types from here.
+_EXISTS = "SELECT to_regclass('{state}') IS NOT NULL, getdatabaseencoding() IN ('UTF8', 'SQL_ASCII')"
+_STATE = """SELECT s.schema, s.epoch, ARRAY(SELECT e.epoch FROM {epochs} e ORDER BY e.nr),
+    ARRAY(SELECT e.upto FROM {epochs} e ORDER BY e.nr) FROM {state} s"""
+_LAST = """SELECT s.epoch, coalesce((SELECT n.sequence FROM {numbers} n ORDER BY n.sequence DESC LIMIT 1), 0),
+    has_table_privilege('{events}', 'INSERT') AND has_table_privilege('{numbers}', 'INSERT')
+    AND NOT pg_is_in_recovery() FROM {state} s"""
+_NEWEST = "SELECT s.epoch, (SELECT n.sequence FROM {numbers} n ORDER BY n.sequence DESC LIMIT 1) FROM {state} s"
+_APPEND = "SELECT a.epoch, a.last FROM {append}(%s::text[], %s::text[], %s::text[], %s::text, %s::bigint) a"
+_PUBLISH = "SELECT {publish}(%s::text, %s::text, %s::text, %s::boolean), (SELECT s.epoch FROM {state} s)"
+_READ = "SELECT * FROM {read}(%s::bigint, %s::text[], %s::bigint, %s::integer, %s::bigint)"
+_TRIM = """SELECT t.next_after, t.deleted, t.is_end
+    FROM {trim}(
+        %s::text, %s::integer, %s::integer, %s::bigint, %s::float8, %s::bigint, %s::float8
+    ) t"""
+_FOLD = "SELECT {fold}(%s::bigint, %s::integer)"
+
+
+class Statements(NamedTuple):
+    """The statements of one log.
+
+    :ivar exists: whether there is a log, and whether the database takes all texts.
+    :ivar state: the version, the epoch, the earlier epochs, and the last number of each.
+    :ivar last: the epoch, the newest number, and whether this role can publish here.
+    :ivar newest: the epoch and the newest number, for the listener.
+    :ivar append: numbers the committed events, and appends events; returns the epoch and the newest number.
+    :ivar publish: adds one event in the caller's transaction; returns the epoch after another column.
+    :ivar read: one page.
+    :ivar trim: some steps of trimming.
+    :ivar fold: forgets channels without events.
+    """
+
+    exists: str
+    state: str
+    last: str
+    newest: str
+    append: str
+    publish: str
+    read: str
+    trim: str
+    fold: str
+
+
+def statements_for(address: Address) -> Statements:
+    """Return the statements of the log at an address."""
+    texts = (_EXISTS, _STATE, _LAST, _NEWEST, _APPEND, _PUBLISH, _READ, _TRIM, _FOLD)
+    return Statements(*(fill(address, text) for text in texts))
