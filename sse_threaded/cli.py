@@ -1,4 +1,4 @@
-"""``sse-threaded``: serves the board, publishes an event, listens to a channel, puts a server under load."""
+"""``sse-threaded``: serves the board, publishes and listens, prints the SQL of a log, puts a server under load."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
 from .fanout.cursor import Cursor
 from .log import EventLog, open_log, without_secret
 from .log.doorbell import Doorbell
+from .log.postgres.installation import grants
+from .log.postgres.schema import statements
+from .log.postgres.url import parse_url as parse_postgres_url
 from .log.retention import AS_OTHERS_KEEP
 from .log.sqlite.url import parse_url
+from .log.url import POSTGRES
 from .log.validation import validate_channel
 
 # Seconds between two attempts to read a log that cannot be reached.
@@ -63,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     url_help = f"the event log; default: the variable {URL}, now {shown}"
     parser.set_defaults(url=os.environ.get(URL) or DEFAULT_URL)
     # --url may come before or after the command. A default for the second would override the value of the first.
-    for each in (parser, *(add(commands) for add in (_add_serve, _add_publish, _add_listen))):
+    for each in (parser, *(add(commands) for add in (_add_serve, _add_publish, _add_listen, _add_schema))):
         each.add_argument("--url", default=argparse.SUPPRESS, help=url_help)
     bench.add_parser(commands)
     return parser
@@ -111,6 +115,21 @@ def _add_listen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     listen.add_argument("--since", metavar="ID", help="begin after this event; default: with the next event")
     listen.set_defaults(run=_listen)
     return listen
+
+
+def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    schema = commands.add_parser(
+        "schema",
+        help="print the SQL that makes a log in PostgreSQL",
+        description="Print the SQL that makes the tables and functions of a log in PostgreSQL, for a migration. "
+        "The command does not connect to PostgreSQL. Where everything exists, the SQL changes nothing.",
+        epilog="Example: sse-threaded schema --url postgresql://db/shop --role shop | psql postgresql://db/shop",
+    )
+    schema.add_argument(
+        "--role", metavar="NAME", help="also print the grants that the role of the app needs, if it is another one"
+    )
+    schema.set_defaults(run=_schema)
+    return schema
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -168,6 +187,17 @@ def _next_events(cursor: Cursor, doorbell: Doorbell) -> bytes:
             doorbell.clear()
 
 
+def _schema(options: argparse.Namespace) -> int:
+    if not options.url.startswith(POSTGRES):
+        form = "give --url postgresql://host/database"
+        raise LogUnusable(without_secret(options.url), f"only a log in PostgreSQL has SQL to print; {form}")
+    address = parse_postgres_url(options.url)
+    granted = grants(address, options.role) if options.role else []
+    for statement in ("BEGIN", *statements(address), *granted, "COMMIT"):
+        print(f"{statement.rstrip().rstrip(';')};\n")  # noqa: T201
+    return 0
+
+
 _REASONS = {
     "malformed": "it is not the id of an event; ids look like kxqwzp-17",
     "epoch": "it belongs to another log",
@@ -178,7 +208,7 @@ _REASONS = {
 
 def _open(url: str) -> EventLog:
     if url == "memory://":
-        others = "give --url sqlite:///file.db or redis://host:6379/0"
+        others = "give --url sqlite:///file.db, postgresql://host/database or redis://host:6379/0"
         raise LogUnusable(url, f"belongs to one process, and no command can read it; {others}")
     if url.startswith("sqlite:"):
         path, _ = parse_url(url)

@@ -179,7 +179,8 @@ class SQLiteBoardStore:
 
     def _rows(self, snapshot: Snapshot) -> sqlite3.Connection:
         if snapshot.has_connection:
-            return snapshot.connection
+            connection: sqlite3.Connection = snapshot.connection
+            return connection
         # The caller holds the log's lock, so only one thread at a time is here.
         if self._memory is None:
             self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

@@ -8,10 +8,11 @@ from ..log import EventLog
 from .sqlite_store import SQLiteBoardStore
 
 if TYPE_CHECKING:
+    from .postgres_store import PostgresBoardStore
     from .redis_store import RedisBoardStore
 
 
-def open_store(log: EventLog) -> SQLiteBoardStore | RedisBoardStore:
+def open_store(log: EventLog) -> SQLiteBoardStore | RedisBoardStore | PostgresBoardStore:
     """Open the boards that belong to a log.
 
     :param log: the hub's log. Its engine keeps the boards too; with a log in memory, SQLite keeps them in memory.
@@ -20,4 +21,8 @@ def open_store(log: EventLog) -> SQLiteBoardStore | RedisBoardStore:
         from .redis_store import RedisBoardStore  # noqa: PLC0415  # its driver may not be installed
 
         return RedisBoardStore(log)
+    if log.url.startswith("postgres"):
+        from .postgres_store import PostgresBoardStore  # noqa: PLC0415  # its driver may not be installed
+
+        return PostgresBoardStore(log)
     return SQLiteBoardStore(log)

@@ -71,12 +71,13 @@ class CliCase(unittest.TestCase):
 class CliTest(CliCase):
     def test_help_says_what_each_command_does(self):
         text = self.call("--help").stdout
-        for word in ("serve", "publish", "listen", "event log"):
+        for word in ("serve", "publish", "listen", "schema", "event log"):
             self.assertIn(word, text)
         for command, words in (
             ("serve", ("http://localhost:3000", "gunicorn", "--url")),
             ("publish", ("CHANNEL", "DATA", "print its id", "Example:")),
             ("listen", ("--since", "Ctrl-C", "Example:")),
+            ("schema", ("PostgreSQL", "--role", "does not connect", "Example:")),
             ("bench", ("URL", "--post", "{stamp}", "examples:")),
         ):
             with self.subTest(command):
@@ -155,7 +156,7 @@ class CliTest(CliCase):
             (["listen", "news", "--since", "aaaaaa-1"], "another log"),
             (["publish", "news", "x", "--url", "sqlite:///nowhere.db"], "start the server first"),
             (["listen", "news", "--url", "memory://"], "belongs to one process"),
-            (["publish", "news", "x", "--url", "postgres://me:secret@host/db"], "sqlite:///"),
+            (["publish", "news", "x", "--url", "mysql://me:secret@host/db"], "sqlite:///"),
             (["publish", "", "x"], "channel"),
             (["listen", "news", ""], "channel"),
             (["publish", "news", "x", "--event", "a\nb"], "event"),
