@@ -7,6 +7,7 @@ Every wait has a deadline. Every server listens on a free port of the loopback i
 - :class:`EventStreamClient`: one connection, its bytes and its events.
 - :class:`ResumingClient`: a thread that reconnects and resumes like a browser.
 - :func:`request`: one ordinary request.
+- :func:`uncommitted_events`: events of a transaction that the test rolls back, for a log in PostgreSQL.
 
 ::
 
@@ -24,6 +25,7 @@ from .http_request import Reply, request
 from .live_server import LiveServer
 from .resuming_client import ResumingClient
 from .stream_client import EventStreamClient
+from .uncommitted_events import UncommittedEvent, uncommitted_events
 
 __all__ = [
     "BadResponse",
@@ -38,5 +40,7 @@ __all__ = [
     "ServerFailed",
     "StreamEnded",
     "StreamTimeout",
+    "UncommittedEvent",
     "request",
+    "uncommitted_events",
 ]
