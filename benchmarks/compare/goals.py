@@ -92,6 +92,13 @@ def _deliveries() -> Iterator[Goal]:
         DELIVERY,
     )
     yield ratio(
+        "processor time a delivery, log in PostgreSQL : log in SQLite",
+        "<=",
+        1.1,
+        DELIVERY.of("parked-postgres"),
+        DELIVERY,
+    )
+    yield ratio(
         "processor time of an event to one of 1000 channels, parked : uvicorn raw ASGI",
         "<=",
         1.2,

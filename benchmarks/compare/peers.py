@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.harness.postgres_server import find_program
+
 APPS = Path(__file__).resolve().parent / "apps"
 PYTHON_PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "sse-starlette")
 M0SERVE_PACKAGES = ("m0serve",)
@@ -76,6 +78,14 @@ class Peers:
             raise Missing("redis-server is not installed (Debian's package is redis-server)")
         return self._once("redis", lambda: found)
 
+    def postgres(self) -> str:
+        """Return the path of PostgreSQL's server; raises :class:`Missing`."""
+        found = find_program("postgres")
+        if found is None:
+            raise Missing("PostgreSQL is not installed (Debian's package is postgresql)")
+        self.importable("psycopg")
+        return self._once("postgres", lambda: found)
+
     def floor(self) -> str:
         """Compile the floor and return its path; raises :class:`Missing`."""
         return self._once("floor", lambda: self._compile("floor"))
@@ -103,6 +113,8 @@ class Peers:
             found["nchan"] = self._nchan_version(module)
         if self._has("redis"):
             found["redis"] = _output([self.redis(), "--version"]).partition("v=")[2].partition(" ")[0]
+        if self._has("postgres"):
+            found["PostgreSQL"] = _output([self.postgres(), "--version"]).split()[2]
         if self._has("floor") or self._has("request_client"):
             found["C compiler"] = _output(["cc", "--version"]).splitlines()[0]
         return found

@@ -127,6 +127,17 @@ SERVERS = (
         ours=True,
     ),
     Server(
+        "parked-postgres",
+        "**sse_threaded, parked, postgresql://**",
+        starters.with_postgres,
+        (1000,),
+        workers=2,
+        replays=True,
+        note="the same with its log in PostgreSQL, synchronous_commit=on; includes its processor time",
+        needs=Peers.postgres,
+        ours=True,
+    ),
+    Server(
         "parked-flask",
         "**sse_threaded, parked, in Flask**",
         starters.parked("with_flask:app"),

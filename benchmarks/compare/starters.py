@@ -14,6 +14,7 @@ from pathlib import Path
 from sse_threaded.testing import GunicornServer, request
 from sse_threaded.testing.errors import ServerFailed
 from sse_threaded.testing.processes import POLL_SECONDS, ChildProcess
+from tests.harness.postgres_server import PostgresServer
 from tests.harness.redis_server import RedisServer
 from tests.support import free_port
 
@@ -111,6 +112,17 @@ def with_redis(peers: Peers, setup: Setup) -> Iterator[RunningServer]:
         parked(log=redis.url())(peers, setup) as server,
     ):
         yield RunningServer((*server.pids, redis.pid), server.url)
+
+
+@contextmanager
+def with_postgres(peers: Peers, setup: Setup) -> Iterator[RunningServer]:
+    """Start the worker that parks streams with its log in PostgreSQL, and this PostgreSQL."""
+    peers.postgres()
+    with (
+        closing(PostgresServer({"fsync": "on", "shared_buffers": "128MB"})) as postgres,
+        parked(log=postgres.url())(peers, setup) as server,
+    ):
+        yield RunningServer((*server.pids, postgres.pid), server.url)
 
 
 def board(query: str = "") -> Starter:

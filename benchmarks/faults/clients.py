@@ -17,11 +17,12 @@ _JOIN_SECONDS = 15.0
 
 
 class ReceivedEvent(NamedTuple):
-    """An event at a client: its id, whether it is a reset, and when it came (monotonic seconds)."""
+    """An event at a client: its id, whether it is a reset, when it came (monotonic seconds), and its data."""
 
     id: str
     is_reset: bool
     at: float
+    data: str = ""
 
 
 class RoamingClient:
@@ -83,8 +84,10 @@ class RoamingClient:
             finally:
                 now = time.monotonic()
                 self.start = self.start or client.last_event_id
-                new = [ReceivedEvent(each.last_event_id, each.event == "reset", now) for each in client.pending()]
-                self.received += new
+                self.received += [
+                    ReceivedEvent(each.last_event_id, each.event == "reset", now, each.data)
+                    for each in client.pending()
+                ]
                 self._retry = self._retry if client.retry is None else client.retry
             if not self.start:
                 client.wait_for(lambda: bool(client.last_event_id))

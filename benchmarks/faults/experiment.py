@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from sse_threaded.testing import request
 
-from .cases import FaultCase, flush_redis
+from .cases import FaultCase
 from .clients import RoamingClient
-from .delivery_check import DeliveryCheck, longest_silence
-from .deployment import Deployment, wait_until
+from .delivery_check import DeliveryCheck, EpochChain, longest_silence
+from .deployment import Deployment
 from .network import Network
 from .publisher import TaskPublisher
+from .waiting import wait_until
 
 # Seconds that the clients may take to receive all events.
 _CATCH_UP_SECONDS = 60.0
@@ -37,16 +38,16 @@ class Result:
 
     @property
     def is_clean(self) -> bool:
-        """Whether clients lost nothing that Redis has, and received nothing twice."""
+        """Whether clients lost nothing that the database has, and received nothing twice."""
         return self.check.is_clean and not self.failures
 
     def row(self) -> str:
         """Return the row as Markdown."""
         check = self.check
-        by_redis = f"{check.lost_by_redis} | {check.resets}"
+        by_store = f"{check.lost_by_store} | {check.resets}"
         sent = f"{self.acknowledged} | {self.unanswered}"
         counts = f"{sent} | {self.clients} | {self.reconnections} | {check.lost} | {check.doubled}"
-        return f"| {self.title} | {counts} | {self.silence:.1f} s | {by_redis} |"
+        return f"| {self.title} | {counts} | {self.silence:.1f} s | {by_store} |"
 
 
 def run(case: FaultCase, network: Network, *, clients: int, rate: float, seconds: float, settle: float) -> Result:
@@ -57,7 +58,7 @@ def run(case: FaultCase, network: Network, *, clients: int, rate: float, seconds
     :param seconds: the duration of the fault.
     :param settle: seconds without a fault, before and after it.
     """
-    with Deployment(network, case.flags, replicated=case.replicated) as deployment:
+    with Deployment(network, case.make_store) as deployment:
         return run_on(deployment, case, clients=clients, rate=rate, seconds=seconds, settle=settle)
 
 
@@ -66,7 +67,7 @@ def run_on(
 ) -> Result:
     """Cause the fault under load in a deployment that runs, and compare; see :func:`run`."""
     boards = ["board-1"]
-    if case.act is not flush_redis:  # it deletes all boards but the first
+    while len(boards) < case.boards:
         boards.append(request("POST", f"{deployment.urls[0]}/boards", json={"title": "Second"}).json()["id"])
     names = [boards[number % len(boards)] for number in range(clients)]
     clients_and_boards = [(RoamingClient(deployment.urls, f"/boards/{name}/events"), name) for name in names]
@@ -88,7 +89,8 @@ def run_on(
             each.stop()
         for each, _ in clients_and_boards:
             each.join()
-    return _result(case.title.format(seconds=seconds), clients_and_boards, publisher, kept)
+    title = case.title.format(seconds=seconds)
+    return _result(title, clients_and_boards, publisher, kept, deployment.store.chain())
 
 
 def _catch_up(
@@ -96,13 +98,14 @@ def _catch_up(
 ) -> dict[str, list[str]]:
     """Wait until all clients have the events of the log, or the time is over; return the ids in the log."""
     kept: dict[str, list[str]] = {}
-    wait_until(lambda: kept.update(deployment.ids_in_log(publisher.boards)) or True, "Redis can be read")
+    wait_until(lambda: kept.update(deployment.store.ids_in_log(publisher.boards)) or True, "the log can be read")
 
     def has_all(client: RoamingClient, board: str) -> bool:
         check = DeliveryCheck()
-        check.add(client.start, list(client.received), kept[board], publisher.acknowledged_ids(board))
+        check.add(client.start, list(client.received), kept[board], publisher.acknowledged_ids(board), chain)
         return client.failure is not None or check.is_clean
 
+    chain = deployment.store.chain()
     deadline = time.monotonic() + _CATCH_UP_SECONDS
     behind = list(clients_and_boards)
     while behind and time.monotonic() < deadline:
@@ -116,11 +119,16 @@ def _result(
     clients_and_boards: list[tuple[RoamingClient, str]],
     publisher: TaskPublisher,
     kept: dict[str, list[str]],
+    chain: EpochChain | None,
 ) -> Result:
     check = DeliveryCheck()
-    check.lost_by_redis = sum(len(publisher.acknowledged_ids(board) - set(kept[board])) for board in kept)
+    for board, ids in kept.items():
+        acknowledged = publisher.acknowledged_ids(board)
+        if chain is not None:
+            acknowledged = {chain.in_current(each) for each in acknowledged}
+        check.lost_by_store += len(acknowledged - {*ids})
     for client, board in clients_and_boards:
-        check.add(client.start, client.received, kept[board], publisher.acknowledged_ids(board))
+        check.add(client.start, client.received, kept[board], publisher.acknowledged_ids(board), chain)
     return Result(
         title,
         len(publisher.acknowledged),

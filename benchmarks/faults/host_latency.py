@@ -1,4 +1,4 @@
-"""Measures how long an event takes from host to host, and how many connections Redis has."""
+"""Measures how long an event takes from host to host, and how many connections the database has."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sse_threaded.testing import EventStreamClient
 
 from ..common.event_ids import sequence_of
 from .clients import RoamingClient
-from .deployment import Deployment, wait_until
-from .programs import redis_client
+from .deployment import Deployment
 from .publisher import TaskPublisher
+from .waiting import wait_until
 
 RATE = 500.0  # events a second
 _SECONDS = 8.0
@@ -64,7 +64,7 @@ def _by_posts(deployment: Deployment) -> str:
 
 def _by_the_library(deployment: Deployment) -> str:
     host, _ = deployment.apps[0]
-    arguments = [sys.executable, "-c", _PUBLISH, deployment.log_url(host), str(RATE), str(_SECONDS)]
+    arguments = [sys.executable, "-c", _PUBLISH, deployment.store.url(host), str(RATE), str(_SECONDS)]
 
     def publish() -> list[tuple[str, float]]:
         done = subprocess.run(deployment.network.on(host, arguments), check=True, capture_output=True, text=True)
@@ -101,8 +101,7 @@ def _listeners(deployment: Deployment, streams: int) -> str:
         for number in range(streams):
             url = urls[number % len(urls)] + _PATH
             resources.enter_context(EventStreamClient(url, timeout=_WAIT_SECONDS))
-        with redis_client(deployment.redis_host, deployment.redis_port) as client:
-            names = [each["name"] for each in client.client_list()]
-    listeners = sum(each == "sse_threaded-listener" for each in names)
-    what = f"connections named `sse_threaded-listener`, {streams} streams, {len(urls)} hosts of two processes"
+        listeners = deployment.store.listeners()
+    name = deployment.store.listeners_name
+    what = f"connections named `{name}`, {streams} streams, {len(urls)} hosts of two processes"
     return f"| {what} | {listeners} |"
