@@ -32,7 +32,7 @@ from .listener import Listener
 from .pages import BYTES, ROWS, page_from
 from .schema import SCHEMA, statements
 from .statements import statements_for
-from .text import to_database
+from .text import array_of, to_database
 from .timeouts import Timeouts
 from .transaction import PostgresSnapshot, PostgresTransaction
 from .trimmer import REMEMBERED_CHANNELS, Trimmer
@@ -283,7 +283,7 @@ class PostgresLog(EventLog):
     def _number(self, group: Group[_Waiting]) -> None:
         given = [each for each in group if each.row.event is not None]
         events = [each.row.event for each in given if each.row.event is not None]
-        columns = [[event[column] for event in events] for column in range(3)]
+        columns = [array_of(event[column] for event in events) for column in range(3)]
         try:
             retry_for = self._timeouts.retry if events else 0.0
             epoch, last = self._append([*columns, *self._newest], retry_for)
@@ -416,7 +416,7 @@ class PostgresLog(EventLog):
         if names is not None and not names:
             return Page()
         self._known()
-        wanted = None if names is None else [to_database(name) for name in names]
+        wanted = None if names is None else array_of(map(to_database, names))
         values = (after, wanted, upto, ROWS, BYTES)
         rows = self._client.run(self._statements.read, values, may_repeat=True)
         if not rows:

@@ -8,7 +8,7 @@ import psycopg
 
 from ..interface import Snapshot, Transaction, TransactionOver
 from ..validation import validate_event
-from .text import to_database
+from .text import array_of, to_database
 
 if TYPE_CHECKING:
     from .client import PostgresClient, Session
@@ -66,7 +66,8 @@ class PostgresTransaction(PostgresSnapshot, Transaction):
         name, text, kind = validate_event(channel, data, event)
         if self.over:
             raise TransactionOver(self._url)
-        row = [to_database(name)], [kind if kind is None else to_database(kind)], [to_database(text)]
-        ((epoch, last),) = self._run(self._statements.append, (*row, None, None))
+        row = (to_database(name), kind if kind is None else to_database(kind), to_database(text))
+        columns = (array_of([each]) for each in row)
+        ((epoch, last),) = self._run(self._statements.append, (*columns, None, None))
         self.place = epoch, last
         return f"{epoch}-{last}"
