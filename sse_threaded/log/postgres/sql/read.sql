@@ -9,6 +9,24 @@ RETURNS TABLE (
 AS $body$
 #variable_conflict use_column
 BEGIN
+    IF wanted IS NULL THEN
+        -- Readers of all events do not need the table of trimmed numbers: they know those by the gap.
+        RETURN QUERY
+        SELECT s.epoch, coalesce((SELECT n.sequence FROM {numbers} n ORDER BY n.sequence DESC LIMIT 1), 0),
+            NULL::bigint, m.sequence, m.channel, m.is_there, m.event, m.data
+        FROM {state} s LEFT JOIN (
+            SELECT p.sequence, p.channel, e.place IS NOT NULL AS is_there, e.event, e.data,
+                count(*) OVER before AS nr, sum(coalesce(octet_length(e.data), 0)) OVER before AS bytes
+            FROM (
+                SELECT n.sequence, n.transaction, n.place, n.channel FROM {numbers} n
+                WHERE n.sequence > after AND (upto IS NULL OR n.sequence <= upto)
+                ORDER BY n.sequence LIMIT most
+            ) p LEFT JOIN {events} e ON e.transaction = p.transaction AND e.place = p.place
+            WINDOW before AS (ORDER BY p.sequence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        ) m ON m.nr < 2 OR m.bytes <= size
+        ORDER BY m.sequence;
+        RETURN;
+    END IF;
     RETURN QUERY
     WITH log AS MATERIALIZED (
         SELECT s.epoch,
