@@ -31,6 +31,9 @@ LOCK_MS = 4_000
 # Events that one batch numbers at most, unless one transaction has more. Other appends wait for the batch.
 BATCH = 20_000
 
+# How many times an append looks for the lock, once a millisecond, before it queues for it.
+_LOOKS = 50
+
 # Old epochs that are remembered.
 _MOST_EPOCHS = 100
 
@@ -96,6 +99,7 @@ def fill(address: Address, text: str) -> str:
         "lock": _LOCK,
         "trimmer_lock": _TRIMMER_LOCK,
         "lock_timeout": LOCK_MS,
+        "looks": _LOOKS,
         "batch": BATCH,
         "most_epochs": _MOST_EPOCHS,
         "high_step": _HIGH_STEP,

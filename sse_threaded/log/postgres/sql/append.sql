@@ -32,8 +32,16 @@ BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'local', true);
     END IF;
-    -- PL/pgSQL computes an assigned expression itself, which costs less than PERFORM.
-    nothing := pg_advisory_xact_lock({lock}, '{numbers}'::regclass::oid::integer);
+    -- A lock for which sessions queue goes to a session that sleeps. On a busy machine all of them then wait until that
+    -- one runs. So a session first looks now and then, and takes the lock when it runs itself. (PL/pgSQL computes an
+    -- assigned expression itself, which costs less than PERFORM.)
+    FOR i IN 1..{looks} LOOP
+        EXIT WHEN pg_try_advisory_xact_lock({lock}, '{numbers}'::regclass::oid::integer);
+        nothing := pg_sleep(0.001);
+        IF i = {looks} THEN
+            nothing := pg_advisory_xact_lock({lock}, '{numbers}'::regclass::oid::integer);
+        END IF;
+    END LOOP;
     SELECT
         s.epoch, s.since, s.seen, s.high, s.place, s.started, n.sequence, n.seen, pg_current_snapshot(),
         -- No event of a transaction that was not over when the last batch was made; see below.
