@@ -156,7 +156,8 @@ class LoadTest(FaultsCase):
     """Publishers and a stream while PostgreSQL is struck again and again."""
 
     def outlive(self, strike: Callable[[], object], url: str = "", times: int = 5) -> None:
-        hub, other = self.make_hub(url), self.make_hub(url)
+        # The stream is read at the end.
+        hub, other = self.make_hub(url), self.make_hub(url, queue_size=1_000_000)
         first = hub.publish("a", "first")
         stream = self.open_stream(other, first)
         acknowledged: list[tuple[str, str]] = []
@@ -170,6 +171,7 @@ class LoadTest(FaultsCase):
                 text = f"{name}-{number}"
                 try:
                     acknowledged.append((hub.publish("a", text), text))
+                    time.sleep(0.002)
                 except AnswerLost:
                     uncertain.append(text)
                 except LogUnavailable:
