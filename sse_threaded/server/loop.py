@@ -107,7 +107,8 @@ class Loop:
     @property
     def events(self) -> int | None:
         """The descriptor that is readable while there are events, for another thread; ``None`` without epoll."""
-        return self._selector.fileno() if isinstance(self._selector, selectors.EpollSelector) else None
+        kind = getattr(selectors, "EpollSelector", ())  # gevent takes it away
+        return self._selector.fileno() if isinstance(self._selector, kind) else None
 
     # The thread that leads.
 

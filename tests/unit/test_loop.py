@@ -170,6 +170,17 @@ class LoopCase(unittest.TestCase):
         client.settimeout(10)
 
 
+class EventsTest(LoopCase):
+    def test_another_thread_can_wait_for_events_only_with_epoll(self) -> None:
+        loop = self.make_loop()
+        self.assertIsInstance(loop.events, int)
+        with mock.patch.object(loop, "_selector", selectors.PollSelector()):
+            self.assertIsNone(loop.events)
+        with mock.patch.object(selectors, "EpollSelector", create=True):
+            del selectors.EpollSelector
+            self.assertIsNone(loop.events)
+
+
 class AcceptTest(LoopCase):
     def test_it_accepts_those_that_wait_up_to_its_limit(self) -> None:
         self.make_loop(3)
