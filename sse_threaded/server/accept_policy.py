@@ -1,6 +1,6 @@
 """When a worker accepts connections, and how many at a time.
 
-Only the main thread uses this.
+Only the thread that leads uses this.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .worker_load import WorkerLoad
 
-# Connections accepted before the main thread looks at other events.
+# Connections accepted before the thread that leads looks at other events.
 _ACCEPTS_A_ROUND = 64
 
 # How many connections a worker may have more than another before it leaves new ones to that one. And for how many

@@ -1,4 +1,4 @@
-"""The source from which gunicorn's parser reads: first the bytes of the main thread, then the socket, for a
+"""The source from which gunicorn's parser reads: first the bytes that the loop has read, then the socket, for a
 limited time.
 """
 

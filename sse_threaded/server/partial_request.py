@@ -4,7 +4,7 @@ The answer is a forecast. It decides when a thread takes the request. Only gunic
 request is, from the same bytes. Where the forecast is wrong, a thread waits, but no longer than :mod:`.deadlines`
 allows.
 
-Only the main thread uses this.
+Only the loop uses this, with its lock held.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 
 from . import deadlines
 
-# The main thread keeps a request of up to this many bytes until all of it has come. Of a longer one a thread reads
+# The loop keeps a request of up to this many bytes until all of it has come. Of a longer one a thread reads
 # the rest.
 BUFFER_BYTES = 64 * 1024
 
