@@ -114,7 +114,6 @@ class PostgresLog(EventLog):
         # wrong epoch.
         self._next_epochs: Epochs | None = None
         self._has_pump = False  # a thread reads all events that come
-        self._skips = False  # it goes on at the log's end, and does not read before it knows that
         # The newest number that was seen committed, and its epoch.
         self._newest = ("", 0)
         # Whether a group is being committed: one at a time, as PostgreSQL would let the next one wait.
@@ -203,7 +202,7 @@ class PostgresLog(EventLog):
 
     def _hand_to_pump(self) -> None:
         """Let the reader of all events take on the new epoch, if there is one and it reads."""
-        if self._has_pump and not self._skips:
+        if self._has_pump:
             self.listener.ring()
         else:
             self._take_on_new_epoch()
@@ -406,7 +405,7 @@ class PostgresLog(EventLog):
         """See :class:`EventLog`."""
         is_pump = channels is None and upto is None and self.listener.is_running
         if is_pump:
-            self._has_pump, self._skips = True, False
+            self._has_pump = True
             if self._take_on_new_epoch():
                 raise HistoryGone("epoch")
             failure = self.listener.failure
@@ -429,7 +428,6 @@ class PostgresLog(EventLog):
             raise HistoryGone("epoch")
         if is_pump and after > last:
             # The log has lost its end. The next append would give numbers again, so a new epoch must begin first.
-            self._skips = True
             with suppress(LogError):
                 self._give_numbers()
             self._take_on_new_epoch()
