@@ -201,22 +201,24 @@ class ListenerTest(ListenerCase):
             self.assertLess(answers.call_count, 50)
 
     def test_a_notification_that_got_lost_is_noticed(self) -> None:
-        self.postgres.ask("CREATE TABLE IF NOT EXISTS numbers (number int)")
+        self.postgres.ask("CREATE TABLE IF NOT EXISTS numbers (number serial)")
+
+        def insert() -> bool:
+            self.postgres.ask("INSERT INTO numbers VALUES (DEFAULT)")
+            return has_rung(bell)
+
         address = parse_url(self.url)
         client = self.make_client(self.url)
         listener = Listener(address, client, lambda: None, ALERT, newest="SELECT max(number) FROM numbers")
         self.addCleanup(listener.stop)
         bell = listener.open_doorbell()
         wait_until(lambda: listener.is_numberer, message="it listens")
-        for number in range(2):
-            has_rung(bell)
-            self.postgres.ask("INSERT INTO numbers VALUES (%s)", number)
-            wait_until(partial(has_rung, bell), timeout=60, message="it rings")
+        has_rung(bell)
+        wait_until(insert, timeout=60, message="it rings")
         # While nothing happens, the listening connection is the only one.
         client.reconnect()
         has_rung(bell)
-        self.postgres.ask("INSERT INTO numbers VALUES (9)")
-        wait_until(partial(has_rung, bell), timeout=60, message="it rings")
+        wait_until(insert, timeout=60, message="it rings again")
         self.assertEqual([name for _, name in self.postgres.sessions()], ["sse_threaded listener"])
         self.postgres.ask("DROP TABLE numbers")
         self.notify("abcdef-1")
@@ -224,6 +226,19 @@ class ListenerTest(ListenerCase):
         self.notify("abcdef-2")
         wait_until(partial(has_rung, bell), timeout=60, message="it listens still")
         self.assertIsNone(listener.failure)
+
+    def test_an_end_that_got_lost_is_noticed(self) -> None:
+        """Also if the last look was before it: what came since then counts."""
+        client = self.make_client(self.url)
+        listener = Listener(parse_url(self.url), client, lambda: None, ALERT, newest="SELECT 'abcdef-1'")
+        self.addCleanup(listener.stop)
+        bell = listener.open_doorbell()
+        wait_until(lambda: listener.is_numberer, message="it listens")
+        for _ in range(3):
+            has_rung(bell)
+            self.notify("abcdef-3")
+            wait_until(partial(has_rung, bell), timeout=60, message="it rings")
+            wait_until(partial(has_rung, bell), timeout=60, message="the look rings too")
 
     def test_numbers_that_could_not_be_given_are_given_later(self) -> None:
         opened = self.number()

@@ -58,8 +58,9 @@ class Listener:
         numberer after each ``pending``, and now and then; and by every process where ``LISTEN`` is impossible. It
         may raise :exc:`LogError`.
     :param timeouts: default :class:`Timeouts`.
-    :param newest: a statement whose rows change with each new number, as a precaution against unknown faults. The
-        listening connection runs it once in ``Timeouts.look``, and a change rings. Default: one without a change.
+    :param newest: a statement that returns the message of the newest number. The listening connection runs it once
+        in ``Timeouts.look``, as a precaution against unknown faults. Another message than the last one that came
+        rings. Default: a statement without a message.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Listener:
         on_pending: Callable[[], object],
         timeouts: Timeouts | None = None,
         *,
-        newest: str = "SELECT 1",
+        newest: str = "SELECT NULL",
     ) -> None:
         self._newest = newest
         self._address = address
@@ -99,7 +100,7 @@ class Listener:
         self._is_numberer = False
         self._resting_until = 0.0
         self._next_numbering = 0.0
-        self._seen: object = None  # the rows of the statement above
+        self._newest_message: object = None  # as it came, or was looked at
         self._has_pending = False  # for the numberer: events may have no number
         self._pending_since: float | None = None  # for the others: no number has come since then
         self._has_rung = False
@@ -205,7 +206,7 @@ class Listener:
             self._has_pending = True
             self._pending_since = self._pending_since or time.monotonic()
         else:
-            self._has_rung, self._pending_since = True, None
+            self._has_rung, self._pending_since, self._newest_message = True, None, message
 
     def _answer(self) -> None:
         """Act on the notifications: many of them need only one answer."""
@@ -225,8 +226,10 @@ class Listener:
         if not self._is_numberer and now >= self._resting_until:
             self._is_numberer = notifications.take_role()
             self._next_numbering = now
-        before, self._seen = self._seen, notifications.look(self._newest)
-        self._has_rung = self._has_rung or before not in (None, self._seen)
+        newest = notifications.look(self._newest)
+        if newest is not None:
+            self._has_rung = self._has_rung or self._newest_message not in (None, newest)
+            self._newest_message = newest
         # If events have waited for this long, the numberer hangs, or its host is gone.
         is_late = self._pending_since is not None and now - self._pending_since > self._timeouts.look
         is_due = self._is_numberer and (now >= self._next_numbering or self._has_pending)

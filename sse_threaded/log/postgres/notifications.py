@@ -102,16 +102,17 @@ class Notifications:
         return self._wake.fileno() not in ready
 
     def look(self, statement: str) -> object:
-        """Run a statement, to see whether the connection is alive; returns its rows, ``None`` if it was refused.
+        """Run a statement, to see whether the connection is alive; returns its value, ``None`` if it was refused.
 
         :raises psycopg.Error: the connection has ended.
         """
         try:
-            return self.connection.rows(statement)
+            rows = self.connection.rows(statement)
         except psycopg.Error:
             if self.connection.closed:
                 raise
             return None
+        return rows[0][0] if rows else None
 
     def take_role(self) -> bool:
         """Take the role of the numberer, if no other process has it; returns whether this process has it now.

@@ -14,7 +14,9 @@ _STATE = """SELECT s.schema, s.epoch, ARRAY(SELECT e.epoch FROM {epochs} e ORDER
 _LAST = """SELECT s.epoch, coalesce((SELECT n.sequence FROM {numbers} n ORDER BY n.sequence DESC LIMIT 1), 0),
     has_table_privilege('{events}', 'INSERT') AND has_table_privilege('{numbers}', 'INSERT')
     AND NOT pg_is_in_recovery() FROM {state} s"""
-_NEWEST = "SELECT s.epoch, (SELECT n.sequence FROM {numbers} n ORDER BY n.sequence DESC LIMIT 1) FROM {state} s"
+_NEWEST = """SELECT
+    s.epoch || '-' || coalesce((SELECT n.sequence FROM {numbers} n ORDER BY n.sequence DESC LIMIT 1), 0)
+    FROM {state} s"""
 _APPEND = "SELECT a.epoch, a.last FROM {append}(%s::text[], %s::text[], %s::text[], %s::text, %s::bigint) a"
 _PUBLISH = "SELECT {publish}(%s::text, %s::text, %s::text, %s::boolean), (SELECT s.epoch FROM {state} s)"
 _READ = "SELECT * FROM {read}(%s::bigint, %s::text[], %s::bigint, %s::integer, %s::bigint)"
@@ -31,7 +33,7 @@ class Statements(NamedTuple):
     :ivar exists: whether there is a log, and whether the database takes all texts.
     :ivar state: the version, the epoch, the earlier epochs, and the last number of each.
     :ivar last: the epoch, the newest number, and whether this role can publish here.
-    :ivar newest: the epoch and the newest number, for the listener.
+    :ivar newest: the message of the newest number, for the listener.
     :ivar append: numbers the committed events, and appends events; returns the epoch and the newest number.
     :ivar publish: adds one event in the caller's transaction; returns the epoch after another column.
     :ivar read: one page.
