@@ -42,20 +42,21 @@ def has_rung(bell: Doorbell) -> bool:
 
 
 class OpenListener:
-    """A listener with its client, its doorbell, and the calls of its ``on_pending``."""
+    """A listener with its client, its doorbell, and the calls of its ``give``."""
 
     def __init__(self, test: unittest.TestCase, url: str, timeouts: Timeouts = ALERT) -> None:
         self.address: Address = parse_url(url)
         self.client = PostgresClient(self.address, timeouts)
         self.calls = 0
         self.answer: Callable[[], object] = self.look
-        self.listener = Listener(self.address, self.client, self._on_pending, timeouts)
+        self.listener = Listener(self.address, self.client, self._give, timeouts)
         test.addCleanup(self.close)
         self.doorbell: Doorbell = self.listener.open_doorbell()
 
-    def _on_pending(self) -> None:
+    def _give(self) -> int:
         self.answer()
         self.calls += 1
+        return 0
 
     def look(self) -> None:
         self.client.run("SELECT 1")
@@ -194,7 +195,7 @@ class ListenerTest(ListenerCase):
         opened.answer = opened.look
         for _ in range(50):
             self.notify(PENDING)
-        with mock.patch.object(opened.listener, "_on_pending", wraps=opened.listener._on_pending) as answers:
+        with mock.patch.object(opened.listener, "_give", wraps=opened.listener._give) as answers:
             go_on.set()
             self.notify("abcdef-1")
             opened.wait_for_ring("all were heard")
@@ -209,7 +210,7 @@ class ListenerTest(ListenerCase):
 
         address = parse_url(self.url)
         client = self.make_client(self.url)
-        listener = Listener(address, client, lambda: None, ALERT, newest="SELECT max(number) FROM numbers")
+        listener = Listener(address, client, lambda: 0, ALERT, newest="SELECT max(number) FROM numbers")
         self.addCleanup(listener.stop)
         bell = listener.open_doorbell()
         wait_until(lambda: listener.is_numberer, message="it listens")
@@ -230,7 +231,7 @@ class ListenerTest(ListenerCase):
     def test_an_end_that_got_lost_is_noticed(self) -> None:
         """Also if the last look was before it: what came since then counts."""
         client = self.make_client(self.url)
-        listener = Listener(parse_url(self.url), client, lambda: None, ALERT, newest="SELECT 'abcdef-1'")
+        listener = Listener(parse_url(self.url), client, lambda: 0, ALERT, newest="SELECT 'abcdef-1'")
         self.addCleanup(listener.stop)
         bell = listener.open_doorbell()
         wait_until(lambda: listener.is_numberer, message="it listens")

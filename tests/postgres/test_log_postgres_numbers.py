@@ -82,7 +82,7 @@ class Session:
     def number(self, *own: str) -> tuple[str, int]:
         channels, kinds = ["a" for _ in own], [None for _ in own]
         values = channels, kinds, list(own)
-        append = f"SELECT * FROM {self.prefix}_append(%s::text[], %s::text[], %s::text[], NULL, NULL)"
+        append = f"SELECT epoch, last FROM {self.prefix}_append(%s::text[], %s::text[], %s::text[], NULL, NULL)"
         ((epoch, last),) = self.run(append, *values)
         return epoch, last
 

@@ -16,7 +16,7 @@ import psycopg
 
 from sse_threaded import Hub, LogUnusable
 from sse_threaded.log.postgres.client import _CONNECTIONS as CONNECTIONS
-from sse_threaded.log.postgres.listener import _NUMBERING as NUMBERING
+from sse_threaded.log.postgres.numberer import NUMBERING
 from sse_threaded.log.postgres.timeouts import Timeouts
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.harness.django_project import DjangoProject, page_block, page_blocks

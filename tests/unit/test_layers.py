@@ -53,7 +53,7 @@ OPTIONAL |= {f"django.{name}" for name in ("settings", "streams", "url")}
 OPTIONAL |= {
     f"log.postgres.{name}"
     for name in ("app_connection", "client", "connector", "driver", "errors", "listener", "log", "pool")
-} | {"log.postgres.notifications", "log.postgres.transaction", "log.postgres.trimmer"}
+} | {"log.postgres.notifications", "log.postgres.numberer", "log.postgres.transaction", "log.postgres.trimmer"}
 
 # Modules that compute only: what they may not import, themselves or through a module of the package.
 _OUTSIDE = {"asyncio", "gunicorn", "logging", "os", "psycopg", "queue", "redis", "select", "selectors", "socket"}

@@ -4,8 +4,7 @@ The connection waits for ``NOTIFY``, which is a hint only: events are read from 
 cut off, or PostgreSQL restarts, the thread connects again and rings, so that nothing is missed. ``LISTEN`` may be
 impossible, such as through a pooler that shares its connections. Then the thread rings every half second instead.
 
-Events of an app's own transactions have no number yet. One process gives them: the *numberer*. Its listening
-connection holds a session lock, which PostgreSQL frees when the connection ends.
+Events of an app's own transactions have no number yet. One process gives them, see :mod:`.numberer`.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from .connector import Connector
 from .driver import forget
 from .errors import Unreachable
 from .notifications import Impossible, Notifications
+from .numberer import Numberer
 from .timeouts import Timeouts
 from .url import Address
 
@@ -42,21 +42,14 @@ _FIRST_RETRY, _LAST_RETRY = 0.05, 2.0
 # Seconds of polling after which the log says so. A restart of PostgreSQL takes less.
 _PATIENCE = 10.0
 
-# Seconds after which the numberer looks for events without a number although no notification has come.
-_NUMBERING = 10.0
-
-# Seconds for which a process leaves the role of the numberer to others, after it could not give numbers.
-_REST = 10.0
-
 
 class Listener:
     """The thread that waits for events, for one log. Any thread may call its methods.
 
     :param address: where the database is; the connection goes to its ``?listen=``, if there is one.
     :param client: the client of all other threads. The listener tells it when PostgreSQL answers again.
-    :param on_pending: gives numbers to events that have none. It is called on the listener's thread: by the
-        numberer after each ``pending``, and now and then; and by every process where ``LISTEN`` is impossible. It
-        may raise :exc:`LogError`.
+    :param give: gives numbers to events that have none, and returns how many they were. It is called on the
+        listener's thread. It may raise :exc:`LogError`.
     :param timeouts: default :class:`Timeouts`.
     :param newest: a statement that returns the message of the newest number. The listening connection runs it once
         in ``Timeouts.look``, as a precaution against unknown faults. Another message than the last one that came
@@ -67,7 +60,7 @@ class Listener:
         self,
         address: Address,
         client: PostgresClient,
-        on_pending: Callable[[], object],
+        give: Callable[[], int],
         timeouts: Timeouts | None = None,
         *,
         newest: str = "SELECT NULL",
@@ -75,7 +68,7 @@ class Listener:
         self._newest = newest
         self._address = address
         self._client = client
-        self._on_pending = on_pending
+        self._give = give
         self._timeouts = timeouts or Timeouts()
         try:
             self._connector = Connector(address.listen, "sse_threaded listener", self._timeouts)
@@ -97,17 +90,13 @@ class Listener:
         self._polling_since: float | None = None  # monotonic, as all times here
         self._has_said_polling = False
         self._notifications: Notifications | None = None  # while it listens
-        self._is_numberer = False
-        self._resting_until = 0.0
-        self._next_numbering = 0.0
+        self._numberer: Numberer | None = None  # while it listens
         self._newest_message: object = None  # as it came, or was looked at
-        self._has_pending = False  # for the numberer: events may have no number
-        self._pending_since: float | None = None  # for the others: no number has come since then
         self._has_rung = False
 
     def __repr__(self) -> str:
         state = self._failure or self._why_polling or ("listening" if self._notifications else "not connected")
-        return f"<Listener {self._address.url} numberer={self._is_numberer} {state}>"
+        return f"<Listener {self._address.url} numberer={self.is_numberer} {state}>"
 
     @property
     def is_running(self) -> bool:
@@ -117,7 +106,8 @@ class Listener:
     @property
     def is_numberer(self) -> bool:
         """Whether this process gives numbers to the events of apps' transactions."""
-        return self._is_numberer
+        numberer = self._numberer
+        return numberer is not None and numberer.has_role
 
     @property
     def failure(self) -> str | None:
@@ -186,7 +176,8 @@ class Listener:
         :raises Exception: any error of the connection.
         """
         notifications = Notifications(self._connector, self._address, self._client, self._stop)
-        self._notifications = notifications
+        numberer = Numberer(notifications.connection, self._address, self._give, self._timeouts)
+        self._notifications, self._numberer = notifications, numberer
         if self._has_said_polling:
             _log.warning("%s: notifications arrive again", self._address.url)
         self._why_polling, self._polling_since, self._has_said_polling = None, None, False
@@ -194,63 +185,53 @@ class Listener:
         self._recover()
         self.ring()
         while not self._is_stopped:
-            self._look(notifications)
+            self._look(notifications, numberer)
             next_look = time.monotonic() + self._timeouts.look
-            while not self._is_stopped and (left := next_look - time.monotonic()) > 0:
-                for message in notifications.wait(left):
-                    self._hear(message)
-                self._answer()
+            while not self._is_stopped and (now := time.monotonic()) < next_look:
+                end = next_look if self._failure else min(next_look, numberer.next)
+                for message in notifications.wait(max(end - now, 0.0)):
+                    self._hear(message, numberer)
+                self._answer(numberer)
 
-    def _hear(self, message: str) -> None:
+    def _hear(self, message: str, numberer: Numberer) -> None:
         if message == PENDING:
-            self._has_pending = True
-            self._pending_since = self._pending_since or time.monotonic()
+            numberer.hear_call()
         else:
-            self._has_rung, self._pending_since, self._newest_message = True, None, message
+            numberer.hear_number()
+            self._has_rung, self._newest_message = True, message
 
-    def _answer(self) -> None:
+    def _answer(self, numberer: Numberer) -> None:
         """Act on the notifications: many of them need only one answer."""
         if self._has_rung:
             self._has_rung = False
             self.ring()
         # Also if a number came after it: the events may have been committed while others got their numbers.
-        if self._has_pending and self._is_numberer and not self._failure:
-            self._number()
+        if numberer.is_due and not self._failure:
+            self._number(numberer)
 
-    def _look(self, notifications: Notifications) -> None:
+    def _look(self, notifications: Notifications, numberer: Numberer) -> None:
         """Look whether the connection is alive, and act if it is time.
 
         :raises psycopg.Error: it is not.
         """
-        now = time.monotonic()
-        if not self._is_numberer and now >= self._resting_until:
-            self._is_numberer = notifications.take_role()
-            self._next_numbering = now
+        numberer.look()
         newest = notifications.look(self._newest)
         if newest is not None:
             self._has_rung = self._has_rung or self._newest_message not in (None, newest)
             self._newest_message = newest
-        # If events have waited for this long, the numberer hangs, or its host is gone.
-        is_late = self._pending_since is not None and now - self._pending_since > self._timeouts.look
-        is_due = self._is_numberer and (now >= self._next_numbering or self._has_pending)
-        if is_due or is_late or self._failure:
-            self._number()
-        self._answer()
+        if self._failure:
+            self._number(numberer)
+        self._answer(numberer)
         self._client.drop_idle()
 
-    def _number(self) -> None:
-        self._has_pending, self._pending_since = False, None
-        self._next_numbering = time.monotonic() + _NUMBERING
+    def _number(self, numberer: Numberer) -> None:
         try:
-            self._on_pending()
+            numberer.number()
         except Unreachable as error:
-            self._has_pending = True
             self._fail(error.reason)
         except Exception as error:
             self._throttled.warning("numbers", "events wait for their numbers: %s", error)
-            if self._is_numberer and self._notifications is not None:
-                self._notifications.leave_role()
-                self._is_numberer, self._resting_until = False, time.monotonic() + _REST
+            numberer.leave_role()
         else:
             self._recover()
 
@@ -270,7 +251,7 @@ class Listener:
 
     def _poll(self, why: str, is_certain: bool) -> None:
         try:
-            self._on_pending()
+            self._give()
         except Exception as error:
             self._polling_since = None
             self._fail(self._reason(error))
@@ -310,6 +291,6 @@ class Listener:
 
     def _disconnect(self) -> None:
         notifications, self._notifications = self._notifications, None
-        self._is_numberer = False
+        self._numberer = None
         if notifications is not None:
             notifications.close()

@@ -49,13 +49,15 @@ class _Waiting:
 
     :ivar event: channel, type and data, as PostgreSQL takes them; ``None`` for the wish.
     :ivar epoch: of the event's number; known after the commit.
+    :ivar waited: how many events of apps got their numbers in the same transaction.
     """
 
-    __slots__ = ("epoch", "event")
+    __slots__ = ("epoch", "event", "waited")
 
     def __init__(self, event: tuple[str, str | None, str] | None) -> None:
         self.event = event
         self.epoch = ""
+        self.waited = 0
 
 
 class PostgresLog(EventLog):
@@ -119,7 +121,8 @@ class PostgresLog(EventLog):
         # Whether a group is being committed: one at a time, as PostgreSQL would let the next one wait.
         self._committing = threading.Lock()
         self._is_held_for_fork = False
-        # The threads that have a transaction open.
+        # For each thread: whether it has a transaction open, and whether the numberer was awake when it added its
+        # last event to a transaction of the app.
         self._own = threading.local()
 
     def __repr__(self) -> str:
@@ -251,7 +254,8 @@ class PostgresLog(EventLog):
     def _append_over(self, connection: object, row: tuple[str, str | None, str]) -> None:
         self._known(self._timeouts.retry)
         channel, kind, text = row
-        ((_, epoch),) = run_over(connection, self._statements.publish, (channel, text, kind, True), self.url)
+        answer = run_over(connection, self._statements.publish, (channel, text, kind, True), self.url)
+        ((self._own.is_soon_numbered, epoch),) = answer
         if not self._has_had(epoch):
             there = "the connection is to another log of this name, in another database or server"
             raise LogUnusable(self.url, f"{there}; roll back, and give the hub the URL of that database")
@@ -285,7 +289,7 @@ class PostgresLog(EventLog):
         columns = [array_of(event[column] for event in events) for column in range(3)]
         try:
             retry_for = self._timeouts.retry if events else 0.0
-            epoch, last = self._append([*columns, *self._newest], retry_for)
+            epoch, last, waited = self._append([*columns, *self._newest], retry_for)
         except LogError:
             raise
         except BaseException:
@@ -296,6 +300,8 @@ class PostgresLog(EventLog):
                 )
             raise
         group.is_committed = True
+        for each in group:
+            each.row.waited = waited
         for number, each in enumerate(given, last - len(given) + 1):
             each.number, each.row.epoch = number, epoch
         with suppress(LogError):  # the events are in the log; the next reader finds out
@@ -303,21 +309,25 @@ class PostgresLog(EventLog):
         if given and self.listener.why_polling is not None:
             self.listener.ring()
 
-    def _append(self, values: Sequence[object], retry_for: float, *, may_make: bool = True) -> tuple[str, int]:
+    def _append(
+        self, values: Sequence[object], retry_for: float, *, may_make: bool = True
+    ) -> tuple[str, int, int]:
         client, timeout = self._client, self._timeouts.write
         try:
-            ((epoch, last),) = client.run(self._statements.append, values, retry_for, timeout=timeout)
+            ((epoch, last, waited),) = client.run(self._statements.append, values, retry_for, timeout=timeout)
         except psycopg.Error as error:
             if not may_make or error.sqlstate != _EMPTY:
                 raise LogUnusable(self.url, client.errors.said(error)) from error
         else:
-            return epoch, last
+            return epoch, last, waited
         self._make(retry_for)
         return self._append(values, retry_for, may_make=False)
 
-    def _give_numbers(self) -> None:
-        """Give numbers to the events that apps have committed. The listener calls it."""
-        self._appends.append(_Waiting(None))
+    def _give_numbers(self) -> int:
+        """Give numbers to the events that apps have committed; returns how many. The listener calls it."""
+        waiting = _Waiting(None)
+        self._appends.append(waiting)
+        return waiting.waited
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -445,6 +455,9 @@ class PostgresLog(EventLog):
 
     def ring(self) -> None:
         """See :class:`EventLog`; events that apps have committed over their own connections get their numbers."""
+        if getattr(self._own, "is_soon_numbered", False):
+            self._own.is_soon_numbered = False
+            return
         if not getattr(self._own, "has_transaction", False):
             try:
                 self._known()

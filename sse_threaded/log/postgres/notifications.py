@@ -1,4 +1,4 @@
-"""The connection that listens: it waits for ``NOTIFY``, and holds the lock of the numberer."""
+"""The connection that listens: it waits for ``NOTIFY``."""
 
 from __future__ import annotations
 
@@ -114,21 +114,6 @@ class Notifications:
             return None
         return rows[0][0] if rows else None
 
-    def take_role(self) -> bool:
-        """Take the role of the numberer, if no other process has it; returns whether this process has it now.
-
-        :raises psycopg.Error: any error.
-        """
-        ((has_role,),) = self.connection.rows("SELECT pg_try_advisory_lock(%s)", (self._address.role_key,))
-        return bool(has_role)
-
-    def leave_role(self) -> None:
-        """Leave the role of the numberer to another process.
-
-        :raises psycopg.Error: any error.
-        """
-        self.connection.rows("SELECT pg_advisory_unlock(%s)", (self._address.role_key,))
-
     def close(self) -> None:
-        """Close the connection, which frees the role."""
+        """Close the connection."""
         self.connection.close()

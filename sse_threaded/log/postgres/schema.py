@@ -48,6 +48,12 @@ _ONE_PLAN = (
     "SET plan_cache_mode = force_generic_plan SET jit = off"
 )
 
+# Whether the numberer is awake, which then holds this lock. It is one expression, so that nothing can interrupt it
+# while it has the lock itself.
+_IS_AWAKE = (
+    "(CASE WHEN pg_try_advisory_lock_shared({awake}) THEN NOT pg_advisory_unlock_shared({awake}) ELSE true END)"
+)
+
 _TABLES = ("events", "numbers", "trimmed", "epochs", "state")
 _FUNCTIONS = (
     *("place", "system", "letters", "running", "bound", "before", "renew"),
@@ -105,6 +111,7 @@ def fill(address: Address, text: str) -> str:
         "high_step": _HIGH_STEP,
     }
     values |= {each: str(value) for each, value in numbers.items()}
+    values["is_awake"] = _IS_AWAKE.format(awake=address.awake_key)
     return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
 
 

@@ -68,6 +68,6 @@ class PostgresTransaction(PostgresSnapshot, Transaction):
             raise TransactionOver(self._url)
         row = (to_database(name), kind if kind is None else to_database(kind), to_database(text))
         columns = (array_of([each]) for each in row)
-        ((epoch, last),) = self._run(self._statements.append, (*columns, None, None))
+        ((epoch, last, _),) = self._run(self._statements.append, (*columns, None, None))
         self.place = epoch, last
         return f"{epoch}-{last}"

@@ -70,7 +70,15 @@ class Address(NamedTuple):
     @property
     def role_key(self) -> int:
         """The key of the session lock that makes a process the numberer (``pg_advisory_lock(bigint)``)."""
-        return int.from_bytes(self._digest("numberer")[:8], "big", signed=True)
+        return self._key("numberer")
+
+    @property
+    def awake_key(self) -> int:
+        """The key of the session lock that says that the numberer is awake; see :mod:`.numberer`."""
+        return self._key("awake")
+
+    def _key(self, use: str) -> int:
+        return int.from_bytes(self._digest(use)[:8], "big", signed=True)
 
     def _digest(self, use: str) -> bytes:
         return hashlib.sha256(f"sse_threaded {use} {self.schema}.{self.prefix}".encode()).digest()

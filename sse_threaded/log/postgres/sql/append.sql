@@ -1,9 +1,9 @@
 -- Numbers all events that were committed. Then it appends further events, with their numbers, in this transaction.
--- Other callers wait for the end of the transaction. It returns the epoch and the newest number. The caller says
--- which epoch it knows, and the newest number that it has seen committed there.
+-- Other callers wait for the end of the transaction. It returns the epoch, the newest number, and how many events
+-- have waited. The caller says which epoch it knows, and the newest number that it has seen committed there.
 CREATE OR REPLACE FUNCTION {append}(
     channels text[], kinds text[], bodies text[], known_epoch text, known_last bigint,
-    OUT epoch text, OUT last bigint
+    OUT epoch text, OUT last bigint, OUT waited integer
 ) LANGUAGE plpgsql VOLATILE
 {one_plan}
 SET lock_timeout = '{lock_timeout}ms'
@@ -77,6 +77,7 @@ BEGIN
         is_quiet := false;
     END IF;
     epoch := known.epoch;
+    waited := 0;
 
     -- Most often there is one event, and no other one waits: two simple statements.
     IF is_quiet AND own IS NULL AND cardinality(channels) = 1 THEN
@@ -136,6 +137,7 @@ BEGIN
         now := {running}(now, own);
     END IF;
 
+    waited := coalesce(cardinality(places), 0);
     IF cardinality(channels) > 0 THEN
         WITH appended AS (
             INSERT INTO {events} AS e (is_numbered, channel, event, data)
