@@ -28,6 +28,7 @@ from ..validation import validate_event
 from .app_connection import run_over
 from .client import PostgresClient
 from .epochs import Epochs
+from .known_epochs import KnownEpochs
 from .listener import Listener
 from .pages import BYTES, ROWS, page_from
 from .schema import SCHEMA, statements
@@ -81,8 +82,6 @@ class PostgresLog(EventLog):
     poll_interval = None
     rings_first = False
 
-    _epochs: Epochs | None
-
     def __init__(
         self,
         url: str,
@@ -108,16 +107,8 @@ class PostgresLog(EventLog):
             self._client.close()
             raise
 
-    def _begin(self, epochs: Epochs | None) -> None:
-        # Guards the five below.
-        self._lock = threading.Lock()
-        self._epochs = epochs
-        # The epochs of the newest log. The reader of all events takes them on, so that no event gets an id of the
-        # wrong epoch.
-        self._next_epochs: Epochs | None = None
-        self._has_pump = False  # a thread reads all events that come
-        # The newest number that was seen committed, and its epoch.
-        self._newest = ("", 0)
+    def _begin(self, known: Epochs | None) -> None:
+        self._epochs = KnownEpochs(self.url, self._prepare, self.listener.ring, known)
         # Whether a group is being committed: one at a time, as PostgreSQL would let the next one wait.
         self._committing = threading.Lock()
         self._is_held_for_fork = False
@@ -126,8 +117,8 @@ class PostgresLog(EventLog):
         self._own = threading.local()
 
     def __repr__(self) -> str:
-        epoch = None if self._epochs is None else self._epochs.current
-        return f"<PostgresLog {self.url} epoch={epoch} {self.listener!r}>"
+        known = self._epochs.known
+        return f"<PostgresLog {self.url} epoch={known and known.current} {self.listener!r}>"
 
     # The epoch.
 
@@ -137,14 +128,7 @@ class PostgresLog(EventLog):
 
         :raises LogError: it is not known yet.
         """
-        return self._known().current
-
-    def _known(self, retry_for: float = 0.0) -> Epochs:
-        if self._epochs is None:
-            epochs = self._prepare(retry_for)
-            with self._lock:
-                self._epochs = self._epochs or epochs
-        return self._epochs
+        return self._epochs.get().current
 
     def _prepare(self, retry_for: float = 0.0) -> Epochs:
         """Make the log if it is not there; returns its epochs."""
@@ -175,51 +159,6 @@ class PostgresLog(EventLog):
                 raise LogUnusable(self.url, f"{missing}; {how}") from error
             raise self._client.errors.translate(error) from self._client.errors.cause(error)
 
-    def _note(self, epoch: str, last: int) -> bool:
-        """Note the epoch and the newest number in an answer; returns whether the epoch is as before."""
-        with self._lock:
-            known = self._epochs
-            if known is None or known.current == epoch:
-                self._newest = (epoch, max(last, self._newest[1]) if self._newest[0] == epoch else last)
-                if known is not None:
-                    return True
-        if known is None:
-            return self._known().current == epoch
-        self._meet_new_epoch(epoch)
-        return False
-
-    def _meet_new_epoch(self, epoch: str) -> None:
-        """Read the epochs of a log that is another one than before."""
-        following = self._next_epochs
-        if following is not None and following.current == epoch:
-            self._hand_to_pump()
-            return
-        epochs = self._prepare()
-        with self._lock:
-            if self._epochs is None or epochs.current == self._epochs.current:
-                return
-            if self._next_epochs is None:
-                _log.warning("%s has a new epoch; clients that have seen lost events get a reset", self.url)
-            self._next_epochs = epochs
-        self._hand_to_pump()
-
-    def _hand_to_pump(self) -> None:
-        """Let the reader of all events take on the new epoch, if there is one and it reads."""
-        if self._has_pump:
-            self.listener.ring()
-        else:
-            self._take_on_new_epoch()
-
-    def _take_on_new_epoch(self) -> bool:
-        with self._lock:
-            if self._next_epochs is None:
-                return False
-            self._epochs, self._next_epochs = self._next_epochs, None
-            return True
-
-    def _made_anew(self) -> LogUnavailable:
-        return LogUnavailable(self.url, "a new epoch of the log began just now; try again")
-
     # Writing.
 
     def append(
@@ -242,7 +181,7 @@ class PostgresLog(EventLog):
             self._append_over(connection, row)
             return ""
         self._require_not_nested()
-        self._known(self._timeouts.retry)
+        self._epochs.get(self._timeouts.retry)
         waiting = _Waiting(row)
         sequence = self._appends.append(waiting)
         return f"{waiting.epoch}-{sequence}"
@@ -252,23 +191,13 @@ class PostgresLog(EventLog):
             raise NestedTransaction(self.url)
 
     def _append_over(self, connection: object, row: tuple[str, str | None, str]) -> None:
-        self._known(self._timeouts.retry)
+        self._epochs.get(self._timeouts.retry)
         channel, kind, text = row
         answer = run_over(connection, self._statements.publish, (channel, text, kind, True), self.url)
         ((self._own.is_soon_numbered, epoch),) = answer
-        if not self._has_had(epoch):
+        if not self._epochs.has_had(epoch):
             there = "the connection is to another log of this name, in another database or server"
             raise LogUnusable(self.url, f"{there}; roll back, and give the hub the URL of that database")
-
-    def _has_had(self, epoch: str | None) -> bool:
-        """Whether the log has this epoch, or had it."""
-        for epochs in (self._epochs, self._next_epochs):
-            if epochs is not None and (epoch == epochs.current or epoch in epochs.ended):
-                return True
-        epochs = self._prepare()
-        if epochs.current != self.epoch:
-            self._meet_new_epoch(epochs.current)
-        return epoch == epochs.current or epoch in epochs.ended
 
     def _commit(self, take: Take[_Waiting], wait: float | None) -> None:
         """Append the events of several threads in one transaction; see :class:`GroupCommit`."""
@@ -289,7 +218,7 @@ class PostgresLog(EventLog):
         columns = [array_of(event[column] for event in events) for column in range(3)]
         try:
             retry_for = self._timeouts.retry if events else 0.0
-            epoch, last, waited = self._append([*columns, *self._newest], retry_for)
+            epoch, last, waited = self._append([*columns, *self._epochs.newest], retry_for)
         except LogError:
             raise
         except BaseException:
@@ -305,7 +234,7 @@ class PostgresLog(EventLog):
         for number, each in enumerate(given, last - len(given) + 1):
             each.number, each.row.epoch = number, epoch
         with suppress(LogError):  # the events are in the log; the next reader finds out
-            self._note(epoch, last)
+            self._epochs.note(epoch, last)
         if given and self.listener.why_polling is not None:
             self.listener.ring()
 
@@ -337,7 +266,7 @@ class PostgresLog(EventLog):
         5 s between two statements, PostgreSQL ends it: its host may be gone.
         """
         self._require_not_nested()
-        self._known(self._timeouts.retry)
+        self._epochs.get(self._timeouts.retry)
         transaction: PostgresTransaction | None = None
         try:
             self._own.has_transaction = True
@@ -351,23 +280,23 @@ class PostgresLog(EventLog):
             self._own.has_transaction = False
         if transaction.place is not None:
             with suppress(LogError):
-                self._note(*transaction.place)
+                self._epochs.note(*transaction.place)
 
     # Reading.
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """See :class:`EventLog`; errors of the caller's own statements pass."""
-        self._known()
+        self._epochs.get()
         with self._client.transaction(isolation="repeatable read", read_only=True) as session:
             yield PostgresSnapshot(self._client, session, self._statements)
 
     def _last(self) -> tuple[str, int, bool]:
         """Return the epoch, the newest number, and whether this role can publish."""
-        self._known()
+        self._epochs.get()
         rows = self._client.run(self._statements.last, may_repeat=True)
         if not rows:
-            raise self._made_anew()  # the next append makes it
+            raise self._epochs.made_anew()  # the next append makes it
         ((epoch, last, may_publish),) = rows
         return epoch, last, may_publish
 
@@ -375,9 +304,9 @@ class PostgresLog(EventLog):
         """See :class:`EventLog`."""
         for _ in range(2):
             epoch, last, _ = self._last()
-            if self._note(epoch, last):
+            if self._epochs.note(epoch, last):
                 return last
-        raise self._made_anew()
+        raise self._epochs.made_anew()
 
     def last_event_id(self) -> str:
         """See :class:`EventLog`."""
@@ -402,11 +331,11 @@ class PostgresLog(EventLog):
         epoch, sequence = parse_event_id(last_event_id)
         if epoch == self.epoch:
             return super().sequence_of(last_event_id, known=known)
-        if not self._has_had(epoch):
+        if not self._epochs.has_had(epoch):
             raise HistoryGone("epoch")
-        if self._next_epochs is not None:
-            raise self._made_anew()
-        epochs = self._known()
+        if self._epochs.is_changing:
+            raise self._epochs.made_anew()
+        epochs = self._epochs.get()
         if epoch != epochs.current:
             epochs.require_kept(epoch, sequence)
         return sequence
@@ -415,32 +344,30 @@ class PostgresLog(EventLog):
         """See :class:`EventLog`."""
         is_pump = channels is None and upto is None and self.listener.is_running
         if is_pump:
-            self._has_pump = True
-            if self._take_on_new_epoch():
-                raise HistoryGone("epoch")
+            self._epochs.begin_reading()
             failure = self.listener.failure
             if failure is not None:
                 raise LogUnavailable(self.url, failure)
         names = None if channels is None else list(dict.fromkeys(channels))
         if names is not None and not names:
             return Page()
-        self._known()
+        self._epochs.get()
         wanted = None if names is None else array_of(map(to_database, names))
         values = (after, wanted, upto, ROWS, BYTES)
         rows = self._client.run(self._statements.read, values, may_repeat=True)
         if not rows:
-            raise self._made_anew()
+            raise self._epochs.made_anew()
         epoch, last = rows[0][:2]
-        if not self._note(epoch, last):
-            if self._next_epochs is not None and not is_pump:
-                raise self._made_anew()
-            self._take_on_new_epoch()
+        if not self._epochs.note(epoch, last):
+            if self._epochs.is_changing and not is_pump:
+                raise self._epochs.made_anew()
+            self._epochs.take_on()
             raise HistoryGone("epoch")
         if is_pump and after > last:
             # The log has lost its end. The next append would give numbers again, so a new epoch must begin first.
             with suppress(LogError):
                 self._give_numbers()
-            self._take_on_new_epoch()
+            self._epochs.take_on()
             raise HistoryGone("beyond")
         return page_from(rows, after, names, upto)
 
@@ -448,7 +375,7 @@ class PostgresLog(EventLog):
 
     def open_doorbell(self) -> Doorbell:
         """See :class:`EventLog`; the first one starts the listener. A process with a doorbell also trims."""
-        self._known()
+        self._epochs.get()
         doorbell = self.listener.open_doorbell()
         self._trimmer.start()
         return doorbell
@@ -460,7 +387,7 @@ class PostgresLog(EventLog):
             return
         if not getattr(self._own, "has_transaction", False):
             try:
-                self._known()
+                self._epochs.get()
                 self._give_numbers()
             except LogError as error:
                 # The events are committed. The process that gives the numbers finds them.
@@ -469,7 +396,7 @@ class PostgresLog(EventLog):
 
     def trim(self) -> int:
         """See :class:`EventLog`."""
-        self._known()
+        self._epochs.get()
         return self._trimmer.trim_all()
 
     def close(self) -> None:
@@ -489,7 +416,7 @@ class PostgresLog(EventLog):
             self.listener.after_fork_in_child()
             self._trimmer.after_fork_in_child()
             self._appends.after_fork_in_child()
-            self._begin(self._epochs)
+            self._begin(self._epochs.known)
         elif self._is_held_for_fork:
             self._is_held_for_fork = False
             self._committing.release()
