@@ -35,7 +35,7 @@ from .schema import SCHEMA, statements
 from .statements import statements_for
 from .text import array_of, to_database
 from .timeouts import Timeouts
-from .transaction import PostgresSnapshot, PostgresTransaction
+from .transaction import PostgresSnapshot, PostgresTransaction, append_behind_others
 from .trimmer import REMEMBERED_CHANNELS, Trimmer
 from .url import parse_url
 
@@ -217,8 +217,8 @@ class PostgresLog(EventLog):
         events = [each.row.event for each in given if each.row.event is not None]
         columns = [array_of(event[column] for event in events) for column in range(3)]
         try:
-            retry_for = self._timeouts.retry if events else 0.0
-            epoch, last, waited = self._append([*columns, *self._epochs.newest], retry_for)
+            values = [*columns, *self._epochs.newest]
+            epoch, last, waited = self._append(values, has_events=bool(events))
         except LogError:
             raise
         except BaseException:
@@ -239,18 +239,21 @@ class PostgresLog(EventLog):
             self.listener.ring()
 
     def _append(
-        self, values: Sequence[object], retry_for: float, *, may_make: bool = True
+        self, values: Sequence[object], *, has_events: bool, may_make: bool = True
     ) -> tuple[str, int, int]:
         client, timeout = self._client, self._timeouts.write
+        retry_for = self._timeouts.retry if has_events else 0.0
         try:
-            ((epoch, last, waited),) = client.run(self._statements.append, values, retry_for, timeout=timeout)
+            return append_behind_others(
+                lambda: client.run(self._statements.append, values, retry_for, timeout=timeout),
+                self.url,
+                timeout if has_events else 0.0,
+            )
         except psycopg.Error as error:
             if not may_make or error.sqlstate != _EMPTY:
                 raise LogUnusable(self.url, client.errors.said(error)) from error
-        else:
-            return epoch, last, waited
         self._make(retry_for)
-        return self._append(values, retry_for, may_make=False)
+        return self._append(values, has_events=has_events, may_make=False)
 
     def _give_numbers(self) -> int:
         """Give numbers to the events that apps have committed; returns how many. The listener calls it."""
@@ -271,7 +274,7 @@ class PostgresLog(EventLog):
         try:
             self._own.has_transaction = True
             with self._client.transaction(retry_for=self._timeouts.retry, timeout=self._timeouts.write) as session:
-                transaction = PostgresTransaction(self._client, session, self._statements)
+                transaction = PostgresTransaction(self._client, session, self._statements, self._timeouts.write)
                 try:
                     yield transaction
                 finally:

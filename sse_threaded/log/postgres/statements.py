@@ -17,9 +17,8 @@ _LAST = """SELECT s.epoch, coalesce((SELECT n.sequence FROM {numbers} n ORDER BY
 _NEWEST = """SELECT
     s.epoch || '-' || coalesce((SELECT n.sequence FROM {numbers} n ORDER BY n.sequence DESC LIMIT 1), 0)
     FROM {state} s"""
-_APPEND = (
-    "SELECT a.epoch, a.last, a.waited FROM {append}(%s::text[], %s::text[], %s::text[], %s::text, %s::bigint) a"
-)
+_APPEND = """SELECT a.is_behind, a.epoch, a.last, a.waited
+    FROM {append}(%s::text[], %s::text[], %s::text[], %s::text, %s::bigint) a"""
 _PUBLISH = "SELECT {publish}(%s::text, %s::text, %s::text, %s::boolean), (SELECT s.epoch FROM {state} s)"
 _READ = "SELECT * FROM {read}(%s::bigint, %s::text[], %s::bigint, %s::integer, %s::bigint)"
 _TRIM = """SELECT t.next_after, t.deleted, t.is_end
@@ -36,8 +35,7 @@ class Statements(NamedTuple):
     :ivar state: the version, the epoch, the earlier epochs, and the last number of each.
     :ivar last: the epoch, the newest number, and whether this role can publish here.
     :ivar newest: the message of the newest number, for the listener.
-    :ivar append: numbers the committed events, and appends events; returns the epoch, the newest number, and how
-        many events have waited for a number.
+    :ivar append: numbers the committed events, and appends events; see ``sql/append.sql``.
     :ivar publish: adds one event in the caller's transaction; returns whether the numberer is awake, and the
         epoch.
     :ivar read: one page.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ...errors import LogUnavailable
 from ..interface import Snapshot, Transaction, TransactionOver
 from ..validation import validate_event
 from .text import array_of, to_database
@@ -13,6 +16,29 @@ from .text import array_of, to_database
 if TYPE_CHECKING:
     from .client import PostgresClient, Session
     from .statements import Statements
+
+
+def append_behind_others(
+    append: Callable[[], list[tuple[Any, ...]]], url: str, seconds: float
+) -> tuple[str, int, int]:
+    """Call the function ``append`` until no event waits that was committed before; it usually takes one call.
+
+    Returns the epoch, the newest number, and how many events of others got their numbers.
+
+    :param append: calls it once, and returns its row.
+    :param url: the log's, for the error.
+    :param seconds: how long to go on; 0 for one call.
+    :raises LogUnavailable: events still wait then; nothing was appended.
+    """
+    deadline = time.monotonic() + seconds
+    numbered = 0
+    while True:
+        ((is_behind, epoch, last, waited),) = append()
+        numbered += waited
+        if not is_behind or not seconds:
+            return epoch, last, numbered
+        if time.monotonic() > deadline:
+            raise LogUnavailable(url, "very many events of apps wait for their numbers; try again")
 
 
 class PostgresSnapshot(Snapshot):
@@ -56,10 +82,15 @@ class PostgresSnapshot(Snapshot):
 class PostgresTransaction(PostgresSnapshot, Transaction):
     """A write transaction. From its first event on it has the log's lock, so the numbers are known.
 
+    :param seconds: how long an append may number the events of others.
     :ivar place: the epoch and the newest number; ``None`` before the first event.
     """
 
     place: tuple[str, int] | None = None
+
+    def __init__(self, client: PostgresClient, session: Session, statements: Statements, seconds: float) -> None:
+        super().__init__(client, session, statements)
+        self._seconds = seconds
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """See :class:`Transaction`."""
@@ -68,6 +99,9 @@ class PostgresTransaction(PostgresSnapshot, Transaction):
             raise TransactionOver(self._url)
         row = (to_database(name), kind if kind is None else to_database(kind), to_database(text))
         columns = (array_of([each]) for each in row)
-        ((epoch, last, _),) = self._run(self._statements.append, (*columns, None, None))
+        values = (*columns, None, None)
+        epoch, last, _ = append_behind_others(
+            lambda: self._run(self._statements.append, values), self._url, self._seconds
+        )
         self.place = epoch, last
         return f"{epoch}-{last}"

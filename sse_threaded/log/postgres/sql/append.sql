@@ -1,9 +1,10 @@
 -- Numbers all events that were committed. Then it appends further events, with their numbers, in this transaction.
 -- Other callers wait for the end of the transaction. It returns the epoch, the newest number, and how many events
--- have waited. The caller says which epoch it knows, and the newest number that it has seen committed there.
+-- got one that had none. The caller says which epoch it knows, and the newest number that it has seen committed
+-- there. If very many events wait, it numbers some of them, appends nothing, and "is_behind" is true. Call it again.
 CREATE OR REPLACE FUNCTION {append}(
     channels text[], kinds text[], bodies text[], known_epoch text, known_last bigint,
-    OUT epoch text, OUT last bigint, OUT waited integer
+    OUT epoch text, OUT last bigint, OUT waited integer, OUT is_behind boolean
 ) LANGUAGE plpgsql VOLATILE
 {one_plan}
 SET lock_timeout = '{lock_timeout}ms'
@@ -78,6 +79,7 @@ BEGIN
     END IF;
     epoch := known.epoch;
     waited := 0;
+    is_behind := false;
 
     -- Most often there is one event, and no other one waits: two simple statements.
     IF is_quiet AND own IS NULL AND cardinality(channels) = 1 THEN
@@ -131,6 +133,7 @@ BEGIN
     END LOOP;
     IF bound IS NOT NULL THEN
         now := {before}(now, bound);
+        is_behind := true;
         PERFORM pg_notify('{bell}', 'pending');
     END IF;
     IF own IS NOT NULL THEN
@@ -138,7 +141,7 @@ BEGIN
     END IF;
 
     waited := coalesce(cardinality(places), 0);
-    IF cardinality(channels) > 0 THEN
+    IF cardinality(channels) > 0 AND NOT is_behind THEN
         WITH appended AS (
             INSERT INTO {events} AS e (is_numbered, channel, event, data)
             SELECT true, given.channel, given.kind, given.body
