@@ -236,7 +236,11 @@ class EventLog(ABC):
 
         :raises LogError: the log cannot be read.
         """
-        return f"{self.epoch}-{self.last_sequence()}"
+        while True:
+            epoch = self.epoch
+            last = self.last_sequence()
+            if epoch == self.epoch:  # otherwise they do not belong together
+                return f"{epoch}-{last}"
 
     def sequence_of(self, last_event_id: str, *, known: int = 0) -> int:
         """Return the number in a last event ID that a client has sent.

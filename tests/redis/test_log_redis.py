@@ -653,7 +653,7 @@ class RestartTest(unittest.TestCase):
         self.assertRaises(LogUnavailable, log.last_sequence)
         self.redis.start()
         time.sleep(0.1)
-        with log._client._trying:  # a thread that began long ago; nothing public holds it for so long
+        with log._client._reachability._trying:  # a thread that began long ago; nothing public holds it so long
             log.append("a", "x")
 
     def test_scripts_that_redis_forgot_are_sent_again(self):

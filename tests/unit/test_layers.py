@@ -21,7 +21,7 @@ ROOMS = (
     "errors throttled_log",
     "protocol protocol.*",
     "log.interface log.record log.retention log.validation log.event_id log.url log.doorbell log.folder_state "
-    "log.startup log.group_commit",
+    "log.startup log.group_commit log.reachability",
     "log.memory log.sqlite log.sqlite.* log.redis log.redis.* log.postgres log.postgres.*",
     "log",
     "fanout fanout.*",

@@ -49,12 +49,13 @@ class ClientCase(unittest.TestCase):
         self.driver = mock.Mock()
         self.clock = Clock()
         for name, value in (
-            ("connect", mock.Mock(return_value=self.driver)),
-            ("time", self.clock),
+            ("redis.client.connect", mock.Mock(return_value=self.driver)),
+            ("redis.client.time", self.clock),
+            ("reachability.time", self.clock),
             # In the middle of what is drawn at random.
-            ("secrets", mock.Mock(randbelow=lambda bound: bound // 2)),
+            ("redis.client.secrets", mock.Mock(randbelow=lambda bound: bound // 2)),
         ):
-            patch = mock.patch(f"sse_threaded.log.redis.client.{name}", value)
+            patch = mock.patch(f"sse_threaded.log.{name}", value)
             patch.start()
             self.addCleanup(patch.stop)
         self.client = self.kind(parse_url(URL), "name", Timeouts(answer=2.0, retry=5.0, forget=2.0))
@@ -209,7 +210,7 @@ class SharedTest(ClientCase):
                 self.answers(*[AWAY] * 90)
                 self.fail()
                 self.clock.now += later
-                self.client._away_since = self.clock.now - 100  # its time is over
+                self.client._reachability._away_since = self.clock.now - 100  # its time is over
                 self.clock.sleeps.clear()
                 self.fail(5.0)
                 self.assertEqual(bool(self.clock.sleeps), tries_again)
@@ -264,7 +265,7 @@ class SharedTest(ClientCase):
     def test_a_child_knows_of_no_failure(self) -> None:
         self.answers(*[AWAY] * 90)
         self.fail(5.0)
-        with self.client._trying:
+        with self.client._reachability._trying:
             self.client.after_fork_in_child()
             self.clock.sleeps.clear()
             self.fail(5.0)

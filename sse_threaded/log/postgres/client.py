@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import psycopg
 
 from ...errors import LogUnavailable
 from ..interface import TransactionOver
+from ..reachability import Reachability
 from .connector import Connector
 from .driver import BoundedConnection
 from .errors import ErrorTranslator, Unreachable, is_away, is_lost, is_own, is_passing, is_replica
@@ -61,8 +61,7 @@ class Session:
 class PostgresClient:
     """A client of one database, for any thread. Each call has a bound, also when PostgreSQL does not answer.
 
-    While PostgreSQL cannot be reached, one thread tries and all others fail at once. Otherwise they would occupy
-    the app's threads, which requests without a log need.
+    While PostgreSQL cannot be reached, one thread tries and all others fail at once.
 
     :param address: where the database is.
     :param timeouts: default :class:`Timeouts`.
@@ -87,12 +86,7 @@ class PostgresClient:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        # Since when PostgreSQL has not answered, and when that was last seen (monotonic). A call with retry_for
-        # waits up to that many seconds after the first. Of the other calls, the one that has the lock finds out
-        # whether PostgreSQL is back.
-        self._away_since: float | None = None
-        self._away_at = 0.0
-        self._trying = threading.Lock()
+        self._reachability = Reachability(self._timeouts.forget, self._refusal)
 
     def __repr__(self) -> str:
         return f"<PostgresClient {self.url} {self._pool!r}>"
@@ -225,23 +219,14 @@ class PostgresClient:
         """Call ``once`` until it succeeds, or the time is over; translate its error."""
         if self._pid != os.getpid():
             self.after_fork_in_child()  # Python did not announce the fork
-        since, now = self._away_since, time.monotonic()
-        if since is not None and now - self._away_at > self._timeouts.forget:
-            since = self._away_since = None
-        if since is not None:
-            retry_for = max(0.0, retry_for - (now - since))
-        tries = since is not None and not retry_for
-        if tries and not self._trying.acquire(blocking=False):
-            self._away_at = now
-            raise Unreachable(self.url, "PostgreSQL does not answer; another thread is trying")
-        try:
-            return self._try_again(once, now + retry_for, retry_for, may_repeat)
-        finally:
-            if tries:
-                self._trying.release()
+        with self._reachability.attempt(retry_for) as seconds:
+            return self._try_again(once, seconds, may_repeat)
 
-    def _try_again(self, once: Callable[[], T], deadline: float, retry_for: float, may_repeat: bool) -> T:
-        wait = _FIRST_RETRY
+    def _refusal(self) -> Unreachable:
+        return Unreachable(self.url, "PostgreSQL does not answer; another thread is trying")
+
+    def _try_again(self, once: Callable[[], T], retry_for: float, may_repeat: bool) -> T:
+        wait, deadline = _FIRST_RETRY, time.monotonic() + retry_for
         while True:
             try:
                 answer = once()
@@ -264,17 +249,15 @@ class PostgresClient:
 
     def _note(self, error: psycopg.Error) -> None:
         if is_away(error):
-            self._away_at = time.monotonic()
-            if self._away_since is None:
-                self._away_since = self._away_at
+            self._reachability.note_silence()
         else:
-            self.note_answer()  # a refusal is an answer too
+            self._reachability.note_answer()
         if is_away(error) or is_replica(error):
             self.reconnect()
 
     def note_answer(self) -> None:
         """Note that PostgreSQL answers."""
-        self._away_since = None
+        self._reachability.note_answer()
 
     # The connections.
 

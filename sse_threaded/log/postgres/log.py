@@ -311,14 +311,6 @@ class PostgresLog(EventLog):
                 return last
         raise self._epochs.made_anew()
 
-    def last_event_id(self) -> str:
-        """See :class:`EventLog`."""
-        while True:
-            epoch = self.epoch
-            last = self.last_sequence()
-            if epoch == self.epoch:  # otherwise they do not belong together
-                return f"{epoch}-{last}"
-
     def check(self) -> str:
         """See :class:`EventLog`."""
         failure = self.listener.failure

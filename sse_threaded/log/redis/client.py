@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any
 from redis import exceptions
 
 from ...errors import LogError, LogUnavailable
+from ..reachability import Reachability
 from .driver import connect
 from .errors import DRIVER_ERRORS, ErrorTranslator, Unreachable, is_locked, is_passing, is_replica
 from .pages import Entry
@@ -147,50 +147,32 @@ class RedisClient:
 
 
 class SharedClient(RedisClient):
-    """A client for many threads: while Redis cannot be reached, one thread tries and all others fail at once.
-
-    Otherwise they would occupy the app's threads, which requests without a log need.
-    """
+    """A client for many threads: while Redis cannot be reached, one thread tries and all others fail at once."""
 
     def _begin(self) -> None:
         super()._begin()
-        # Since when Redis has not answered, and when that was last seen (monotonic). A call with retry_for waits
-        # up to that many seconds after the first. Of the other calls, the one that has the lock finds out whether
-        # Redis is back.
-        self._away_since: float | None = None
-        self._away_at = 0.0
-        self._trying = threading.Lock()
+        self._reachability = Reachability(self._timeouts.forget, self._refusal)
+
+    def _refusal(self) -> LogUnavailable:
+        return LogUnavailable(self.url, "Redis does not answer; another thread is trying")
 
     def run(self, script: str, args: Sequence[object], retry_for: float = 0.0) -> Any:
         """See :class:`RedisClient`."""
-        since, now = self._away_since, time.monotonic()
-        if since is not None and now - self._away_at > self._timeouts.forget:
-            since = self._away_since = None
-        if since is not None:
-            retry_for = max(0.0, retry_for - (now - since))
-        tries = since is not None and not retry_for
-        if tries and not self._trying.acquire(blocking=False):
-            self._away_at = now
-            raise LogUnavailable(self.url, "Redis does not answer; another thread is trying")
-        try:
-            answer = super().run(script, args, retry_for)
-        except Unreachable:
-            self._away_at = time.monotonic()
-            if self._away_since is None:
-                self._away_since = self._away_at
-            raise
-        except (LogError, exceptions.ResponseError):
-            self.note_answer()  # a refusal is an answer too
-            raise
-        finally:
-            if tries:
-                self._trying.release()
-        self.note_answer()
+        with self._reachability.attempt(retry_for) as seconds:
+            try:
+                answer = super().run(script, args, seconds)
+            except Unreachable:
+                self._reachability.note_silence()
+                raise
+            except (LogError, exceptions.ResponseError):
+                self._reachability.note_answer()
+                raise
+        self._reachability.note_answer()
         return answer
 
     def note_answer(self) -> None:
         """Note that Redis answers."""
-        self._away_since = None
+        self._reachability.note_answer()
 
 
 @lru_cache(256)

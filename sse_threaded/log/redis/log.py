@@ -317,14 +317,6 @@ class RedisLog(EventLog):
         self.listener.buffer.expect(last)
         return last
 
-    def last_event_id(self) -> str:
-        """See :class:`EventLog`."""
-        while True:
-            epoch = self.epoch
-            last = self.last_sequence()
-            if epoch == self.epoch:  # otherwise they do not belong together
-                return f"{epoch}-{last}"
-
     def check(self) -> str:
         """See :class:`EventLog`."""
         with suppress(HistoryGone):  # the log was created again just now, which is no fault
