@@ -114,7 +114,7 @@ WAYS = (
     Way("publish", "(c) ours, `publish` by itself", _OWN_APPEND, _OWN_OPEN, _OWN_SEEN),
     Way(
         "append",
-        "(c) ours, the app's transaction; a process is woken and numbers",
+        "(c) ours, the app's transaction; a process numbers, woken or awake",
         _OWN_INSERT % "true",
         _OWN_OPEN,
         _OWN_SEEN,
