@@ -11,9 +11,10 @@ response = hub.stream(request, "news")
 from .errors import HistoryGone, HubClosed, InvalidEvent, LogError, LogUnavailable, LogUnusable, SSEError
 from .hub import Hub
 from .log import EventLog, Retention, open_log
-from .protocol.event import ServerSentEvent, comment
+from .protocol.event import FINISHED, ServerSentEvent, comment
 
 __all__ = [
+    "FINISHED",
     "EventLog",
     "HistoryGone",
     "Hub",

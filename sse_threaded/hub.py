@@ -27,7 +27,7 @@ from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log
 from .log.validation import validate_channel
 from .longpoll import long_poll
-from .protocol.event import CONTENT_TYPE
+from .protocol.event import CONTENT_TYPE, FINISHED
 from .protocol.problem import problem
 from .protocol.request import HasEnviron, WantedEvents, wanted_events
 from .protocol.stream_response import HEADERS, STREAM_HEADERS, StreamResponse
@@ -47,6 +47,7 @@ LEASE = 900.0
 # Milliseconds.
 RETRY = 5000
 
+_NO_MORE_HEADERS = (("Cache-Control", "no-store"), *HEADERS)
 _POLL_HEADERS = (("Cache-Control", "no-cache"), *HEADERS)
 
 
@@ -178,22 +179,46 @@ class Hub:
         self.begin_anew_if_needed()
         return self._log.append(channel, data, event)
 
+    def finish(self, channel: str, data: object = None) -> str:
+        """Append the last event of ``channel``; returns its id.
+
+        Its type is ``stream-finished``, so that a page can listen for it. A stream ends after it, once all its
+        channels are finished. A client that reconnects gets the events that it has missed. If it has all, it gets
+        the status 204, and ``EventSource`` stops for good (WHATWG HTML 9.2.3). An event that is published later
+        opens the channel again. In a transaction, append an event of the type :data:`sse_threaded.FINISHED`.
+
+        :param channel: as with :meth:`publish`.
+        :param data: as with :meth:`publish`; default ``{}``.
+        :raises InvalidEvent: an argument is invalid.
+        :raises LogError: the log cannot be written; nothing was published.
+        :raises HubClosed: the hub is closed; nothing was published.
+        """
+        return self.publish(channel, {} if data is None else data, FINISHED)
+
     def stream(
-        self, request: HasEnviron | dict[str, Any], channels: str | Iterable[str], *, long_poll: bool = True
+        self,
+        request: HasEnviron | dict[str, Any],
+        channels: str | Iterable[str],
+        *,
+        from_start: bool = False,
+        long_poll: bool = True,
     ) -> Response:
         """The answer to a request for events: a stream, or a long poll for ``Accept: application/json``.
 
         :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
         :param channels: one channel or several; all share one order and one last event ID.
+        :param from_start: whether a client without a last event ID gets all events that the log has of these
+            channels; default ``False``: those from this call on.
         :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. A
             view that filters a stream's events should refuse them. A poll's answer is one chunk of JSON with all
             events, so the filter would find no event in it.
         :raises InvalidEvent: a channel's name is invalid.
         :raises TypeError: ``request`` is neither a request nor an environ.
 
-        A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event; without either the stream
-        has everything from this call on. A client whose id cannot be resumed gets an event ``reset``. Only
-        requests that no ``EventSource`` sends get an HTTP error: 405, 406, and 400 for an invalid ``?wait=``.
+        A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event. A client whose id cannot be
+        resumed gets an event ``reset``. If all channels are finished and the client has all their events, it gets
+        204; see :meth:`finish`. Only requests that no ``EventSource`` sends get an HTTP error: 405, 406, and 400
+        for an invalid ``?wait=``.
         """
         names = _only(channels) if isinstance(channels, str) else _sorted(channels)
         environ = request if isinstance(request, dict) else getattr(request, "environ", None)
@@ -210,8 +235,8 @@ class Hub:
         if not self._warnings.is_server_known:
             self._warnings.see_server(environ, caller.bridge, is_bounded=self.max_streams is not None)
         if wanted.kind == CONTENT_TYPE:
-            return self._stream(environ, names, wanted, caller)
-        return self._long_poll(environ, names, wanted, caller)
+            return self._stream(environ, names, wanted, caller, from_start)
+        return self._long_poll(environ, names, wanted, caller, from_start)
 
     def come_back(self, reason: str, *, shutdown: bool = False) -> Response:
         """Answer a request for events that gets no stream now, so that the client asks again later.
@@ -226,7 +251,12 @@ class Hub:
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
     def _stream(
-        self, environ: dict[str, Any], names: tuple[str, ...], wanted: WantedEvents, caller: Caller
+        self,
+        environ: dict[str, Any],
+        names: tuple[str, ...],
+        wanted: WantedEvents,
+        caller: Caller,
+        from_start: bool,
     ) -> Response:
         if caller.bridge is not None and not caller.bridge.can_stream:
             return self.come_back(caller.bridge.fault)
@@ -240,17 +270,29 @@ class Hub:
         if handover is None:  # the worker that parks forks as Python does, so its hubs know
             self.begin_anew_if_needed()
         try:
-            cursor = self._pump.open_cursor(names, wanted.last_event_id)
+            cursor = self._pump.open_cursor(names, self._begin_after(wanted, from_start))
         except (HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
+        if cursor.is_over:
+            return Response(status=204, headers=_NO_MORE_HEADERS)
         return StreamResponse(EventStream(self._pump, cursor, self._queue_size, caller.connection, handover))
+
+    def _begin_after(self, wanted: WantedEvents, from_start: bool) -> str | None:
+        if wanted.last_event_id is None and from_start:
+            return self._log.event_id(0)
+        return wanted.last_event_id
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
         return is_ending()
 
     def _long_poll(
-        self, environ: dict[str, Any], names: tuple[str, ...], wanted: WantedEvents, caller: Caller
+        self,
+        environ: dict[str, Any],
+        names: tuple[str, ...],
+        wanted: WantedEvents,
+        caller: Caller,
+        from_start: bool,
     ) -> Response:
         if environ.get("REQUEST_METHOD") == "HEAD":
             response = Response(iter(()), content_type=wanted.kind)
@@ -260,7 +302,8 @@ class Hub:
             web = Request(environ, populate_request=False)  # the environ's request stays the app's
             subscriber = ThreadSubscriber(names, self._queue_size, caller.connection, has_heartbeats=False)
             may_wait = not caller.blocks_connection
-            response = long_poll(self._pump, self.log, web, subscriber, wanted.last_event_id, may_wait=may_wait)
+            after = self._begin_after(wanted, from_start)
+            response = long_poll(self._pump, self.log, web, subscriber, after, may_wait=may_wait)
         # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)
         return response

@@ -41,7 +41,8 @@ def long_poll(
 
     The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``; an event with a name has ``"event"``,
     too. After ``?wait=`` seconds (default 25, at most 60) it is empty. If ``reset`` is true, the client must fetch
-    the state again, and then continue after ``lastEventId``.
+    the state again, and then continue after ``lastEventId``. If there is ``"finished": true``, all channels are
+    finished, and the client need not ask again.
 
     :param may_wait: whether to wait for an event; default ``True``. It is false if the server would let other
         requests wait, too. Then the answer comes at once.
@@ -54,9 +55,12 @@ def long_poll(
     try:
         cursor = Cursor(log, subscriber.channels, last_event_id)
         page = cursor.read()
-        if not page and not cursor.reset and not may_wait:
+        is_over = not page and pump.is_over(cursor)
+        if page or cursor.reset or is_over:
+            pass  # the answer is known
+        elif not may_wait:
             headers["Retry-After"] = "5"
-        elif not page and not cursor.reset:
+        else:
             try:
                 pump.admit(subscriber)
                 page = _await(pump, subscriber, cursor, deadline)
@@ -65,6 +69,7 @@ def long_poll(
                 headers["Retry-After"] = "5"
             finally:
                 pump.end_stream(subscriber)
+        is_over = is_over or (cursor.finishes and pump.is_over(cursor))
     except LogError as error:
         _throttled.warning("poll", "a long poll could not be answered: %s", error)
         return problem(503, "The event log cannot be read at the moment; ask again later.", {"Retry-After": "5"})
@@ -73,6 +78,8 @@ def long_poll(
         "lastEventId": cursor.event_id,
         "reset": cursor.reset is not None,
     }
+    if is_over:
+        body["finished"] = True
     response = Response(json_line(body) + "\n", content_type="application/json", headers=headers)
     if subscriber.end_reason is EndReason.SHUTDOWN:
         # As a stream does (EventStream.close), so that a server that stops need not wait for the client.

@@ -302,11 +302,13 @@ class _Delivery:
             if wires:
                 yield wires
             elif upto is not None:
-                return
+                break
             else:
                 upto = self.pump.attach(subscriber, cursor.after)
                 if upto <= cursor.after:
-                    return
+                    break
+        if cursor.finishes:
+            self.pump.end_if_over(subscriber)
 
     def _live(self, subscriber: ThreadSubscriber) -> Iterator[bytes]:
         while True:

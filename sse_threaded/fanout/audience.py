@@ -7,7 +7,7 @@ The registry's lock guards everything in this module. Only the pump's thread mak
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..log import EventLog, Record
 from ..protocol.batch import Batch
@@ -89,6 +89,16 @@ class Audiences:
                 self._by_channel[channel].discard(audience)
                 if not self._by_channel[channel]:
                     del self._by_channel[channel]
+
+    def of(self, channels: Iterable[str]) -> list[tuple[str, ...]]:
+        """The channels of each audience that subscribes to one of these channels."""
+        found = {audience for channel in channels for audience in self._by_channel.get(channel, ())}
+        return [audience.channels for audience in found]
+
+    def subscribers(self, channels: tuple[str, ...]) -> list[Subscriber]:
+        """The subscribers to these channels, without those that are ahead of the pump."""
+        audience = self._audiences.get(channels)
+        return [] if audience is None else list(audience.subscribers)
 
     def deliveries(self, page: Sequence[Record], epoch: str | None = None) -> list[Delivery]:
         """The deliveries of a page's events. Each event is encoded once. The pump's thread.

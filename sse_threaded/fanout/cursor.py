@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..errors import HistoryGone, InvalidEvent, LogUnavailable, LogUnusable
 from ..log import EventLog, Page, Record
-from ..protocol.event import RESET, ServerSentEvent, encode_event
+from ..protocol.event import FINISHED, RESET, ServerSentEvent, encode_event
 
 
 class Cursor:
@@ -23,10 +23,12 @@ class Cursor:
     :ivar channels: as given.
     :ivar epoch: the epoch of the log that the position belongs to.
     :ivar after: the number up to which the client has all events.
+    :ivar finishes: whether one of the channels was finished by an event that the client has got.
+    :ivar is_over: whether all channels are finished, and the client has all their events.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`); ``None`` while nothing is missing.
     """
 
-    __slots__ = ("_log", "after", "channels", "epoch", "reset")
+    __slots__ = ("_log", "after", "channels", "epoch", "finishes", "is_over", "reset")
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Cursor:
         self._log = log
         self.channels = channels
         self.reset: str | None = None
+        self.finishes = self.is_over = False
         if last_event_id is None:
             if end is not None and end[0] is not None:
                 self.epoch, self.after = end
@@ -81,6 +84,7 @@ class Cursor:
             return Page()
         if page:
             self.after = page[-1].sequence
+            self.finishes = self.finishes or any(record.event == FINISHED for record in page)
         return page
 
     def _follow(self) -> None:

@@ -8,6 +8,7 @@ import time
 
 from ..errors import HistoryGone, LogError
 from ..log import EventLog, Page
+from .finished_channels import FinishedChannels
 from .registry import Registry
 from .stream_state import EndReason
 from .subscriber import Subscriber
@@ -36,15 +37,19 @@ class LogReader:
 
     :param log: the log.
     :param registry: the subscribers.
+    :param finished: ends the streams of channels that are finished.
     :param first_retry: seconds until the first new try if the log cannot be read; default :data:`FIRST_RETRY`.
 
     :ivar due: when to read next (monotonic).
     :ivar is_current: whether all events that the doorbell has rung for were handed out.
     """
 
-    def __init__(self, log: EventLog, registry: Registry, *, first_retry: float = FIRST_RETRY) -> None:
+    def __init__(
+        self, log: EventLog, registry: Registry, finished: FinishedChannels, *, first_retry: float = FIRST_RETRY
+    ) -> None:
         self._eventlog = log
         self._registry = registry
+        self._finished = finished
         self._first_retry = first_retry
         self.due = 0.0
         self.is_current = False
@@ -103,6 +108,7 @@ class LogReader:
         """Continue at the log's end, as events are gone that were not handed out."""
         self._must_skip = True
         self.is_current = False
+        self._finished.forget()
         try:
             self._registry.skip_to(self._eventlog.last_sequence())
         except LogError as error:
@@ -143,5 +149,6 @@ class LogReader:
         if slow:
             self._registry.tell_to_end(EndReason.SLOW, slow)
             _log.info("cut off as too slow, to resume by replay: %d client(s)", len(slow))
+        self._finished.see(page)
         now = time.monotonic()
         self._pauses_until = now + pause_after(now - begun)

@@ -13,6 +13,7 @@ from ..log import EventLog
 from .abandoned_streams import AbandonedStreams
 from .budget import Budget, Overloaded
 from .cursor import Cursor
+from .finished_channels import FinishedChannels
 from .lifecycle import process_budget
 from .log_reader import FIRST_RETRY, LogReader
 from .pace import Pace
@@ -68,13 +69,14 @@ class Pump:
         self._registry = Registry(
             self._eventlog, self.pace, grace=self._grace, shutdown_grace=self._shutdown_grace
         )
-        self._replay = Replay(self._registry)
+        self._finished = FinishedChannels(self._eventlog, self._registry)
+        self._replay = Replay(self._registry, self._finished)
         self._wakeup = SerialWakeup()
         self._abandoned = AbandonedStreams(self.pace.heartbeat or TICK)
         self._thread = PumpThread(
             self._eventlog,
             self._registry,
-            reader=LogReader(self._eventlog, self._registry, first_retry=self._first_retry),
+            reader=LogReader(self._eventlog, self._registry, self._finished, first_retry=self._first_retry),
             replay=self._replay,
             wakeup=self._wakeup,
             abandoned=self._abandoned,
@@ -102,9 +104,27 @@ class Pump:
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
         place = None
-        if last_event_id is None and self._eventlog.rings_first and self._thread.is_current:
+        is_current = self._eventlog.rings_first and self._thread.is_current
+        if last_event_id is None and is_current:
             place = self._registry.place  # the log's end, without a look at the log
-        return Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
+        cursor = Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
+        number = self._finished.look(channels, is_current=is_current)
+        if number is not None:
+            cursor.finishes = True
+            cursor.is_over = cursor.reset is None and cursor.after >= number
+        return cursor
+
+    def is_over(self, cursor: Cursor) -> bool:
+        """Whether all channels of a cursor are finished, and it has read all their events.
+
+        :raises LogError: the log cannot be read.
+        """
+        number = self._finished.look(cursor.channels, is_current=False)
+        return number is not None and cursor.reset is None and cursor.after >= number
+
+    def end_if_over(self, subscriber: Subscriber) -> None:
+        """End a stream whose replay has just ended, if all its channels are finished."""
+        self._finished.end_if_over(subscriber)
 
     def admit(
         self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, is_thread_scarce: bool = False
@@ -215,8 +235,10 @@ class Pump:
         parked.budget = self._parking_budget
         batch = self._registry.missed(parked)
         is_sent = parked.begin(head, batch)
+        finishes = parked.cursor is not None and parked.cursor.finishes  # then the replay ends the stream
+        attaches = is_sent and batch is not None and not finishes
         try:
-            has_earliest_timer = self._registry.add(parked, attaches=is_sent and batch is not None)
+            has_earliest_timer = self._registry.add(parked, attaches=attaches)
         except HubClosed:
             # The pump's thread has ended, so no other thread has this subscriber.
             parked.end(EndReason.SHUTDOWN, self.pace.farewell(EndReason.SHUTDOWN))

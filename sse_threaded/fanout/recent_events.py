@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from ..errors import HistoryGone
 from ..log import EventLog, Record
 from ..protocol.batch import Batch
+from ..protocol.event import FINISHED
 from .cursor import encode
 from .subscriber import WRITE_BYTES
 
@@ -145,13 +146,14 @@ class RecentEvents:
                 missed.append(record)
         missed.sort()
         wires: list[bytes] = []
-        length = 0
+        length, finishes = 0, False
         for record in missed:
             wires.append(encode(self._log, record, self.epoch))
+            finishes = finishes or record.event == FINISHED
             length += len(wires[-1])
             if length >= WRITE_BYTES:
-                return Batch(b"".join(wires), len(wires)), record.sequence
-        return Batch(b"".join(wires), len(wires)), max(after, self._newest)
+                return Batch(b"".join(wires), len(wires), finishes=finishes), record.sequence
+        return Batch(b"".join(wires), len(wires), finishes=finishes), max(after, self._newest)
 
 
 def _size(channels: tuple[str, ...], batch: Batch) -> int:

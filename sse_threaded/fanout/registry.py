@@ -181,6 +181,7 @@ class Registry:
                 return None
             try:
                 batch, cursor.after = recent.batch_after(subscriber.channels, cursor.after)
+                cursor.finishes = cursor.finishes or batch.finishes
             except LogError:
                 return None  # the replay from the log reports it
             return batch
@@ -192,6 +193,18 @@ class Registry:
         with self._lock:
             now = time.monotonic()
             for subscriber in subscribers:
+                self._end(subscriber, reason, now)
+
+    def audiences_of(self, channels: Iterable[str]) -> list[tuple[str, ...]]:
+        """The channels of each audience that subscribes to one of these channels."""
+        with self._lock:
+            return self._audiences.of(channels)
+
+    def tell_audience_to_end(self, reason: EndReason, channels: tuple[str, ...]) -> None:
+        """Tell the subscribers to these channels to end, except those that are still replayed to."""
+        with self._lock:
+            now = time.monotonic()
+            for subscriber in self._audiences.subscribers(channels):
                 self._end(subscriber, reason, now)
 
     def tell_all_to_end(self, reason: EndReason) -> None:

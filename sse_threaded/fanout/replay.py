@@ -11,6 +11,7 @@ from collections import deque
 from ..errors import LogError
 from ..protocol.batch import Batch
 from ..throttled_log import ThrottledLog
+from .finished_channels import FinishedChannels
 from .registry import Registry
 from .stream_state import EndReason
 from .subscriber import Subscriber
@@ -25,10 +26,12 @@ class Replay:
     """The subscribers that the pump replays to.
 
     :param registry: knows which events are in memory, and the pump's position.
+    :param finished: ends the streams of channels that are finished.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, finished: FinishedChannels) -> None:
         self._registry = registry
+        self._finished = finished
         # The subscribers that can get another page at once. Each gets one page a round. Any thread appends.
         self._waiting: deque[Subscriber] = deque()
 
@@ -56,10 +59,13 @@ class Replay:
             _throttled.warning("go on", "a stream could not go on: %s", error)
             self._registry.tell_to_end(EndReason.UNAVAILABLE, (subscriber,))
             return
+        finishes = subscriber.cursor is not None and subscriber.cursor.finishes
         if batch.body and subscriber.deliver(batch):
             self._registry.check_soon(subscriber)
         elif not self._registry.attach_if_caught_up(subscriber):
             self._waiting.append(subscriber)
+        elif finishes:
+            self._finished.end_if_over(subscriber)
 
     def _read(self, subscriber: Subscriber) -> Batch:
         """Read a page from the log.

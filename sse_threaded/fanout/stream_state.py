@@ -100,6 +100,9 @@ class EndReason(str, enum.Enum):
     GONE = "gone"
     """Its client has hung up, or its response was closed."""
 
+    FINISHED = "finished"
+    """All its channels are finished."""
+
     SHUTDOWN = "shutdown"
     """The hub is closed."""
 

@@ -16,7 +16,7 @@ from .event_id import parse_event_id
 
 if TYPE_CHECKING:
     from .doorbell import Doorbell
-    from .record import Page
+    from .record import Page, Record
 
 _LUA = "Lua needs a log in Redis (redis://host:6379/0); other logs have transaction() and snapshot()"
 
@@ -213,6 +213,13 @@ class EventLog(ABC):
         :param upto: the last number that is wanted; ``None``, the default, for no bound.
         :raises HistoryGone: some of the wanted events have been trimmed, or are lost.
         :raises LogError: the log cannot be read.
+        """
+
+    @abstractmethod
+    def newest(self, channel: str) -> Record | None:
+        """Return the channel's newest event, ``None`` if it has none now.
+
+        :raises LogError: the log cannot be read, or was recreated just now.
         """
 
     def own_events(self, after: int) -> Page | None:

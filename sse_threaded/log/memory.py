@@ -212,6 +212,12 @@ class MemoryLog(EventLog):
                 raise HistoryGone("expired")
             return page_of(merge(*(channel.after(after) for channel in fresh)), upto)
 
+    def newest(self, channel: str) -> Record | None:
+        """See :class:`EventLog`."""
+        with self._lock:
+            found = self._channels.get(channel)
+            return found.records[-1] if found is not None and found.records else None
+
     def _read_newest(self, after: int, upto: int | None) -> Page:
         # With the lock held. Indexing a deque near its end costs nothing.
         length = len(self._newest)

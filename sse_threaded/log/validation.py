@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InvalidEvent
-from ..protocol.event import NOTICE_PREFIX, RESET, check_name, json_line, require_unicode
+from ..protocol.event import FINISHED, NOTICE_PREFIX, RESET, check_name, json_line, require_unicode
 
 # An event is a notice, not a file. Publish the address of anything larger.
 MAX_DATA_CHARACTERS = 1024 * 1024
@@ -31,7 +31,7 @@ def validate_event(channel: object, data: object, event: object) -> tuple[str, s
     :param channel: 1 to 255 characters.
     :param data: text, or anything JSON can write; at most 1,048,576 characters as text.
     :param event: its type, 1 to 255 characters; ``None`` for ``message``. ``reset`` and all types that begin with
-        ``stream-`` belong to the library.
+        ``stream-`` belong to the library. ``stream-finished`` finishes the channel.
     :raises InvalidEvent: one of them is invalid.
     """
     validate_channel(channel)
@@ -41,7 +41,7 @@ def validate_event(channel: object, data: object, event: object) -> tuple[str, s
             raise InvalidEvent("event", f"must have {MAX_EVENT_CHARACTERS} characters at most")
         if event == RESET:
             raise InvalidEvent("event", f"{RESET!r} tells clients to fetch their state again; choose another name")
-        if event.startswith(NOTICE_PREFIX):  # type: ignore[attr-defined]  # check_name() accepts text only
+        if event != FINISHED and event.startswith(NOTICE_PREFIX):  # type: ignore[attr-defined]  # check_name() accepts text only
             raise InvalidEvent(
                 "event", f"names that begin with {NOTICE_PREFIX!r} belong to the library; choose another name"
             )

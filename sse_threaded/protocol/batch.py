@@ -11,17 +11,22 @@ class Batch:
     :param body: the events' bytes, as a response's body has them without chunks.
     :param count: how many events they are; default 1.
     :param parts: the bytes of each event; ``None``, the default, if they are not needed one by one.
+    :param finishes: whether one of the events finishes its channel; default ``False``.
     :ivar body: as given.
     :ivar count: as given.
     :ivar parts: as given, else all bytes as one part.
+    :ivar finishes: as given.
     :ivar chunk: the same bytes as a chunk (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("body", "chunk", "count", "parts")
+    __slots__ = ("body", "chunk", "count", "finishes", "parts")
 
-    def __init__(self, body: bytes, count: int = 1, parts: Sequence[bytes] | None = None) -> None:
+    def __init__(
+        self, body: bytes, count: int = 1, parts: Sequence[bytes] | None = None, *, finishes: bool = False
+    ) -> None:
         self.body = body
         self.count = count
+        self.finishes = finishes
         self.parts = (body,) if parts is None else parts
         self.chunk = b"%x\r\n%b\r\n" % (len(body), body)
 

@@ -29,6 +29,9 @@ END = "stream-end"
 UNAVAILABLE = "stream-unavailable"
 NOTICES = frozenset((START, END, UNAVAILABLE))
 
+# The type of an event of the app after which its channel has no others. It is in the log, and has the app's data.
+FINISHED = "stream-finished"
+
 # The name of the event that tells a client to fetch its state again.
 RESET = "reset"
 

@@ -244,7 +244,7 @@ class Registry:
 class ReplayTest(unittest.TestCase):
     def setUp(self) -> None:
         self.registry = Registry()
-        self.replay = Replay(cast("Any", self.registry))
+        self.replay = Replay(cast("Any", self.registry), mock.Mock())
 
     def add(self, **values: Any) -> Any:
         given = {"cursor": mock.Mock(after=5), "is_blocked": False, "deliver": lambda batch: False, **values}
@@ -307,7 +307,7 @@ class ReplayTest(unittest.TestCase):
             with self.subTest(wire=wire, before=before):
                 delivered: list[Batch] = []
                 cursor = mock.Mock(after=before, read_wire=lambda wire=wire: wire)
-                self.replay = Replay(cast("Any", self.registry))
+                self.replay = Replay(cast("Any", self.registry), mock.Mock())
                 self.add(cursor=cursor, deliver=delivered.append)
                 self.replay.run()
                 self.assertEqual(cursor.after, after)

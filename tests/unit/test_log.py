@@ -66,6 +66,17 @@ class LogContract:
         self.assertEqual([r.data for r in log.read(3, channels=["a", "c"], upto=7)], ["3", "5", "6"])
         self.assertEqual(log.read(0, channels=["nobody"]), [])
 
+    def test_the_newest_event_of_a_channel(self):
+        log = self.make_log()
+        self.assertIsNone(log.newest("a"))
+        log.append("a", "one", "kind")
+        log.append("b", "other")
+        log.append("a", "two\0", "kind")
+        log.append("b", "last")
+        self.assertEqual(log.newest("a"), (3, "a", "kind", "two\0"))
+        self.assertEqual(log.newest("b"), (4, "b", None, "last"))
+        self.assertIsNone(log.newest("nobody"))
+
     def test_pages_are_bounded_and_join_without_gap_or_double(self):
         log = self.make_log()
         with log.transaction() as transaction:

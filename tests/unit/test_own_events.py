@@ -180,7 +180,7 @@ class LogReaderTest(unittest.TestCase):
         self.log = mock.Mock(poll_interval=3600.0, url="x://")
         self.log.own_events = lambda after: self.asked.append("own") or self.own()
         self.log.read = lambda after: self.asked.append("log") or Page()
-        self.reader = LogReader(self.log, mock.Mock(position=0), first_retry=0.0)
+        self.reader = LogReader(self.log, mock.Mock(position=0), mock.Mock(), first_retry=0.0)
         self.look()
         self.asked.clear()
 

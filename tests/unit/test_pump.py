@@ -1236,7 +1236,7 @@ class LogReaderTest(unittest.TestCase):
         self.log.read.return_value = Page()
         self.registry = mock.Mock(position=7)
         self.registry.deliveries.return_value = []
-        self.reader = LogReader(self.log, self.registry)
+        self.reader = LogReader(self.log, self.registry, mock.Mock())
 
     def reads(self, *, was_rung=False, is_closing=False):
         """Whether it reads the log now."""
@@ -1296,7 +1296,7 @@ class LogReaderTest(unittest.TestCase):
             ({"first_retry": 0.01}, [0.01 * each for each in doubling]),
             ({}, [0.1 * each for each in doubling[:6]] + [5.0] * 2),
         ):
-            self.reader = LogReader(self.log, self.registry, **options)
+            self.reader = LogReader(self.log, self.registry, mock.Mock(), **options)
             for _ in range(2):  # and when it could be read, from the first on
                 self.log.read.side_effect = LogUnavailable("memory://", "away")
                 with self.assertLogs("sse_threaded.fanout.log_reader", "ERROR") as logs:

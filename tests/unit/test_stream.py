@@ -644,7 +644,7 @@ class BrokenLogTest(StreamTest):
 
     def test_a_log_that_cannot_be_read_is_read_again_after_a_while(self):
         log = mock.Mock(poll_interval=None, read=mock.Mock(side_effect=LogUnavailable("x://", "cut off")))
-        reader = LogReader(log, mock.Mock(position=0), first_retry=3.0)
+        reader = LogReader(log, mock.Mock(position=0), mock.Mock(), first_retry=3.0)
         with self.assertLogs("sse_threaded.fanout", "ERROR"):
             for seconds in (3.0, 5.0):  # twice as long each time, and five seconds at most
                 before = time.monotonic()

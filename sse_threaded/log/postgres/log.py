@@ -21,7 +21,7 @@ from ..doorbell import Doorbell
 from ..event_id import parse_event_id
 from ..group_commit import Group, GroupCommit, Take
 from ..interface import EventLog, NestedTransaction, Snapshot, Transaction
-from ..record import Page
+from ..record import Page, Record
 from ..retention import Retention
 from ..startup import open_at_start
 from ..validation import validate_event
@@ -30,7 +30,7 @@ from .client import PostgresClient
 from .epochs import Epochs
 from .known_epochs import KnownEpochs
 from .listener import Listener
-from .pages import BYTES, ROWS, page_from
+from .pages import BYTES, ROWS, page_from, record_of
 from .schema import SCHEMA, statements
 from .statements import statements_for
 from .text import array_of, to_database
@@ -365,6 +365,12 @@ class PostgresLog(EventLog):
             self._epochs.take_on()
             raise HistoryGone("beyond")
         return page_from(rows, after, names, upto)
+
+    def newest(self, channel: str) -> Record | None:
+        """See :class:`EventLog`."""
+        self._epochs.get()
+        rows = self._client.run(self._statements.newest_of, [to_database(channel)], may_repeat=True)
+        return record_of(*rows[0]) if rows else None
 
     # Doorbells, trimming and the end.
 

@@ -42,10 +42,11 @@ def page_from(
         has_gap = found and found[-1][0] != after + len(found)
         if has_gap or (wanted > after and not found):
             raise HistoryGone("expired")
-    records = (
-        Record(
-            sequence, from_database(channel), None if event is None else from_database(event), from_database(data)
-        )
-        for sequence, channel, _, event, data in found
-    )
+    records = (record_of(sequence, channel, event, data) for sequence, channel, _, event, data in found)
     return page_of(records, upto)
+
+
+def record_of(sequence: int, channel: str, event: str | None, data: str) -> Record:
+    """Return the event in a row."""
+    kind = None if event is None else from_database(event)
+    return Record(sequence, from_database(channel), kind, from_database(data))

@@ -21,6 +21,9 @@ _APPEND = """SELECT a.is_behind, a.epoch, a.last, a.waited
     FROM {append}(%s::text[], %s::text[], %s::text[], %s::text, %s::bigint) a"""
 _PUBLISH = "SELECT {publish}(%s::text, %s::text, %s::text, %s::boolean), (SELECT s.epoch FROM {state} s)"
 _READ = "SELECT * FROM {read}(%s::bigint, %s::text[], %s::bigint, %s::integer, %s::bigint)"
+_NEWEST_OF = """SELECT n.sequence, n.channel, e.event, e.data
+    FROM {numbers} n JOIN {events} e ON e.transaction = n.transaction AND e.place = n.place
+    WHERE n.channel = %s ORDER BY n.sequence DESC LIMIT 1"""
 _TRIM = """SELECT t.next_after, t.deleted, t.is_end
     FROM {trim}(
         %s::text, %s::integer, %s::integer, %s::bigint, %s::float8, %s::bigint, %s::float8
@@ -35,6 +38,7 @@ class Statements(NamedTuple):
     :ivar state: the version, the epoch, the earlier epochs, and the last number of each.
     :ivar last: the epoch, the newest number, and whether this role can publish here.
     :ivar newest: the message of the newest number, for the listener.
+    :ivar newest_of: the newest event of a channel.
     :ivar append: numbers the committed events, and appends events; see ``sql/append.sql``.
     :ivar publish: adds one event in the caller's transaction; returns whether the numberer is awake, and the
         epoch.
@@ -47,6 +51,7 @@ class Statements(NamedTuple):
     state: str
     last: str
     newest: str
+    newest_of: str
     append: str
     publish: str
     read: str
@@ -56,5 +61,5 @@ class Statements(NamedTuple):
 
 def statements_for(address: Address) -> Statements:
     """Return the statements of the log at an address."""
-    texts = (_EXISTS, _STATE, _LAST, _NEWEST, _APPEND, _PUBLISH, _READ, _TRIM, _FOLD)
+    texts = (_EXISTS, _STATE, _LAST, _NEWEST, _NEWEST_OF, _APPEND, _PUBLISH, _READ, _TRIM, _FOLD)
     return Statements(*(fill(address, text) for text in texts))

@@ -29,13 +29,13 @@ from ..interface import (
     Transaction,
     needs_database,
 )
-from ..record import Page
+from ..record import Page, Record
 from ..retention import AS_OTHERS_KEEP, Retention
 from ..startup import open_at_start
 from ..validation import validate_event
 from .client import RedisClient, SharedClient
 from .listener import Listener
-from .pages import bounds_of, page_from
+from .pages import bounds_of, page_from, record_from
 from .scripts import (
     APPEND,
     BEGIN_TRANSACTION,
@@ -44,6 +44,7 @@ from .scripts import (
     END_TRANSACTION,
     FROM_META,
     NEW_EPOCH,
+    NEWEST,
     PREPARE,
     READ,
     REMEMBERED_CHANNELS,
@@ -345,6 +346,14 @@ class RedisLog(EventLog):
         bounds = bounds_of(1 if names is None else len(names))
         answer = self._ask(READ, after, "" if upto is None else upto, *bounds, *(names or ()))
         return page_from(answer, after, names, upto)
+
+    def newest(self, channel: str) -> Record | None:
+        """See :class:`EventLog`."""
+        try:
+            entries = self._ask(NEWEST, channel)
+        except HistoryGone:
+            raise self._made_anew() from None
+        return record_from(entries[0], channel) if entries else None
 
     # Doorbells, trimming and the end.
 

@@ -33,6 +33,12 @@ def record_of(entry: bytes, fields: dict[bytes, bytes], channel: str | None = No
     )
 
 
+def record_from(entry: Any, channel: str | None) -> Record:
+    """Return the event in an entry as a script returns it; for ``channel`` see :func:`record_of`."""
+    name, flat = entry
+    return record_of(name, dict(zip(flat[::2], flat[1::2], strict=True)), channel)
+
+
 def bounds_of(channels: int) -> tuple[int, int]:
     """Return how many events, and how many bytes, of each of so many channels a page needs at most.
 
@@ -57,7 +63,7 @@ def page_from(answer: Any, after: int, channels: Sequence[str] | None, upto: int
     if gaps.hold(after) or (channels is not None and after > last):
         raise HistoryGone("beyond")
     found = [
-        [record_of(entry, dict(zip(flat[::2], flat[1::2], strict=True)), name) for entry, flat in entries]
+        [record_from(entry, name) for entry in entries]
         for (_, entries), name in zip(streams, [None] if channels is None else channels, strict=True)
     ]
     if channels is None:

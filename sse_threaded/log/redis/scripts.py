@@ -74,7 +74,7 @@ _COMMANDS = (
     "info time get:k mget:k:k set:k:v del:k exists:k pttl:k pexpire:k:1 persist:k "
     "hget:k:f hset:k:f:v hmget:k:f hincrby:k:f:1 hdel:k:f rpush:k:v lpop:k "
     "zadd:k:1:m zscore:k:m zcard:k zrank:k:m zrange:k:0:1 zrem:k:m "
-    "xadd:k:*:f:v xlen:k xrange:k:-:+ xtrim:k:MINID:0 xread:STREAMS:k:0"
+    "xadd:k:*:f:v xlen:k xrange:k:-:+ xrevrange:k:+:- xtrim:k:MINID:0 xread:STREAMS:k:0"
 )
 
 _BODY = "-- BODY\n"
@@ -116,6 +116,7 @@ _LOOK = _COMMON + _load("look")
 # Whole scripts.
 PREPARE = _constants(COMMANDS=_COMMANDS) + _load("prepare")
 READ = _COMMON + _load("read")
+NEWEST = _COMMON + _load("newest")
 STATE = _COMMON + _load("state")
 CHECK = _COMMON + _load("check")
 END_TRANSACTION = _COMMON + _load("end_transaction")

@@ -30,7 +30,7 @@ from .errors import raise_translated, translated
 from .file import SQLiteFile
 from .health_check import HealthCheck
 from .own_events import OwnEvents
-from .pages import EVENTS_AFTER, last_trimmed, read_page
+from .pages import EVENTS_AFTER, NEWEST_EVENT, last_trimmed, read_page
 from .schema import last_sequence
 from .timeouts import Timeouts
 from .transaction import INSERT, Row, SQLiteSnapshot, SQLiteTransaction
@@ -252,6 +252,12 @@ class SQLiteLog(EventLog):
             if last_trimmed(reader, channels) > after:
                 raise HistoryGone("expired")
             return read_page(reader, after, channels, upto)
+
+    def newest(self, channel: str) -> Record | None:
+        """See :class:`EventLog`."""
+        with self._reader.use() as reader:
+            row = reader.execute(NEWEST_EVENT, (channel,)).fetchone()
+        return None if row is None else Record._make(row)
 
     def check(self) -> str:
         """See :class:`EventLog`; a good result holds for a second."""

@@ -17,6 +17,9 @@ _COLUMNS = "SELECT sequence, channel, event, data FROM sse_events"
 # All events after a number, oldest first. SQLite finds the rows one by one as they are asked for.
 EVENTS_AFTER = f"{_COLUMNS} WHERE sequence > ? ORDER BY sequence"
 
+# The newest event of a channel.
+NEWEST_EVENT = f"{_COLUMNS} WHERE channel = ? ORDER BY sequence DESC LIMIT 1"
+
 
 def read_page(
     connection: sqlite3.Connection, after: int, channels: Collection[str] | None, upto: int | None

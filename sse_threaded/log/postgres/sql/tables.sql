@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS {events} (
     CONSTRAINT valid_channel CHECK (char_length(channel) BETWEEN 1 AND 510),
     CONSTRAINT valid_event CHECK (
         char_length(event) BETWEEN 1 AND 510 AND event !~ E'[\r\n]'
-        AND event <> 'reset' AND NOT starts_with(event, 'stream-')
+        AND event <> 'reset' AND (event = 'stream-finished' OR NOT starts_with(event, 'stream-'))
     ),
     CONSTRAINT valid_data CHECK (octet_length(data) <= 8388608)
 ) WITH (autovacuum_vacuum_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.1);
