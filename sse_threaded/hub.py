@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from werkzeug.wrappers import Request, Response
 
 from .errors import HubClosed, InvalidEvent, LogError
-from .fanout.budget import Budget
+from .fanout.budget import Budget, Overloaded
+from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
+from .fanout.owners import OwnerLimits
 from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import ThreadSubscriber
@@ -56,6 +58,10 @@ def _refused(body: bytes) -> Response:
     return Response((part for part in [body]), headers=STREAM_HEADERS)
 
 
+def _reserved(channel: str) -> InvalidEvent:
+    return InvalidEvent("channel", f"{channel!r} begins with {RESERVED_PREFIX!r}, which belongs to the package")
+
+
 def _sorted(channels: Iterable[str]) -> tuple[str, ...]:
     """The names of channels, sorted, each once.
 
@@ -66,6 +72,8 @@ def _sorted(channels: Iterable[str]) -> tuple[str, ...]:
         raise InvalidEvent("channel", "name at least one to subscribe to")
     for name in names:
         validate_channel(name)
+        if name.startswith(RESERVED_PREFIX):
+            raise _reserved(name)
     return tuple(sorted(set(names)))
 
 
@@ -74,6 +82,21 @@ def _sorted(channels: Iterable[str]) -> tuple[str, ...]:
 def _only(channel: str) -> tuple[str, ...]:
     """The tuple of one name; raises as above."""
     return _sorted((channel,))
+
+
+class _Asked(NamedTuple):
+    """A request for events, with the arguments of the view.
+
+    :ivar channels: sorted, each once.
+    :ivar wanted: as the client asks.
+    :ivar from_start: as the view says; see :meth:`Hub.stream`.
+    :ivar user: likewise, as text.
+    """
+
+    channels: tuple[str, ...]
+    wanted: WantedEvents
+    from_start: bool
+    user: str | None
 
 
 class Hub:
@@ -96,6 +119,10 @@ class Hub:
         time and no stream. 0 allows none, so that clients poll. Default ``None``: the limit comes from the
         threads, which gunicorn's hooks count (:mod:`sse_threaded.gunicorn_hooks`), or from the connections of the
         worker that parks (:mod:`sse_threaded.worker`). Without either there is no bound.
+    :param max_streams_per_user: how many streams one user may have in this process; see ``user`` of
+        :meth:`stream`. Default ``None``: any number.
+    :param max_streams_per_address: the same for one address, ``REMOTE_ADDR`` in the WSGI environ. Behind a proxy
+        let Werkzeug's ``ProxyFix`` set it. Default ``None``.
     :param queue_size: how many events may wait for a client before its stream ends as too slow, default 1000.
     :raises LogError: the log cannot be opened.
     :raises ValueError: a number is out of its range.
@@ -110,6 +137,8 @@ class Hub:
         heartbeat: float | None = HEARTBEAT,
         lease: float | None = LEASE,
         max_streams: int | None = None,
+        max_streams_per_user: int | None = None,
+        max_streams_per_address: int | None = None,
         queue_size: int = QUEUE_SIZE,
     ) -> None:
         for name, value, least in (
@@ -117,9 +146,11 @@ class Hub:
             ("heartbeat", heartbeat, 0.01),
             ("lease", lease, 0.01),
             ("max_streams", max_streams, 0),
+            ("max_streams_per_user", max_streams_per_user, 1),
+            ("max_streams_per_address", max_streams_per_address, 1),
             ("queue_size", queue_size, 1),
         ):
-            if value is None and name in ("heartbeat", "lease", "max_streams"):
+            if value is None and (name in ("heartbeat", "lease") or name.startswith("max_streams")):
                 continue
             kinds = (int,) if isinstance(least, int) else (int, float)
             if not isinstance(value, kinds) or isinstance(value, bool) or not value >= least:
@@ -134,7 +165,9 @@ class Hub:
         self._pace = Pace(retry, heartbeat, lease)
         self._budget = process_budget if max_streams is None else Budget(max_streams)
         self._parking_budget = parking_budget if max_streams is None else self._budget
-        self._pump = Pump(self._log, self._pace, self._budget, self._parking_budget, self._process_ends)
+        limits = OwnerLimits(max_streams_per_user, max_streams_per_address)
+        budgets = self._budget, self._parking_budget
+        self._pump = Pump(self._log, self._pace, *budgets, self._process_ends, limits=limits)
         self._closed = False
         self._warnings = ServerWarnings()
         enrol(self)
@@ -174,6 +207,11 @@ class Hub:
         :raises LogError: the log cannot be written; nothing was published.
         :raises HubClosed: the hub is closed; nothing was published.
         """
+        if isinstance(channel, str) and channel.startswith(RESERVED_PREFIX):
+            raise _reserved(channel)
+        return self._publish(channel, data, event)
+
+    def _publish(self, channel: str, data: object, event: str | None = None) -> str:
         if self._closed:
             raise HubClosed("the hub is closed; nothing was published")
         self.begin_anew_if_needed()
@@ -195,11 +233,32 @@ class Hub:
         """
         return self.publish(channel, {} if data is None else data, FINISHED)
 
+    def disconnect(self, *, user: object = None, channel: str | None = None) -> str:
+        """End the streams of a user, of a channel, or of a user in a channel, in all processes; for a logout.
+
+        It appends an event to a channel of the package, and returns its id. Each process ends the streams when it
+        reads the event, and delivers no later event to them. Their clients reconnect, so the view must refuse them
+        by then: end the session first. A stream that a view allows more than a second later stays open.
+
+        :param user: as the view named it for :meth:`stream`; ``None``, the default, for all users.
+        :param channel: a channel's name; ``None``, the default, for all channels.
+        :raises ValueError: neither is given.
+        :raises InvalidEvent: the channel's name is invalid.
+        :raises LogError: the log cannot be written; no stream ends.
+        :raises HubClosed: the hub is closed.
+        """
+        if user is None and channel is None:
+            raise ValueError("name a user, a channel, or both")
+        if channel is not None:
+            validate_channel(channel)
+        return self._publish(CONTROL, disconnect_data(None if user is None else str(user), channel))
+
     def stream(
         self,
         request: HasEnviron | dict[str, Any],
         channels: str | Iterable[str],
         *,
+        user: object = None,
         from_start: bool = False,
         long_poll: bool = True,
     ) -> Response:
@@ -207,6 +266,8 @@ class Hub:
 
         :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
         :param channels: one channel or several; all share one order and one last event ID.
+        :param user: whose stream it is, such as the user's id in the app's database; ``str(user)`` counts. Default
+            ``None``: no user. See :meth:`disconnect` and ``max_streams_per_user``.
         :param from_start: whether a client without a last event ID gets all events that the log has of these
             channels; default ``False``: those from this call on.
         :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. A
@@ -234,9 +295,10 @@ class Hub:
         caller = caller_of(environ)
         if not self._warnings.is_server_known:
             self._warnings.see_server(environ, caller.bridge, is_bounded=self.max_streams is not None)
+        asked = _Asked(names, wanted, from_start, None if user is None else str(user))
         if wanted.kind == CONTENT_TYPE:
-            return self._stream(environ, names, wanted, caller, from_start)
-        return self._long_poll(environ, names, wanted, caller, from_start)
+            return self._stream(environ, asked, caller)
+        return self._long_poll(environ, asked, caller)
 
     def come_back(self, reason: str, *, shutdown: bool = False) -> Response:
         """Answer a request for events that gets no stream now, so that the client asks again later.
@@ -250,14 +312,7 @@ class Hub:
         """
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
-    def _stream(
-        self,
-        environ: dict[str, Any],
-        names: tuple[str, ...],
-        wanted: WantedEvents,
-        caller: Caller,
-        from_start: bool,
-    ) -> Response:
+    def _stream(self, environ: dict[str, Any], asked: _Asked, caller: Caller) -> Response:
         if caller.bridge is not None and not caller.bridge.can_stream:
             return self.come_back(caller.bridge.fault)
         if environ.get("REQUEST_METHOD") == "HEAD":
@@ -270,40 +325,41 @@ class Hub:
         if handover is None:  # the worker that parks forks as Python does, so its hubs know
             self.begin_anew_if_needed()
         try:
-            cursor = self._pump.open_cursor(names, self._begin_after(wanted, from_start))
-        except (HubClosed, LogError) as error:
+            owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
+            cursor = self._pump.open_cursor(asked.channels, self._begin_after(asked), owner)
+        except (Overloaded, HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
         if cursor.is_over:
             return Response(status=204, headers=_NO_MORE_HEADERS)
         return StreamResponse(EventStream(self._pump, cursor, self._queue_size, caller.connection, handover))
 
-    def _begin_after(self, wanted: WantedEvents, from_start: bool) -> str | None:
-        if wanted.last_event_id is None and from_start:
+    def _begin_after(self, asked: _Asked) -> str | None:
+        if asked.wanted.last_event_id is None and asked.from_start:
             return self._log.event_id(0)
-        return wanted.last_event_id
+        return asked.wanted.last_event_id
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
         return is_ending()
 
-    def _long_poll(
-        self,
-        environ: dict[str, Any],
-        names: tuple[str, ...],
-        wanted: WantedEvents,
-        caller: Caller,
-        from_start: bool,
-    ) -> Response:
+    def _long_poll(self, environ: dict[str, Any], asked: _Asked, caller: Caller) -> Response:
         if environ.get("REQUEST_METHOD") == "HEAD":
-            response = Response(iter(()), content_type=wanted.kind)
+            response = Response(iter(()), content_type=asked.wanted.kind)
         else:
             if caller.blocks_connection:
                 self._warnings.warn_of_http2()
             web = Request(environ, populate_request=False)  # the environ's request stays the app's
-            subscriber = ThreadSubscriber(names, self._queue_size, caller.connection, has_heartbeats=False)
+            subscriber = ThreadSubscriber(
+                asked.channels, self._queue_size, caller.connection, has_heartbeats=False
+            )
             may_wait = not caller.blocks_connection
-            after = self._begin_after(wanted, from_start)
-            response = long_poll(self._pump, self.log, web, subscriber, after, may_wait=may_wait)
+            try:
+                subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
+            except Overloaded:
+                may_wait = False
+            response = long_poll(
+                self._pump, self.log, web, subscriber, self._begin_after(asked), may_wait=may_wait
+            )
         # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)
         return response

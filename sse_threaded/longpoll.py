@@ -11,6 +11,7 @@ from werkzeug.wrappers import Request, Response
 from .errors import HubClosed, LogError
 from .fanout.budget import Overloaded
 from .fanout.cursor import Cursor
+from .fanout.owners import DECISION
 from .fanout.pump import Pump
 from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
@@ -53,6 +54,7 @@ def long_poll(
         return problem(400, f"wait must be a number of seconds from 0 to {LONGEST_WAIT:g}, such as ?wait=25.")
     headers = {}
     try:
+        subscriber.allowed_at = time.monotonic() - DECISION
         cursor = Cursor(log, subscriber.channels, last_event_id)
         page = cursor.read()
         is_over = not page and pump.is_over(cursor)

@@ -160,6 +160,7 @@ class EventStream:
         subscriber = kind(
             cursor.channels, delivery.size, connection, chunked=chunked, cursor=cursor, handover=handover
         )
+        subscriber.belongs_to(cursor)
         return Parking(delivery.preface(), pump, subscriber, reservation)
 
 
@@ -280,12 +281,14 @@ class _Delivery:
         subscriber: ThreadSubscriber
         if handover is not None and connection is not None and self.is_reserved and handover.may_lend():
             subscriber = WrappedSubscriber(self.cursor.channels, self.size, connection, handover, self.pump)
+            subscriber.belongs_to(self.cursor)
             self._reservation = None  # the place is the subscriber's now
             self.pump.admit(subscriber, is_reserved=True)
             handover.lend_to_threads(subscriber)
         else:
             self._give_place_back()
             subscriber = ThreadSubscriber(self.cursor.channels, self.size, connection)
+            subscriber.belongs_to(self.cursor)
             self.pump.admit(subscriber, is_thread_scarce=handover is not None)
         self.subscriber = subscriber
         if self._is_closed:  # another thread closed it in between, and may not have seen the subscriber

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..errors import HistoryGone, InvalidEvent, LogUnavailable, LogUnusable
 from ..log import EventLog, Page, Record
 from ..protocol.event import FINISHED, RESET, ServerSentEvent, encode_event
+from .owner import Owner
 
 
 class Cursor:
@@ -25,10 +26,12 @@ class Cursor:
     :ivar after: the number up to which the client has all events.
     :ivar finishes: whether one of the channels was finished by an event that the client has got.
     :ivar is_over: whether all channels are finished, and the client has all their events.
+    :ivar allowed_at: see :class:`.subscriber.Subscriber`.
+    :ivar owner: whose stream it is; ``None``, the default, if that does not matter.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`); ``None`` while nothing is missing.
     """
 
-    __slots__ = ("_log", "after", "channels", "epoch", "finishes", "is_over", "reset")
+    __slots__ = ("_log", "after", "allowed_at", "channels", "epoch", "finishes", "is_over", "owner", "reset")
 
     def __init__(
         self,
@@ -42,6 +45,8 @@ class Cursor:
         self.channels = channels
         self.reset: str | None = None
         self.finishes = self.is_over = False
+        self.allowed_at = 0.0
+        self.owner: Owner | None = None
         if last_event_id is None:
             if end is not None and end[0] is not None:
                 self.epoch, self.after = end

@@ -8,7 +8,9 @@ import time
 
 from ..errors import HistoryGone, LogError
 from ..log import EventLog, Page
+from .control_events import CONTROL, disconnection_in, parts_of
 from .finished_channels import FinishedChannels
+from .owners import Disconnection
 from .registry import Registry
 from .stream_state import EndReason
 from .subscriber import Subscriber
@@ -86,8 +88,8 @@ class LogReader:
             page = self._eventlog.own_events(self._registry.position) if is_own else None
             if page is None:
                 page = self._eventlog.read(self._registry.position)
-            if page:
-                self._hand_out(page)
+            for part in parts_of(page):
+                self._hand_out(part)
         except HistoryGone:
             self._skip()
             return
@@ -110,12 +112,24 @@ class LogReader:
         self.is_current = False
         self._finished.forget()
         try:
-            self._registry.skip_to(self._eventlog.last_sequence())
+            last = self._eventlog.last_sequence()
+            self._registry.skip_to(last, self._disconnections(last))
         except LogError as error:
             self._note_failure(error)
         else:
             self._must_skip = False
             self.due = 0.0
+
+    def _disconnections(self, upto: int) -> list[Disconnection] | None:
+        """The disconnections between the position and a number; ``None`` if they cannot be known."""
+        epoch, position = self._registry.place
+        try:
+            page = self._eventlog.read(position, channels=(CONTROL,), upto=upto)
+        except HistoryGone:
+            return None
+        if page.full or epoch != self._eventlog.epoch:
+            return None
+        return [each for each in map(disconnection_in, page) if each is not None]
 
     def _note_failure(self, error: LogError) -> None:
         """Try again later, as the log cannot be read."""
@@ -127,6 +141,7 @@ class LogReader:
         self.due = time.monotonic() + seconds
 
     def _hand_out(self, page: Page) -> None:
+        """Send the events of a page, or of a part of one that ends with a control event."""
         begun = time.monotonic()
         deliveries = self._registry.deliveries(page)
         # Without the registry's lock, as this sends to parked streams. Subscribers that leave during this time get
@@ -150,5 +165,8 @@ class LogReader:
             self._registry.tell_to_end(EndReason.SLOW, slow)
             _log.info("cut off as too slow, to resume by replay: %d client(s)", len(slow))
         self._finished.see(page)
+        disconnection = disconnection_in(page[-1])
+        if disconnection is not None:
+            self._registry.disconnect(disconnection)
         now = time.monotonic()
         self._pauses_until = now + pause_after(now - begun)

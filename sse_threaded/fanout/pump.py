@@ -6,6 +6,7 @@ client's thread never waits for the pump's thread.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from ..errors import HubClosed
@@ -16,9 +17,11 @@ from .cursor import Cursor
 from .finished_channels import FinishedChannels
 from .lifecycle import process_budget
 from .log_reader import FIRST_RETRY, LogReader
+from .owner import Owner
+from .owners import DECISION, OwnerLimits
 from .pace import Pace
 from .pump_thread import PumpThread
-from .registry import GRACE, SHUTDOWN_GRACE, TICK, Registry
+from .registry import GRACE, NO_LIMITS, SHUTDOWN_GRACE, TICK, Registry
 from .replay import Replay
 from .serial_wakeup import SerialWakeup, Sleeper
 from .socket_subscriber import SocketSubscriber
@@ -36,6 +39,7 @@ class Pump:
     :param budget: how many streams may hold a thread.
     :param parking_budget: how many streams may be open without a thread.
     :param is_ending: whether the process is about to end; asked once a second at least.
+    :param limits: how many streams one owner may have; default: any number.
     :param grace: see :class:`.registry.Registry`.
     :param shutdown_grace: see :class:`.registry.Registry`.
     :param first_retry: see :class:`.log_reader.LogReader`.
@@ -51,6 +55,7 @@ class Pump:
         parking_budget: Budget,
         is_ending: Callable[[], bool],
         *,
+        limits: OwnerLimits = NO_LIMITS,
         grace: float = GRACE,
         shutdown_grace: float = SHUTDOWN_GRACE,
         first_retry: float = FIRST_RETRY,
@@ -60,6 +65,7 @@ class Pump:
         self._budget = budget
         self._parking_budget = parking_budget
         self._is_ending = is_ending
+        self._limits = limits
         self._grace = grace
         self._shutdown_grace = shutdown_grace
         self._first_retry = first_retry
@@ -67,7 +73,7 @@ class Pump:
 
     def _begin(self) -> None:
         self._registry = Registry(
-            self._eventlog, self.pace, grace=self._grace, shutdown_grace=self._shutdown_grace
+            self._eventlog, self.pace, limits=self._limits, grace=self._grace, shutdown_grace=self._shutdown_grace
         )
         self._finished = FinishedChannels(self._eventlog, self._registry)
         self._replay = Replay(self._registry, self._finished)
@@ -94,10 +100,13 @@ class Pump:
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
 
-    def open_cursor(self, channels: tuple[str, ...], last_event_id: str | None) -> Cursor:
+    def open_cursor(
+        self, channels: tuple[str, ...], last_event_id: str | None, owner: Owner | None = None
+    ) -> Cursor:
         """Return a new client's position in the log.
 
         :param last_event_id: the id of the last event that the client has; ``None`` to begin at the log's end.
+        :param owner: see :meth:`owner`; default ``None``.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read.
         """
@@ -108,6 +117,7 @@ class Pump:
         if last_event_id is None and is_current:
             place = self._registry.place  # the log's end, without a look at the log
         cursor = Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
+        cursor.allowed_at, cursor.owner = time.monotonic() - DECISION, owner
         number = self._finished.look(channels, is_current=is_current)
         if number is not None:
             cursor.finishes = True
@@ -125,6 +135,21 @@ class Pump:
     def end_if_over(self, subscriber: Subscriber) -> None:
         """End a stream whose replay has just ended, if all its channels are finished."""
         self._finished.end_if_over(subscriber)
+
+    def owner(self, user: str | None, address: str | None) -> Owner | None:
+        """Return whose stream is about to begin; ``None`` if that does not matter.
+
+        :param user: the app's name for the user; ``None`` for none.
+        :param address: the client's address; ``None`` if it is not known.
+        :raises Overloaded: this owner has as many streams as allowed.
+        """
+        if self._limits.per_address is None:
+            address = None
+        if user is None and address is None:
+            return None
+        owner = Owner(user, address)
+        self._registry.require_room(owner)
+        return owner
 
     def admit(
         self, subscriber: ThreadSubscriber, *, is_reserved: bool = False, is_thread_scarce: bool = False
@@ -239,9 +264,10 @@ class Pump:
         attaches = is_sent and batch is not None and not finishes
         try:
             has_earliest_timer = self._registry.add(parked, attaches=attaches)
-        except HubClosed:
-            # The pump's thread has ended, so no other thread has this subscriber.
-            parked.end(EndReason.SHUTDOWN, self.pace.farewell(EndReason.SHUTDOWN))
+        except (HubClosed, Overloaded) as error:
+            # No other thread has this subscriber: the pump's thread has ended, or does not know it.
+            reason = EndReason.SHUTDOWN if isinstance(error, HubClosed) else EndReason.OVERLOAD
+            parked.end(reason, self.pace.farewell(reason))
             parked.step(Step.CLOSE)
             parked.give_back()
             parked.finish()

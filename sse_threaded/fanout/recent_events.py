@@ -111,6 +111,10 @@ class RecentEvents:
             if not channel:
                 del self._by_channel[record.channel]
 
+    def of(self, channel: str) -> Sequence[Record]:
+        """The events of one channel, oldest first."""
+        return tuple(self._by_channel.get(channel, ()))
+
     def batch_after(self, channels: tuple[str, ...], after: int) -> tuple[Batch, int]:
         """The next events of the channels as one batch, and the number up to which it has all events.
 

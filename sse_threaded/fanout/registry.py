@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..errors import HistoryGone, HubClosed, LogError
@@ -19,6 +19,9 @@ from ..protocol.batch import Batch
 from ..protocol.event import comment
 from .abandoned_streams import Abandonment, abandonment
 from .audience import Audiences, Delivery
+from .control_events import CONTROL, recent_disconnection_in
+from .owner import Owner
+from .owners import Disconnection, OwnerLimits, Owners
 from .pace import Pace
 from .recent_events import RecentEvents
 from .socket_subscriber import SocketSubscriber
@@ -29,6 +32,7 @@ from .timers import NEVER, Timers
 
 HEARTBEAT = Batch(comment("heartbeat"), 0)
 NOTHING = Batch(b"", 0)
+NO_LIMITS = OwnerLimits()
 
 # Seconds that an ending stream may take before its connection is cut, as its thread is stuck in a send. The second
 # is for a shutdown, when the process waits for the stream.
@@ -63,6 +67,7 @@ class Registry:
 
     :param log: the log that events come from.
     :param pace: the times of a stream.
+    :param limits: how many streams one owner may have; default: any number.
     :param grace: seconds that an ended stream has before its connection is cut; default :data:`GRACE`.
     :param shutdown_grace: the same at a shutdown; default :data:`SHUTDOWN_GRACE`.
 
@@ -71,7 +76,13 @@ class Registry:
     """
 
     def __init__(
-        self, log: EventLog, pace: Pace, *, grace: float = GRACE, shutdown_grace: float = SHUTDOWN_GRACE
+        self,
+        log: EventLog,
+        pace: Pace,
+        *,
+        limits: OwnerLimits = NO_LIMITS,
+        grace: float = GRACE,
+        shutdown_grace: float = SHUTDOWN_GRACE,
     ) -> None:
         self._log = log
         self._pace = pace
@@ -85,6 +96,7 @@ class Registry:
         self.watcher = SocketWatcher()
         self._subscribers: dict[Subscriber, None] = {}  # a set of them would take twice the memory
         self._audiences = Audiences(log)
+        self._owners = Owners(limits)
         self._timers = Timers()
         self._recent = RecentEvents(log, 0)
         self._is_shut = False
@@ -105,8 +117,11 @@ class Registry:
         """
         recent = RecentEvents(self._log, 0)
         recent.fill(position)
+        # A view may have allowed a stream before this, which is added later.
+        disconnections = filter(None, map(recent_disconnection_in, recent.of(CONTROL)))
         with self._lock:
             self.position, self._recent = position, recent
+            self._owners.begin(0.0, disconnections)
 
     @property
     def place(self) -> tuple[str | None, int]:
@@ -123,6 +138,7 @@ class Registry:
 
         :param attaches: whether to call :meth:`attach_if_caught_up` in the same step; default ``False``.
         :raises HubClosed: the pump has ended.
+        :raises Overloaded: its owner has as many streams as allowed.
         """
         now = time.monotonic()
         # Random, so that neither leases nor heartbeats of many streams come together. One draw serves both.
@@ -130,6 +146,7 @@ class Registry:
         with self._lock:
             if self._is_shut:
                 raise HubClosed("the hub is closed")
+            self._owners.add(subscriber)
             if self._pace.lease is not None:
                 subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
             beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
@@ -140,6 +157,8 @@ class Registry:
                 subscriber.server_hears_hang_ups or self.watcher.watch(subscriber, reading=True, writing=False)
             ):
                 self._lose(subscriber)
+            elif self._owners.is_disconnected(subscriber):
+                self._end(subscriber, EndReason.DISCONNECTED, now)
             elif attaches:
                 self._attach_if_caught_up(subscriber)
             return is_earliest and first < now + TICK  # after TICK seconds the pump looks in any case
@@ -194,6 +213,24 @@ class Registry:
             now = time.monotonic()
             for subscriber in subscribers:
                 self._end(subscriber, reason, now)
+
+    def require_room(self, owner: Owner) -> None:
+        """Return if the owner may have one more stream.
+
+        :raises Overloaded: it has as many as allowed.
+        """
+        with self._lock:
+            self._owners.require_room(owner)
+
+    def disconnect(self, disconnection: Disconnection) -> None:
+        """End the streams that were allowed before a disconnection."""
+        with self._lock:
+            now = time.monotonic()
+            self._owners.note(disconnection)
+            user = disconnection.user
+            for subscriber in tuple(self._subscribers) if user is None else self._owners.of_user(user):
+                if disconnection.ends(subscriber):
+                    self._end(subscriber, EndReason.DISCONNECTED, now)
 
     def audiences_of(self, channels: Iterable[str]) -> list[tuple[str, ...]]:
         """The channels of each audience that subscribes to one of these channels."""
@@ -259,6 +296,7 @@ class Registry:
         subscriber.step(Step.CLOSE)
         subscriber.end_reason = subscriber.end_reason or EndReason.GONE
         del self._subscribers[subscriber]
+        self._owners.remove(subscriber)
         self._audiences.remove(subscriber)
         self.watcher.unwatch(subscriber)
         self._timers.shrink(len(self._subscribers))
@@ -341,8 +379,10 @@ class Registry:
             self._recent.add(page)
         return deliveries
 
-    def skip_to(self, position: int) -> None:
+    def skip_to(self, position: int, missed: Sequence[Disconnection] | None = None) -> None:
         """Continue after a gap: all streams end, and their clients resume from the log, each by its own id.
+
+        :param missed: the disconnections in the gap; ``None``, the default, if they are not known.
 
         This is one step. Otherwise a stream that attaches in between would have the old position and miss events.
         """
@@ -352,6 +392,11 @@ class Registry:
                 self._end(subscriber, EndReason.BEHIND, now)
             self.position = position
             self._recent.restart(position)
+            if missed is None:
+                self._owners.begin(now, ())
+            else:
+                for each in missed:
+                    self._owners.note(each)
 
     def next_timer(self) -> float:
         """When to call :meth:`run_timers` next (monotonic)."""

@@ -103,6 +103,9 @@ class EndReason(str, enum.Enum):
     FINISHED = "finished"
     """All its channels are finished."""
 
+    DISCONNECTED = "disconnected"
+    """The app has disconnected its user, or its channel."""
+
     SHUTDOWN = "shutdown"
     """The hub is closed."""
 

@@ -17,6 +17,7 @@ from typing import Protocol
 from ..protocol.batch import Batch
 from .budget import Budget
 from .cursor import Cursor
+from .owner import Owner
 from .stream_state import EndReason, State, Step, state_after
 
 # Batches that wait are joined into one write of about this many bytes at most. So a burst needs one system call
@@ -49,6 +50,8 @@ class Subscriber(ABC):
     :ivar deadline: when its lease ends (monotonic); after its end, when its connection is cut.
     :ivar end_reason: why its stream ends, ``None`` while it goes on; set with the registry's lock held.
     :ivar broadcast: the broadcast that it is in, ``None`` for none; ``broadcast_index`` is its index there.
+    :ivar allowed_at: the earliest time at which a view may have allowed its stream (monotonic).
+    :ivar owner: whose stream it is; ``None`` if the view has not said, and addresses have no limit.
     :ivar sent: bytes of the body that the pump has sent to it, less those that its broadcast has counted.
     :ivar state: the state of its stream; see :mod:`.stream_state` for the threads that change it.
     :ivar watched_events: the readiness of its socket that the pump waits for, as bits of :mod:`selectors`; guarded
@@ -67,6 +70,8 @@ class Subscriber(ABC):
     broadcast: AnyBroadcast | None = None
     broadcast_index: int = 0
     sent: int = 0
+    allowed_at: float = 0.0
+    owner: Owner | None = None
     budget: Budget = field(init=False)
     # Events and bytes, for a parked stream only those that its socket did not take at once. Only the pump's thread
     # counts those that were delivered. Only the thread that writes them counts those that were taken.
@@ -90,6 +95,10 @@ class Subscriber(ABC):
                 raise queue.Full
         self._delivered += batch.count
         self._delivered_bytes += len(batch.body)
+
+    def belongs_to(self, cursor: Cursor) -> None:
+        """Take its owner from the cursor with which its stream was opened."""
+        self.owner, self.allowed_at = cursor.owner, cursor.allowed_at
 
     def step(self, step: Step) -> None:
         """Go on to the state that follows ``step``."""

@@ -45,6 +45,11 @@ item: str = "tea"
 REQUEST = """
 from flask import request
 """
+FLASK = """
+from flask import Flask, abort, request, session
+from werkzeug import Response
+app = Flask("app")
+"""
 DJANGO = """
 from typing import Any
 from django.db import connection, transaction
@@ -64,6 +69,8 @@ AROUND = {
         HUB + REQUEST + "from django.http import StreamingHttpResponse\nfrom bottle import HTTPResponse\n",
         VIEW,
     ),
+    'hub.finish("job-7"': (HUB, ""),
+    "def logout()": (HUB + FLASK, ""),
     "long_poll=False": (HUB + REQUEST + "from werkzeug import Response\n", VIEW),
     "with hub.log.transaction() as transaction": (HUB, ""),
     "with transaction.atomic():\n    Order": (HUB + DJANGO, ""),

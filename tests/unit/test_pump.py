@@ -1234,7 +1234,7 @@ class LogReaderTest(unittest.TestCase):
         self.addCleanup(patch.stop)
         self.log = mock.Mock(poll_interval=None, url="memory://")
         self.log.read.return_value = Page()
-        self.registry = mock.Mock(position=7)
+        self.registry = mock.Mock(position=7, place=("abcdef", 7))
         self.registry.deliveries.return_value = []
         self.reader = LogReader(self.log, self.registry, mock.Mock())
 
@@ -1321,7 +1321,7 @@ class LogReaderTest(unittest.TestCase):
         # A log may have begun another epoch since then, and says so at the next reading.
         self.assertTrue(self.reads(is_closing=True))
         self.registry.deliveries.assert_not_called()
-        self.registry.skip_to.assert_called_once_with(42)
+        self.registry.skip_to.assert_called_once_with(42, None)  # the log has another epoch now
         self.assertTrue(self.reads())
 
     def test_who_has_to_be_checked_or_is_too_slow_is_told(self):
