@@ -209,9 +209,6 @@ class Hub:
         """
         if isinstance(channel, str) and channel.startswith(RESERVED_PREFIX):
             raise _reserved(channel)
-        return self._publish(channel, data, event)
-
-    def _publish(self, channel: str, data: object, event: str | None = None) -> str:
         if self._closed:
             raise HubClosed("the hub is closed; nothing was published")
         self.begin_anew_if_needed()
@@ -251,7 +248,9 @@ class Hub:
             raise ValueError("name a user, a channel, or both")
         if channel is not None:
             validate_channel(channel)
-        return self._publish(CONTROL, disconnect_data(None if user is None else str(user), channel))
+        if self._closed:
+            raise HubClosed("the hub is closed; no stream is left")
+        return self.log.append(CONTROL, disconnect_data(None if user is None else str(user), channel))
 
     def stream(
         self,
@@ -325,18 +324,18 @@ class Hub:
         if handover is None:  # the worker that parks forks as Python does, so its hubs know
             self.begin_anew_if_needed()
         try:
-            owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
-            cursor = self._pump.open_cursor(asked.channels, self._begin_after(asked), owner)
+            cursor = self._pump.open_cursor(
+                asked.channels,
+                asked.wanted.last_event_id,
+                from_start=asked.from_start,
+                user=asked.user,
+                address=environ.get("REMOTE_ADDR"),
+            )
         except (Overloaded, HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
         if cursor.is_over:
             return Response(status=204, headers=_NO_MORE_HEADERS)
         return StreamResponse(EventStream(self._pump, cursor, self._queue_size, caller.connection, handover))
-
-    def _begin_after(self, asked: _Asked) -> str | None:
-        if asked.wanted.last_event_id is None and asked.from_start:
-            return self._log.event_id(0)
-        return asked.wanted.last_event_id
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
@@ -357,9 +356,8 @@ class Hub:
                 subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
             except Overloaded:
                 may_wait = False
-            response = long_poll(
-                self._pump, self.log, web, subscriber, self._begin_after(asked), may_wait=may_wait
-            )
+            after = asked.wanted.last_event_id or (self.log.event_id(0) if asked.from_start else None)
+            response = long_poll(self._pump, self.log, web, subscriber, after, may_wait=may_wait)
         # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)
         return response

@@ -160,7 +160,6 @@ class EventStream:
         subscriber = kind(
             cursor.channels, delivery.size, connection, chunked=chunked, cursor=cursor, handover=handover
         )
-        subscriber.belongs_to(cursor)
         return Parking(delivery.preface(), pump, subscriber, reservation)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from sse_threaded import open_log
 
 
-def numbers_in_log(url: str) -> list[int]:
-    """Return the sequence numbers of the events of the board ``board-1``, in order."""
-    numbers = [0]
+def numbers_in_log(url: str, after: int = 0) -> list[int]:
+    """Return the sequence numbers of the events of the board ``board-1``, in order.
+
+    :param url: the log's.
+    :param after: only greater numbers; default 0.
+    """
+    numbers = [after]
     log = open_log(url)
     try:
         while page := log.read(numbers[-1], channels=["board-1"]):

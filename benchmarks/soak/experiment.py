@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +129,12 @@ def run(plan: Plan, directory: Path) -> Outcome:
     url = f"sqlite:///{directory}/log.db"
     chance = random.Random(plan.seed)
     outcome = Outcome()
+    numbers: list[int] = []
+
+    def read_log() -> None:
+        # Now and then, as the log keeps only the newest 10,000 events.
+        numbers.extend(numbers_in_log(url, numbers[-1] if numbers else 0))
+
     server = GunicornServer(
         "benchmarks.soak.app:app",
         config=BOARD_CONFIG,
@@ -150,11 +156,11 @@ def run(plan: Plan, directory: Path) -> Outcome:
     with server, ClientLoop(server.port, _EVENTS, plan.streams) as clients:
         visitors = _Visitors(plan, server.port)
         with RepeatingPublisher(server.port, plan.rate) as publisher, _visiting(visitors):
-            _go_on(plan, chance, server, visitors, outcome)
+            _go_on(plan, chance, server, visitors, outcome, read_log=read_log)
             for part in (clients, publisher):
                 if part.failure is not None:
                     raise part.failure
-        numbers = numbers_in_log(url)
+        read_log()
         _wait_for_all(clients, numbers[-1])
         wanted = {*numbers, *map(sequence_of, publisher.ids)}
         _compare(outcome, clients, wanted, publisher)
@@ -183,7 +189,13 @@ def _visiting(visitors: _Visitors) -> Iterator[None]:
 
 
 def _go_on(
-    plan: Plan, chance: random.Random, server: GunicornServer, visitors: _Visitors, outcome: Outcome
+    plan: Plan,
+    chance: random.Random,
+    server: GunicornServer,
+    visitors: _Visitors,
+    outcome: Outcome,
+    *,
+    read_log: Callable[[], None],
 ) -> None:
     begun = time.monotonic()
     reload_at = begun + plan.reload_every
@@ -201,6 +213,7 @@ def _go_on(
         time.sleep(1.0)
         if int(now - begun) % 30 == 0:
             _look(server, visitors, outcome, now - begun)
+            read_log()
 
 
 def _look(server: GunicornServer, visitors: _Visitors, outcome: Outcome, seconds: float) -> None:

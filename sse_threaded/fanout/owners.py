@@ -82,25 +82,19 @@ class Owners:
         if most is not None and owner.address is not None and self._addresses[owner.address] >= most:
             raise Overloaded(f"this address has {most} streams already")
 
-    def add(self, subscriber: Subscriber) -> None:
-        """Count a stream.
+    def add(self, subscriber: Subscriber, owner: Owner) -> None:
+        """Count a stream of an owner.
 
         :raises Overloaded: as with :meth:`require_room`; then it is not counted.
         """
-        owner = subscriber.owner
-        if owner is None:
-            return
         self.require_room(owner)
         if owner.user is not None:
             self._by_user.setdefault(owner.user, {})[subscriber] = None
         if owner.address is not None:
             self._addresses[owner.address] += 1
 
-    def remove(self, subscriber: Subscriber) -> None:
+    def remove(self, subscriber: Subscriber, owner: Owner) -> None:
         """Count a stream no more."""
-        owner = subscriber.owner
-        if owner is None:
-            return
         if owner.user is not None:
             mine = self._by_user[owner.user]
             del mine[subscriber]

@@ -101,23 +101,36 @@ class Pump:
             raise HubClosed("the hub is closed")
 
     def open_cursor(
-        self, channels: tuple[str, ...], last_event_id: str | None, owner: Owner | None = None
+        self,
+        channels: tuple[str, ...],
+        last_event_id: str | None,
+        *,
+        from_start: bool = False,
+        user: str | None = None,
+        address: str | None = None,
     ) -> Cursor:
         """Return a new client's position in the log.
 
         :param last_event_id: the id of the last event that the client has; ``None`` to begin at the log's end.
-        :param owner: see :meth:`owner`; default ``None``.
+        :param from_start: whether to begin at the log's beginning instead; default ``False``.
+        :param user: see :meth:`owner`; default ``None``.
+        :param address: see :meth:`owner`; default ``None``.
+        :raises Overloaded: the user, or the address, has as many streams as allowed.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read.
         """
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
+        if last_event_id is None and from_start:
+            last_event_id = self._eventlog.event_id(0)
         place = None
         is_current = self._eventlog.rings_first and self._thread.is_current
         if last_event_id is None and is_current:
             place = self._registry.place  # the log's end, without a look at the log
         cursor = Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
-        cursor.allowed_at, cursor.owner = time.monotonic() - DECISION, owner
+        cursor.allowed_at = time.monotonic() - DECISION
+        if user is not None or self._limits.per_address is not None:
+            cursor.owner = self.owner(user, address)
         number = self._finished.look(channels, is_current=is_current)
         if number is not None:
             cursor.finishes = True

@@ -146,7 +146,8 @@ class Registry:
         with self._lock:
             if self._is_shut:
                 raise HubClosed("the hub is closed")
-            self._owners.add(subscriber)
+            if subscriber.owner is not None:
+                self._owners.add(subscriber, subscriber.owner)
             if self._pace.lease is not None:
                 subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
             beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
@@ -296,7 +297,8 @@ class Registry:
         subscriber.step(Step.CLOSE)
         subscriber.end_reason = subscriber.end_reason or EndReason.GONE
         del self._subscribers[subscriber]
-        self._owners.remove(subscriber)
+        if subscriber.owner is not None:
+            self._owners.remove(subscriber, subscriber.owner)
         self._audiences.remove(subscriber)
         self.watcher.unwatch(subscriber)
         self._timers.shrink(len(self._subscribers))

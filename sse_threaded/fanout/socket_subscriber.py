@@ -52,6 +52,8 @@ class SocketSubscriber(Subscriber):
         # So there is a deque, which has 600 bytes, only while something is in it.
         self._pending: deque[tuple[memoryview, Batch]] | None = None
         self.cursor = cursor
+        if cursor is not None:
+            self.allowed_at, self.owner = cursor.allowed_at, cursor.owner
         self._handover: Handover | None = handover
         self.server_hears_hang_ups = handover.hears_hang_ups
         self.can_broadcast = chunked and type(connection).send is plain_send  # see Subscriber
