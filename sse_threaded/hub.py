@@ -11,12 +11,15 @@ made before a fork (gunicorn's ``preload_app``): each child goes on with its own
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from werkzeug.wrappers import Request, Response
 
+from .access.cross_origin import CrossOrigin
+from .access.ticket import Secret, Ticket, TicketRefused, ticket_in
 from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.budget import Budget, Overloaded
 from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data
@@ -29,12 +32,15 @@ from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log
 from .log.validation import validate_channel
 from .longpoll import long_poll
-from .protocol.event import CONTENT_TYPE, FINISHED
+from .protocol.event import CONTENT_TYPE, FINISHED, JSONDefault
 from .protocol.problem import problem
 from .protocol.request import HasEnviron, WantedEvents, wanted_events
 from .protocol.stream_response import HEADERS, STREAM_HEADERS, StreamResponse
 from .stream import EventStream, refusal, refusal_for
 from .wsgi_server import Caller, ServerWarnings, caller_of
+
+if TYPE_CHECKING:
+    from .access.tickets import Tickets
 
 # 1,000 events may wait for a client: more than a burst, which a healthy client takes in a moment. All clients
 # share the bytes of an event, so this bounds how far behind a client may be rather than the memory.
@@ -84,6 +90,14 @@ def _only(channel: str) -> tuple[str, ...]:
     return _sorted((channel,))
 
 
+def _tickets(secret: Secret) -> Tickets:
+    try:
+        from .access.tickets import Tickets  # noqa: PLC0415  # itsdangerous may not be installed
+    except ImportError:
+        raise ValueError("tickets need itsdangerous: pip install 'itsdangerous>=2'") from None
+    return Tickets(secret)
+
+
 class _Asked(NamedTuple):
     """A request for events, with the arguments of the view.
 
@@ -124,8 +138,16 @@ class Hub:
     :param max_streams_per_address: the same for one address, ``REMOTE_ADDR`` in the WSGI environ. Behind a proxy
         let Werkzeug's ``ProxyFix`` set it. Default ``None``.
     :param queue_size: how many events may wait for a client before its stream ends as too slow, default 1000.
+    :param origins: the origins whose pages may read the streams with their cookies, such as
+        ``["https://app.example"]``. Pages of others get 403. Default ``None``: streams say nothing of other
+        origins, so only pages of their own origin can read them.
+    :param secret: the app's secret, for :meth:`ticket`; of several, the newest first. Default ``None``: no
+        tickets. It needs itsdangerous, which Flask installs.
+    :param json_default: returns a value that JSON can write in place of one that it cannot, as ``default`` of
+        :func:`json.dumps` does. Flask has ``app.json.default``, Django ``DjangoJSONEncoder().default``. Default
+        ``None``: an event with such a value is refused.
     :raises LogError: the log cannot be opened.
-    :raises ValueError: a number is out of its range.
+    :raises ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -140,6 +162,9 @@ class Hub:
         max_streams_per_user: int | None = None,
         max_streams_per_address: int | None = None,
         queue_size: int = QUEUE_SIZE,
+        origins: Iterable[str] | None = None,
+        secret: Secret | None = None,
+        json_default: JSONDefault | None = None,
     ) -> None:
         for name, value, least in (
             ("retry", retry, 0),
@@ -158,7 +183,10 @@ class Hub:
                 raise ValueError(f"{name} must be a {kind} of at least {least}, not {value!r}")
         if retention is not None and not isinstance(retention, Retention):
             raise ValueError(f"retention must be a Retention(count=..., age=...), not {retention!r}")
+        self._cross_origin = None if origins is None else CrossOrigin(origins)
+        self._tickets = None if secret is None else _tickets(secret)
         self._log: EventLog = open_log(url, retention)
+        self._log.json_default = json_default
         self._made_in = surroundings()
         self.url = self._log.url
         self._queue_size = queue_size
@@ -252,10 +280,34 @@ class Hub:
             raise HubClosed("the hub is closed; no stream is left")
         return self.log.append(CONTROL, disconnect_data(None if user is None else str(user), channel))
 
+    def ticket(
+        self, channels: str | Iterable[str], *, user: object = None, seconds: float = 60.0, resume: float = 3600.0
+    ) -> str:
+        """Return a ticket for a client that can send neither cookies nor header fields.
+
+        The client opens ``/events?ticket=...``, and the view calls ``hub.stream(request)`` without channels. A
+        ticket is signed and not encrypted: a client can read the names in it.
+
+        :param channels: one channel or several, which it allows.
+        :param user: whose streams they are; see :meth:`stream`. Default ``None``: no user.
+        :param seconds: for how long a stream may begin with it; default 60.
+        :param resume: seconds after that in which a client that has had a stream may resume it; default 3600. It
+            shows a last event ID that it can only have from a stream.
+        :raises ValueError: the hub has no ``secret``.
+        :raises InvalidEvent: a channel's name is invalid.
+        :raises LogError: the log cannot be read.
+        """
+        if self._tickets is None:
+            raise ValueError("tickets need a secret: Hub(..., secret=app.secret_key)")
+        names = _sorted([channels] if isinstance(channels, str) else channels)
+        expires = time.time() + seconds
+        whose = None if user is None else str(user)
+        return self._tickets.make(Ticket(names, whose, expires, expires + resume, self.log.last_event_id()))
+
     def stream(
         self,
         request: HasEnviron | dict[str, Any],
-        channels: str | Iterable[str],
+        channels: str | Iterable[str] | None = None,
         *,
         user: object = None,
         from_start: bool = False,
@@ -264,7 +316,9 @@ class Hub:
         """The answer to a request for events: a stream, or a long poll for ``Accept: application/json``.
 
         :param request: Werkzeug's, Flask's or Django's request, or the WSGI environ.
-        :param channels: one channel or several; all share one order and one last event ID.
+        :param channels: one channel or several; all share one order and one last event ID. ``None``, the default:
+            those of the client's :meth:`ticket`, which also says whose stream it is. Without a valid one the
+            answer is 403.
         :param user: whose stream it is, such as the user's id in the app's database; ``str(user)`` counts. Default
             ``None``: no user. See :meth:`disconnect` and ``max_streams_per_user``.
         :param from_start: whether a client without a last event ID gets all events that the log has of these
@@ -280,10 +334,27 @@ class Hub:
         204; see :meth:`finish`. Only requests that no ``EventSource`` sends get an HTTP error: 405, 406, and 400
         for an invalid ``?wait=``.
         """
-        names = _only(channels) if isinstance(channels, str) else _sorted(channels)
         environ = request if isinstance(request, dict) else getattr(request, "environ", None)
         if not isinstance(environ, dict):
             raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")
+        names = None if channels is None else _only(channels) if isinstance(channels, str) else _sorted(channels)
+        whose = None if user is None else str(user)
+        if self._cross_origin is None:
+            return self._answer(environ, names, whose, from_start, long_poll)
+        response = self._cross_origin.answer(environ)
+        if response is None:
+            response = self._answer(environ, names, whose, from_start, long_poll)
+            self._cross_origin.mark(response, environ)
+        return response
+
+    def _answer(
+        self,
+        environ: dict[str, Any],
+        names: tuple[str, ...] | None,
+        user: str | None,
+        from_start: bool,
+        long_poll: bool,
+    ) -> Response:
         method = environ.get("REQUEST_METHOD", "GET")
         if method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
@@ -291,10 +362,18 @@ class Hub:
         if wanted.kind is None or not (long_poll or wanted.kind == CONTENT_TYPE):
             other = ", or as application/json by long polling" if long_poll else " only"
             return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
+        if names is None:
+            if self._tickets is None:
+                raise ValueError("name the channels, or make the hub with a secret and the client a ticket")
+            try:
+                text = ticket_in(environ.get("QUERY_STRING", ""))
+                names, user, *_ = self._tickets.check(text, wanted.last_event_id, time.time())
+            except TicketRefused as error:
+                return problem(403, error.detail)
         caller = caller_of(environ)
         if not self._warnings.is_server_known:
             self._warnings.see_server(environ, caller.bridge, is_bounded=self.max_streams is not None)
-        asked = _Asked(names, wanted, from_start, None if user is None else str(user))
+        asked = _Asked(names, wanted, from_start, user)
         if wanted.kind == CONTENT_TYPE:
             return self._stream(environ, asked, caller)
         return self._long_poll(environ, asked, caller)

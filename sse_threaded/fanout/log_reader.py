@@ -123,11 +123,13 @@ class LogReader:
     def _disconnections(self, upto: int) -> list[Disconnection] | None:
         """The disconnections between the position and a number; ``None`` if they cannot be known."""
         epoch, position = self._registry.place
+        if epoch != self._eventlog.epoch:
+            return []  # it is another log, which has had none
         try:
             page = self._eventlog.read(position, channels=(CONTROL,), upto=upto)
-        except HistoryGone:
-            return None
-        if page.full or epoch != self._eventlog.epoch:
+        except HistoryGone as gone:
+            return None if gone.reason == "expired" else []
+        if page.full:
             return None
         return [each for each in map(disconnection_in, page) if each is not None]
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HistoryGone, LogError, LogUnusable
+from ..protocol.event import JSONDefault
 from .event_id import parse_event_id
 
 if TYPE_CHECKING:
@@ -88,9 +89,11 @@ class Transaction(Snapshot):
     """Several steps on the log that take effect together. One thread uses it.
 
     :ivar over: whether its block was left; then nothing more can be appended.
+    :ivar json_default: that of its log.
     """
 
     over = False
+    json_default: JSONDefault | None = None
 
     @abstractmethod
     def append(self, channel: str, data: object, event: str | None = None) -> str:
@@ -122,10 +125,13 @@ class EventLog(ABC):
     :ivar url: where it is, without a password.
     :ivar poll_interval: seconds after which a reader looks at the log even if no doorbell has rung; ``None``:
         never.
+    :ivar json_default: returns a value that JSON can write in place of one that it cannot, as ``default`` of
+        :func:`json.dumps` does; ``None``, the default: such an event is refused. Set it before the first append.
     :ivar rings_first: whether ``append`` has rung the doorbells of this process when it returns; default ``True``.
     """
 
     url: str
+    json_default: JSONDefault | None = None
     poll_interval: float | None = None
     rings_first = True
 

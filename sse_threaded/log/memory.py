@@ -128,7 +128,7 @@ class MemoryLog(EventLog):
         self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
     ) -> str:
         """See :class:`EventLog`."""
-        name, text, kind = validate_event(channel, data, event)
+        name, text, kind = validate_event(channel, data, event, self.json_default)
         if connection is not None:
             raise needs_database(self.url, "append(connection=...)")
         with self._lock:
@@ -176,6 +176,7 @@ class MemoryLog(EventLog):
             if self._transaction is not None:
                 raise NestedTransaction(self.url)
             self._transaction = transaction = _MemoryTransaction(self)
+            transaction.json_default = self.json_default
             try:
                 yield transaction
             finally:
@@ -281,7 +282,7 @@ class _MemoryTransaction(_MemorySnapshot, Transaction):
         self.rows: list[tuple[str, str, str | None]] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
-        row = validate_event(channel, data, event)
+        row = validate_event(channel, data, event, self.json_default)
         if self.over:
             raise TransactionOver(self._url)
         self.rows.append(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InvalidEvent
-from ..protocol.event import FINISHED, NOTICE_PREFIX, RESET, check_name, json_line, require_unicode
+from ..protocol.event import FINISHED, NOTICE_PREFIX, RESET, JSONDefault, check_name, json_line, require_unicode
 
 # An event is a notice, not a file. Publish the address of anything larger.
 MAX_DATA_CHARACTERS = 1024 * 1024
@@ -25,13 +25,16 @@ def validate_channel(channel: object) -> None:
         raise InvalidEvent("channel", f"{channel!r} holds a lone surrogate; it has no UTF-8 form") from None
 
 
-def validate_event(channel: object, data: object, event: object) -> tuple[str, str, str | None]:
+def validate_event(
+    channel: object, data: object, event: object, default: JSONDefault | None = None
+) -> tuple[str, str, str | None]:
     """Return the channel, the data as text, and the type of an event that can be appended.
 
     :param channel: 1 to 255 characters.
     :param data: text, or anything JSON can write; at most 1,048,576 characters as text.
     :param event: its type, 1 to 255 characters; ``None`` for ``message``. ``reset`` and all types that begin with
         ``stream-`` belong to the library. ``stream-finished`` finishes the channel.
+    :param default: see :func:`.protocol.event.json_line`; default ``None``.
     :raises InvalidEvent: one of them is invalid.
     """
     validate_channel(channel)
@@ -45,7 +48,7 @@ def validate_event(channel: object, data: object, event: object) -> tuple[str, s
             raise InvalidEvent(
                 "event", f"names that begin with {NOTICE_PREFIX!r} belong to the library; choose another name"
             )
-    text = data if isinstance(data, str) else json_line(data)
+    text = data if isinstance(data, str) else json_line(data, default)
     if len(text) > MAX_DATA_CHARACTERS:
         limit = f"over {MAX_DATA_CHARACTERS:,} characters ({len(text):,})"
         raise InvalidEvent("data", f"{limit}; publish the address where clients can fetch it")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +45,24 @@ _ENDS_NAME = re.compile(r"[\r\n]")
 _ENDS_ID = re.compile(r"[\r\n\0]")
 
 
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_HOW: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+_JSON = json.JSONEncoder(**_HOW)
 
 
-def json_line(value: object) -> str:
+# Returns a value that JSON can write instead of one that it cannot; see json.JSONEncoder.default.
+JSONDefault = Callable[[Any], Any]
+
+
+def json_line(value: object, default: JSONDefault | None = None) -> str:
     """Return ``value`` as one line of compact JSON, with characters outside ASCII as they are.
 
     :param value: anything JSON can write.
+    :param default: called for a part that JSON cannot write; returns one that it can. Default ``None``.
     :raises InvalidEvent: JSON cannot write it, or it has NaN or an infinity, which ``JSON.parse`` refuses.
     """
     try:
+        if default is not None:
+            return json.dumps(value, default=default, **_HOW)
         return _JSON.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidEvent("data", f"JSON cannot write it ({error}); pass text or plain values") from error

@@ -49,6 +49,7 @@ ROOMS = {
     "server": Room(("server",), "gunicorn's worker, connections", 5, 665),
     "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 415),
     "fanout": Room(("fanout",), "one event to many clients", 3, 415),
+    "access": Room(("access",), "tickets, other origins", 4, 20),
     "bench": Room(("bench",), "the load client", 4, 790),
     "log": Room(("log",), "where events are kept", 2, 265),
     "log/sqlite": Room(("log.sqlite",), "one machine", 2, 425, "log"),

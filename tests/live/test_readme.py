@@ -52,6 +52,12 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
+def block(sign):
+    """The one Python block with this text in it."""
+    (found,) = [each for each in blocks("python") if sign in each]
+    return found
+
+
 def without_code(page):
     return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
@@ -116,7 +122,7 @@ class ReadmeTest(unittest.TestCase):
         if django is None or bottle is None:
             missing("django and bottle (pip install django bottle)")
         django_is_configured()
-        _, over_django, over_bottle = blocks("python")[4].splitlines()
+        _, over_django, over_bottle = block("StreamingHttpResponse").splitlines()
         with Hub() as hub:
             for line, names in (
                 (over_django, {"StreamingHttpResponse": django.http.StreamingHttpResponse}),
@@ -131,7 +137,7 @@ class ReadmeTest(unittest.TestCase):
                     names["r"].response.close()
 
     def test_a_wrapper_drops_events_and_keeps_the_status(self):
-        over_stream, over_response = blocks("python")[5].splitlines()
+        over_stream, over_response = block("long_poll=False").splitlines()
         with Hub() as hub:
             first = hub.publish("orders", "for:admin")
             hub.publish("orders", "for all")
@@ -171,7 +177,7 @@ class ReadmeTest(unittest.TestCase):
             missing("django (pip install django)")
         directory = temporary_directory(self)
         script = directory / "shop.py"
-        script.write_text(DJANGO_SHOP + blocks("python")[6])
+        script.write_text(DJANGO_SHOP + block("with transaction.atomic()"))
         with Hub(sqlite_url(directory)) as hub:
             doorbell = hub.log.open_doorbell()
             self.addCleanup(doorbell.close)
@@ -183,7 +189,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_rows_and_event_and_the_snapshot(self):
         directory = temporary_directory(self)
-        write, read = blocks("python")[1], blocks("python")[8]
+        write, read = block("with hub.log.transaction()"), block("with hub.log.snapshot()")
         with closing(sqlite3.connect(directory / "log.db")) as mine:
             mine.execute("CREATE TABLE orders (item)")
         with Hub(sqlite_url(directory)) as hub:

@@ -13,6 +13,22 @@ class AtomsTest(unittest.TestCase):
         self.assertEqual(atoms["U"], '/a\\"\\r\\n\\x85\\u2028[INFO] forged')
         self.assertEqual((atoms["a"], atoms["s"], atoms["nothing"]), ("é ü", 200, "-"))
 
+    def test_no_part_shows_a_ticket(self) -> None:
+        atoms = OneLineAtoms(
+            {
+                "r": "GET /events?a=1&ticket=abc.def-_x&lastEventId=k-1 HTTP/1.1",
+                "q": "ticket=abc.def-_x",
+                "f": "https://app.example/page?ticket=abc.def-_x#top",
+                "U": "/ticket=abc",
+                "{x}i": "\nticket=abc.def-_x",
+            }
+        )
+        self.assertEqual(atoms["r"], "GET /events?a=1&ticket=...&lastEventId=k-1 HTTP/1.1")
+        self.assertEqual(atoms["q"], "ticket=...")
+        self.assertEqual(atoms["f"], "https://app.example/page?ticket=...#top")
+        self.assertEqual(atoms["U"], "/ticket=abc")
+        self.assertNotIn("\n", atoms["{x}i"])
+
 
 if __name__ == "__main__":
     unittest.main()

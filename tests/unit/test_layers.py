@@ -24,6 +24,7 @@ ROOMS = (
     "log.startup log.group_commit log.reachability",
     "log.memory log.sqlite log.sqlite.* log.redis log.redis.* log.postgres log.postgres.*",
     "log",
+    "access access.*",
     "fanout fanout.*",
     "stream longpoll wsgi_server",
     "hub",
@@ -39,8 +40,9 @@ ROOMS = (
 
 # Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
 # others inside a function only.
-DRIVERS = {"django", "psycopg", "redis"}
+DRIVERS = {"django", "itsdangerous", "psycopg", "redis"}
 OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "listener", "log")} | {
+    "access.tickets",
     "board.postgres_store",
     "board.postgres_tables",
     "board.redis_store",
@@ -146,7 +148,8 @@ class ImportsTest(unittest.TestCase):
             for imported in imports_of(module):
                 missing = imported.name.partition(".")[0] in DRIVERS or below(imported.name) in OPTIONAL
                 name = re.escape(imported.name.rpartition(".")[2])
-                typing = re.compile(rf"^if TYPE_CHECKING:\n(?:    from .*\n)*    from \.{name} ", re.MULTILINE)
+                own = rf"    from \.(?:\w+\.)*{name} "
+                typing = re.compile(rf"^if TYPE_CHECKING:\n(?:    from .*\n)*{own}", re.MULTILINE)
                 if missing and not imported.in_function and not typing.search(SOURCES[module].read_text()):
                     with self.subTest(module=module, imports=imported.name):
                         self.fail(f"{imported.place}: import {imported.name} inside a function")

@@ -1321,7 +1321,7 @@ class LogReaderTest(unittest.TestCase):
         # A log may have begun another epoch since then, and says so at the next reading.
         self.assertTrue(self.reads(is_closing=True))
         self.registry.deliveries.assert_not_called()
-        self.registry.skip_to.assert_called_once_with(42, None)  # the log has another epoch now
+        self.registry.skip_to.assert_called_once_with(42, [])  # the log has another epoch now
         self.assertTrue(self.reads())
 
     def test_who_has_to_be_checked_or_is_too_slow_is_told(self):

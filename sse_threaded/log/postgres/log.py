@@ -175,7 +175,7 @@ class PostgresLog(EventLog):
         :raises LogUnavailable: PostgreSQL could not be reached for 5 s, or it refuses. If only the answer did not
             come, the event may be in the log or not.
         """
-        name, text, kind = validate_event(channel, data, event)
+        name, text, kind = validate_event(channel, data, event, self.json_default)
         row = (to_database(name), None if kind is None else to_database(kind), to_database(text))
         if connection is not None:
             self._append_over(connection, row)
@@ -275,6 +275,7 @@ class PostgresLog(EventLog):
             self._own.has_transaction = True
             with self._client.transaction(retry_for=self._timeouts.retry, timeout=self._timeouts.write) as session:
                 transaction = PostgresTransaction(self._client, session, self._statements, self._timeouts.write)
+                transaction.json_default = self.json_default
                 try:
                     yield transaction
                 finally:

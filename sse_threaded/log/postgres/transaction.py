@@ -94,7 +94,7 @@ class PostgresTransaction(PostgresSnapshot, Transaction):
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """See :class:`Transaction`."""
-        name, text, kind = validate_event(channel, data, event)
+        name, text, kind = validate_event(channel, data, event, self.json_default)
         if self.over:
             raise TransactionOver(self._url)
         row = (to_database(name), kind if kind is None else to_database(kind), to_database(text))

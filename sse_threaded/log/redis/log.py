@@ -185,7 +185,7 @@ class RedisLog(EventLog):
         :raises LogUnavailable: Redis could not be reached for 5 s (7 s if nothing answers, at once if that is
             known), or it refuses. If only the answer did not come, the event may be in the log or not.
         """
-        name, text, kind = validate_event(channel, data, event)
+        name, text, kind = validate_event(channel, data, event, self.json_default)
         if connection is not None:
             raise needs_database(self.url, "append(connection=...)")
         event_id: bytes = self.run(APPEND, name, text, *([] if kind is None else [kind]))
@@ -257,6 +257,7 @@ class RedisLog(EventLog):
             last = int(self._write(BEGIN_TRANSACTION, [lock]))
             epoch = self._next_epoch or self.epoch
             transaction = RedisTransaction(self.url, epoch, last)
+            transaction.json_default = self.json_default
             try:
                 yield transaction
             except BaseException:

@@ -36,7 +36,7 @@ class RedisTransaction(RedisSnapshot, Transaction):
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """See :class:`Transaction`."""
-        name, text, kind = validate_event(channel, data, event)
+        name, text, kind = validate_event(channel, data, event, self.json_default)
         if self.over:
             raise TransactionOver(self._url)
         self.rows += [name, text, int(kind is not None), kind or ""]

@@ -103,7 +103,7 @@ class SQLiteLog(EventLog):
             :meth:`ring` after the commit, readers find the event up to ``poll_interval`` late. In autocommit mode
             with no transaction open, the event is committed when this returns.
         """
-        row = validate_event(channel, data, event)
+        row = validate_event(channel, data, event, self.json_default)
         if connection is not None:
             return self._append_with(sqlite3_connection(connection, self.url), row)
         self._writer.require_not_nested()
@@ -192,6 +192,7 @@ class SQLiteLog(EventLog):
         """See :class:`EventLog`; errors of the caller's own statements pass, unless they are about the file."""
         with self._writer.use(known_only=True) as writer:
             transaction = SQLiteTransaction(self._file, writer, self._trimmer.count_append)
+            transaction.json_default = self.json_default
             try:
                 self._file.begin_write(writer)
                 with writer.lent_to_app():

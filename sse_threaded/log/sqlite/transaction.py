@@ -68,7 +68,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
         """See :class:`Transaction`."""
-        row = validate_event(channel, data, event)
+        row = validate_event(channel, data, event, self.json_default)
         if self.over:
             raise TransactionOver(self._url)
         self.require_kept()

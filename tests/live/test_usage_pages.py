@@ -1,4 +1,4 @@
-"""The code of docs/usage.md that has no test of its own elsewhere, as it stands there."""
+"""The code of docs/usage.md and docs/access.md that has no test of its own elsewhere, as it stands there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import enter
 
 def run_block(sign: str) -> dict[str, object]:
     """Run the block with this text in it, and return its names."""
-    (block,) = [each for each in blocks() if each.path.name == "usage.md" and sign in each.text]
+    (block,) = [each for each in blocks() if each.path.name in ("usage.md", "access.md") and sign in each.text]
     names: dict[str, object] = {}
     exec(made_whole(block), names)
     return names
@@ -44,6 +44,21 @@ class UsagePageTest(unittest.TestCase):
                 hub.publish("user-7", "late")
                 stream.wait_for_end()
                 self.assertEqual(stream.pending(), [])
+
+    def test_a_ticket(self) -> None:
+        names = run_block("hub.ticket(")
+        hub, app = enter(self, names["hub"]), names["app"]
+        server = enter(self, LiveServer(app))
+        with app.test_client() as client:
+            self.assertEqual(client.post("/ticket").status_code, 403)
+            with client.session_transaction() as session:
+                session["user"] = "7"
+            ticket = client.post("/ticket").json["ticket"]
+        with EventStreamClient(f"{server.url}/events?ticket={ticket}") as stream:
+            stream.wait_for_retry()
+            hub.publish("user-7", "mine")
+            self.assertEqual(stream.next_event().data, "mine")
+        self.assertEqual(request("GET", f"{server.url}/events").status, 403)
 
 
 if __name__ == "__main__":
