@@ -37,23 +37,24 @@ class FinishedChannels:
         self._going: set[str] = set()  # channels that went on when the log was read
         self._changes = 0  # so often has a channel been finished, or may have been
 
-    def look(self, channels: tuple[str, ...], *, is_current: bool) -> int | None:
+    def look(self, channels: tuple[str, ...], *, pump_reads: bool) -> int | None:
         """Return the number of the event by which the last of these channels was finished.
 
         ``None``: one of them goes on.
 
-        :param is_current: whether the pump has handed out all events that have rung. Then the log need not be read
-            for channels that are known to go on.
+        :param pump_reads: whether the pump has begun to read, so that it will see each later event. Then a channel
+            that goes on is remembered until such an event, and the log need not be read again.
         :raises LogError: the log cannot be read.
         """
-        if is_current and not self._going.isdisjoint(channels):
+        if pump_reads and not self._going.isdisjoint(channels):
             return None
         changes = self._changes
         number = 0
         for channel in channels:
             newest = self._log.newest(channel)
             if newest is None or newest.event != FINISHED:
-                self._note_going(channel, changes)
+                if pump_reads:
+                    self._note_going(channel, changes)
                 return None
             number = max(number, newest.sequence)
         return number
@@ -91,7 +92,7 @@ class FinishedChannels:
     def _is_over(self, channels: tuple[str, ...], upto: int) -> bool:
         """Whether the channels were all finished by the event with the number ``upto``."""
         try:
-            number = self.look(channels, is_current=False)
+            number = self.look(channels, pump_reads=False)
         except LogError as error:
             # The streams stay open. At the end of their leases their clients reconnect, and get the status 204.
             _throttled.warning("finish", "could not see whether a channel is finished: %s", error)

@@ -131,7 +131,7 @@ class Pump:
         cursor.allowed_at = time.monotonic() - DECISION
         if user is not None or self._limits.per_address is not None:
             cursor.owner = self.owner(user, address)
-        number = self._finished.look(channels, is_current=is_current)
+        number = self._finished.look(channels, pump_reads=self._thread.is_started)
         if number is not None:
             cursor.finishes = True
             cursor.is_over = cursor.reset is None and cursor.after >= number
@@ -142,7 +142,7 @@ class Pump:
 
         :raises LogError: the log cannot be read.
         """
-        number = self._finished.look(cursor.channels, is_current=False)
+        number = self._finished.look(cursor.channels, pump_reads=False)
         return number is not None and cursor.reset is None and cursor.after >= number
 
     def end_if_over(self, subscriber: Subscriber) -> None:
