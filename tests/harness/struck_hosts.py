@@ -5,6 +5,7 @@ Each host is a network namespace; without root, or where the kernel refuses, an 
 
 from __future__ import annotations
 
+import time
 import unittest
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,7 +17,10 @@ from benchmarks.faults.experiment import Result, run, run_on
 from benchmarks.faults.network import Network
 from benchmarks.faults.network_choice import open_network
 from benchmarks.faults.store import Store
-from tests.support import has_failed
+from sse_threaded import Hub
+from sse_threaded.fanout.owners import DECISION
+from sse_threaded.testing import EventStreamClient, request
+from tests.support import enter, has_failed, wait_until
 
 CLIENTS = 18
 
@@ -75,3 +79,42 @@ class OneDeploymentCase(unittest.TestCase):
     def _leave_after_failure(self) -> None:
         if has_failed(self):
             self._leave()  # the next test has hosts of its own
+
+
+class AllHostsCase(OneDeploymentCase):
+    """Tests of several hosts at peace; a subclass is a test case for one kind of store."""
+
+    def connect(self, each: int) -> list[EventStreamClient]:
+        """Open so many streams on each host."""
+        urls = [f"{base}/boards/board-1/events" for base in self.deployment.urls for _ in range(each)]
+        clients = [enter(self, EventStreamClient(url, timeout=20)) for url in urls]
+        for client in clients:
+            client.wait_for_retry()
+        return clients
+
+    def test_an_event_posted_on_any_host_reaches_all_and_each_process_listens_once(self) -> None:
+        deployment = self.deployment
+        clients = self.connect(20)
+        ids = []
+        for base in deployment.urls:
+            made = request("POST", f"{base}/boards/board-1/tasks", json={"title": "For all"})
+            ids.append(made.headers["Last-Event-ID"])
+        for client in clients:
+            self.assertEqual([client.next_event().last_event_id for _ in ids], ids)
+        self.assertEqual(deployment.store.ids_in_log(["board-1"])["board-1"][-len(ids) :], ids)
+        # Two processes a host; the kernel may have given all streams of a host to one.
+        wait_until(
+            lambda: len(deployment.urls) <= deployment.store.listeners() <= 2 * len(deployment.urls),
+            message="one a process",
+        )
+
+    def test_a_disconnection_ends_the_streams_of_all_hosts(self) -> None:
+        clients = self.connect(6)
+        with Hub(self.deployment.store.own_url()) as hub:
+            hub.disconnect(channel="board-1")
+            hub.publish("board-1", "late")
+        for client in clients:
+            client.wait_for_end()
+            self.assertTrue(client.complete)
+            self.assertEqual(client.pending(), [])
+        time.sleep(DECISION)  # until then it also ends new streams

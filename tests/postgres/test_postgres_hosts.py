@@ -10,10 +10,8 @@ import unittest
 from benchmarks.faults.cases import POSTGRES_CASES
 from benchmarks.faults.experiment import Result
 from benchmarks.faults.loopback import Loopback
-from sse_threaded.testing import EventStreamClient, request
 from tests.harness.own_network import own_network
-from tests.harness.struck_hosts import CLIENTS, OneDeploymentCase, assert_nothing_lost, strike
-from tests.support import enter, wait_until
+from tests.harness.struck_hosts import CLIENTS, AllHostsCase, OneDeploymentCase, assert_nothing_lost, strike
 
 ONCE = True  # it says the same under every Python
 
@@ -79,28 +77,8 @@ class LoopbackTest(unittest.TestCase):
         self.assertGreater(strike(self, NAMED["failover-behind"], 2, network=Loopback()).check.lost_by_store, 0)
 
 
-class HostsTest(OnePostgresCase):
-    def test_an_event_posted_on_any_host_reaches_all_and_each_process_listens_once(self) -> None:
-        deployment = self.deployment
-        clients = [
-            enter(self, EventStreamClient(f"{base}/boards/board-1/events", timeout=20))
-            for base in deployment.urls
-            for _ in range(20)
-        ]
-        for client in clients:
-            client.wait_for_retry()
-        ids = []
-        for base in deployment.urls:
-            made = request("POST", f"{base}/boards/board-1/tasks", json={"title": "For all"})
-            ids.append(made.headers["Last-Event-ID"])
-        for client in clients:
-            self.assertEqual([client.next_event().last_event_id for _ in ids], ids)
-        self.assertEqual(deployment.store.ids_in_log(["board-1"])["board-1"][-len(ids) :], ids)
-        # Two processes a host; the kernel may have given all streams of a host to one.
-        wait_until(
-            lambda: len(deployment.urls) <= deployment.store.listeners() <= 2 * len(deployment.urls),
-            message="one a process",
-        )
+class HostsTest(OnePostgresCase, AllHostsCase):
+    pass
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.harness.own_network import own_network
 from tests.harness.redis_server import RedisServer
-from tests.harness.struck_hosts import OneDeploymentCase, assert_nothing_lost, strike
+from tests.harness.struck_hosts import AllHostsCase, OneDeploymentCase, assert_nothing_lost, strike
 from tests.support import enter, missing, wait_until
 
 ONCE = True  # it says the same under every Python
@@ -85,30 +85,7 @@ class LoopbackTest(unittest.TestCase):
         self.assertEqual(strike(self, NAMED["cut"], 3, network=Loopback()).check.resets, 0)
 
 
-class HostsTest(OneRedisCase):
-    def test_an_event_posted_on_any_host_reaches_all_and_each_process_listens_once(self):
-        deployment = self.deployment
-        clients = [
-            enter(self, EventStreamClient(f"{base}/boards/board-1/events", timeout=20))
-            for base in deployment.urls
-            for _ in range(20)
-        ]
-        for client in clients:
-            client.wait_for_retry()
-        ids = []
-        for base in deployment.urls:
-            made = request("POST", f"{base}/boards/board-1/tasks", json={"title": "For all"})
-            ids.append(made.headers["Last-Event-ID"])
-        for client in clients:
-            self.assertEqual([client.next_event().last_event_id for _ in ids], ids)
-        self.assertEqual(deployment.store.ids_in_log(["board-1"])["board-1"][-len(ids) :], ids)
-
-        # Two processes a host; the kernel may have given all streams of a host to one.
-        wait_until(
-            lambda: len(deployment.urls) <= deployment.store.listeners() <= 2 * len(deployment.urls),
-            message="one a process",
-        )
-
+class HostsTest(OneRedisCase, AllHostsCase):
     def test_the_first_board_is_there_also_just_after_a_flush(self):
         deployment = self.deployment
         for base in deployment.urls:
