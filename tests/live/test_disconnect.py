@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 import unittest
+from pathlib import Path
 
 from sse_threaded import Hub, InvalidEvent
 from sse_threaded.fanout.owners import DECISION
@@ -52,13 +53,16 @@ class DisconnectCase(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = temporary_directory(self)
         (self.folder / "disconnecting.py").write_text(APP, encoding="utf-8")
-        self.log_url = sqlite_url(self.folder)
+        self.log_url = self.make_log_url(self.folder)
         self.hub = enter(self, Hub(self.log_url))
         env = {"LOG": self.log_url, "GONE": str(self.folder / "gone-")}
         env |= {"PER_USER": str(self.per_user), "PER_ADDRESS": str(self.per_address)}
         args = [*self.args, "-w", "1", "--chdir", str(self.folder)]
         made = [GunicornServer("disconnecting:app", args=args, env=env) for _ in range(self.servers)]
         self.urls = itertools.cycle([enter(self, server).url for server in made])
+
+    def make_log_url(self, folder: Path) -> str:
+        return sqlite_url(folder)
 
     def log_out(self, user: str) -> None:
         """End the user's session, as the view sees it, and then the streams."""

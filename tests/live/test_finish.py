@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import unittest
+from pathlib import Path
 
 from sse_threaded import FINISHED, Hub, Retention
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
@@ -40,7 +41,7 @@ class FinishCase(unittest.TestCase):
     def setUp(self) -> None:
         folder = temporary_directory(self)
         (folder / "finishing.py").write_text(APP, encoding="utf-8")
-        url = sqlite_url(folder)
+        url = self.make_log_url(folder)
         self.hub = enter(self, Hub(url))
         self.server = enter(
             self,
@@ -48,6 +49,9 @@ class FinishCase(unittest.TestCase):
                 "finishing:app", args=[*self.args, "-w", "1", "--chdir", str(folder)], env={"LOG": url}
             ),
         )
+
+    def make_log_url(self, folder: Path) -> str:
+        return sqlite_url(folder)
 
     def url(self, path: str, query: str = "") -> str:
         asked = "&".join(each for each in (self.query, query) if each)
