@@ -456,6 +456,10 @@ class Hub:
         """Begin the end: every stream gets a farewell. This takes no lock, so a signal handler may call it."""
         self._pump.request_close()
 
+    def look_at_clock(self) -> None:
+        """Let the pump see that time has passed; see :class:`sse_threaded.testing.FakeClock`."""
+        self._pump.look_at_clock()
+
     def close(self, timeout: float = 2.0) -> None:
         """End all streams with a farewell, then the thread, then the log; idempotent.
 

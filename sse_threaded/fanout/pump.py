@@ -327,6 +327,10 @@ class Pump:
         self._thread.is_closing = True
         self._thread.bell.ring()
 
+    def look_at_clock(self) -> None:
+        """Have the pump's thread look at its timers."""
+        self._thread.bell.ring()
+
     def join(self, timeout: float) -> None:
         """Wait until the pump's thread has ended, ``timeout`` seconds at most."""
         self._thread.join(timeout)

@@ -6,6 +6,8 @@ Every wait has a deadline. Every server listens on a free port of the loopback i
 - :class:`GunicornServer`: the real gunicorn as a child process, which a test can kill and restart.
 - :class:`EventStreamClient`: one connection, its bytes and its events.
 - :class:`ResumingClient`: a thread that reconnects and resumes like a browser.
+- :class:`StreamedResponse`: the events in a response of Flask's, Werkzeug's or Django's own test client.
+- :class:`FakeClock`: time that a test moves on, for heartbeats, leases and tickets.
 - :func:`request`: one ordinary request.
 - :func:`uncommitted_events`: events of a transaction that the test rolls back, for a log in PostgreSQL.
 
@@ -20,11 +22,13 @@ Every wait has a deadline. Every server listens on a free port of the loopback i
 
 from ..protocol.decoder import DecodedEvent, EventStreamDecoder
 from .errors import BadResponse, Fault, ServerFailed, StreamEnded, StreamTimeout
+from .fake_clock import FakeClock
 from .gunicorn_server import GunicornServer
 from .http_request import Reply, request
 from .live_server import LiveServer
 from .resuming_client import ResumingClient
 from .stream_client import EventStreamClient
+from .streamed_response import StreamedResponse
 from .uncommitted_events import UncommittedEvent, uncommitted_events
 
 __all__ = [
@@ -32,6 +36,7 @@ __all__ = [
     "DecodedEvent",
     "EventStreamClient",
     "EventStreamDecoder",
+    "FakeClock",
     "Fault",
     "GunicornServer",
     "LiveServer",
@@ -40,6 +45,7 @@ __all__ = [
     "ServerFailed",
     "StreamEnded",
     "StreamTimeout",
+    "StreamedResponse",
     "UncommittedEvent",
     "request",
     "uncommitted_events",

@@ -72,6 +72,10 @@ AROUND = {
     'hub.finish("job-7"': (HUB, ""),
     "def logout()": (HUB + FLASK, ""),
     "hub.ticket(": ("from sse_threaded import Hub\n" + FLASK + 'app.secret_key = url = "memory://"\n', ""),
+    "def test_an_order(": (
+        "from flask.testing import FlaskClient\nfrom sse_threaded.testing import StreamedResponse\n",
+        "",
+    ),
     "long_poll=False": (HUB + REQUEST + "from werkzeug import Response\n", VIEW),
     "with hub.log.transaction() as transaction": (HUB, ""),
     "with transaction.atomic():\n    Order": (HUB + DJANGO, ""),
