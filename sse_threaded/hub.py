@@ -435,8 +435,10 @@ class Hub:
                 subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
             except Overloaded:
                 may_wait = False
-            after = asked.wanted.last_event_id or (self.log.event_id(0) if asked.from_start else None)
-            response = long_poll(self._pump, self.log, web, subscriber, after, may_wait=may_wait)
+            after, from_start = asked.wanted.last_event_id, asked.from_start
+            response = long_poll(
+                self._pump, self.log, web, subscriber, after, from_start=from_start, may_wait=may_wait
+            )
         # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)
         return response

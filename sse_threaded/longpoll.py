@@ -36,6 +36,7 @@ def long_poll(
     subscriber: ThreadSubscriber,
     last_event_id: str | None,
     *,
+    from_start: bool,
     may_wait: bool = True,
 ) -> Response:
     """Answer with the events after ``last_event_id``: at once if there are any, else when one arrives.
@@ -45,6 +46,7 @@ def long_poll(
     the state again, and then continue after ``lastEventId``. If there is ``"finished": true``, all channels are
     finished, and the client need not ask again.
 
+    :param from_start: see :meth:`.hub.Hub.stream`.
     :param may_wait: whether to wait for an event; default ``True``. It is false if the server would let other
         requests wait, too. Then the answer comes at once.
     """
@@ -55,6 +57,8 @@ def long_poll(
     headers = {}
     try:
         subscriber.allowed_at = time.monotonic() - DECISION
+        if last_event_id is None and from_start:
+            last_event_id = log.event_id(log.trimmed(subscriber.channels))
         cursor = Cursor(log, subscriber.channels, last_event_id)
         page = cursor.read()
         is_over = not page and pump.is_over(cursor)

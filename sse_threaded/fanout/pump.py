@@ -122,7 +122,7 @@ class Pump:
         if self._thread.is_closing:
             raise HubClosed("the hub is closed")
         if last_event_id is None and from_start:
-            last_event_id = self._eventlog.event_id(0)
+            last_event_id = self._eventlog.event_id(self._eventlog.trimmed(channels))
         place = None
         is_current = self._eventlog.rings_first and self._thread.is_current
         if last_event_id is None and is_current:

@@ -228,6 +228,15 @@ class EventLog(ABC):
         :raises LogError: the log cannot be read, or was recreated just now.
         """
 
+    @abstractmethod
+    def trimmed(self, channels: Collection[str]) -> int:
+        """Return the newest number that was trimmed from one of these channels, 0 for none.
+
+        After it, the log has all their events.
+
+        :raises LogError: the log cannot be read, or was recreated just now.
+        """
+
     def own_events(self, after: int) -> Page | None:
         """Return events without a look at the log: those that :meth:`append` of this process has just appended.
 

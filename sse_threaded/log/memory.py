@@ -219,6 +219,12 @@ class MemoryLog(EventLog):
             found = self._channels.get(channel)
             return found.records[-1] if found is not None and found.records else None
 
+    def trimmed(self, channels: Collection[str]) -> int:
+        """See :class:`EventLog`."""
+        with self._lock:
+            wanted = [self._channels.get(name) for name in channels]
+            return max((self._floor if each is None else each.trimmed for each in wanted), default=0)
+
     def _read_newest(self, after: int, upto: int | None) -> Page:
         # With the lock held. Indexing a deque near its end costs nothing.
         length = len(self._newest)

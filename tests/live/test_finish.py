@@ -101,6 +101,18 @@ class FinishTest(FinishCase):
         self.assertEqual(self.connect("job").status, 204)
         self.assertEqual(self.connect("job", "start", last_event_id=last).status, 204)
 
+    def test_from_the_start_is_from_the_oldest_that_is_left(self) -> None:
+        """Without a reset: a page that loads again at a reset would do so again and again."""
+        with Hub(self.hub.log.url, retention=Retention(count=5, age=None)) as small:
+            for number in range(20):
+                small.publish("job", str(number))
+            small.log.trim()
+        client = self.connect("job", "start")
+        self.assertEqual([event.data for event in client.events(5)], ["15", "16", "17", "18", "19"])
+        answer = request("GET", self.url("job", "start&wait=0"), headers={"Accept": "application/json"}).json()
+        self.assertEqual([event["data"] for event in answer["events"]], ["15", "16", "17", "18", "19"])
+        self.assertFalse(answer["reset"])
+
     def test_many_events_before_the_last_one(self) -> None:
         with self.hub.log.transaction() as transaction:
             for number in range(900):

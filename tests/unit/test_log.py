@@ -77,6 +77,20 @@ class LogContract:
         self.assertEqual(log.newest("b"), (4, "b", None, "last"))
         self.assertIsNone(log.newest("nobody"))
 
+    def test_after_the_trimmed_number_is_all_that_is_left(self):
+        log = self.make_log(retention=Retention(count=3, age=None))
+        self.assertEqual(log.trimmed(["a", "b"]), 0)
+        for number in range(10):
+            log.append("a", str(number))
+        log.append("b", "one")
+        log.trim()
+        self.assertEqual(log.trimmed(["b"]), 0)
+        self.assertEqual(log.trimmed([]), 0)
+        for channels in (["a"], ["b", "a"]):
+            self.assertEqual(log.trimmed(channels), 7)
+            self.assertEqual([r.data for r in log.read(7, channels=["a"])], ["7", "8", "9"])
+            self.assertRaises(HistoryGone, log.read, 6, channels=channels)
+
     def test_pages_are_bounded_and_join_without_gap_or_double(self):
         log = self.make_log()
         with log.transaction() as transaction:

@@ -373,6 +373,13 @@ class PostgresLog(EventLog):
         rows = self._client.run(self._statements.newest_of, [to_database(channel)], may_repeat=True)
         return record_of(*rows[0]) if rows else None
 
+    def trimmed(self, channels: Collection[str]) -> int:
+        """See :class:`EventLog`."""
+        self._epochs.get()
+        names = array_of(map(to_database, channels))
+        ((number,),) = self._client.run(self._statements.trimmed, [names], may_repeat=True)
+        return int(number)
+
     # Doorbells, trimming and the end.
 
     def open_doorbell(self) -> Doorbell:

@@ -24,6 +24,10 @@ _READ = "SELECT * FROM {read}(%s::bigint, %s::text[], %s::bigint, %s::integer, %
 _NEWEST_OF = """SELECT n.sequence, n.channel, e.event, e.data
     FROM {numbers} n JOIN {events} e ON e.transaction = n.transaction AND e.place = n.place
     WHERE n.channel = %s ORDER BY n.sequence DESC LIMIT 1"""
+_TRIMMED = """SELECT coalesce(max(coalesce(t.upto, others.upto)), 0)
+    FROM unnest(%s::text[]) AS name (channel)
+    LEFT JOIN {trimmed} t ON t.channel = name.channel
+    LEFT JOIN {trimmed} others ON others.channel = ''"""
 _TRIM = """SELECT t.next_after, t.deleted, t.is_end
     FROM {trim}(
         %s::text, %s::integer, %s::integer, %s::bigint, %s::float8, %s::bigint, %s::float8
@@ -39,6 +43,7 @@ class Statements(NamedTuple):
     :ivar last: the epoch, the newest number, and whether this role can publish here.
     :ivar newest: the message of the newest number, for the listener.
     :ivar newest_of: the newest event of a channel.
+    :ivar trimmed: the newest number that was trimmed from channels.
     :ivar append: numbers the committed events, and appends events; see ``sql/append.sql``.
     :ivar publish: adds one event in the caller's transaction; returns whether the numberer is awake, and the
         epoch.
@@ -52,6 +57,7 @@ class Statements(NamedTuple):
     last: str
     newest: str
     newest_of: str
+    trimmed: str
     append: str
     publish: str
     read: str
@@ -61,5 +67,5 @@ class Statements(NamedTuple):
 
 def statements_for(address: Address) -> Statements:
     """Return the statements of the log at an address."""
-    texts = (_EXISTS, _STATE, _LAST, _NEWEST, _NEWEST_OF, _APPEND, _PUBLISH, _READ, _TRIM, _FOLD)
+    texts = (_EXISTS, _STATE, _LAST, _NEWEST, _NEWEST_OF, _TRIMMED, _APPEND, _PUBLISH, _READ, _TRIM, _FOLD)
     return Statements(*(fill(address, text) for text in texts))

@@ -50,6 +50,7 @@ from .scripts import (
     REMEMBERED_CHANNELS,
     STATE,
     TRIM,
+    TRIMMED,
     reading_script,
     writing_script,
 )
@@ -295,8 +296,11 @@ class RedisLog(EventLog):
         :param args: the body's arguments.
         :raises LogUnavailable: Redis cannot be reached, or the log was created again just now.
         """
+        return self._ask_of_this_epoch(reading_script(body), *args)
+
+    def _ask_of_this_epoch(self, script: str, *args: str | bytes | int) -> Any:
         try:
-            return self._ask(reading_script(body), *args)
+            return self._ask(script, *args)
         except HistoryGone:
             raise self._made_anew() from None
 
@@ -350,11 +354,12 @@ class RedisLog(EventLog):
 
     def newest(self, channel: str) -> Record | None:
         """See :class:`EventLog`."""
-        try:
-            entries = self._ask(NEWEST, channel)
-        except HistoryGone:
-            raise self._made_anew() from None
+        entries = self._ask_of_this_epoch(NEWEST, channel)
         return record_from(entries[0], channel) if entries else None
+
+    def trimmed(self, channels: Collection[str]) -> int:
+        """See :class:`EventLog`."""
+        return int(self._ask_of_this_epoch(TRIMMED, *dict.fromkeys(channels)))
 
     # Doorbells, trimming and the end.
 

@@ -118,6 +118,7 @@ PREPARE = _constants(COMMANDS=_COMMANDS) + _load("prepare")
 READ = _COMMON + _load("read")
 NEWEST = _COMMON + _load("newest")
 STATE = _COMMON + _load("state")
+TRIMMED = _COMMON + _load("trimmed")
 CHECK = _COMMON + _load("check")
 END_TRANSACTION = _COMMON + _load("end_transaction")
 

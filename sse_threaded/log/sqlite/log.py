@@ -260,6 +260,11 @@ class SQLiteLog(EventLog):
             row = reader.execute(NEWEST_EVENT, (channel,)).fetchone()
         return None if row is None else Record._make(row)
 
+    def trimmed(self, channels: Collection[str]) -> int:
+        """See :class:`EventLog`."""
+        with self._reading() as reader:
+            return last_trimmed(reader, channels)
+
     def check(self) -> str:
         """See :class:`EventLog`; a good result holds for a second."""
         self._health.run()
