@@ -9,7 +9,7 @@ import time
 import unittest
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from benchmarks.faults.cases import FaultCase
 from benchmarks.faults.deployment import Deployment
@@ -81,10 +81,10 @@ class OneDeploymentCase(unittest.TestCase):
             self._leave()  # the next test has hosts of its own
 
 
-class AllHostsCase(OneDeploymentCase):
-    """Tests of several hosts at peace; a subclass is a test case for one kind of store."""
+class AllHosts:
+    """Tests of several hosts at peace, for a :class:`OneDeploymentCase` of one kind of store."""
 
-    def connect(self, each: int) -> list[EventStreamClient]:
+    def connect(self: Any, each: int) -> list[EventStreamClient]:
         """Open so many streams on each host."""
         urls = [f"{base}/boards/board-1/events" for base in self.deployment.urls for _ in range(each)]
         clients = [enter(self, EventStreamClient(url, timeout=20)) for url in urls]
@@ -92,7 +92,7 @@ class AllHostsCase(OneDeploymentCase):
             client.wait_for_retry()
         return clients
 
-    def test_an_event_posted_on_any_host_reaches_all_and_each_process_listens_once(self) -> None:
+    def test_an_event_posted_on_any_host_reaches_all_and_each_process_listens_once(self: Any) -> None:
         deployment = self.deployment
         clients = self.connect(20)
         ids = []
@@ -108,7 +108,7 @@ class AllHostsCase(OneDeploymentCase):
             message="one a process",
         )
 
-    def test_a_disconnection_ends_the_streams_of_all_hosts(self) -> None:
+    def test_a_disconnection_ends_the_streams_of_all_hosts(self: Any) -> None:
         clients = self.connect(6)
         with Hub(self.deployment.store.own_url()) as hub:
             hub.disconnect(channel="board-1")

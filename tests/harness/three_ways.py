@@ -258,6 +258,8 @@ def record(package: Path = PACKAGE) -> dict[str, list[Step]]:
     recordings = {}
     with _running(package) as server:
         client = server.open()
+        server.open().close()  # by the second stream of a channel it is known that the channel goes on
+        wait_until(lambda: server.ask("streams") == 1)
         server.ask("publish")
         client.read_until(b"data: hello")
         # What a round does only now and then it does now, and not again while the clock is slow.

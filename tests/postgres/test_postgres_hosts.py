@@ -11,7 +11,7 @@ from benchmarks.faults.cases import POSTGRES_CASES
 from benchmarks.faults.experiment import Result
 from benchmarks.faults.loopback import Loopback
 from tests.harness.own_network import own_network
-from tests.harness.struck_hosts import CLIENTS, AllHostsCase, OneDeploymentCase, assert_nothing_lost, strike
+from tests.harness.struck_hosts import CLIENTS, AllHosts, OneDeploymentCase, assert_nothing_lost, strike
 
 ONCE = True  # it says the same under every Python
 
@@ -77,7 +77,7 @@ class LoopbackTest(unittest.TestCase):
         self.assertGreater(strike(self, NAMED["failover-behind"], 2, network=Loopback()).check.lost_by_store, 0)
 
 
-class HostsTest(OnePostgresCase, AllHostsCase):
+class HostsTest(AllHosts, OnePostgresCase):
     pass
 
 

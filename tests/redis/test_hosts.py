@@ -17,7 +17,7 @@ from sse_threaded import EventLog, HistoryGone, open_log
 from sse_threaded.testing import EventStreamClient, request
 from tests.harness.own_network import own_network
 from tests.harness.redis_server import RedisServer
-from tests.harness.struck_hosts import AllHostsCase, OneDeploymentCase, assert_nothing_lost, strike
+from tests.harness.struck_hosts import AllHosts, OneDeploymentCase, assert_nothing_lost, strike
 from tests.support import enter, missing, wait_until
 
 ONCE = True  # it says the same under every Python
@@ -85,7 +85,7 @@ class LoopbackTest(unittest.TestCase):
         self.assertEqual(strike(self, NAMED["cut"], 3, network=Loopback()).check.resets, 0)
 
 
-class HostsTest(OneRedisCase, AllHostsCase):
+class HostsTest(AllHosts, OneRedisCase):
     def test_the_first_board_is_there_also_just_after_a_flush(self):
         deployment = self.deployment
         for base in deployment.urls:
