@@ -107,6 +107,17 @@ class Transaction(Snapshot):
         :raises LogError: the event could not be written; leave the block by this error.
         """
 
+    @abstractmethod
+    def newest(self, channel: str) -> Record | None:
+        """Return the newest event of a channel; ``None`` if it has none.
+
+        After the first :meth:`append` of this transaction, no other can append until this one ends. So an answer
+        after that holds until the commit.
+
+        :param channel: the name of a channel to which this transaction has not appended.
+        :raises LogError: the log cannot be read; leave the block by this error.
+        """
+
 
 class EventLog(ABC):
     """The interface of all engines; :func:`sse_threaded.open_log` makes one from a URL.

@@ -294,3 +294,6 @@ class _MemoryTransaction(_MemorySnapshot, Transaction):
         self.rows.append(row)
         self._last += 1
         return self.last_event_id()
+
+    def newest(self, channel: str) -> Record | None:
+        return self._log.newest(channel)  # the thread has the log's lock until the end of the block

@@ -192,6 +192,40 @@ class LogContract:
         self.assertEqual(log.read(0), [])
         self.assertEqual(log.append("a", "next"), f"{log.epoch}-1")
 
+    def test_a_transaction_sees_the_newest_event_of_another_channel(self):
+        log = self.make_log()
+        log.append("a", "one", "kind")
+        with log.transaction() as transaction:
+            self.assertEqual(transaction.newest("a"), (1, "a", "kind", "one"))
+            transaction.append("b", "x")
+            self.assertEqual(transaction.newest("a"), (1, "a", "kind", "one"))
+            self.assertIsNone(transaction.newest("nobody"))
+        self.assertEqual(log.last_sequence(), 2)
+
+    def test_what_a_transaction_sees_after_its_first_event_is_the_newest_until_its_end(self):
+        """Threads count in one channel. Each appends, then looks, then writes one more than it has seen."""
+        log = self.make_log()
+        failures = []
+
+        def count():
+            try:
+                for _ in range(10):
+                    with log.transaction() as transaction:
+                        transaction.append("other", "x")
+                        newest = transaction.newest("count")
+                        transaction.append("count", str(int(newest.data) + 1 if newest else 0))
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(failures, [])
+        found = [record.data for record in self.read_all(log, channels=["count"])]
+        self.assertEqual(found, [str(number) for number in range(40)])
+
     def test_appending_beside_ones_own_transaction_is_refused_at_once(self):
         log = self.make_log()
         with log.transaction() as transaction:

@@ -10,7 +10,9 @@ import psycopg
 
 from ...errors import LogUnavailable
 from ..interface import Snapshot, Transaction, TransactionOver
+from ..record import Record
 from ..validation import validate_event
+from .pages import record_of
 from .text import array_of, to_database
 
 if TYPE_CHECKING:
@@ -105,3 +107,8 @@ class PostgresTransaction(PostgresSnapshot, Transaction):
         )
         self.place = epoch, last
         return f"{epoch}-{last}"
+
+    def newest(self, channel: str) -> Record | None:
+        """See :class:`Transaction`."""
+        rows = self._run(self._statements.newest_of, (to_database(channel),))
+        return record_of(*rows[0]) if rows else None

@@ -257,7 +257,7 @@ class RedisLog(EventLog):
             lock = secrets.token_hex(8)
             last = int(self._write(BEGIN_TRANSACTION, [lock]))
             epoch = self._next_epoch or self.epoch
-            transaction = RedisTransaction(self.url, epoch, last)
+            transaction = RedisTransaction(self.url, epoch, last, self.newest)
             transaction.json_default = self.json_default
             try:
                 yield transaction

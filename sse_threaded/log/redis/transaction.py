@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..interface import Snapshot, Transaction, TransactionOver
+from ..record import Record
 from ..validation import validate_event
 
 
@@ -27,11 +30,13 @@ class RedisSnapshot(Snapshot):
 class RedisTransaction(RedisSnapshot, Transaction):
     """The events that one script is to append. The log is locked until then, so their numbers are known.
 
+    :param newest: returns the newest event of a channel.
     :ivar rows: the arguments of ``commit_transaction.lua`` after the first.
     """
 
-    def __init__(self, url: str, epoch: str, last: int) -> None:
+    def __init__(self, url: str, epoch: str, last: int, newest: Callable[[str], Record | None]) -> None:
         super().__init__(url, epoch, last)
+        self._newest = newest
         self.rows: list[str | int] = []
 
     def append(self, channel: str, data: object, event: str | None = None) -> str:
@@ -42,3 +47,7 @@ class RedisTransaction(RedisSnapshot, Transaction):
         self.rows += [name, text, int(kind is not None), kind or ""]
         self._last += 1
         return self.last_event_id()
+
+    def newest(self, channel: str) -> Record | None:
+        """See :class:`Transaction`."""
+        return self._newest(channel)

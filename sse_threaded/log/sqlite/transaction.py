@@ -9,8 +9,10 @@ from typing import TypeAlias
 
 from ...errors import LogUnavailable
 from ..interface import Snapshot, Transaction, TransactionOver
+from ..record import Record
 from ..validation import validate_event
 from .file import SQLiteFile
+from .pages import NEWEST_EVENT
 from .schema import execute_plain, last_sequence
 
 # Channel, data and type of an event.
@@ -84,6 +86,11 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         self._file.mark.reserve(self._file.epoch, sequence, self._first - 1)
         self._newest = sequence, created
         return f"{self._file.epoch}-{sequence}"
+
+    def newest(self, channel: str) -> Record | None:
+        """See :class:`Transaction`."""
+        row = execute_plain(self._connection, NEWEST_EVENT, (channel,)).fetchone()
+        return None if row is None else Record._make(row)
 
     def require_kept(self) -> None:
         """Raise if SQLite has rolled back by itself and the caller has caught the error.
