@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Not
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.utils import redirect
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 from ..errors import HubClosed, LogError, LogUnavailable
 from ..hub import Hub
@@ -30,7 +30,7 @@ from ..throttled_log import ThrottledLog
 from .allowed_hosts import AllowedHosts
 from .assets import Assets
 from .model import Unknown, number_of
-from .request_body import BoardRequest, checked_title, read_object
+from .request_body import checked_title, read_object
 from .settings import hub_settings, log_url, proxy_count, trusted_hosts
 from .store import open_store
 
@@ -112,14 +112,14 @@ class BoardApp:
         return self._wsgi(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = BoardRequest(environ)
+        request = Request(environ)
         response = self._answer(request)
         # The library alone decides every byte of a stream.
         if not isinstance(response, _JSONResponse) and response.mimetype != "text/event-stream":
             response.headers.update(_FOR_BROWSERS)
         return response(environ, start_response)
 
-    def _answer(self, request: BoardRequest) -> Response:
+    def _answer(self, request: Request) -> Response:
         refusal = self._allowed_hosts.refusal(request.environ)
         if refusal is not None:
             return self._for_people(request, refusal)
@@ -146,7 +146,7 @@ class BoardApp:
             )
         return response if isinstance(response, _JSONResponse) else self._for_people(request, response)
 
-    def _for_people(self, request: BoardRequest, response: Response) -> Response:
+    def _for_people(self, request: Request, response: Response) -> Response:
         # A browser that opens an address asks for text/html by name; programs do not.
         wants_page = request.method in ("GET", "HEAD") and request.accept_mimetypes["text/html"] == 1
         is_problem = response.mimetype == "application/problem+json"
@@ -156,20 +156,20 @@ class BoardApp:
         response.vary.add("Accept")
         return response
 
-    def _on_home(self, request: BoardRequest) -> Response:
+    def _on_home(self, request: Request) -> Response:
         return redirect("/boards/board-1")
 
-    def _on_health(self, request: BoardRequest) -> Response:
+    def _on_health(self, request: Request) -> Response:
         try:
             return _json(self.hub.health())
         except LogError as error:
             self._throttled.warning(f"unhealthy: {error}", "unhealthy: %s", error)
             return problem(503, f"The log cannot be used now: {error.reason}.", {"Retry-After": _RETRY_AFTER})
 
-    def _on_asset(self, request: BoardRequest, name: str) -> Response:
+    def _on_asset(self, request: Request, name: str) -> Response:
         return self._assets.answer(request, name)
 
-    def _on_boards(self, request: BoardRequest) -> Response:
+    def _on_boards(self, request: Request) -> Response:
         try:
             boards, more = self._store.boards(request.args.get("before"))
         except Unknown:
@@ -177,12 +177,12 @@ class BoardApp:
         older = f"/boards?before={boards[-1]['id']}" if more else None
         return _json({"boards": boards, "next": older})
 
-    def _on_create_board(self, request: BoardRequest) -> Response:
+    def _on_create_board(self, request: Request) -> Response:
         body = read_object(request, required=["title"])
         board = self._store.create_board(checked_title(body["title"]))
         return _json(board, 201, location=f"/boards/{board['id']}")
 
-    def _on_board(self, request: BoardRequest, board: str) -> Response:
+    def _on_board(self, request: Request, board: str) -> Response:
         kinds = ["text/html", "application/json"]
         if request.accept_mimetypes.best_match(kinds, default="text/html") == "application/json":
             response = _json(self._store.snapshot(board))
@@ -192,7 +192,7 @@ class BoardApp:
         response.vary.add("Accept")
         return response
 
-    def _on_events(self, request: BoardRequest, board: str) -> Response:
+    def _on_events(self, request: Request, board: str) -> Response:
         try:
             self._store.require_board(board)
         except LogError as error:
@@ -204,21 +204,21 @@ class BoardApp:
             return self.hub.come_back("the log cannot be read")
         return self.hub.stream(request, board)
 
-    def _on_create_task(self, request: BoardRequest, board: str) -> Response:
+    def _on_create_task(self, request: Request, board: str) -> Response:
         body = read_object(request, required=["title"], optional=["listId"])
         task, event_id = self._store.create_task(board, checked_title(body["title"]), body.get("listId"))
         return _json(task, 201, event_id, location=f"/boards/{board}/tasks/{task['id']}")
 
-    def _on_task(self, request: BoardRequest, board: str, task: str) -> Response:
+    def _on_task(self, request: Request, board: str, task: str) -> Response:
         return _json(self._store.task(board, task))
 
-    def _on_change_task(self, request: BoardRequest, board: str, task: str) -> Response:
+    def _on_change_task(self, request: Request, board: str, task: str) -> Response:
         body = read_object(request, optional=["title", "listId"])
         title = checked_title(body["title"]) if "title" in body else None
         changed, event_id = self._store.change_task(board, task, title=title, list_id=body.get("listId"))
         return _json(changed, 200, event_id)
 
-    def _on_delete_task(self, request: BoardRequest, board: str, task: str) -> Response:
+    def _on_delete_task(self, request: Request, board: str, task: str) -> Response:
         response = Response(status=204)
         del response.headers["Content-Type"]
         return _with_event_id(response, self._store.delete_task(board, task))
@@ -238,7 +238,7 @@ def _route(*values: str | None) -> tuple[str, Mapping[str, str]]:
     return _ROUTES.bind_to_environ(environ).match()
 
 
-def _match(request: BoardRequest) -> tuple[str, dict[str, str]]:
+def _match(request: Request) -> tuple[str, dict[str, str]]:
     try:
         endpoint, values = _route(*map(request.environ.get, _ROUTED_BY))
     except NotFound:
