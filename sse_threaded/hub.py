@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from werkzeug.wrappers import Request, Response
 
 from .access.cross_origin import CrossOrigin
+from .access.publish_tokens import PublishTokens
 from .access.ticket import Secret, Ticket, TicketRefused, ticket_in
 from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.budget import Budget, Overloaded
-from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data
+from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
 from .fanout.owners import OwnerLimits
@@ -36,6 +37,7 @@ from .protocol.event import CONTENT_TYPE, FINISHED, JSONDefault
 from .protocol.problem import problem
 from .protocol.request import HasEnviron, WantedEvents, wanted_events
 from .protocol.stream_response import HEADERS, STREAM_HEADERS, StreamResponse
+from .publisher.app import PublisherApp
 from .stream import EventStream, refusal, refusal_for
 from .wsgi_server import Caller, ServerWarnings, caller_of
 
@@ -55,6 +57,9 @@ LEASE = 900.0
 # Milliseconds.
 RETRY = 5000
 
+# Bytes of a body that the publisher takes: an event of the longest data in ASCII, and many usual ones.
+PUBLISHED_BYTES = 1024 * 1024 + 4096
+
 _NO_MORE_HEADERS = (("Cache-Control", "no-store"), *HEADERS)
 _POLL_HEADERS = (("Cache-Control", "no-cache"), *HEADERS)
 
@@ -62,10 +67,6 @@ _POLL_HEADERS = (("Cache-Control", "no-cache"), *HEADERS)
 def _refused(body: bytes) -> Response:
     # A generator, as it can be closed like every stream. An app's wrapper may rely on that.
     return Response((part for part in [body]), headers=STREAM_HEADERS)
-
-
-def _reserved(channel: str) -> InvalidEvent:
-    return InvalidEvent("channel", f"{channel!r} begins with {RESERVED_PREFIX!r}, which belongs to the package")
 
 
 def _sorted(channels: Iterable[str]) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ def _sorted(channels: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         validate_channel(name)
         if name.startswith(RESERVED_PREFIX):
-            raise _reserved(name)
+            raise reserved(name)
     return tuple(sorted(set(names)))
 
 
@@ -236,7 +237,7 @@ class Hub:
         :raises HubClosed: the hub is closed; nothing was published.
         """
         if isinstance(channel, str) and channel.startswith(RESERVED_PREFIX):
-            raise _reserved(channel)
+            raise reserved(channel)
         if self._closed:
             raise HubClosed("the hub is closed; nothing was published")
         self.begin_anew_if_needed()
@@ -257,6 +258,32 @@ class Hub:
         :raises HubClosed: the hub is closed; nothing was published.
         """
         return self.publish(channel, {} if data is None else data, FINISHED)
+
+    def publisher(
+        self, *, tokens: Mapping[str, str | Iterable[str]], max_bytes: int = PUBLISHED_BYTES
+    ) -> PublisherApp:
+        """Return a WSGI app of one route that publishes what other programs send; mount it where you like.
+
+        They send ``POST`` with ``Authorization: Bearer TOKEN`` (RFC 6750). The body is JSON: an event
+        ``{"channel", "data", "event"}``, where ``event`` may be left out, or ``{"channel", "finish": true}``, or a
+        list of up to 500 events for one transaction. The answer is 201 with ``{"id"}`` or ``{"ids"}``. A request
+        with the header ``Idempotency-Key`` can be sent again, and takes effect once. The key is remembered for the
+        ``age`` of the :class:`Retention`: by default for a day.
+
+        :param tokens: maps each token to the channels that it may publish to. ``"sha256:..."`` with the 64
+            hexadecimal digits of its SHA-256 stands for a token, so that no secret need be in the configuration. A
+            channel is an exact name, or the beginning of names and ``*``: ``"job-*"``; ``"*"`` means all channels.
+        :param max_bytes: the longest body, in bytes; default 1,052,672.
+        :raises ValueError: an argument is invalid. The message does not show a token.
+        """
+        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 1:
+            raise ValueError(f"max_bytes must be a whole number of at least 1, not {max_bytes!r}")
+        return PublisherApp(self._log_to_publish, PublishTokens(tokens), max_bytes)
+
+    def _log_to_publish(self) -> EventLog:
+        if self._closed:
+            raise HubClosed("the hub is closed; nothing was published")
+        return self.log
 
     def disconnect(self, *, user: object = None, channel: str | None = None) -> str:
         """End the streams of a user, of a channel, or of a user in a channel, in all processes; for a logout.

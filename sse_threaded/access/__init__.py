@@ -1,1 +1,1 @@
-"""Access to streams: tickets for clients that can send no cookie, and pages of other origins."""
+"""Access: tickets for streams, tokens for publishers, and pages of other origins."""

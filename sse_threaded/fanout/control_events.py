@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 
+from ..errors import InvalidEvent
 from ..log import Page, Record
 from .owners import Disconnection
 
@@ -24,6 +25,11 @@ _DISCONNECT = "disconnect"
 
 # Seconds: more than a view takes, and more than the clocks of two hosts differ.
 _RECENT = 5.0
+
+
+def reserved(channel: str) -> InvalidEvent:
+    """Return the error for a channel of the package's own that an app names."""
+    return InvalidEvent("channel", f"{channel!r} begins with {RESERVED_PREFIX!r}, which belongs to the package")
 
 
 def disconnect_data(user: str | None, channel: str | None) -> dict[str, str | float | None]:

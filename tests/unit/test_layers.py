@@ -26,7 +26,7 @@ ROOMS = (
     "log",
     "access access.*",
     "fanout fanout.*",
-    "stream longpoll wsgi_server",
+    "stream longpoll wsgi_server publisher publisher.*",
     "hub",
     "server server.*",
     "worker gunicorn_hooks",
