@@ -6,12 +6,16 @@ import argparse
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from io import BufferedReader
+from itertools import chain
+from typing import cast
 
 from . import __version__
 from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
 from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
+from .fanout.control_events import RESERVED_PREFIX, reserved
 from .fanout.cursor import Cursor
 from .log import EventLog, open_log, without_secret
 from .log.doorbell import Doorbell
@@ -21,7 +25,11 @@ from .log.postgres.url import parse_url as parse_postgres_url
 from .log.retention import AS_OTHERS_KEEP
 from .log.sqlite.url import parse_url
 from .log.url import POSTGRES
-from .log.validation import validate_channel
+from .log.validation import validate_channel, validate_event
+from .protocol.event import FINISHED
+from .publisher.client import PublisherClient, read_token
+from .publisher.events import Event
+from .publisher.lines import batches_of_lines
 
 # Seconds between two attempts to read a log that cannot be reached.
 _RETRY_SECONDS = 1.0
@@ -88,18 +96,31 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     publish = commands.add_parser(
         "publish",
-        help="append one event to the log",
-        description="Append one event to the log and print its id. Every listener of the channel receives it.",
-        epilog='Example: sse-threaded publish news \'{"title":"Hello"}\'',
+        help="append an event, or lines, to the log",
+        description="Append one event to the log and print its id. Every listener of the channel receives it. "
+        "With --to the command sends the event to an app's publisher over HTTP.",
+        epilog='Example: sse-threaded publish news \'{"title":"Hello"}\'. Of a command: '
+        "make 2>&1 | sse-threaded publish build-7 --lines --finish",
     )
     publish.add_argument(
         "channel", metavar="CHANNEL", help="the channel: any name; for a board its id, such as board-1"
     )
     publish.add_argument(
-        "data", metavar="DATA", help="the data of the event, sent unchanged; - for standard input"
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="the data of the event, sent unchanged; - for standard input; with --finish the default is {}",
     )
     publish.add_argument("--event", metavar="NAME", help="the type of the event; default: message")
-    publish.set_defaults(run=_publish)
+    publish.add_argument(
+        "--finish", action="store_true", help="end the channel with this event, or after the lines"
+    )
+    publish.add_argument(
+        "--lines", action="store_true", help="publish each line of standard input as an event, as soon as it comes"
+    )
+    publish.add_argument("--to", metavar="URL", help="send to the publisher at this address, in place of a log")
+    publish.add_argument("--token-file", metavar="FILE", help="the file with the publisher's token")
+    publish.set_defaults(run=_publish, usage_error=publish.error)
     return publish
 
 
@@ -139,16 +160,63 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
+    fault = _fault_of(options)
+    if fault:
+        options.usage_error(fault)
+    if options.channel.startswith(RESERVED_PREFIX):
+        raise reserved(options.channel)
+    batches = _batches(options)
+    if options.to:
+        _publish_all(batches, PublisherClient(options.to, read_token(options.token_file)).publish)
+        return 0
+    log = _open(options.url)
+    try:
+        _publish_all(batches, lambda events: _append(log, events))
+    finally:
+        log.close()
+    return 0
+
+
+def _fault_of(options: argparse.Namespace) -> str:
+    """Return why arguments of ``publish`` do not fit together; ``""`` if they do."""
+    if options.lines and options.data not in (None, "-"):
+        return "--lines reads standard input; leave DATA out"
+    if options.data is None and not (options.lines or options.finish):
+        return "give DATA, or - for standard input, or --lines, or --finish"
+    if options.finish and options.event and not options.lines:
+        return "--finish and --event do not fit together: the last event has a name of its own"
+    if bool(options.to) != bool(options.token_file):
+        return "--to URL and --token-file FILE need each other"
+    return ""
+
+
+def _batches(options: argparse.Namespace) -> Iterable[list[Event]]:
+    """Return the events to publish, in batches of one transaction each."""
+
+    def event(data: str, name: str | None) -> Event:
+        return Event(*validate_event(options.channel, data, name))
+
+    if options.lines:
+        lines = batches_of_lines(cast(BufferedReader, sys.stdin.buffer))
+        batches = ([event(line, options.event) for line in batch] for batch in lines)
+        return chain(batches, [[event("{}", FINISHED)]] if options.finish else [])
     try:
         data = sys.stdin.buffer.read().decode() if options.data == "-" else options.data
     except UnicodeDecodeError as error:
         raise InvalidEvent("data", f"standard input is not UTF-8 (byte {error.start + 1}); send text") from None
-    log = _open(options.url)
-    try:
-        print(log.append(options.channel, data, options.event))  # noqa: T201
-    finally:
-        log.close()
-    return 0
+    return [[event("{}" if data is None else data, FINISHED if options.finish else options.event)]]
+
+
+def _append(log: EventLog, events: Sequence[Event]) -> list[str]:
+    if len(events) == 1:
+        return [log.append(*events[0])]
+    with log.transaction() as transaction:
+        return [transaction.append(*event) for event in events]
+
+
+def _publish_all(batches: Iterable[list[Event]], publish: Callable[[Sequence[Event]], list[str]]) -> None:
+    for batch in batches:
+        print(*publish(batch), sep="\n", flush=True)  # noqa: T201
 
 
 def _listen(options: argparse.Namespace) -> int:
