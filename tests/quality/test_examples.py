@@ -19,12 +19,12 @@ _SECONDS = 300
 # What mypy knows of libraries, from run to run. The check of the package has other options, so another folder.
 _CACHE = CHECKOUT / ".mypy_cache" / "examples"
 
-# Django, Bottle and psycopg2 come without types; what an app has from them is of no type then. What mypy says of
-# the package itself is another test's. Flask-SQLAlchemy's models have types for a plug-in of mypy only.
+# Django, Bottle, Celery and psycopg2 come without types; what an app has from them has no type then. What mypy
+# says of the package itself is another test's. Flask-SQLAlchemy's models have types for a plug-in of mypy only.
 CONFIG = """
 [mypy]
 strict = True
-[mypy-django.*,bottle.*,psycopg2.*]
+[mypy-django.*,bottle.*,celery.*,psycopg2.*]
 ignore_missing_imports = True
 [mypy-flask_sqlalchemy.*]
 follow_imports = skip
@@ -91,6 +91,11 @@ AROUND = {
     '"TEST": {"NAME"': ("from pathlib import Path\nBASE_DIR = Path(__file__).parent\n", ""),
     "from .events import hub": ("", ""),
     "with psycopg2.connect": (HUB, ""),
+    "threading.Thread(target=run": (HUB, ""),
+    "hub.publisher(tokens=": (
+        HUB + FLASK + "import os\nfrom werkzeug.middleware.dispatcher import DispatcherMiddleware\n",
+        "",
+    ),
 }
 
 # The modules of one project, by a line.
@@ -101,6 +106,8 @@ NAMED = {
     "from django.test import LiveServerTestCase": "shop/tests.py",
     "def orders(request": "shop/pages.py",
     "from flask_sqlalchemy": "shop/flask_app.py",
+    "from celery import": "shop/tasks.py",
+    "# shop/jobs.py": "shop/jobs.py",
 }
 
 
