@@ -129,11 +129,25 @@ def _add_listen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "listen",
         help="print the events of a channel as they come",
         description="Print the events of a channel as they come, in the form in which browsers get them, until "
-        "Ctrl-C. The command reads the log itself and needs no server.",
-        epilog="Example: sse-threaded listen board-1 --since kxqwzp-17",
+        "Ctrl-C. The command reads the log itself and needs no server. With the URL of a stream instead of a "
+        "channel, it reads this stream and reconnects by itself. It ends when the server answers 204: no more.",
+        epilog="Example: sse-threaded listen board-1 --since kxqwzp-17; "
+        "sse-threaded listen http://localhost:3000/boards/board-1/events",
     )
-    listen.add_argument("channel", metavar="CHANNEL", nargs="+", help="the name of the channel, or several names")
+    listen.add_argument(
+        "channel",
+        metavar="CHANNEL",
+        nargs="+",
+        help="the name of the channel, or several names; or one http:// or https:// URL (needs the extra client)",
+    )
     listen.add_argument("--since", metavar="ID", help="begin after this event; default: with the next event")
+    listen.add_argument(
+        "--header",
+        metavar="'NAME: VALUE'",
+        action="append",
+        default=[],
+        help="a header field of the request to a URL, such as 'Authorization: Bearer ...'; may be repeated",
+    )
     listen.set_defaults(run=_listen)
     return listen
 
@@ -220,6 +234,10 @@ def _publish_all(batches: Iterable[list[Event]], publish: Callable[[Sequence[Eve
 
 
 def _listen(options: argparse.Namespace) -> int:
+    if any(channel.lower().startswith(("http://", "https://")) for channel in options.channel):
+        return _listen_to_url(options)
+    if options.header:
+        raise SSEError("--header belongs to a URL; the log has no header fields")
     for channel in options.channel:
         validate_channel(channel)
     log = _open(options.url)
@@ -239,6 +257,16 @@ def _listen(options: argparse.Namespace) -> int:
     finally:
         doorbell.close()
         log.close()
+
+
+def _listen_to_url(options: argparse.Namespace) -> int:
+    if len(options.channel) > 1:
+        raise SSEError("give one URL, or names of channels; a URL has its own command")
+    try:
+        from .client import command  # noqa: PLC0415  # needs an extra
+    except ImportError as error:
+        raise SSEError(str(error)) from None
+    return command.listen(options.channel[0], options.since, options.header)
 
 
 def _next_events(cursor: Cursor, doorbell: Doorbell) -> bytes:

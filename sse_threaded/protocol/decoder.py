@@ -61,8 +61,17 @@ class EventStreamDecoder:
         self._at_start = True  # no line has ended: a byte order mark may still come
         self._after_cr = False  # a CR ended the last line: an LF now is the rest of that line's end
         self._data: list[str] = []
+        self._data_bytes = 0  # of these lines, with one line end each
         self._event = ""
         self._id = last_event_id
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """How much is kept of a line or an event that has not ended, so that a client can limit it.
+
+        The last line counts in bytes. The data of earlier lines counts in characters.
+        """
+        return len(self._line) + self._data_bytes
 
     def feed(self, chunk: bytes) -> list[DecodedEvent]:
         """Take the next bytes of the stream; return the events that they complete, in order.
@@ -105,6 +114,7 @@ class EventStreamDecoder:
     def _take_field(self, name: str, value: str) -> None:
         if name == "data":
             self._data.append(value)
+            self._data_bytes += len(value) + 1
         elif name == "event":
             self._event = value
         elif name == "id":
@@ -118,7 +128,7 @@ class EventStreamDecoder:
     def _dispatch(self) -> DecodedEvent | None:
         self.last_event_id = self._id
         data, event = self._data, self._event
-        self._data, self._event = [], ""
+        self._data, self._data_bytes, self._event = [], 0, ""
         if not data:
             return None
         return DecodedEvent("\n".join(data), event or "message", self.last_event_id)

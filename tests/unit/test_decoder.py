@@ -78,6 +78,19 @@ class StateTest(unittest.TestCase):
             self.assertEqual(decoder.feed(chunk), [])
         self.assertEqual(decoder.feed(b"\n"), [message("0123456789abcdef" * 65536)])
 
+    def test_what_is_kept_of_an_unfinished_event_is_counted(self) -> None:
+        decoder = EventStreamDecoder()
+        for chunk, count in (
+            (b"data: ab", 8),
+            (b"c\n", 4),
+            (b"data\n", 5),
+            (b": comment\n", 5),
+            (b"id: 7", 10),
+            (b"\n\n", 0),
+        ):
+            decoder.feed(chunk)
+            self.assertEqual(decoder.unfinished_bytes, count)
+
     def test_an_event_is_a_value(self) -> None:
         event = DecodedEvent("a")
         self.assertEqual(event, DecodedEvent(data="a", event="message", last_event_id=""))

@@ -25,6 +25,7 @@ ROOMS = (
     "log.memory log.sqlite log.sqlite.* log.redis log.redis.* log.postgres log.postgres.*",
     "log",
     "access access.*",
+    "client client.*",
     "fanout fanout.*",
     "stream longpoll wsgi_server publisher publisher.*",
     "hub",
@@ -40,13 +41,14 @@ ROOMS = (
 
 # Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
 # others inside a function only.
-DRIVERS = {"django", "itsdangerous", "psycopg", "redis"}
+DRIVERS = {"django", "itsdangerous", "psycopg", "redis", "requests", "urllib3"}
 OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "listener", "log")} | {
     "access.tickets",
     "board.postgres_store",
     "board.postgres_tables",
     "board.redis_store",
 }
+OPTIONAL |= {"client", "client.command", "client.connection", "client.event_source"}
 OPTIONAL |= {"django"} | {
     f"django.{name}"
     for name in ("apps", "checks", "hubs", "migrations", "migrations.0001_initial", "operations", "publishing")

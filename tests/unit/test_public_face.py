@@ -10,11 +10,17 @@ import unittest
 from pathlib import Path
 
 import sse_threaded
+import sse_threaded.client
 import sse_threaded.protocol.decoder
 import sse_threaded.testing
 from tests.support import CHECKOUT, missing
 
-PUBLIC_MODULES: list[types.ModuleType] = [sse_threaded, sse_threaded.protocol.decoder, sse_threaded.testing]
+PUBLIC_MODULES: list[types.ModuleType] = [
+    sse_threaded,
+    sse_threaded.client,
+    sse_threaded.protocol.decoder,
+    sse_threaded.testing,
+]
 
 
 def offered(module: types.ModuleType) -> set[str]:
