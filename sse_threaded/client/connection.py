@@ -22,6 +22,7 @@ from requests.auth import AuthBase
 from .address import shown
 from .errors import StreamRefused
 from .reconnection import retry_after_seconds
+from .waiting import wait_for
 
 # Bytes that one read returns at most.
 READ_BYTES = 64 * 1024
@@ -124,8 +125,10 @@ class Connection:
             limit = settings.connect_timeout + settings.read_timeout
         threading.Thread(target=self._request, name=f"EventSource {shown(self._url)}", daemon=True).start()
         with self._changed:
-            has_ended = self._changed.wait_for(
-                lambda: self._response is not None or self._error is not None or self._unwanted, limit
+            has_ended = wait_for(
+                self._changed,
+                lambda: self._response is not None or self._error is not None or self._unwanted,
+                limit,
             )
             if self._unwanted:
                 raise Interrupted

@@ -17,6 +17,7 @@ from .address import check_url, shown
 from .connection import READ_BYTES, Connection, Failure, Interrupted, NoContent, Settings
 from .errors import EventTooLarge, StreamError, StreamLost
 from .reconnection import Reconnection
+from .waiting import wait_for
 
 _log = logging.getLogger(__name__)
 
@@ -131,14 +132,16 @@ class EventSource:
         self._opened = False  # the connection is an event stream
         self._has_bytes = False  # it has brought some
 
-        self._lock = threading.Lock()  # guards the connection, which close() interrupts
+        # Guards the two below. A signal handler on the thread that iterates may call close(), so the lock of this
+        # condition is one that a thread may take twice.
+        self._changed = threading.Condition()
         self._connection: Connection | None = None
-        self._closed = threading.Event()
+        self._closed = False
 
     @property
     def closed(self) -> bool:
         """Whether the iteration has ended for good."""
-        return self._closed.is_set()
+        return self._closed
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -161,10 +164,10 @@ class EventSource:
         try:
             event = self._next_event()
         except StreamError:
-            self._closed.set()
+            self._closed = True
             raise
         except (NoContent, Interrupted):
-            self._closed.set()
+            self._closed = True
             raise StopIteration from None
         except BaseException:  # of an authentication object or a callback, or Ctrl-C: the next call connects again
             self._disconnect()
@@ -176,10 +179,14 @@ class EventSource:
         return event
 
     def close(self) -> None:
-        """End the iteration, also one that waits on another thread; may be called twice."""
-        self._closed.set()
-        with self._lock:
+        """End the iteration, also one that waits on another thread; may be called twice.
+
+        A signal handler may call it too.
+        """
+        with self._changed:
+            self._closed = True
             connection = self._connection
+            self._changed.notify_all()
         if connection is not None:
             connection.interrupt()
         self._clean_up()
@@ -228,7 +235,7 @@ class EventSource:
                 self._wait(failure.reason, failure.retry_after)
 
     def _opened_connection(self) -> Connection:
-        with self._lock:
+        with self._changed:
             if self.closed:
                 raise Interrupted
             if self._connection is None:
@@ -272,10 +279,11 @@ class EventSource:
         _log.info("%s: %s; next attempt in %.3g s", shown(self.url), reason, seconds)
         if self._on_retry is not None:
             self._on_retry(reason, seconds)
-        self._closed.wait(seconds)
+        with self._changed:
+            wait_for(self._changed, lambda: self._closed, seconds)
 
     def _disconnect(self) -> None:
-        with self._lock:
+        with self._changed:
             connection, self._connection = self._connection, None
         self._opened = False
         if connection is not None:

@@ -7,6 +7,7 @@ import io
 import itertools
 import subprocess
 import sys
+import threading
 import unittest
 from datetime import datetime, timezone
 from unittest import mock
@@ -14,6 +15,7 @@ from unittest import mock
 from sse_threaded import SSEError
 from sse_threaded.client import command
 from sse_threaded.client.reconnection import LONGEST_WAIT, Reconnection, retry_after_seconds
+from sse_threaded.client.waiting import wait_for
 from tests.harness.scripted_server import ScriptedServer, head, refusal, silent, stream
 from tests.support import enter
 
@@ -82,6 +84,17 @@ class ReconnectionTest(unittest.TestCase):
         reconnection = Reconnection(60.0)
         self.assertEqual(reconnection.wait(1000, 5.0), 5.0)
         self.assertEqual(reconnection.wait(1000, retry_after_seconds("9" * 5000, NOW)), LONGEST_WAIT)
+
+
+class WaitingTest(unittest.TestCase):
+    def test_a_change_without_a_wakeup_is_noticed(self) -> None:
+        # As by a signal handler that runs between the look and the wait.
+        looks: list[int] = []
+        changed = threading.Condition()
+        with changed:
+            self.assertTrue(wait_for(changed, lambda: looks.append(1) or len(looks) > 1, 3600.0))
+            self.assertTrue(wait_for(changed, lambda: looks.append(1) or len(looks) > 3, None))
+            self.assertFalse(wait_for(changed, lambda: False, 0.01))
 
 
 class Terminal(io.StringIO):
