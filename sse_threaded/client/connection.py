@@ -120,6 +120,9 @@ class Connection:
         :raises NoContent: the server wants no further connection.
         :raises Interrupted: another thread has interrupted it.
         """
+        with self._changed:
+            if self._unwanted:
+                raise Interrupted
         limit, settings = None, self._settings
         if settings.read_timeout is not None:
             limit = settings.connect_timeout + settings.read_timeout

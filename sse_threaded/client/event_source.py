@@ -169,8 +169,11 @@ class EventSource:
         except (NoContent, Interrupted):
             self._closed = True
             raise StopIteration from None
-        except BaseException:  # of an authentication object or a callback, or Ctrl-C: the next call connects again
+        except BaseException:  # of an authentication object or a callback, or Ctrl-C
+            # The next call connects again, after the event that was given last: Ctrl-C may have come anywhere.
             self._disconnect()
+            self._events.clear()
+            self._decoder = EventStreamDecoder(self.last_event_id, self._decoder.retry)
             raise
         finally:
             self._iterating.release()
@@ -260,7 +263,8 @@ class EventSource:
             self._has_bytes = True
             self._reconnection.failures = 0
             self._events.extend(self._decoder.feed(data))
-            if self._decoder.unfinished_bytes > self._max_event_bytes and not self._events:
+            # A read has at most as many bytes as the least limit. So no event of this read is lost by the error.
+            if self._decoder.unfinished_bytes > self._max_event_bytes:
                 raise EventTooLarge(shown(self.url), self._max_event_bytes)
         elif self.closed:
             raise Interrupted

@@ -39,6 +39,7 @@ class Reconnection:
         :param retry: the reconnection time, milliseconds.
         :param retry_after: seconds that the answer asked for in ``Retry-After``; default 0.
         """
+        retry = min(retry, int(LONGEST_WAIT * 1000))  # a longer integer may be too large for a float
         seconds = min(max(retry / 1000, retry_after), LONGEST_WAIT)
         if self.failures:
             doublings = min(self.failures - 1, _MOST_DOUBLINGS)

@@ -9,12 +9,14 @@ import threading
 import unittest
 import zlib
 from typing import Any
+from unittest import mock
 
 import requests
 import requests.auth
 
 from sse_threaded import SSEError
-from sse_threaded.client import EventSource, EventTooLarge, StreamError, StreamLost, StreamRefused
+from sse_threaded.client import DecodedEvent, EventSource, EventTooLarge, StreamError, StreamLost, StreamRefused
+from sse_threaded.protocol.decoder import EventStreamDecoder
 from tests.harness.scripted_server import (
     Answer,
     Connection,
@@ -73,7 +75,8 @@ class ClientCase(unittest.TestCase):
 
         def run() -> None:
             try:
-                found.extend(event.data for event in source)
+                for event in source:
+                    found.append(event.data)
                 found.append("end")
             except BaseException as error:
                 found.append(repr(error))
@@ -256,6 +259,16 @@ class FaultTest(ClientCase):
         self.assertEqual(self.data(*answers, read_timeout=0.3), ["a", "b"])
         self.assertEqual(self.reasons[:2], ["no byte came in 0.3 seconds", "no answer came in time"])
 
+    def test_a_head_that_comes_too_slowly_counts_as_silence(self) -> None:
+        def slow(connection: Connection) -> None:
+            connection.send(b"HTTP/1.1 200 OK\r\nX: ")
+            while not connection.ending.wait(0.05):
+                connection.send(b"x")
+
+        answers = slow, stream(b"data: a\n\n")
+        self.assertEqual(self.data(*answers, connect_timeout=0.3, read_timeout=0.5), ["a"])
+        self.assertEqual(self.reasons[0], "no answer came in 0.8 seconds")
+
     def test_heartbeats_keep_a_connection_alive(self) -> None:
         beats = threading.Event()
 
@@ -429,6 +442,39 @@ class ClosingTest(ClientCase):
                 self.assertTrue(left.wait(_LONG))
                 self.assertEqual(list(source), [])
 
+    def test_the_thread_that_iterates_closes_the_connection(self) -> None:
+        left = threading.Event()
+
+        def answer(connection: Connection) -> None:
+            connection.send(head() + b"data: a\n\n")
+            connection.wait_for_client()
+            left.set()
+
+        source = self.source(self.serve(answer))
+        found = self.on_thread(source)
+        wait_until(lambda: found == ["a"], message="the event")
+        source.close()
+        self.assertTrue(left.wait(_LONG))
+        wait_until(lambda: found == ["a", "end"], message="the end")
+
+    def test_an_answer_that_comes_after_close_is_closed(self) -> None:
+        closed, left = threading.Event(), threading.Event()
+
+        def late(connection: Connection) -> None:
+            self.assertTrue(closed.wait(_LONG))
+            connection.send(head())
+            connection.wait_for_client()
+            left.set()
+
+        server = self.serve(late)
+        source = self.source(server)
+        found = self.on_thread(source)
+        wait_until(lambda: server.requests, message="the request")
+        source.close()
+        wait_until(lambda: found == ["end"], message="the end")
+        closed.set()
+        self.assertTrue(left.wait(_LONG))
+
     def test_the_thread_of_a_request_ends(self) -> None:
         source = self.source(self.serve(silent()), read_timeout=0.3)
         found = self.on_thread(source)
@@ -527,6 +573,21 @@ class IterationTest(ClientCase):
         # The object is asked for each request, so it can renew a token.
         self.assertEqual([each.fields["authorization"] for each in server.requests], ["Bearer 2", "Bearer 3"])
 
+    def test_an_interruption_while_bytes_are_decoded_loses_nothing(self) -> None:
+        server = self.serve(stream(b"id: 1\ndata: a\n\n"), stream(b"id: 2\ndata: b\n\n"))
+        source = self.source(server)
+        self.assertEqual(next(source).data, "a")
+        feed = EventStreamDecoder.feed
+
+        def interrupted(decoder: EventStreamDecoder, data: bytes) -> list[DecodedEvent]:
+            feed(decoder, data)
+            raise KeyboardInterrupt
+
+        with mock.patch.object(EventStreamDecoder, "feed", interrupted):
+            self.assertRaises(KeyboardInterrupt, next, source)
+        self.assertEqual(list(source), [])
+        self.assertEqual([each.fields.get("last-event-id") for each in server.requests], [None, "1", "1"])
+
 
 class RequestsTest(ClientCase):
     """What requests does for the client."""
@@ -536,6 +597,9 @@ class RequestsTest(ClientCase):
         (request,) = self.server.requests
         self.assertEqual(request.fields["authorization"], "Basic dXNlcjpwYXNz")
         self.assertEqual((request.fields["x-key"], request.fields["accept"]), ("k", "text/event-stream;q=1"))
+
+    def test_an_invalid_header_is_an_error_at_once(self) -> None:
+        self.assertIn("header field", self.refused(headers={"X-Key": "a\nb: c"}).reason)
 
     def test_digest(self) -> None:
         challenge = refusal("401 Unauthorized", 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"')
