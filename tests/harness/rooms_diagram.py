@@ -56,7 +56,7 @@ ROOMS = {
     "log/sqlite": Room(("log.sqlite",), "one machine", 2, 425, "log"),
     "log/postgres": Room(("log.postgres",), "many machines", 2, 550, "log"),
     "log/redis": Room(("log.redis",), "many machines", 2, 675, "log"),
-    "client": Room(("client",), "reads a stream, reconnects", 2, 850),
+    "client": Room(("client",), "reads a stream, reconnects", 2, 1100),
     "testing": Room(("testing",), "servers and clients for tests", 6, 850),
     "protocol": Room(("protocol",), "bytes and HTTP, no threads", 1, 415),
     "errors": Room(("errors", "throttled_log"), "SSEError and its kinds", 0, 415),
