@@ -65,7 +65,7 @@ class EventSource:
         further one in a row doubles that. Default 60.
     :param max_failures: how many attempts in a row may fail; default ``None``: any number.
     :param retry_statuses: statuses after which the client tries again, and waits at least for ``Retry-After``;
-        default 429, 500, 502, 503 and 504. A browser gives up on these.
+        by default these are 429, 500, 502, 503 and 504. A browser gives up on these.
     :param connect_timeout: seconds until the connection exists; default 10.
     :param read_timeout: seconds without a byte after which the connection counts as dead, before the head of the
         answer too. Default 60, which is four heartbeats of a usual server. Set it to at least twice the time
