@@ -10,7 +10,7 @@ from sse_threaded import HistoryGone, Retention
 from sse_threaded.log.postgres.log import PostgresLog
 from tests.harness.postgres_server import PostgresServer
 from tests.postgres.patience import be_patient
-from tests.support import enter
+from tests.support import enter, wait_until
 
 ONCE = True  # it says the same under every Python
 
@@ -269,6 +269,7 @@ class ReplicaTest(EpochCase):
         replica = enter(self, self.postgres.replica())
         log = self.open_log()
         ids = self.append_all(log, 3)
+        wait_until(lambda: self.postgres.is_in_step(replica), message="the replica has them")
         replica.hold_back()
         ids += self.append_all(log, 3, "lost")
         self.postgres.kill()
