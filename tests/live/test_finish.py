@@ -41,7 +41,7 @@ class FinishCase(unittest.TestCase):
     def setUp(self) -> None:
         folder = temporary_directory(self)
         (folder / "finishing.py").write_text(APP, encoding="utf-8")
-        url = self.make_log_url(folder)
+        self.log_url = url = self.make_log_url(folder)
         self.hub = enter(self, Hub(url))
         self.server = enter(
             self,
@@ -103,7 +103,7 @@ class FinishTest(FinishCase):
 
     def test_from_the_start_is_from_the_oldest_that_is_left(self) -> None:
         """Without a reset: a page that loads again at a reset would do so again and again."""
-        with Hub(self.hub.log.url, retention=Retention(count=5, age=None)) as small:
+        with Hub(self.log_url, retention=Retention(count=5, age=None)) as small:
             for number in range(20):
                 small.publish("job", str(number))
             small.log.trim()
