@@ -13,7 +13,8 @@
     def order_events(request):
         return stream(request, "orders")
 
-Any thread may call these functions. docs/postgresql.md explains them, the settings and the tests.
+Any thread may call these functions. docs/postgresql.md explains them, the settings and the tests. With a log in
+another place, only ``stream(request, "orders", hub=...)`` is needed, and no setting; see docs/frameworks.md.
 """
 
 from .hubs import hub

@@ -2,46 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 from django.http import HttpRequest, StreamingHttpResponse
 
-from .hubs import hub
+from ..hub import Hub
+from .hubs import hub as own_hub
 
 
 def stream(
-    request: HttpRequest, channels: str | Iterable[str], *, long_poll: bool = True
-) -> StreamingHttpResponse:
+    request: HttpRequest,
+    channels: str | Iterable[str] | None = None,
+    *,
+    hub: Hub | None = None,
+    user: object = None,
+    from_start: bool = False,
+    long_poll: bool = True,
+) -> EventStreamResponse:
     """Return the answer to a request for events: a stream, or a long poll for ``Accept: application/json``.
 
-    A stream needs no database. So Django's connections are closed here as they are at the end of a request: those
-    that are older than ``CONN_MAX_AGE``. With ``ATOMIC_REQUESTS`` that happens after the commit.
+    A stream needs no database. So Django's connections are closed before it begins, after all middleware, as they
+    are at the end of a request: those that are older than ``CONN_MAX_AGE``.
 
     :param request: Django's. Its ``Accept-Encoding`` is removed, as ``GZipMiddleware`` would hold events back.
-    :param channels: one channel or several; see :meth:`sse_threaded.Hub.stream`.
+    :param channels: one channel or several, default ``None``: those of the client's ticket; see
+        :meth:`sse_threaded.Hub.stream`.
+    :param hub: any hub. Default ``None``: that of Django's own PostgreSQL (:func:`sse_threaded.django.hub`).
+    :param user: whose stream it is, default ``None``; see there.
+    :param from_start: whether a new client gets all events that the log has, default ``False``; see there.
     :param long_poll: whether long polls are answered, default ``True``; see there.
     :raises InvalidEvent: a channel's name is invalid.
-    :raises LogUnusable: the log needs a person's help.
+    :raises LogUnusable: the log needs a person's help, or there is no ``hub`` and Django's database is not
+        PostgreSQL.
+    :raises TypeError: ``hub`` is not a hub, or the request did not come over WSGI.
     """
+    if hub is not None and not isinstance(hub, Hub):
+        raise TypeError(f"hub must be a sse_threaded.Hub, not {hub!r}")
     request.META.pop("HTTP_ACCEPT_ENCODING", None)
-    response = hub().stream(request, channels, long_poll=long_poll)
-    _release_connections()
-    # Not a subclass: the worker parks a stream in this class only.
-    return StreamingHttpResponse(response.response, status=response.status_code, headers=dict(response.headers))
+    used = own_hub() if hub is None else hub
+    response = used.stream(request, channels, user=user, from_start=from_start, long_poll=long_poll)
+    return EventStreamResponse(response.response, status=response.status_code, headers=dict(response.headers))
 
 
-def _release_connections() -> None:
+class EventStreamResponse(StreamingHttpResponse):  # type: ignore[misc]  # Django has no types
+    """Django's response around a stream; it closes the connections of the thread that begins to send it.
+
+    Middleware may use the database after the view, for example to save the session. So the view is too early.
+    """
+
+    def __iter__(self) -> Iterator[bytes]:
+        """See Django. The server calls it on the thread of the request, after all middleware."""
+        release_connections()
+        chunks: Iterator[bytes] = super().__iter__()
+        return chunks
+
+    def bare_iterator(self) -> Any:
+        """Return the iterator inside, for a server that takes it out in place of iterating the response.
+
+        Returns ``None`` if the app has given this response another function for its bytes.
+        """
+        release_connections()
+        return None if "make_bytes" in vars(self) else self._iterator
+
+
+def release_connections() -> None:
+    """Close this thread's connections of Django's that are older than ``CONN_MAX_AGE``."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            transaction.on_commit(partial(_release, connection), using=connection.alias)
-        else:
-            _release(connection)
-
-
-def _release(connection: Any) -> None:
-    # In a TestCase callbacks may run before the end of the transaction. Django would close such a connection.
-    if not connection.in_atomic_block:
-        connection.close_if_unusable_or_obsolete()
+        # In a TestCase this may be inside of the test's transaction. Django would close such a connection.
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()

@@ -25,6 +25,8 @@ _INSIDE: dict[str, Callable[[Any], Any]] = {
     "django.http.response.StreamingHttpResponse": lambda wrapper: (
         None if "make_bytes" in vars(wrapper) else wrapper._iterator
     ),
+    # This package's subclass of it closes Django's connections here, as no server will iterate it.
+    "sse_threaded.django.streams.EventStreamResponse": lambda wrapper: wrapper.bare_iterator(),
 }
 
 # How many wrappers around each other are looked into; more would be a circle.

@@ -19,12 +19,12 @@ _SECONDS = 300
 # What mypy knows of libraries, from run to run. The check of the package has other options, so another folder.
 _CACHE = CHECKOUT / ".mypy_cache" / "examples"
 
-# Django, Bottle, Celery and psycopg2 come without types; what an app has from them has no type then. What mypy
-# says of the package itself is another test's. Flask-SQLAlchemy's models have types for a plug-in of mypy only.
+# Django, Bottle and others come without types; what an app has from them is of no type then. What mypy says of the
+# package itself is another test's. Flask-SQLAlchemy's models have types for a plug-in of mypy only.
 CONFIG = """
 [mypy]
 strict = True
-[mypy-django.*,bottle.*,celery.*,psycopg2.*]
+[mypy-django.*,bottle.*,celery.*,flask_login.*,psycopg2.*,pyramid.*]
 ignore_missing_imports = True
 [mypy-flask_sqlalchemy.*]
 follow_imports = skip
@@ -33,6 +33,9 @@ disallow_subclassing_any = False
 disallow_untyped_decorators = False
 [mypy-shop.flask_app]
 disable_error_code = name-defined
+[mypy-example]
+disable_error_code = name-defined
+disallow_subclassing_any = False
 [mypy-sse_threaded.*]
 follow_imports = silent
 """
@@ -105,9 +108,13 @@ NAMED = {
     "from sse_threaded.django import publish": "shop/views_of_postgresql.py",
     "from django.test import LiveServerTestCase": "shop/tests.py",
     "def orders(request": "shop/pages.py",
-    "from flask_sqlalchemy": "shop/flask_app.py",
+    'SQLALCHEMY_DATABASE_URI"] = "postgresql': "shop/flask_app.py",
     "from celery import": "shop/tasks.py",
     "# shop/jobs.py": "shop/jobs.py",
+    "def create_app(path": "example.py",
+    "from bottle import Bottle": "shop/bottle_app.py",
+    "from flask_login": "shop/login_app.py",
+    "def log_out(": "shop/login_views.py",
 }
 
 
