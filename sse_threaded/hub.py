@@ -145,8 +145,8 @@ class Hub:
     :param secret: the app's secret, for :meth:`ticket`; of several, the newest first. Default ``None``: no
         tickets. It needs itsdangerous, which Flask installs.
     :param json_default: returns a value that JSON can write in place of one that it cannot, as ``default`` of
-        :func:`json.dumps` does. Flask has ``app.json.default``, Django ``DjangoJSONEncoder().default``. Default
-        ``None``: an event with such a value is refused.
+        :func:`json.dumps` does. Flask has ``DefaultJSONProvider.default``, and Django has
+        ``DjangoJSONEncoder().default``. Default ``None``: an event with such a value is refused.
     :raises LogError: the log cannot be opened.
     :raises ValueError: an argument is invalid.
     """
