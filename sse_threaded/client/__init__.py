@@ -14,7 +14,8 @@ from __future__ import annotations
 try:
     import requests as _requests  # noqa: F401
 except ImportError:
-    raise ImportError("sse_threaded.client needs requests: pip install 'sse-threaded[client]'") from None
+    _HOW = "pip install 'requests>=2.32' 'urllib3>=2.6'"
+    raise ImportError(f"sse_threaded.client needs requests: {_HOW}") from None
 
 from ..protocol.decoder import DecodedEvent
 from .errors import EventTooLarge, StreamError, StreamLost, StreamRefused

@@ -174,7 +174,7 @@ class CommandTest(unittest.TestCase):
         done = subprocess.run(
             [sys.executable, "-c", NO_REQUESTS], capture_output=True, text=True, timeout=60, check=False
         )
-        advice = "sse_threaded.client needs requests: pip install 'sse-threaded[client]'\n"
+        advice = "sse_threaded.client needs requests: pip install 'requests>=2.32' 'urllib3>=2.6'\n"
         self.assertEqual((done.returncode, done.stdout, done.stderr), (1, advice, f"sse-threaded: {advice}"))
 
 
