@@ -320,7 +320,9 @@ class EndTest(GunicornTest):
         for client in clients:
             client.wait_for_connections(1)
         ids = []
-        for _ in range(3):
+        for number in range(1, 4):
+            # gunicorn's own worker loses a SIGTERM that comes before it has its handlers.
+            wait_until(lambda count=2 * number: server.output().count("Up to ") >= count, timeout=30)
             before = set(server.worker_pids())
             server.hup()
             while before & set(server.worker_pids()):
