@@ -1,6 +1,6 @@
-"""Which client libraries there are, what each needs, and the table of docs/clients.md.
+"""Which client libraries there are, what each needs, and the tables of docs/clients.md.
 
-``python -m tests.browser.clients.catalogue`` prints the table.
+``python -m tests.browser.clients.catalogue`` prints the tables.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ HERE = Path(__file__).parent
 PACKAGES = CHECKOUT / ".test-npm"
 
 
+# What many libraries do at the status 204.
+_AGAIN = "asks again without end, after each reconnection time"
+
+
 @dataclasses.dataclass(frozen=True)
 class Client:
     """A client library.
@@ -29,6 +33,8 @@ class Client:
     :ivar package: of npm (its folder; or two folders) or of PyPI; empty for browsers.
     :ivar needs: the code that the app must have; a part of the program or page. Empty: nothing.
     :ivar without: what happens without that code.
+    :ivar at_the_end: the code that it must have to stop when its channel is finished. Empty: it stops by itself.
+    :ivar without_end: what happens then without that code.
     :ivar channel: which form of the events it takes: ``json``, or HTML that its library understands.
     :ivar program: the command, for clients that are processes.
     :ivar hasty: it takes an id at the end of its line already, and not at the event's end (against 9.2.6).
@@ -39,6 +45,8 @@ class Client:
     package: str = ""
     needs: str = ""
     without: str = ""
+    at_the_end: str = ""
+    without_end: str = ""
     channel: str = "json"
     program: tuple[str, ...] = ()
     hasty: bool = False
@@ -46,7 +54,7 @@ class Client:
     @property
     def source(self) -> Path:
         """Its program or page."""
-        name = self.name.removesuffix("-firefox")
+        name = self.name.removesuffix("-firefox").removesuffix("-endless")
         (path,) = (path for kind in ("js", "py", "pages") for path in (HERE / kind).glob(f"{name}.*"))
         return path
 
@@ -56,10 +64,10 @@ class Client:
         if self.name == "datastar":  # the script in a wheel says it
             script = (PACKAGES / "wheels/starhtml/static/js/datastar-core.js").read_text(encoding="utf-8")
             return re.findall(r"Datastar v([0-9.]+)", script)[0]
-        if self.program and self.program[0] == sys.executable:
-            return metadata.version(self.package)
         if not self.package:
             return "any"
+        if self.program and self.program[0] == sys.executable:
+            return metadata.version(self.package)
         files = [PACKAGES / "node_modules" / folder / "package.json" for folder in self.package.split()]
         return ", ".join(json.loads(file.read_text(encoding="utf-8"))["version"] for file in files)
 
@@ -84,10 +92,27 @@ CHROMIUM = (
         "@microsoft/fetch-event-source",
         needs='onclose() { throw new Error("come back"); }',
         without="stops at the first end of a stream",
+        at_the_end="async onopen({ status }) { if (status === 204) throw finished; }, "
+        "onerror(error) { if (error === finished) throw error; },",
+        without_end=_AGAIN,
         hasty=True,
     ),
-    Client("htmx-2", "htmx 2, htmx-ext-sse", "htmx-2 htmx-ext-sse", channel="named"),
-    Client("htmx-4", "htmx 4, hx-sse", "htmx.org", channel="html"),
+    Client(
+        "htmx-2",
+        "htmx 2, htmx-ext-sse",
+        "htmx-2 htmx-ext-sse",
+        channel="named",
+        at_the_end='sse-close="stream-finished"',
+        without_end="asks again at longer and longer intervals, up to 64 seconds",
+    ),
+    Client(
+        "htmx-4",
+        "htmx 4, hx-sse",
+        "htmx.org",
+        channel="html",
+        at_the_end='hx-sse:close="stream-finished"',
+        without_end=_AGAIN,
+    ),
     Client("turbo", "Turbo, `<turbo-stream-source>`", "@hotwired/turbo", channel="turbo"),
     Client(
         "datastar",
@@ -119,13 +144,22 @@ NODE = (
 )
 
 PYTHON = (
+    Client(
+        "own-client",
+        "[`sse_threaded.client`](python-client.md)",
+        program=(sys.executable, str(HERE / "py" / "own-client.py")),
+    ),
     _python(
         "sseclient-py",
+        at_the_end="if response.status_code == 204:",
+        without_end="The app's loop asks again without end.",
         needs="last_event_id = event.id or last_event_id",
         without="It reads one response. The app's loop asks again and sends `Last-Event-ID`.",
     ),
     _python(
         "httpx-sse",
+        at_the_end="if source.response.status_code == 204:",
+        without_end="The same.",
         needs="last_event_id = event.id or last_event_id",
         without="The same. It also needs `timeout=httpx.Timeout(5, read=60)`, because heartbeats come more than "
         "5 seconds apart.",
@@ -134,6 +168,8 @@ PYTHON = (
         "requests-sse",
         needs="max_connect_retry=100",
         without="gives up after five refused connections",
+        at_the_end="except InvalidStatusCodeError as error: if error.status_code != 204:",
+        without_end="stops with this error",
     ),
     _python(
         "aiohttp-sse-client2",
@@ -141,10 +177,16 @@ PYTHON = (
         without="It raises an error when the stream breaks. The app must create a new client and send "
         "`Last-Event-Id`, with this spelling. It also needs a session with `ClientTimeout(total=None)`, because "
         "each request ends after five minutes otherwise.",
+        at_the_end='except ConnectionAbortedError as error: if "status: 204" in str(error):',
+        without_end="stops with this error",
     ),
 )
 
+# In the order of the tables.
+ALL = (*CHROMIUM[:1], *FIREFOX, *CHROMIUM[1:], *NODE, *PYTHON)
+
 _HEAD = ("Client", "Version", "Killed", "SIGTERM", "No room", "Lease", "Cut off", "Needed code", "Without it")
+_HEAD_AT_THE_END = ("Client", "Code at the end", "Without it")
 
 
 def require_packages() -> None:
@@ -154,21 +196,34 @@ def require_packages() -> None:
 
 
 def table() -> str:
-    """The table of docs/clients.md, whose cells the scenarios of ``harness.py`` hold to."""
+    """The first table of docs/clients.md, whose cells the scenarios of ``harness.py`` hold to."""
     require_packages()
-    rows = [_HEAD, ("---",) * len(_HEAD)]
-    for client in (*CHROMIUM[:1], *FIREFOX, *CHROMIUM[1:], *NODE, *PYTHON):
+    rows = []
+    for client in ALL:
         cut = "whole, except in one place" if client.hasty else "whole"
         needs = f"`{client.needs}`" if client.needs else "nothing"
         rows.append((client.title, client.version, *["whole"] * 4, cut, needs, client.without))
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _lines(_HEAD, rows)
 
 
-def shown_table() -> str:
-    """The table that docs/clients.md has now."""
+def table_at_the_end() -> str:
+    """The second table: the clients that need code to stop when their channel is finished."""
+    return _lines(
+        _HEAD_AT_THE_END,
+        [(client.title, f"`{client.at_the_end}`", client.without_end) for client in ALL if client.at_the_end],
+    )
+
+
+def _lines(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *rows))
+
+
+def shown(table: str) -> str:
+    """What docs/clients.md has now in the place of this table."""
     page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
-    return page[page.index(f"| {_HEAD[0]} ") :].partition("\n\n")[0] + "\n"
+    head = table.partition("\n")[0]
+    return page[page.index(head) :].partition("\n\n")[0] + "\n" if head in page else ""
 
 
 if __name__ == "__main__":
-    sys.stdout.write(table())
+    sys.stdout.write(f"{table()}\n{table_at_the_end()}")

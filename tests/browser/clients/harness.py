@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sse_threaded import open_log
+from sse_threaded import Hub, open_log
 from sse_threaded.testing import GunicornServer
 from sse_threaded.testing.processes import ChildProcess
 from tests.browser.clients.catalogue import PACKAGES, Client, require_packages
@@ -31,6 +31,9 @@ _PAUSE_SECONDS = 0.05
 
 # Seconds for one step. Some clients double their delay with each refused connection.
 PATIENCE = 60
+
+# Seconds in which a client that has stopped must send no request: many times the reconnection time.
+_QUIET_SECONDS = 2
 
 
 def forms(number: int) -> dict[str, tuple[object, str | None]]:
@@ -59,9 +62,13 @@ class Family(Protocol):
 
 
 class Programs:
-    """Each client a process that prints its reports, one a line."""
+    """Each client a process that prints its reports, one a line.
 
-    def __init__(self, clients: Sequence[Client], url: str) -> None:
+    :param may_end: whether they may end, with the status 0; default ``False``: that is an error.
+    """
+
+    def __init__(self, clients: Sequence[Client], url: str, *, may_end: bool = False) -> None:
+        self._may_end = may_end
         self._running = {}
         with contextlib.ExitStack() as resources:
             for client in clients:
@@ -79,7 +86,7 @@ class Programs:
         found = {}
         for name, (process, output) in self._running.items():
             text = os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0).decode()
-            if process.poll() is not None:
+            if process.poll() is not None and not (self._may_end and process.poll() == 0):
                 raise AssertionError(f"{name} has ended with status {process.poll()}:\n{text}")
             lines = text[: text.rfind("\n") + 1].splitlines()
             found[name] = [json.loads(line) if line.startswith("{") else {"error": line} for line in lines]
@@ -124,6 +131,7 @@ class Scenarios:
     """The scenarios, for a TestCase that says which clients and how they are started."""
 
     clients: Sequence[Client]
+    may_end = False  # whether a program may end, with the status 0
 
     def start(self, url: str) -> Family:
         """The clients, started."""
@@ -256,6 +264,32 @@ class Scenarios:
         self.full.unlink()
         self.wait_for_all()
 
+    def finish(self) -> None:
+        """Two more events in each channel, and its end."""
+        self.serve()
+        self.run_clients()
+        self.publish(3)
+        self.wait_for_all()
+        self.publish(2)
+        with Hub(self.log.url) as hub:
+            for channel in forms(0):
+                hub.finish(channel)
+
+    def test_where_its_channel_is_finished_it_has_all_and_stops(self):
+        self.may_end = True
+        self.finish()
+        self.wait_for_all()
+        # Where the page itself closes at "stream-finished" there is no second request.
+        closing = {client.name for client in self.clients if "stream-finished" in client.at_the_end}
+        self.wait(
+            lambda _, requests: len(requests) == (1 if requests[0]["client"] in closing else 2),
+            "the request that the status 204 answers",
+        )
+        time.sleep(_QUIET_SECONDS)
+        for name, requests in self.requested().items():
+            with self.subTest(name):
+                self.assertEqual(len(requests), 1 if name in closing else 2)
+
     def test_over_the_ends_of_leases_nothing_is_lost_or_doubled(self):
         self.serve(LEASE="0.5")
         self.run_clients()
@@ -266,7 +300,7 @@ class Scenarios:
 
 def numbers(reports: list[dict[str, Any]]) -> list[Any]:
     """The events among the reports; a message that has no number is ``None``."""
-    return [report.get("n") for report in reports if not report.keys() & {"start", "open", "error"}]
+    return [report.get("n") for report in reports if not report.keys() & {"start", "open", "end", "error"}]
 
 
 def _united(reports: list[dict[str, Any]]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import unittest
 from contextlib import ExitStack
 
@@ -67,6 +68,11 @@ class BrowserTest(Scenarios, unittest.TestCase):
         requests = {name: len(each) for name, each in self.requested().items()}
         self.assertGreater(requests.pop("native"), 1)
         self.assertEqual(requests, {client.name: 1 for client in stopping})
+
+    def test_without_their_code_these_ask_again_after_a_finished_channel(self):
+        self.clients = [dataclasses.replace(c, name=f"{c.name}-endless") for c in CHROMIUM if c.at_the_end]
+        self.finish()
+        self.wait(lambda _, requests: len(requests) >= 4, "two requests after the one that 204 answers")
 
     def test_killed_before_its_first_event_it_comes_back_with_the_id_of_the_first_block(self):
         super().test_killed_before_its_first_event_it_comes_back_with_the_id_of_the_first_block()

@@ -15,7 +15,7 @@ class NodeTest(Scenarios, unittest.TestCase):
     clients = NODE
 
     def start(self, url: str) -> Family:
-        return Programs(self.clients, url)
+        return Programs(self.clients, url, may_end=self.may_end)
 
     def test_without_its_code_it_ends_node_with_the_first_stream(self):
         self.serve()

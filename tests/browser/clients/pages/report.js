@@ -4,6 +4,9 @@ const client = location.hostname.replace(".localhost", "");
 // Whether the page does without the code that docs/clients.md has for it.
 const byDefault = client.endsWith("-default");
 
+// Whether it does without the code for finished channels.
+const endless = client.endsWith("-endless");
+
 function report(what) {
   parent.postMessage({ client, report: what }, "*");
 }

@@ -22,6 +22,10 @@ async def main():
                         headers["Last-Event-Id"] = event.last_event_id  # spelled as the library does
             except aiohttp.ClientError:
                 await asyncio.sleep(0.2)
+            except ConnectionAbortedError as error:
+                if "status: 204" in str(error):  # the channel is finished
+                    break
+                raise
 
 
 asyncio.run(main())

@@ -13,6 +13,8 @@ with httpx.Client(timeout=httpx.Timeout(5, read=60)) as client:
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
         try:
             with connect_sse(client, "GET", os.environ["EVENTS"], headers=headers) as source:
+                if source.response.status_code == 204:  # the channel is finished
+                    break
                 for event in source.iter_sse():
                     report(event.event, event.data)
                     last_event_id = event.id or last_event_id
