@@ -146,20 +146,25 @@ class RefusalsTest(unittest.TestCase):
         # Not those of the page and of its icon.
         return len(re.findall(rf'"GET {re.escape(path.partition("?")[0])}[ ?]', self.server.output()))
 
+    def has_requests(self, path: str, number: int) -> bool:
+        return self.requests(path) >= number
+
     def test_where_a_client_may_not_read_it_stops_for_good(self) -> None:
         for name, refusal in STOPS.items():
             with self.subTest(name):
                 path = self.path_of(refusal)
+                expected = self.requests(path) + 2
                 status, body = self.curl(path)
                 self.assertEqual(status, refusal.status)
                 self.assertIn(refusal.says, body)
                 browser = self.open(self.server.url, path)
                 wait_for(browser, "seen.error > 0")
-                before = self.requests(path)
+                # The line of an answer comes after the answer.
+                wait_until(partial(self.has_requests, path, expected), message="the lines of both")
                 time.sleep(0.5)  # over twice the reconnection time
                 seen = browser.execute_script("return [seen.open, seen.states, source.readyState]")
                 self.assertEqual(seen, [0, [CLOSED], CLOSED])
-                self.assertEqual(self.requests(path), before)
+                self.assertEqual(self.requests(path), expected)
 
     def test_tickets_and_origins_that_are_right(self) -> None:
         for page in (self.server.url, self.other.url):

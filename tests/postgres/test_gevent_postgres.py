@@ -64,7 +64,7 @@ class GeventHangTest(PostgresGeventCase):
         self.postgres.pause()
         try:
             with ThreadPoolExecutor(1) as pool:
-                waiting = pool.submit(request, "POST", server.url + "/events", body=b"lost")
+                waiting = pool.submit(request, "POST", server.url + "/events", body=b"lost", timeout=60)
                 answered = 0
                 while not waiting.done():
                     self.assertEqual(request("GET", server.url + "/nothing").status, 404)

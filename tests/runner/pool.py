@@ -73,6 +73,7 @@ class _Process:
         self._unread = b""
         self.heard = time.monotonic()
         self.test = ""  # the one that runs
+        self.failures: list[tuple[str, str]] = []  # of this test: title, why
         self.class_name: str | None = None
         self.class_began = 0.0
         self.output_from = 0  # where the test's output begins
@@ -223,11 +224,15 @@ class Pool:
             process.test = message["test"]
             process.output_from = message["output"]
         elif kind == "finished":
+            self._tell_failures(process)
             process.test = ""
             told = (message[name] for name in ("test", "outcome", "seconds", "processor"))
             self._report.test_finished(module, *told)
         elif kind == "failed" and not self._stops:
-            self._fail(process, message["test"], message["title"], message["why"])
+            if message["test"] == process.test:
+                process.failures.append((message["title"], message["why"]))
+            else:
+                self._fail(process, message["test"], message["title"], message["why"])
         elif kind == "skipped":
             self._report.test_skipped(module, message["title"], message["why"])
         elif kind == "warning":
@@ -241,6 +246,12 @@ class Pool:
             seconds = time.monotonic() - process.class_began
             self._durations.remember(process.task.module, process.class_name, seconds)
         process.class_name = None
+
+    def _tell_failures(self, process: _Process) -> None:
+        """Report what failed in the test, after its cleanups: these print what its servers said."""
+        for title, why in process.failures:
+            self._fail(process, process.test, title, why)
+        process.failures.clear()
 
     def _fail(self, process: _Process, test: str, title: str, why: str) -> None:
         self._report.test_failed(process.task.module, test, title, why, process.printed())
@@ -257,6 +268,7 @@ class Pool:
                         self._take(process, message)
             except BlockingIOError:
                 pass
+        self._tell_failures(process)
         self._running.remove(process)
         task, module = process.task, process.task.module
         task.processes -= 1

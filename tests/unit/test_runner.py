@@ -86,6 +86,7 @@ class Case(unittest.TestCase):
     def test_1_passes(self):
         os.write(1, b"not of interest")
     def test_2_fails(self):
+        self.addCleanup(os.write, 2, b"a server's last words")
         os.write(2, b"a server's line")
         self.assertEqual(1, 2, "the numbers differ")
     def test_3_has_bad_subtests(self):
@@ -123,7 +124,13 @@ class Case(unittest.TestCase):
     def test_shows_a_failure_with_what_was_printed_in_the_test(self) -> None:
         self.assert_module("test_failing", "2 passed, 3 failed")
         text = "\n".join(self.lines)
-        for shown in ("the numbers differ", "a server's line", "(number=1)", "(number=2)"):
+        for shown in (
+            "the numbers differ",
+            "a server's line",
+            "a server's last words",
+            "(number=1)",
+            "(number=2)",
+        ):
             self.assertIn(shown, text)
         for hidden in ("not of interest", "(number=0)"):
             self.assertNotIn(hidden, text)
@@ -155,6 +162,13 @@ class SmallTest(RunnerCase):
             lines = self.run_it(code=code, **environment)
             self.assertEqual(lines[-1], "2 passed, 0 failed, 1 skipped")
             self.assertIn("too hot", "\n".join(lines))
+
+    def test_a_failure_is_shown_where_a_cleanup_ends_the_process(self) -> None:
+        dies = "self.addCleanup(__import__('os')._exit, 3); self.fail('its reason')"
+        self.write(test_a=PASSING.replace("one(self): pass", f"one(self): {dies}"))
+        text = "\n".join(self.run_it(code=1))
+        for shown in ("its reason", "Its process ended with exit code 3, in sample.test_a.First.test_one."):
+            self.assertIn(shown, text)
 
     def test_what_says_that_nothing_may_be_skipped(self) -> None:
         for variable, value, expected in (
