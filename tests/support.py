@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECKOUT = Path(os.environ.get("SSE_TESTS_CHECKOUT") or ROOT)
 
 _POLL_SECONDS = 0.01
+_reservations: list[socket.socket] = []
 
 
 def nothing_may_be_skipped() -> bool:
@@ -126,11 +127,14 @@ def sqlite_url(directory: Path, name: str = "log.db") -> str:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listened on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on, and that nobody else gets while this process lives.
+
+    Otherwise a server of another test could get the number, too. The second one then waits for the port, while the
+    clients of both talk to the first one, until that ends.
+    """
+    _reservations.append(reserved_port())
+    port: int = _reservations[-1].getsockname()[1]
+    return port
 
 
 def reserved_port(host: str = "127.0.0.1", port: int = 0) -> socket.socket:

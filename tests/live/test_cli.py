@@ -62,6 +62,15 @@ class CliCase(unittest.TestCase):
         self.addCleanup(child.kill)
         return child
 
+    def read_until(self, stream, words):
+        """Read lines of a child up to one that has the words; warnings of the log may come before it."""
+        lines = []
+        for line in stream:
+            lines.append(line)
+            if words in line:
+                return
+        self.fail(f"no {words!r} in {lines}")
+
     def make_log(self):
         log = open_log(self.log_url)
         self.addCleanup(log.close)

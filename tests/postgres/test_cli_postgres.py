@@ -40,8 +40,10 @@ class CliTest(CliCase):
         log.append("news", "second")
         self.assertEqual(child.stdout.readline(), "data: second\n")
         self.server.kill()
-        self.assertIn("waiting", child.stderr.readline())
-        self.server.start()
+        try:
+            self.read_until(child.stderr, "waiting")
+        finally:
+            self.server.start()
         log.append("news", "third")
         lines = []
         while "data: third\n" not in lines:

@@ -29,7 +29,7 @@ class CliTest(CliCase):
         log.append("news", "second")
         self.assertEqual(child.stdout.readline(), "data: second\n")
         redis.kill()
-        self.assertIn("waiting", child.stderr.readline())
+        self.read_until(child.stderr, "waiting")
         redis.start()
         log.append("news", "third")
         lines = []

@@ -1,7 +1,6 @@
 """A log in several Redis servers: replicas, Sentinels and Clusters, with failovers, moves and outages."""
 
 import contextlib
-import itertools
 import unittest
 from unittest import mock
 
@@ -132,11 +131,12 @@ class ClusterCase(unittest.TestCase):
 
     def setUp(self):
         self.nodes = []
-        # They talk to each other on ports that are 10,000 higher.
-        ports = (port for port in iter(free_port, None) if port < 55536)
-        for port in itertools.islice(ports, self.masters):
+        first_bus = None
+        for _ in range(self.masters):
             flags = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
-            node = RedisServer(*flags, "--cluster-node-timeout", "2000", port=port)
+            bus = free_port()  # on this one it talks with the other nodes
+            first_bus = first_bus or bus
+            node = RedisServer(*flags, "--cluster-node-timeout", "2000", "--cluster-port", str(bus))
             self.addCleanup(node.close)
             self.nodes.append(node)
         share = SLOTS // self.masters
@@ -144,7 +144,7 @@ class ClusterCase(unittest.TestCase):
             last = SLOTS if node is self.nodes[-1] else (number + 1) * share
             self.tell(node, "CLUSTER", "ADDSLOTS", *range(number * share, last))
             self.tell(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            self.tell(node, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+            self.tell(node, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, first_bus)
         for node in self.nodes:
             wait_until(lambda node=node: self.is_whole(node), timeout=60, message="the cluster is whole")
 

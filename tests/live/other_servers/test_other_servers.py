@@ -14,7 +14,7 @@ from sse_threaded.client import EventSource
 from sse_threaded.testing import request
 from tests.browser.clients.catalogue import PACKAGES, require_packages
 from tests.harness.server_program import ServerProgram, answers_http
-from tests.support import enter, missing, temporary_directory, wait_until
+from tests.support import enter, free_port, missing, temporary_directory, wait_until
 
 ONCE = True  # it says the same under every Python
 NPM = True
@@ -49,14 +49,14 @@ class OtherServersTest(unittest.TestCase):
         self.assertGreater(len(opened), _LAST // 7)
 
     def test_sse_starlette(self) -> None:
-        port = self.free_port()
+        port = free_port()
         app = ("sse_starlette_app:app", "--app-dir", str(HERE), "--port", str(port), "--log-level", "warning")
         server = self.serve("uvicorn", [sys.executable, "-m", "uvicorn", *app], temporary_directory(self), port)
         self.count(server, port, "number\nN")
 
     def test_better_sse(self) -> None:
         require_packages()
-        port = self.free_port()
+        port = free_port()
         # Given as text, it imports from the working directory, which has the packages.
         source = (HERE / "better_sse.mjs").read_text(encoding="utf-8")
         command = ["node", "--input-type=module", "-e", source]
@@ -69,7 +69,7 @@ class OtherServersTest(unittest.TestCase):
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
         if program is None or not Path("/usr/lib/nginx/modules/ngx_nchan_module.so").exists():
             missing("nginx with nchan (apt-get install nginx libnginx-mod-nchan)")
-        port = self.free_port()
+        port = free_port()
         directory = temporary_directory(self)
         config = directory / "nginx.conf"
         text = (HERE / "nchan.conf").read_text(encoding="utf-8").replace("PORT", str(port))
@@ -103,12 +103,6 @@ class OtherServersTest(unittest.TestCase):
         deadline.start()
         self.addCleanup(deadline.cancel)
         return source
-
-    def free_port(self) -> int:
-        """A port that stays this test's until its end."""
-        keeper = ServerProgram("keeper", [], Path())
-        self.addCleanup(keeper.close)
-        return keeper.reserve_port()
 
 
 if __name__ == "__main__":
