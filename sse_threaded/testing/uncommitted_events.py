@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from ..errors import LogUnusable
 from ..log.postgres.url import parse_url
+from ..log.sqlite.app_connection import read_uncommitted
 
 
 class UncommittedEvent(NamedTuple):
@@ -35,16 +36,20 @@ class HasURL(Protocol):
 def uncommitted_events(hub: HasURL, connection: object) -> list[UncommittedEvent]:
     """Return the events that the open transaction of a connection has appended, oldest first.
 
-    The log must be in PostgreSQL. Events of a savepoint that was rolled back are not among them. In Django's
-    ``TestCase``, one transaction has all tests of a class. There these are the events of the test itself, and of
-    ``setUpTestData``.
+    The log must be in SQLite or in PostgreSQL. Events of a savepoint that was rolled back are not among them. In
+    Django's ``TestCase``, one transaction has all tests of a class. There these are the events of the test itself,
+    and of ``setUpTestData``.
 
     :param hub: the hub, or its log.
     :param connection: the one with which the app appends; see :meth:`EventLog.append`.
-    :raises LogUnusable: the log is not in PostgreSQL, or the connection is not to it.
+    :raises LogUnusable: the log is in neither, or the connection is not to it.
     """
-    if not hub.url.startswith("postgres"):
-        raise LogUnusable(hub.url, "uncommitted_events() needs a log in PostgreSQL")
-    from ..log.postgres.app_connection import read_uncommitted  # noqa: PLC0415  # its driver may not be installed
+    if hub.url.startswith("sqlite:"):
+        rows = read_uncommitted(hub.url, connection)
+    elif hub.url.startswith("postgres"):
+        from ..log.postgres import app_connection  # noqa: PLC0415  # its driver may not be installed
 
-    return [UncommittedEvent(*each) for each in read_uncommitted(parse_url(hub.url), connection)]
+        rows = app_connection.read_uncommitted(parse_url(hub.url), connection)
+    else:
+        raise LogUnusable(hub.url, "uncommitted_events() needs a log in SQLite or in PostgreSQL")
+    return [UncommittedEvent(*each) for each in rows]

@@ -9,11 +9,16 @@ import threading
 import unittest
 from unittest import mock
 
+import sqlalchemy
+import sqlalchemy.ext.asyncio
+import sqlalchemy.orm
+
 from sse_threaded import LogError, LogUnavailable, LogUnusable, open_log
 from sse_threaded.log.sqlite.file import SQLiteFile
 from sse_threaded.log.sqlite.high_water_mark import HighWaterMark
 from sse_threaded.log.sqlite.log import SQLiteLog
 from sse_threaded.log.sqlite.timeouts import Timeouts
+from sse_threaded.testing import uncommitted_events
 from tests.support import missing, sqlite_url, temporary_directory, wait_until
 
 try:
@@ -338,12 +343,83 @@ class KindTest(ConnectionCase):
             with self.subTest(wrong=wrong):
                 self.assert_refused(wrong, "sqlite3.Connection", type(wrong).__name__)
 
-    def test_djangos_wrapper_with_what_to_write(self):
+    def django_connection(self, **settings):
         if django is None:
             missing("django (pip install django)")
         if not django.conf.settings.configured:
             django.conf.settings.configure()
-        self.assert_refused(django.db.connection, "connection.connection")
+        connection = django.db.ConnectionHandler({"default": settings})["default"]
+        self.addCleanup(connection.close)
+        return connection
+
+    def test_djangos(self):
+        mine = self.django_connection(ENGINE="django.db.backends.sqlite3", NAME=str(self.path))
+        self.log.append("a", "x", connection=mine)
+        self.assertEqual(self.log.last_sequence(), 1)
+        mine.set_autocommit(False)
+        self.log.append("a", "x", connection=mine)
+        self.assertEqual(self.log.last_sequence(), 1)
+        mine.rollback()
+        self.log.append("a", "x", connection=mine)
+        mine.commit()
+        self.assertEqual(self.log.last_sequence(), 2)
+
+    def test_djangos_of_another_database(self):
+        self.assert_refused(self.django_connection(ENGINE="django.db.backends.dummy"), "DatabaseWrapper")
+        memory = self.django_connection(ENGINE="django.db.backends.sqlite3", NAME=":memory:")
+        self.assert_refused(memory, "a database in memory", "'test.sqlite3'")
+
+    def test_sqlalchemys(self):
+        engine = sqlalchemy.create_engine("sqlite://", creator=lambda: sqlite3.connect(self.path))
+        self.addCleanup(engine.dispose)
+        scoped = sqlalchemy.orm.scoped_session(sqlalchemy.orm.sessionmaker(engine))
+        self.addCleanup(scoped.remove)
+        kinds = {
+            "connection": engine.connect,
+            "session": lambda: sqlalchemy.orm.Session(engine),
+            "scoped": lambda: scoped,
+        }
+        for name, make in kinds.items():
+            with self.subTest(name), contextlib.closing(make()) as mine:
+                before = self.log.last_sequence()
+                self.log.append("a", "x", connection=mine)
+                self.assertEqual(self.log.last_sequence(), before)
+                mine.rollback()
+                self.log.append("a", "x", connection=mine)
+                mine.commit()
+                self.assertEqual(self.log.last_sequence(), before + 1)
+
+    def test_what_is_asynchronous(self):
+        session = sqlalchemy.ext.asyncio.AsyncSession()
+        self.assert_refused(session, "AsyncSession", "not asynchronous")
+
+
+class UncommittedTest(ConnectionCase):
+    def test_events_of_the_open_transaction(self):
+        self.log.append("a", "committed")
+        for attached in (False, True):
+            with self.subTest(attached=attached):
+                mine = self.connect(":memory:" if attached else self.path)
+                if attached:
+                    mine.execute("ATTACH ? AS 'a \"log\"'", [str(self.path)])
+                mine.row_factory = sqlite3.Row
+                self.assertEqual(uncommitted_events(self.log, mine), [])
+                self.log.append("a", "one", event="kind", connection=mine)
+                mine.execute("SAVEPOINT part")
+                self.log.append("b", "gone", connection=mine)
+                mine.execute("ROLLBACK TO part")
+                self.log.append("b", "two", connection=mine)
+                self.assertEqual(uncommitted_events(self.log, mine), [("a", "one", "kind"), ("b", "two", None)])
+                mine.rollback()
+                self.assertEqual(uncommitted_events(self.log, mine), [])
+
+    def test_of_another_log(self):
+        with self.assertRaises(LogUnusable) as caught:
+            uncommitted_events(self.log, self.connect(":memory:"))
+        self.assertIn("a database in memory", str(caught.exception))
+        with contextlib.closing(open_log("memory://")) as log, self.assertRaises(LogUnusable) as caught:
+            uncommitted_events(log, self.connect(self.path))
+        self.assertIn("needs a log in SQLite or in PostgreSQL", str(caught.exception))
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 
 from ...errors import LogUnusable
-from .schema import execute_plain
+from .schema import execute_plain, last_sequence
+from .url import parse_url
 
 _LIST = "PRAGMA database_list"
 
 _HOW = (
-    "give a sqlite3.Connection: in Django connection.connection, in SQLAlchemy "
-    "session.connection().connection.driver_connection"
+    "give a sqlite3.Connection, Django's (django.db.connection), or a Session or Connection of SQLAlchemy that is "
+    "not asynchronous"
 )
 _IN_MEMORY = (
     "in Django's tests set DATABASES['default']['TEST'] = {'NAME': BASE_DIR / 'test.sqlite3'}, and make the hub "
@@ -26,15 +28,30 @@ _OTHER_FILE = "make the hub with the absolute path of that file, or publish afte
 def sqlite3_connection(connection: object, url: str) -> sqlite3.Connection:
     """Return the connection of the module ``sqlite3``.
 
-    :param connection: that connection, or the wrapper of it from SQLAlchemy's pool.
+    :param connection: that connection, Django's around it, or one of SQLAlchemy's around it.
     :param url: the log's, for the error.
-    :raises LogUnusable: it is an object of another kind.
+    :raises LogUnusable: it is an object of another kind, or it is to another kind of database.
     """
-    found = getattr(connection, "driver_connection", connection)
+    found = _inner(connection)
     if not isinstance(found, sqlite3.Connection):
         kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
         raise LogUnusable(url, f"append(connection=...) cannot use a {kind}; {_HOW}")
     return found
+
+
+def _inner(connection: Any) -> object:
+    if type(connection).__module__.startswith("sqlalchemy.ext.asyncio"):
+        return connection
+    if hasattr(connection, "in_atomic_block") and getattr(connection, "vendor", "") == "sqlite":
+        connection.ensure_connection()
+        return connection.connection  # Django's
+    if hasattr(connection, "get_bind") and callable(getattr(connection, "connection", None)):
+        connection = connection.connection()  # a Session begins its transaction so
+    if hasattr(connection, "exec_driver_sql"):
+        if not connection.in_transaction():
+            connection.begin()  # as at the app's own first statement, so that its commit() commits
+        connection = connection.connection
+    return getattr(connection, "driver_connection", connection)  # of SQLAlchemy's pool
 
 
 def database_name(connection: sqlite3.Connection, path: str, url: str) -> str:
@@ -53,6 +70,23 @@ def database_name(connection: sqlite3.Connection, path: str, url: str) -> str:
     file = files.get("main", "")
     other, how = (repr(file), _OTHER_FILE) if file else ("a database in memory", _IN_MEMORY)
     raise LogUnusable(url, f"the connection is to {other}, but this log is in {path!r}; {how}")
+
+
+def read_uncommitted(url: str, connection: object) -> list[tuple[str, str, str | None]]:
+    """Return channel, data and type of the events of the transaction that is open on a connection, oldest first.
+
+    :param url: the log's.
+    :param connection: the app's; see :func:`sqlite3_connection`.
+    :raises LogUnusable: the connection is not to the log's file.
+    """
+    path, _ = parse_url(url)
+    mine = sqlite3_connection(connection, url)
+    name = database_name(mine, path, url).replace('"', '""')
+    # Another connection sees only committed events.
+    with closing(sqlite3.connect(path)) as other:
+        committed = last_sequence(other)
+    query = f'SELECT channel, data, event FROM "{name}".sse_events WHERE sequence > ? ORDER BY sequence'
+    return execute_plain(mine, query, (committed,)).fetchall()
 
 
 @contextmanager
