@@ -1,4 +1,4 @@
-"""A Django app: events in Django's own PostgreSQL, in the transactions of its views.
+"""A Django app: events in Django's own PostgreSQL or SQLite, in the transactions of its views.
 
     INSTALLED_APPS += ["sse_threaded.django"]       # then run "manage.py migrate"
 
@@ -13,8 +13,8 @@
     def order_events(request):
         return stream(request, "orders")
 
-Any thread may call these functions. docs/postgresql.md explains them, the settings and the tests. With a log in
-another place, only ``stream(request, "orders", hub=...)`` is needed, and no setting; see docs/frameworks.md.
+Any thread may call these functions. docs/django.md explains them, the settings and the tests. With a log in
+another place, only ``stream(request, "orders", hub=...)`` is needed, and no setting.
 """
 
 from .hubs import hub

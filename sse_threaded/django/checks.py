@@ -45,9 +45,11 @@ def check_database(
         return []  # the other check says so
     if settings.database not in (databases or ()) or list(_faults_of_settings(settings)):
         return []
+    connection = connections[settings.database]
+    if connection.vendor == "sqlite":
+        return list(_faults_of_file(connection))
     from .url import log_address  # noqa: PLC0415  # its driver may not be installed
 
-    connection = connections[settings.database]
     try:
         return list(_faults_of_database(connection, log_address(connection, settings)))
     except DatabaseError as error:
@@ -61,29 +63,53 @@ def check_database(
 
 
 def _faults_of_settings(settings: LogSettings) -> Iterator[CheckMessage]:
-    connection = connections[settings.database]
-    if connection.vendor != "postgresql":
+    vendor = connections[settings.database].vendor
+    if vendor not in ("postgresql", "sqlite"):
         yield _error(
             2,
-            f"The database {settings.database!r} is in {connection.vendor}, but this app needs PostgreSQL.",
-            "Set SSE_THREADED['DATABASE'] to a database in PostgreSQL. Or remove 'sse_threaded.django' from "
-            "INSTALLED_APPS; docs/django.md is about SQLite.",
+            f"The database {settings.database!r} is in {vendor}, but this app needs PostgreSQL or SQLite.",
+            "Set SSE_THREADED['DATABASE'] to such a database. Or remove 'sse_threaded.django' from "
+            "INSTALLED_APPS; docs/django.md is about logs in other places.",
         )
         return
-    if importlib.util.find_spec("psycopg") is None:
+    if vendor == "postgresql" and importlib.util.find_spec("psycopg") is None:
         yield _error(3, "The log needs psycopg 3, which is not installed.", "Run: pip install 'psycopg[binary]'")
         return
+    yield from _faults_of_hub(settings)
+    yield from (_faults_of_address(settings) if vendor == "postgresql" else _faults_of_sqlite(settings))
+
+
+def _faults_of_hub(settings: LogSettings) -> Iterator[CheckMessage]:
     known = inspect.signature(Hub).parameters.keys() - {"url"}
     for name in settings.hub:
         if name not in known:
             hint = f"The arguments are {', '.join(sorted(known))}."
             yield _error(4, f"SSE_THREADED['HUB'] has {name!r}, which is not an argument of Hub.", hint)
+
+
+def _faults_of_address(settings: LogSettings) -> Iterator[CheckMessage]:
     from .url import log_address  # noqa: PLC0415  # its driver may not be installed
 
     try:
-        log_address(connection, settings)
+        log_address(connections[settings.database], settings)
     except LogUnusable as error:
         yield _error(5, f"The log's URL is invalid: {error.reason}.", "Correct SSE_THREADED or DATABASES.")
+
+
+def _faults_of_sqlite(settings: LogSettings) -> Iterator[CheckMessage]:
+    for name in ("schema", "prefix", "listen"):
+        if getattr(settings, name) is not None:
+            fault = f"SSE_THREADED has {name.upper()}, but a log in SQLite has no such setting."
+            yield _error(9, fault, "Remove it.")
+
+
+def _faults_of_file(connection: Any) -> Iterator[CheckMessage]:
+    if not connection.is_in_memory_db() and "sse_events" not in connection.introspection.table_names():
+        yield Warning(
+            f"The log's tables do not exist in the database {connection.alias!r}.",
+            hint="Run: manage.py migrate",
+            id="sse_threaded.W001",
+        )
 
 
 def _faults_of_database(connection: Any, address: Address) -> Iterator[CheckMessage]:

@@ -2,18 +2,22 @@
 
 In tests the database is another one, and so is its hub. PostgreSQL does not drop a database while a connection to
 it is open. So the hub of a test database is closed before Django drops the database.
+
+By default, an event may have all values that Django's own encoder knows: dates, decimals, UUIDs, lazy texts.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
 
 from ..hub import Hub
-from .settings import log_settings
+from .settings import LogSettings, log_settings
 
 
 class _Place(NamedTuple):
@@ -48,15 +52,22 @@ def hub() -> Hub:
         return found
     with _lock:
         if place not in _hubs:
-            from .url import log_url  # noqa: PLC0415  # its driver may not be installed
-
-            made = Hub(log_url(connection, settings), **settings.hub)
+            arguments = {"json_default": DjangoJSONEncoder().default, **settings.hub}
+            made = Hub(_place_of(connection, settings), **arguments)
             # A copy of a database begins a new epoch, for example with "manage.py test --parallel". This happens
             # here, and not after the first streams have begun.
             made.log.ring()
             _close_before_drop(type(connection.creation))
             _hubs[place] = made
         return _hubs[place]
+
+
+def _place_of(connection: Any, settings: LogSettings) -> str | Path:
+    if connection.vendor == "sqlite":
+        return Path(connection.settings_dict["NAME"])
+    from .url import log_url  # noqa: PLC0415  # its driver may not be installed
+
+    return log_url(connection, settings)
 
 
 def close_hubs() -> None:

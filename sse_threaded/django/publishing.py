@@ -15,7 +15,8 @@ def publish(channel: str, data: object, event: str | None = None) -> str:
 
     Inside ``atomic`` the event is a row of Django's transaction. If the transaction is rolled back, no client gets
     the event. If only a savepoint is rolled back, the events that were published since are gone with it. Clients
-    get the event after the commit of the outermost block. Its id is not known before, so this returns ``""``.
+    get the event after the commit of the outermost block. PostgreSQL does not know its id before, and this returns
+    ``""``.
 
     Outside of ``atomic`` this is a transaction of its own. It returns the event's id.
 
@@ -32,6 +33,7 @@ def publish(channel: str, data: object, event: str | None = None) -> str:
     # This connects. So in a SimpleTestCase, Django refuses it as it refuses queries.
     if connection.get_autocommit():
         return hub().publish(channel, data, event)
+    connection.validate_no_broken_transaction()  # as before each of Django's own queries
     event_id = hub().log.append(channel, data, event, connection=connection)
     if connection.in_atomic_block:
         # One callback for each event, as Django drops those of a savepoint that is rolled back. The first one that

@@ -4,8 +4,8 @@ The default of each key fits a project with one database, so most projects need 
 
     SSE_THREADED = {
         "DATABASE": "default",                  # the key of DATABASES: where the log is
-        "SCHEMA": "public",                     # the schema of the log's tables
-        "PREFIX": "sse_threaded_",              # what the names of the tables begin with
+        "SCHEMA": "public",                     # in PostgreSQL: the schema of the log's tables
+        "PREFIX": "sse_threaded_",              # in PostgreSQL: what the names of the tables begin with
         "LISTEN": {"HOST": "db", "PORT": 5432}, # past a PgBouncer, for the connection that listens
         "HUB": {"heartbeat": 10},               # further arguments of Hub
     }

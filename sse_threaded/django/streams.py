@@ -29,13 +29,13 @@ def stream(
     :param request: Django's. Its ``Accept-Encoding`` is removed, as ``GZipMiddleware`` would hold events back.
     :param channels: one channel or several, default ``None``: those of the client's ticket; see
         :meth:`sse_threaded.Hub.stream`.
-    :param hub: any hub. Default ``None``: that of Django's own PostgreSQL (:func:`sse_threaded.django.hub`).
+    :param hub: any hub. Default ``None``: that of Django's own database (:func:`sse_threaded.django.hub`).
     :param user: whose stream it is, default ``None``; see there.
     :param from_start: whether a new client gets all events that the log has, default ``False``; see there.
     :param long_poll: whether long polls are answered, default ``True``; see there.
     :raises InvalidEvent: a channel's name is invalid.
-    :raises LogUnusable: the log needs a person's help, or there is no ``hub`` and Django's database is not
-        PostgreSQL.
+    :raises LogUnusable: the log needs a person's help, or there is no ``hub`` and Django's database is neither
+        PostgreSQL nor a file of SQLite.
     :raises TypeError: ``hub`` is not a hub, or the request did not come over WSGI.
     """
     if hub is not None and not isinstance(hub, Hub):

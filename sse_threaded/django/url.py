@@ -25,7 +25,7 @@ def log_url(connection: Any, settings: LogSettings) -> str:
     if connection.vendor != "postgresql":
         raise LogUnusable(
             f"{connection.vendor}://...",
-            f"DATABASES[{settings.database!r}] must be PostgreSQL; docs/django.md is about SQLite",
+            f"DATABASES[{settings.database!r}] must be PostgreSQL or SQLite; docs/django.md is about other places",
         )
     options = connection_options(connection)
     ours = {"prefix": settings.prefix, "schema": settings.schema}

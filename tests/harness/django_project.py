@@ -1,4 +1,4 @@
-"""A Django project in a folder, with its log in PostgreSQL: the settings and views of docs/postgresql.md.
+"""A Django project in a folder, with the settings and views of docs/django.md, and its log in either database.
 
 A test changes files of it, runs ``manage.py`` in it, or serves it by gunicorn.
 """
@@ -15,10 +15,10 @@ from tests.support import CHECKOUT, ROOT
 
 _SECONDS = 180
 
-_PAGE = ROOT / "docs" / "postgresql.md"
-
 # The project around the blocks of the page.
 _SETTINGS = """
+from pathlib import Path
+BASE_DIR = Path(__file__).parent
 SECRET_KEY = "x"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "urls"
@@ -57,15 +57,15 @@ application = get_wsgi_application()
 """
 
 
-def page_blocks(language: str = "python") -> list[str]:
-    """The blocks of the page in a language."""
-    text = _PAGE.read_text(encoding="utf-8")
+def page_blocks(page: str, language: str = "python") -> list[str]:
+    """The blocks of a page of docs/ in a language."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def page_block(part: str, language: str = "python") -> str:
+def page_block(page: str, part: str, language: str = "python") -> str:
     """The only block of the page that has this text in it."""
-    (found,) = [block for block in page_blocks(language) if part in block]
+    (found,) = [block for block in page_blocks(page, language) if part in block]
     return found
 
 
@@ -73,24 +73,30 @@ class DjangoProject:
     """A project of the page.
 
     :param folder: an empty folder.
-    :param port: that of PostgreSQL on 127.0.0.1. It has a database, a role and a password as on the page.
+    :param port: that of PostgreSQL on 127.0.0.1. It has a database, a role and a password as in
+        docs/postgresql.md. ``None``: the database is in SQLite, as in docs/django.md.
     :param files: further files, or others in place of those of the page, by their paths.
     :param settings: lines for the end of ``settings.py``.
     """
 
-    def __init__(self, folder: Path, port: int, files: dict[str, str] | None = None, settings: str = "") -> None:
+    def __init__(
+        self, folder: Path, port: int | None, files: dict[str, str] | None = None, settings: str = ""
+    ) -> None:
         self.folder = folder
-        databases = page_block("INSTALLED_APPS").replace(
-            '"HOST": "db.internal"', f'"HOST": "127.0.0.1", "PORT": "{port}"'
-        )
-        assert str(port) in databases, "the page has another host"
+        if port is None:
+            databases = page_block("django.md", "DATABASES = {")
+        else:
+            databases = page_block("postgresql.md", "DATABASES = {").replace(
+                '"HOST": "db.internal"', f'"HOST": "127.0.0.1", "PORT": "{port}"'
+            )
+            assert str(port) in databases, "the page has another host"
         everything = {
-            "settings.py": _SETTINGS + databases + settings,
+            "settings.py": _SETTINGS + page_block("django.md", "INSTALLED_APPS") + databases + settings,
             "urls.py": _URLS,
             "wsgi.py": _WSGI,
             "shop/__init__.py": "",
             "shop/models.py": _MODELS,
-            "shop/views.py": page_block("def order_events"),
+            "shop/views.py": page_block("django.md", "def order_events"),
             "shop/migrations/__init__.py": "",
             "shop/migrations/0001_initial.py": _MIGRATION,
             **(files or {}),

@@ -1,61 +1,52 @@
-"""A real Django project, made of what docs/django.md and docs/usage.md show, under Django's own test runner."""
+"""Real Django projects with their log in SQLite, with the code of docs/django.md and docs/usage.md."""
 
-import os
+from __future__ import annotations
+
 import re
-import subprocess
-import sys
+import sqlite3
+import textwrap
 import unittest
+from contextlib import closing
 
-from tests.support import CHECKOUT, ROOT, missing, temporary_directory
+from sse_threaded.log import open_log
+from sse_threaded.log.sqlite.url import url_of
+from tests.harness.django_project import DjangoProject, page_block
+from tests.harness.django_shop import TESTS, URLS, VIEWS
+from tests.live import django_page
+from tests.support import ROOT, missing, temporary_directory
 
 try:
     import django
 except ImportError:
     django = None
 
-TEXT = (ROOT / "docs" / "django.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-DATABASES, EVENTS, VIEWS, AFTER_COMMIT = BLOCKS
+IN_MEMORY = "\ndel DATABASES['default']['TEST']\n"
 
-SETTINGS = """
-from pathlib import Path
-BASE_DIR = Path(__file__).parent
-SECRET_KEY = "x"
-ALLOWED_HOSTS = ["*"]
-INSTALLED_APPS = ["django.contrib.contenttypes", "shop"]
-ROOT_URLCONF = "urls"
-STATIC_URL = "/static/"
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-"""
-IN_MEMORY = """
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
-"""
-APPS = """
-from django.apps import AppConfig
+# What is so in SQLite only; with the tests of django_shop.py, this is shop/tests.py.
+TESTS_OF_SQLITE = """
+import datetime
+import decimal
+import uuid
+from unittest import mock
+from django.db import connections
+from sse_threaded import LogUnavailable
 
-class ShopConfig(AppConfig):
-    name = "shop"
 
-    def ready(self):
-        from . import events
-"""
-APPS_WITHOUT = """
-from django.apps import AppConfig
+class SQLiteTest(RowsCase):
+    def test_inside_of_atomic_the_id_is_known(self):
+        with transaction.atomic():
+            event_id = publish("orders", "x")
+            self.assertEqual(hub().log.last_sequence(), self.before)
+        self.assertEqual(hub().log.last_event_id(), event_id)
 
-class ShopConfig(AppConfig):
-    name = "shop"
-"""
-MODELS = """
-from django.db import models
-
-class Order(models.Model):
-    item = models.TextField()
-"""
-URLS = """
-from django.urls import path
-from shop import views
-
-urlpatterns = [path("orders", views.order), path("orders/events", views.order_events)]
+    def test_djangos_own_values(self):
+        moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+        publish("orders", {"at": moment, "price": decimal.Decimal("1.50"), "key": uuid.UUID(int=7)})
+        (event,) = hub().log.read(self.before)
+        expected = {
+            "at": "2026-01-02T00:00:00Z", "price": "1.50", "key": "00000000-0000-0000-0000-000000000007"
+        }
+        self.assertEqual(json.loads(event.data), expected)
 """
 
 # A hub of another file, which cannot be reached: publishing fails after the commit.
@@ -78,69 +69,6 @@ def order_events(request):
 
 def save(item):
 """
-
-TESTS = """
-from django.db import connection, transaction
-from django.test import Client, LiveServerTestCase, TestCase, TransactionTestCase
-from sse_threaded.testing import EventStreamClient
-from .events import hub
-from .models import Order
-
-def events_here():
-    with connection.cursor() as cursor:
-        return cursor.execute("SELECT channel, data FROM sse_events ORDER BY sequence").fetchall()
-
-EVENT = '{"type":"order","item":"tea"}'
-
-class OrderTest(TestCase):
-    @classmethod
-    def setUpTestData(cls):
-        Order.objects.create(item="earlier")
-
-    def post(self):
-        before = len(events_here())
-        with self.captureOnCommitCallbacks(execute=True) as callbacks:
-            self.assertEqual(self.client.post("/orders", {"item": "tea"}).status_code, 201)
-        self.assertEqual(len(callbacks), 1)
-        self.assertEqual([item for item, in Order.objects.values_list("item")], ["earlier", "tea"])
-        self.assertEqual(events_here()[before:], [("orders", EVENT)])
-
-    def test_once(self):
-        self.post()
-        self.assertEqual(hub().log.last_sequence(), 0, "rolled back, or not committed")
-
-    def test_again(self):
-        self.post()
-        self.assertEqual(hub().log.last_sequence(), 0, "rolled back, or not committed")
-
-class WholeTest(TransactionTestCase):
-    def test_committed(self):
-        for _ in range(2):
-            before = hub().log.last_sequence()
-            self.assertEqual(self.client.post("/orders", {"item": "tea"}).status_code, 201)
-            self.assertEqual([record.data for record in hub().log.read(before)], [EVENT])
-
-    def test_rolled_back(self):
-        before = hub().log.last_sequence()
-        with self.assertRaises(ZeroDivisionError), transaction.atomic():
-            self.assertEqual(self.client.post("/orders", {"item": "tea"}).status_code, 201)
-            raise ZeroDivisionError
-        self.assertEqual(hub().log.last_sequence(), before)
-        self.assertEqual(Order.objects.count(), 0)
-
-class LiveTest(LiveServerTestCase):
-    def test_streamed(self):
-        with EventStreamClient(self.live_server_url + "/orders/events") as client:
-            client.wait_for_retry()
-            self.assertEqual(Client().post("/orders", {"item": "tea"}).status_code, 201)
-            events = [client.next_event()]
-            while events[-1].event != "message":
-                events.append(client.next_event())
-            self.assertEqual(events[-1].data, EVENT)
-            hub().request_close()
-            client.wait_for_end()
-"""
-
 TESTS_AFTER_COMMIT = """
 from django.test import TransactionTestCase
 from .models import Order
@@ -161,120 +89,142 @@ class OrderTest(TransactionTestCase):
 
 
 class ProjectCase(unittest.TestCase):
-    # What makemigrations has made of MODELS: once, as it takes a second.
-    migration = None
-
-    def setUp(self):
+    def setUp(self) -> None:
         if django is None:
             missing("django (pip install django)")
-        self.folder = temporary_directory(self)
-        (self.folder / "shop").mkdir()
 
-    def make(self, files):
-        everything = {"settings.py": SETTINGS, "urls.py": URLS, "shop/models.py": MODELS, "shop/__init__.py": ""}
-        for name, text in {**everything, **files}.items():
-            (self.folder / name).write_text(text)
-        env = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{self.folder}:{CHECKOUT}"}
-        self.env = {name: value for name, value in env.items() if not name.startswith("SSE_THREADED_")}
-        migration = self.folder / "shop" / "migrations" / "0001_initial.py"
-        if ProjectCase.migration is None:
-            self.manage("makemigrations", "shop")
-            ProjectCase.migration = migration.read_text()
-        else:
-            migration.parent.mkdir()
-            (migration.parent / "__init__.py").touch()
-            migration.write_text(ProjectCase.migration)
-            (self.folder / "db.sqlite3").touch()  # as makemigrations leaves it
+    def project(self, files: dict[str, str] | None = None, settings: str = "") -> DjangoProject:
+        return DjangoProject(temporary_directory(self), None, files, settings)
 
-    def manage(self, *arguments):
-        command = [sys.executable, "-m", "django", *arguments]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    def logs(self):
-        """What is there of logs; Django itself makes an empty db.sqlite3."""
-        names = {path.name for path in self.folder.rglob("*") if "sqlite3" in path.name or "memory" in path.name}
-        return sorted(names - {"db.sqlite3"})
-
-
-class DefaultDatabaseTest(ProjectCase):
-    def test_the_project_of_the_page_passes_its_tests(self):
-        views = {"shop/events.py": EVENTS, "shop/views.py": VIEWS}
-        settings = {"settings.py": SETTINGS + DATABASES}
-        self.make({**settings, **views, "shop/apps.py": APPS, "shop/tests.py": TESTS})
-        for _ in range(2):  # also beside what the first run left
-            status, output = self.manage("test", "-v", "2")
-            self.assertEqual(status, 0, output)
-            self.assertIn("Ran 5 tests", output)
-            self.assertIn(f"made a new log in {str(self.folder / 'test.sqlite3')!r}", output)
-        size = (self.folder / "db.sqlite3").stat().st_size
-        self.assertEqual(size, 0, "the tests have written into the app's own database")
-        status, output = self.manage("migrate")
+    def assert_done(self, project: DjangoProject, *arguments: str) -> str:
+        status, output = project.manage(*arguments)
         self.assertEqual(status, 0, output)
-        self.assertIn(f"made a new log in {str(self.folder / 'db.sqlite3')!r}", output)
-        self.assertNotIn("made a new log", self.manage("migrate")[1])
+        return output
 
-    def test_without_a_name_for_the_test_database_the_error_says_what_to_set(self):
-        views = {"shop/events.py": EVENTS, "shop/views.py": VIEWS, "shop/tests.py": TESTS}
-        settings = {"settings.py": SETTINGS + IN_MEMORY}
-        self.make({**settings, **views, "shop/apps.py": APPS})
-        status, output = self.manage("test")
+
+class PageTest(django_page.DjangoPageCase, ProjectCase):
+    def port(self) -> None:
+        return None
+
+
+class PublishTest(ProjectCase):
+    def shop(self, tests: str = TESTS + TESTS_OF_SQLITE, settings: str = "") -> DjangoProject:
+        return self.project({"shop/views.py": VIEWS, "urls.py": URLS, "shop/tests.py": tests}, settings)
+
+    def test_in_all_of_djangos_classes(self) -> None:
+        project = self.shop()
+        for flags in (("--keepdb",), ("--keepdb",), ("--parallel", "2"), ()):
+            with self.subTest(flags):
+                self.assertIn("Ran 20 tests", self.assert_done(project, "test", "--noinput", *flags))
+        self.assertFalse((project.folder / "db.sqlite3").exists(), "the tests wrote into the app's own database")
+
+    def test_with_transactions_that_begin_with_the_lock(self) -> None:
+        if django.VERSION < (5, 1):
+            return
+        project = self.shop(settings="\nDATABASES['default']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE'}\n")
+        self.assertIn("Ran 20 tests", self.assert_done(project, "test", "--noinput"))
+
+    def test_without_a_name_for_the_test_database_the_error_says_what_to_set(self) -> None:
+        project = self.shop(settings=IN_MEMORY)
+        status, output = project.manage("test", "shop.tests.CommittedTest")
         self.assertEqual(status, 1)
         self.assertIn("DATABASES['default']['TEST'] = {'NAME': BASE_DIR / 'test.sqlite3'}", output)
-        self.assertEqual(self.logs(), [])
-        self.assertEqual((self.folder / "db.sqlite3").stat().st_size, 0)
+        self.assertEqual(list(project.folder.glob("*memory*")), [])
 
-    def test_a_hub_of_a_file_beside_djangos_memory_says_so_too(self):
-        # The hub was made with the app's own database; only Django's connection went into memory.
-        events = "from pathlib import Path\nfrom sse_threaded import Hub\n"
-        events += "_hub = Hub(Path(__file__).with_name('events.sqlite3'))\ndef hub():\n    return _hub\n"
-        views = {"shop/events.py": events, "shop/views.py": VIEWS, "shop/tests.py": TESTS}
-        settings = {"settings.py": SETTINGS + IN_MEMORY}
-        self.make({**settings, **views, "shop/apps.py": APPS_WITHOUT})
-        status, output = self.manage("test", "shop.tests.WholeTest.test_committed")
-        self.assertEqual(status, 1)
-        self.assertIn("the connection is to a database in memory", output)
-        self.assertIn(repr(str(self.folder / "shop" / "events.sqlite3")), output)
-        self.assertIn("DATABASES['default']['TEST'] = {'NAME': BASE_DIR / 'test.sqlite3'}", output)
+    def test_tests_without_events_need_no_name(self) -> None:
+        tests = """
+            from django.test import TestCase
+            from .models import Order
 
-    def test_a_hub_of_another_file_names_both(self):
-        events = "from pathlib import Path\nfrom sse_threaded import Hub\n"
-        events += "_hub = Hub(Path(__file__).with_name('events.sqlite3'))\ndef hub():\n    return _hub\n"
-        views = {"shop/events.py": events, "shop/views.py": VIEWS, "shop/tests.py": TESTS}
-        settings = {"settings.py": SETTINGS + DATABASES}
-        self.make({**settings, **views, "shop/apps.py": APPS_WITHOUT})
-        status, output = self.manage("test", "shop.tests.WholeTest.test_committed")
+            class OrderTest(TestCase):
+                def test_a_row(self):
+                    Order.objects.create(item="tea")
+                    self.assertEqual(Order.objects.count(), 1)
+        """
+        project = self.shop(textwrap.dedent(tests), settings=IN_MEMORY)
+        for flags in ((), ("--parallel", "2")):
+            self.assertIn("Ran 1 test", self.assert_done(project, "test", *flags))
+
+
+class MigrationTest(ProjectCase):
+    def test_it_makes_the_log_once(self) -> None:
+        project = self.project()
+        path = project.folder / "db.sqlite3"
+        made = f"made a new log in {str(path)!r}"
+        self.assertIn(made, self.assert_done(project, "migrate"))
+        with closing(open_log(url_of(path))) as log:
+            event_id = log.append("orders", "tea")
+        self.assertNotIn("made a new log", self.assert_done(project, "migrate"))
+        with closing(open_log(url_of(path))) as log:
+            self.assertEqual(log.last_event_id(), event_id)
+
+    def test_other_databases_get_no_log(self) -> None:
+        other = "DATABASES['other'] = {**DATABASES['default'], 'NAME': BASE_DIR / 'other.sqlite3'}\n"
+        project = self.project(settings=other + "SSE_THREADED = {'DATABASE': 'other'}")
+        for database, expected in (("default", 0), ("other", 1)):
+            self.assert_done(project, "migrate", "--database", database)
+            name = "db" if database == "default" else database
+            with closing(sqlite3.connect(project.folder / f"{name}.sqlite3")) as connection:
+                found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'sse_events'")
+                self.assertEqual(found.fetchone(), (expected,))
+
+
+class CheckTest(ProjectCase):
+    def test_each_fault(self) -> None:
+        for settings, number, words in (
+            ("SSE_THREADED = {'SCHEMA': 'x'}", "E009", "SSE_THREADED has SCHEMA, but a log in SQLite"),
+            ("SSE_THREADED = {'LISTEN': {'PORT': 5}}", "E009", "SSE_THREADED has LISTEN, but a log in SQLite"),
+            (
+                "SSE_THREADED = {'HUB': {'hartbeat': 5}}",
+                "E004",
+                "SSE_THREADED['HUB'] has 'hartbeat', which is not an argument",
+            ),
+            ("", "W001", "The log's tables do not exist"),
+        ):
+            with self.subTest(settings):
+                status, output = self.project(settings=settings).manage("check", "--database", "default")
+                self.assertEqual(status, int(number.startswith("E")), output)
+                self.assertIn(f"(sse_threaded.{number}) {words}", output)
+                self.assertIn("HINT: ", output)
+                self.assertEqual(len(re.findall(r"\(sse_threaded\.", output)), 1, output)
+
+    def test_a_database_in_memory(self) -> None:
+        project = self.project(settings="\nDATABASES['default']['NAME'] = ':memory:'\n")
+        self.assert_done(project, "migrate")
+        code = "from sse_threaded.django import publish; publish('orders', 'tea')"
+        status, output = project.manage("shell", "-c", code)
         self.assertEqual(status, 1)
-        for name in ("test.sqlite3", "shop/events.sqlite3"):
-            self.assertIn(repr(str(self.folder / name)), output)
+        self.assertIn("only one connection can see a database in SQLite's memory", output)
 
 
 class AfterCommitTest(ProjectCase):
-    def exercise(self, block, logs, status):
-        views = OTHER_HUB + "".join(f"    {line}\n" for line in block.splitlines())
+    """Of a log in another place."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.block = page_block("django.md", "transaction.on_commit(lambda: hub.publish")
+
+    def exercise(self, block: str, logs: str, status: int) -> None:
+        views = OTHER_HUB + textwrap.indent(block, "    ")
         tests = TESTS_AFTER_COMMIT.replace("LOGS", logs).replace("STATUS", str(status))
-        settings = {"settings.py": SETTINGS + DATABASES}
-        self.make({**settings, "shop/views.py": views, "shop/apps.py": APPS_WITHOUT, "shop/tests.py": tests})
-        code, output = self.manage("test")
-        self.assertEqual(code, 0, output)
-        self.assertIn("Ran 1 test", output)
+        settings = "\nINSTALLED_APPS.remove('sse_threaded.django')\n"
+        project = self.project({"shop/views.py": views, "shop/tests.py": tests}, settings)
+        self.assertIn("Ran 1 test", self.assert_done(project, "test"))
 
-    def test_as_the_page_shows_it_a_failure_is_logged_and_the_answer_is_a_success(self):
-        self.assertIn("robust=True", AFTER_COMMIT)
-        self.exercise(AFTER_COMMIT, "self.assertLogs('django.db.backends.base', 'ERROR')", 201)
+    def test_as_the_page_shows_it_a_failure_is_logged_and_the_answer_is_a_success(self) -> None:
+        self.assertIn("robust=True", self.block)
+        self.exercise(self.block, "self.assertLogs('django.db.backends.base', 'ERROR')", 201)
 
-    def test_as_the_usage_page_shows_it_too(self):
+    def test_as_the_usage_page_shows_it_too(self) -> None:
         text = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
         blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         (line,) = [block for block in blocks if block.startswith("transaction.on_commit(")]
         block = f"with transaction.atomic():\n    Order.objects.create(item=item)\n    {line}"
         self.exercise(block, "self.assertLogs('django.db.backends.base', 'ERROR')", 201)
 
-    def test_without_robust_the_answer_is_a_failure_for_a_row_that_is_there(self):
+    def test_without_robust_the_answer_is_a_failure_for_a_row_that_is_there(self) -> None:
         # What the page says; if Django changes it, the page must.
-        block = AFTER_COMMIT.replace(", robust=True", "")
+        block = self.block.replace(", robust=True", "")
         self.exercise(block, "self.assertLogs('django.request', 'ERROR')", 500)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import subprocess
@@ -21,6 +20,7 @@ from sse_threaded.log.postgres.timeouts import Timeouts
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
 from tests.harness.django_project import DjangoProject, page_block, page_blocks
 from tests.harness.postgres_server import PostgresServer, find_program
+from tests.live import django_page
 from tests.postgres.patience import be_patient
 from tests.support import ROOT, enter, temporary_directory
 
@@ -65,62 +65,25 @@ class PageCase(unittest.TestCase):
         return [item for (item,) in self.server.ask("SELECT item FROM orders", database="shop")]
 
 
-class DjangoPageTest(PageCase):
-    def test_the_tests_of_the_page_pass(self) -> None:
-        files = {"shop/tests.py": page_block("uncommitted_events(hub(), connection)")}
-        project = DjangoProject(temporary_directory(self), self.server.port, files)
-        for options in ((), ("--parallel", "2"), ("--keepdb",), ("--keepdb",)):
-            with self.subTest(options):
-                status, output = project.manage("test", "--noinput", *options)
-                self.assertEqual(status, 0, output)
-                self.assertIn("Ran 3 tests", output)
+class DjangoPageTest(django_page.DjangoPageCase, PageCase):
+    def port(self) -> int:
+        return self.server.port
 
-    def test_the_setting_and_its_defaults(self) -> None:
-        block = page_block("SSE_THREADED = {")
-        project = DjangoProject(temporary_directory(self), self.server.port, settings=block)
-        status, output = project.manage("migrate")
-        self.assertEqual(status, 0, output)
-        # With the defaults the log is where it is without the setting.
-        before = project.manage("sqlmigrate", "sse_threaded", "0001")
-        self.assertIn("sse_threaded_events", before[1])
-        (project.folder / "settings.py").write_text(
-            (project.folder / "settings.py").read_text().replace(block, "")
-        )
-        self.assertEqual(project.manage("sqlmigrate", "sse_threaded", "0001"), before)
-        status, output = project.manage("check", "--database", "default")
-        self.assertEqual((status, output), (0, "System check identified no issues (0 silenced).\n"))
-
-    def test_the_views_under_the_worker(self) -> None:
-        urls = "from django.urls import path\nfrom shop import pages, views\n"
-        urls += 'urlpatterns = [path("orders", views.order), path("orders/events", views.order_events), '
-        urls += 'path("", pages.orders)]\n'
-        files = {"shop/pages.py": page_block("def orders(request"), "urls.py": urls}
-        project = DjangoProject(temporary_directory(self), self.server.port, files)
-        self.assertEqual(project.manage("migrate")[0], 0)
-        server = enter(self, GunicornServer("wsgi:application", args=WORKER, cwd=project.folder, env=project.env))
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
-        with EventStreamClient(f"{server.url}/orders/events", headers={"Accept-Encoding": "gzip"}) as page:
-            page.wait_for_retry()
-            self.assertEqual(request("POST", f"{server.url}/orders", body=b"", headers=form).status, 500)
-            self.assertEqual(request("POST", f"{server.url}/orders", body=b"item=tea", headers=form).status, 201)
-            event = page.next_event()
-            self.assertEqual(event.data, EVENT)
-        shown = json.loads(request("GET", server.url).body)
-        self.assertEqual(shown, {"items": ["tea"], "lastEventId": event.last_event_id})
-        self.assertEqual(request("POST", f"{server.url}/orders", body=b"item=milk", headers=form).status, 201)
-        resumed = f"{server.url}/orders/events?lastEventId={shown['lastEventId']}"
-        with EventStreamClient(resumed) as page:
-            self.assertEqual(json.loads(page.next_event().data)["item"], "milk")
-        poll = request("GET", f"{resumed}&wait=0", headers={"Accept": "application/json"})
-        self.assertEqual(
-            [json.loads(event["data"])["item"] for event in json.loads(poll.body)["events"]], ["milk"]
-        )
+    def test_the_defaults_of_the_setting(self) -> None:
+        """With the defaults the log is where it is without the setting."""
+        block = page_block("django.md", "SSE_THREADED = {")
+        outputs = []
+        for settings in ("", block):
+            project = DjangoProject(temporary_directory(self), self.server.port, settings=settings)
+            outputs.append(project.manage("sqlmigrate", "sse_threaded", "0001"))
+        self.assertIn("sse_threaded_events", outputs[0][1])
+        self.assertEqual(outputs[0], outputs[1])
 
 
 class FlaskPageTest(PageCase):
     def test_the_app_under_the_worker(self) -> None:
         folder = temporary_directory(self)
-        block = self.here(page_block("from flask_sqlalchemy"))
+        block = self.here(page_block("postgresql.md", "from flask_sqlalchemy"))
         (folder / "shop.py").write_text(block)
         make = "import shop\nwith shop.app.app_context():\n    shop.db.create_all()\n"
         env = {
@@ -143,7 +106,7 @@ class FlaskPageTest(PageCase):
 class DriverPageTest(PageCase):
     def test_the_lines_of_both_drivers(self) -> None:
         hub = self.make_orders()
-        block = self.here(page_block("import psycopg2"))
+        block = self.here(page_block("postgresql.md", "import psycopg2"))
         for driver in ("psycopg2", "psycopg"):
             with self.subTest(driver):
                 exec(block.replace("psycopg2", driver), {"hub": hub, "item": "tea"})
@@ -153,7 +116,7 @@ class DriverPageTest(PageCase):
     def test_the_log_lends_a_connection(self) -> None:
         hub = self.make_orders()
         names: dict[str, Any] = {"hub": hub, "item": "tea"}
-        exec(page_block("hub.log.transaction()"), names)
+        exec(page_block("postgresql.md", "hub.log.transaction()"), names)
         self.assertEqual(self.items(), ["tea"])
         self.assertEqual(names["event_id"], hub.log.last_event_id())
 
@@ -163,7 +126,7 @@ class SQLPageTest(PageCase):
         hub = self.make_orders()
         with psycopg.connect(self.url) as connection:
             connection.execute("INSERT INTO orders VALUES ('tea')")
-            connection.execute(page_block("SELECT sse_threaded_publish", "sql").encode())
+            connection.execute(page_block("postgresql.md", "SELECT sse_threaded_publish", "sql").encode())
         hub.log.ring()
         (record,) = hub.log.read(0)
         self.assertEqual((record.channel, record.data, record.event), ("orders", EVENT, "paid"))
@@ -197,7 +160,7 @@ class SQLPageTest(PageCase):
         self.server.ask("CREATE ROLE reporter LOGIN PASSWORD 'secret'")
         self.addCleanup(self.server.ask, "DROP ROLE reporter")
         self.addCleanup(self.server.ask, "DROP OWNED BY reporter", database="shop")
-        grants = page_block("TO reporter", "sql").splitlines()
+        grants = page_block("postgresql.md", "TO reporter", "sql").splitlines()
         url = self.url.replace("//shop:", "//reporter:")
         for number in range(len(grants) + 1):
             with psycopg.connect(url) as connection:
@@ -219,7 +182,7 @@ class CommandPageTest(PageCase):
     def test_the_grants_are_enough(self) -> None:
         self.server.ask("DROP DATABASE shop")
         self.server.ask("CREATE DATABASE shop")  # of another role than shop
-        (line,) = page_block("sse-threaded schema", "sh").splitlines()
+        (line,) = page_block("postgresql.md", "sse-threaded schema", "sh").splitlines()
         owner = self.server.url("shop")
         self.assertEqual(line.count("postgresql://owner@db.internal/shop"), 2)
         line = line.replace("postgresql://owner@db.internal/shop", owner)
@@ -248,9 +211,9 @@ class SizeTest(PageCase):
 
 class WordsTest(unittest.TestCase):
     def test_the_blocks_are_those_that_are_run(self) -> None:
-        counts = [len(page_blocks(language)) for language in ("python", "sh", "sql")]
-        self.assertEqual(counts, [8, 1, 2])
-        for block in page_blocks():
+        counts = [len(page_blocks("postgresql.md", language)) for language in ("python", "sh", "sql")]
+        self.assertEqual(counts, [4, 1, 2])
+        for block in page_blocks("postgresql.md"):
             ast.parse(block)
 
     def test_the_times_are_those_of_the_code(self) -> None:

@@ -92,7 +92,6 @@ AROUND = {
     ),
     "hubs = [Hub(url)": ("import zlib\nfrom sse_threaded import Hub\n" + REDIS + REQUEST, VIEW),
     '"TEST": {"NAME"': ("from pathlib import Path\nBASE_DIR = Path(__file__).parent\n", ""),
-    "from .events import hub": ("", ""),
     "with psycopg2.connect": (HUB, ""),
     "threading.Thread(target=run": (HUB, ""),
     "hub.publisher(tokens=": (
@@ -103,9 +102,7 @@ AROUND = {
 
 # The modules of one project, by a line.
 NAMED = {
-    "def hub_at(": "shop/events.py",
-    "from .events import hub": "shop/views.py",
-    "from sse_threaded.django import publish": "shop/views_of_postgresql.py",
+    "from sse_threaded.django import publish": "shop/views.py",
     "from django.test import LiveServerTestCase": "shop/tests.py",
     "def orders(request": "shop/pages.py",
     'SQLALCHEMY_DATABASE_URI"] = "postgresql': "shop/flask_app.py",

@@ -53,7 +53,7 @@ OPTIONAL |= {"django"} | {
     f"django.{name}"
     for name in ("apps", "checks", "hubs", "migrations", "migrations.0001_initial", "operations", "publishing")
 }
-OPTIONAL |= {f"django.{name}" for name in ("settings", "streams", "url")}
+OPTIONAL |= {f"django.{name}" for name in ("settings", "sqlite", "streams", "url")}
 OPTIONAL |= {
     f"log.postgres.{name}"
     for name in ("app_connection", "client", "connector", "driver", "errors", "listener", "log", "pool")

@@ -1,4 +1,4 @@
-"""Makes the tables and functions of the event log in PostgreSQL."""
+"""Makes the tables and functions of the event log in PostgreSQL. In SQLite the log makes its own."""
 
 from django.db import migrations
 
