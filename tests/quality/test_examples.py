@@ -28,7 +28,7 @@ strict = True
 ignore_missing_imports = True
 [mypy-flask_sqlalchemy.*]
 follow_imports = skip
-[mypy-shop.*]
+[mypy-shop.*,members.*]
 disallow_subclassing_any = False
 disallow_untyped_decorators = False
 [mypy-shop.flask_app]
@@ -111,7 +111,13 @@ NAMED = {
     "def create_app(path": "example.py",
     "from bottle import Bottle": "shop/bottle_app.py",
     "from flask_login": "shop/login_app.py",
-    "def log_out(": "shop/login_views.py",
+    "hub.disconnect(user=user)\n    return HttpResponse": "shop/login_views.py",
+    'app.send_static_file("orders.html")': "app.py",
+    "def members_only(": "members/views.py",
+    "from . import views": "members/urls.py",
+    "from celery import shared_task": "members/tasks.py",
+    "from app import app": "members/test_app.py",
+    "force_login(User": "members/tests.py",
 }
 
 
@@ -146,8 +152,9 @@ class ExamplesTest(unittest.TestCase):
             missing("mypy (pip install '.[test]')")
         folder = temporary_directory(self)
         (folder / "mypy.ini").write_text(CONFIG)
-        (folder / "shop").mkdir()
-        (folder / "shop" / "__init__.py").touch()
+        for package in ("shop", "members"):
+            (folder / package).mkdir()
+            (folder / package / "__init__.py").touch()
         (folder / "shop" / "models.py").write_text("from typing import Any\nOrder: Any = None\n")
         found = list(blocks())
         self.assertGreaterEqual(len(found), 15)
