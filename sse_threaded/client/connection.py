@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import ssl
 import threading
 from collections.abc import Collection, Mapping
@@ -30,6 +31,11 @@ READ_BYTES = 64 * 1024
 _PERMANENT = (301, 308)
 
 _STREAM = "text/event-stream"
+
+# An answer that says in a sentence why the server refuses (RFC 9457), and how much of it is read and shown.
+_PROBLEM = "application/problem+json"
+_PROBLEM_BYTES = 64 * 1024
+_DETAIL_CHARACTERS = 300
 
 # These faults do not pass by themselves. Another attempt would fail in the same way.
 _LASTING = {
@@ -230,12 +236,24 @@ class Connection:
         if status == 200 and self._is_cut(response):
             raise Failure("the answer ended in its head")
         if status != 200:
-            reason = f"the answer was {status} {response.reason}".rstrip() + _ADVICE.get(status, "")
+            reason = f"the answer was {status} {response.reason}".rstrip()
+            reason += self._detail() if kind == _PROBLEM else _ADVICE.get(status, "")
         else:
             reason = f"the answer is {content_type or 'without a content type'}, and not {_STREAM}"
             if response.history:
                 reason += f"; a redirect led to {shown(response.url)}, which may be a login page"
         raise StreamRefused(shown(self._url), reason, status, content_type)
+
+    def _detail(self) -> str:
+        """Return what a problem document says in its member ``detail``, or the empty text."""
+        body = b""
+        try:
+            while len(body) < _PROBLEM_BYTES and (data := self.read()):
+                body += data
+            text = " ".join(json.loads(body)["detail"].split())
+        except (Failure, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return ""
+        return f": {text[:_DETAIL_CHARACTERS]}" if text and text.isprintable() else ""
 
     def _is_cut(self, response: requests.Response) -> bool:
         """Whether a server that ended may have sent half a head, so that the content type is missing or cut.

@@ -1,9 +1,10 @@
-"""Refusals as curl and a real browser see them; and no ticket is in any log."""
+"""Refusals as curl, a real browser and the Python client see them; and no ticket is in any log."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
 import unittest
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from werkzeug.wrappers import Request, Response
 
 from sse_threaded import Hub
+from sse_threaded.client import EventSource, StreamRefused
 from sse_threaded.testing import GunicornServer, LiveServer
 from tests.harness.chromium import Windows, wait_for, windows
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
@@ -66,12 +68,14 @@ class Refusal(NamedTuple):
     :ivar status: what curl sees.
     :ivar says: a part of the body that curl sees.
     :ivar ticket: the ticket, made by a hub with this secret, valid for so many seconds.
+    :ivar at_the_end: the status that a client gets that follows redirects; ``None`` for ``status``.
     """
 
     path: str
     status: int
     says: str
     ticket: tuple[str, float] | None = None
+    at_the_end: int | None = None
 
 
 STOPS = {
@@ -80,7 +84,7 @@ STOPS = {
     "a forged ticket": Refusal("/?ticket=TICKETx", 403, "is not valid", ("the new secret", 60)),
     "a ticket of another secret": Refusal("/?ticket=TICKET", 403, "is not valid", ("another secret", 60)),
     "another user": Refusal("/other-user", 403, "not yours"),
-    "a login page": Refusal("/login", 302, ""),
+    "a login page": Refusal("/login", 302, "", at_the_end=200),
     "a finished channel": Refusal("/finished", 204, ""),
 }
 
@@ -166,6 +170,34 @@ class RefusalsTest(unittest.TestCase):
                 self.assertEqual(seen, [0, [CLOSED], CLOSED])
                 self.assertEqual(self.requests(path), expected)
 
+    def test_the_python_client_stops_for_good_with_the_reason(self) -> None:
+        for name, refusal in STOPS.items():
+            with self.subTest(name):
+                path = self.path_of(refusal)
+                source = EventSource(f"{self.server.url}{path}")
+                if refusal.status == 204:
+                    self.assertEqual(list(source), [])
+                    continue
+                with self.assertRaises(StreamRefused) as caught:
+                    next(source)
+                self.assertEqual(caught.exception.status, refusal.at_the_end or refusal.status)
+                # The app's own answer is plain text, which the client does not show.
+                words = "may not read the stream" if refusal.path == "/other-user" else refusal.says
+                self.assertIn(words, str(caught.exception))
+                if refusal.ticket is not None:
+                    self.assertNotIn(path.rpartition("=")[2], str(caught.exception))
+                self.assertEqual(list(source), [], "the loop has ended")
+
+    def test_the_python_client_comes_again(self) -> None:
+        with EventSource(f"{self.server.url}/mine", notices=True) as first:
+            next(first)
+            for name, path in (("too many streams", "/mine"), ("the view cannot decide", "/later")):
+                with self.subTest(name), EventSource(f"{self.server.url}{path}", notices=True) as source:
+                    timer = threading.Timer(30, source.close)
+                    timer.start()
+                    self.addCleanup(timer.cancel)
+                    self.assertEqual([next(source).event for _ in range(3)], ["stream-unavailable"] * 3)
+
     def test_tickets_and_origins_that_are_right(self) -> None:
         for page in (self.server.url, self.other.url):
             for secret in ("the new secret", "the old secret"):
@@ -184,6 +216,8 @@ class RefusalsTest(unittest.TestCase):
         browser = self.open(self.evil.url, "/mine")
         wait_for(browser, "seen.error > 0")
         self.assertEqual(browser.execute_script("return [seen.open, seen.states]"), [0, [CLOSED]])
+        with self.assertRaisesRegex(StreamRefused, "may not read"):
+            next(EventSource(f"{self.server.url}/mine", headers={"Origin": self.evil.url}))
 
     def test_where_it_may_come_again_it_does(self) -> None:
         for name, path in (("too many streams", "/mine"), ("the view cannot decide", "/later")):

@@ -115,6 +115,37 @@ class StatusTest(ClientCase):
                 self.assertIsInstance(error, SSEError)
                 self.assertIsInstance(error, StreamError)
 
+    def test_an_error_has_the_sentence_of_a_problem_document(self) -> None:
+        start = head("403 No", "application/problem+json; charset=utf-8")
+
+        def endless(connection: Connection) -> None:
+            connection.send(start)
+            while not connection.ending.is_set():
+                connection.send(b" " * 10_000)
+
+        plain = "the answer was 403 No"
+        for name, answer, expected in (
+            (
+                "whole",
+                pieces(start, b'{"title":"x","detail":"Log in', b' first.\\n Then \u00fc."}'),
+                ": Log in first. Then ü.",
+            ),
+            ("long", pieces(start, b'{"detail":"%b"}' % (b"x" * 1000)), f": {'x' * 300}"),
+            ("no text", pieces(start, b'{"detail":["x"]}'), ""),
+            ("empty", pieces(start, b'{"detail":""}'), ""),
+            ("not printable", pieces(start, b'{"detail":"\\u001b[2J"}'), ""),
+            ("no member", pieces(start, b"{}"), ""),
+            ("no object", pieces(start, b"7"), ""),
+            ("deep", pieces(start, b"[" * 60_000), ""),
+            ("no JSON", pieces(start, b"<p>no"), ""),
+            ("not UTF-8", pieces(start, b'{"detail":"\xff"}'), ""),
+            ("without a body", pieces(start), ""),
+            ("silent", silent(start), ""),
+            ("endless", endless, ""),
+        ):
+            with self.subTest(name):
+                self.assertEqual(self.refused(answer, read_timeout=0.5).reason, plain + expected)
+
     def test_overload_and_restarts_are_retried(self) -> None:
         for status in ("429 Too Many Requests", "500 Oh", "502 Bad Gateway", "503 No", "504 Gateway Timeout"):
             with self.subTest(status):
