@@ -6,8 +6,11 @@ import threading
 import unittest
 from pathlib import Path
 
+from werkzeug.test import Client
+from werkzeug.wrappers import Request
+
 from sse_threaded import FINISHED, Hub, Retention
-from sse_threaded.testing import EventStreamClient, GunicornServer, request
+from sse_threaded.testing import EventStreamClient, GunicornServer, StreamedResponse, request
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
 APP = """
@@ -228,16 +231,33 @@ class WrappedFinishTest(FinishTest):
     query = "wrapped"
 
 
-class MemoryTest(FinishCase):
-    args = PARKED
+class ExpiryTest(unittest.TestCase):
+    def make_log_url(self, folder: Path) -> str:
+        return sqlite_url(folder)
 
     def test_finished_channels_leave_nothing_behind(self) -> None:
-        with Hub(retention=Retention(count=10, age=1)) as hub:
-            for number in range(1000):
-                hub.finish(f"job-{number}")
-            names = [f"job-{number}" for number in range(1000)]
-            wait_until(lambda: hub.log.trim() == 0 and not any(map(hub.log.newest, names)), message="they expire")
+        url = self.make_log_url(temporary_directory(self))
+        hub = enter(self, Hub(url, retention=Retention(count=10, age=1)))
+        client = Client(Request.application(lambda web: hub.stream(web, ["job-7", "other"])))
+        names = [f"job-{number}" for number in range(1000)]
+        with StreamedResponse(client.get("/"), timeout=30) as stream:
+            for name in names:
+                hub.finish(name)
+            self.assertEqual(stream.next_event().event, FINISHED)
+            hub.publish("other", "last")
+            self.assertEqual(stream.next_event().data, "last")
+
+            def is_empty() -> bool:
+                hub.log.trim()
+                return not any(map(hub.log.newest, names))
+
+            wait_until(is_empty, timeout=30, message="they expire")
             self.assertEqual(len(hub._pump._finished._going), 0)
+
+
+class MemoryExpiryTest(ExpiryTest):
+    def make_log_url(self, folder: Path) -> str:
+        return "memory://"
 
 
 if __name__ == "__main__":

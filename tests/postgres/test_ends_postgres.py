@@ -28,6 +28,10 @@ class FinishTest(OnPostgreSQL, test_finish.FinishTest):
     args = test_finish.PARKED
 
 
+class ExpiryTest(OnPostgreSQL, test_finish.ExpiryTest):
+    pass
+
+
 class DisconnectTest(OnPostgreSQL, test_disconnect.DisconnectTest):
     args = test_disconnect.PARKED
 

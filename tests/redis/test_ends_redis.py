@@ -28,6 +28,10 @@ class FinishTest(OnRedis, test_finish.FinishTest):
     args = test_finish.PARKED
 
 
+class ExpiryTest(OnRedis, test_finish.ExpiryTest):
+    pass
+
+
 class DisconnectTest(OnRedis, test_disconnect.DisconnectTest):
     args = test_disconnect.PARKED
 
