@@ -167,8 +167,9 @@ class SmallTest(RunnerCase):
         dies = "self.addCleanup(__import__('os')._exit, 3); self.fail('its reason')"
         self.write(test_a=PASSING.replace("one(self): pass", f"one(self): {dies}"))
         text = "\n".join(self.run_it(code=1))
-        for shown in ("its reason", "Its process ended with exit code 3, in sample.test_a.First.test_one."):
-            self.assertIn(shown, text)
+        self.assertIn("Its process ended with exit code 3, in sample.test_a.First.test_one.", text)
+        if sys.version_info >= (3, 11):  # before, unittest told failures after the cleanups
+            self.assertIn("its reason", text)
 
     def test_what_says_that_nothing_may_be_skipped(self) -> None:
         for variable, value, expected in (
