@@ -24,7 +24,7 @@ _CACHE = CHECKOUT / ".mypy_cache" / "examples"
 CONFIG = """
 [mypy]
 strict = True
-[mypy-django.*,bottle.*,celery.*,flask_login.*,psycopg2.*,pyramid.*]
+[mypy-django.*,bottle.*,celery.*,mod_wsgi.*,flask_login.*,psycopg2.*,pyramid.*]
 ignore_missing_imports = True
 [mypy-flask_sqlalchemy.*]
 follow_imports = skip
@@ -94,6 +94,7 @@ AROUND = {
     '"TEST": {"NAME"': ("from pathlib import Path\nBASE_DIR = Path(__file__).parent\n", ""),
     "with psycopg2.connect": (HUB, ""),
     "threading.Thread(target=run": (HUB, ""),
+    "import mod_wsgi": (HUB, ""),
     "hub.publisher(tokens=": (
         HUB + FLASK + "import os\nfrom werkzeug.middleware.dispatcher import DispatcherMiddleware\n",
         "",
