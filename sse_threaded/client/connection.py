@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import ssl
 import threading
 from collections.abc import Collection, Mapping
@@ -31,6 +32,9 @@ READ_BYTES = 64 * 1024
 _PERMANENT = (301, 308)
 
 _STREAM = "text/event-stream"
+
+# How http.client tells that a proxy has opened no tunnel to the server.
+_TUNNEL = re.compile(r"Tunnel connection failed: (?P<status>\d{3}) ?(?P<phrase>.*)")
 
 # An answer that says in a sentence why the server refuses (RFC 9457), and how much of it is read and shown.
 _PROBLEM = "application/problem+json"
@@ -277,11 +281,19 @@ class Connection:
         for kind, reason in _LASTING.items():
             if isinstance(error, kind):
                 return StreamRefused(url, reason)
+        if tunnel := _TUNNEL.match(str(_causes(error)[-1])):
+            return self._refused_by_proxy(tunnel["status"], tunnel["phrase"])
         if isinstance(error, requests.exceptions.Timeout):
             return Failure("no answer came in time")
         if isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)):
             return Failure(f"no connection ({_cause(error)})")
         return error  # of an authentication object, or a fault in this package
+
+    def _refused_by_proxy(self, status: str, phrase: str) -> BaseException:
+        reason = f"the proxy answered {status} {phrase}".rstrip()
+        if int(status) in self._settings.retry_statuses:
+            return Failure(reason)
+        return StreamRefused(shown(self._url), reason + (_ADVICE[407] if status == "407" else ""))
 
 
 _ADVICE = {

@@ -15,9 +15,10 @@ from typing import Any
 import requests
 
 from sse_threaded import Hub
-from sse_threaded.client import EventSource, StreamRefused
+from sse_threaded.client import EventSource, StreamLost, StreamRefused
 from sse_threaded.testing import GunicornServer
 from tests.harness.certificate import certificate
+from tests.harness.connect_proxy import ConnectProxy
 from tests.harness.scripted_server import ScriptedServer, chunk, head, silent, stream
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
@@ -328,6 +329,44 @@ class TLSTest(unittest.TestCase):
                 follower.source.close()
                 wait_until(lambda: follower.ended, timeout=_SECONDS, message="the end")
                 self.assertEqual(follower.ended, "end")
+
+    def test_through_a_proxy(self) -> None:
+        self.session.verify = str(self.chain)
+        proxy = enter(self, ConnectProxy())
+        self.session.proxies = {"https": proxy.url.replace("//", "//user:secret@")}
+        answers = silent(head(), b"id: 1\ndata: a\n\n"), silent(head(), b"id: 2\ndata: b\n\n")
+        server = enter(self, ScriptedServer(*answers, tls=self.tls))
+        with Follower(server.url, session=self.session, retry=10, max_backoff=0.1) as follower:
+            for expected in (["a"], ["a", "b"]):
+                wait_until(lambda: follower.data == expected, timeout=_SECONDS, message="the event")  # noqa: B023
+                proxy.cut()
+            wait_until(lambda: follower.ended, timeout=_SECONDS, message="the end")
+        self.assertEqual(server.requests[1].fields["last-event-id"], "1")
+        self.assertEqual(len(proxy.heads), 3)
+        for each in proxy.heads:
+            self.assertIn(f"CONNECT {server.url.split('/')[2]} ", each)
+            self.assertIn("Proxy-Authorization: Basic ", each)
+
+    def test_a_proxy_that_refuses(self) -> None:
+        for answer, words in (
+            ("407 Proxy Authentication Required", "user name"),
+            ("403 Forbidden", "403 Forbidden"),
+        ):
+            with self.subTest(answer), ConnectProxy(answer) as proxy:
+                self.session.proxies = {"https": proxy.url}
+                with self.assertRaisesRegex(StreamRefused, words) as caught:
+                    next(EventSource("https://app.invalid/events?ticket=secret", session=self.session))
+                self.assertIn("the proxy answered", caught.exception.reason)
+                self.assertEqual(caught.exception.status, None)
+                self.assertNotIn("secret", str(caught.exception))
+
+    def test_a_proxy_that_is_overloaded(self) -> None:
+        with ConnectProxy("503 No") as proxy:
+            self.session.proxies = {"https": proxy.url}
+            source = EventSource("https://app.invalid/", session=self.session, retry=10, max_failures=3)
+            with self.assertRaisesRegex(StreamLost, "the proxy answered 503 No"):
+                next(source)
+            self.assertEqual(len(proxy.heads), 3)
 
 
 if __name__ == "__main__":
