@@ -283,11 +283,6 @@ class RefusedTest(AppConnectionCase):
         connection = mock.Mock(spec=["alias", "in_atomic_block", "vendor"], vendor="sqlite", alias="default")
         self.assert_refused(connection, "Django's database 'default' is in sqlite, and this log in PostgreSQL")
 
-    def test_events_of_a_log_in_another_place(self) -> None:
-        with Hub() as hub, self.assertRaises(LogUnusable) as caught:
-            uncommitted_events(hub, None)
-        self.assertIn("needs a log in PostgreSQL", str(caught.exception))
-
     def test_another_database_of_sqlalchemy(self) -> None:
         with sqlalchemy.create_engine("sqlite://").connect() as connection:
             self.assert_refused(connection, "SQLAlchemy's dialect sqlite+pysqlite is not known here")
