@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import unittest
+from pathlib import Path
 
 from gunicorn import version_info
 
@@ -241,6 +242,10 @@ class HooksTest(EndsTest):
         ((process, thread),) = re.findall(r"^THREAD (\d+) (\d+)$", server.output(), re.MULTILINE)
         (forked,) = by_fork - {int(process)}
         self.addCleanup(kill, forked)
+        # Until then it is a copy of the master, whose handler would take the signal.
+        wait_until(
+            lambda: Path(f"/proc/{forked}/comm").read_text() == "sleep\n", message="the program of the fork"
+        )
         self.assertEqual(blocked(f"/proc/{process}/task/{thread}"), 0)
         for name, pid in (*started, ("pre_fork fork", forked)):
             with self.subTest(name):
