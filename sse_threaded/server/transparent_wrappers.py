@@ -25,7 +25,9 @@ _INSIDE: dict[str, Callable[[Any], Any]] = {
     "django.http.response.StreamingHttpResponse": lambda wrapper: (
         None if "make_bytes" in vars(wrapper) else wrapper._iterator
     ),
-    # This package's subclass of it closes Django's connections here, as no server will iterate it.
+    # Sentry's sets its scope around each chunk, for errors of the app. A bare stream runs none of the app's code.
+    "sentry_sdk.integrations.wsgi._ScopedResponse": lambda wrapper: wrapper._response,
+    # This package's subclass of Django's closes Django's connections here, as no server will iterate it.
     "sse_threaded.django.streams.EventStreamResponse": lambda wrapper: wrapper.bare_iterator(),
 }
 

@@ -84,7 +84,6 @@ class TracerCase(MiddlewareCase):
 class SentryFlaskTest(TracerCase):
     sign = FLASK
     before = _SENTRY.format("FlaskIntegration()")
-    is_parked = False
     threads_keep = True  # seen with this package's worker, whose streams the environ refers to
 
     def test_under_gthread(self) -> None:
@@ -97,7 +96,6 @@ class SentryFlaskTest(TracerCase):
 class SentryDjangoTest(TracerCase):
     sign = DJANGO
     before = _SENTRY.format("DjangoIntegration()")
-    is_parked = False
 
     def test_under_gthread(self) -> None:
         self.check("gthread")
@@ -110,7 +108,6 @@ class SentryWsgiTest(TracerCase):
     sign = "return hub.stream(environ"
     before = _SENTRY.format("")
     after = "app = SentryWsgiMiddleware(app)\n"
-    is_parked = False
 
     def test_under_gthread(self) -> None:
         self.check("gthread")
