@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unittest
+import zlib
 from pathlib import Path
 from unittest import mock
 
@@ -42,7 +43,7 @@ class MarkCase(unittest.TestCase):
 
     def numbers(self) -> tuple[int, int]:
         """The committed and the reserved number in the file."""
-        epoch, committed, reserved, _ = self.file.read_text().split()
+        epoch, committed, reserved, *_ = self.file.read_text().split()
         self.assertEqual(epoch, self.meta["epoch"])
         return int(committed), int(reserved)
 
@@ -84,20 +85,22 @@ class BeginTest(MarkCase):
         self.assertEqual(self.numbers(), (9, 9))
 
     def test_a_file_behind_its_mark_begins_a_new_epoch(self) -> None:
-        for committed, reserved, last, wal_is_empty, goes_on in (
-            (5, 5, 5, True, True),
-            (5, 5, 6, True, True),
-            (5, 5, 4, True, False),
-            (5, 5, 4, False, False),
-            (5, 6, 5, True, False),
-            (5, 6, 5, False, True),
-            (5, 6, 6, True, True),
+        for committed, reserved, last, wal_is_empty, may_roll_back, goes_on in (
+            (5, 5, 5, True, False, True),
+            (5, 5, 6, True, False, True),
+            (5, 5, 4, True, False, False),
+            (5, 5, 4, False, False, False),
+            (5, 6, 5, True, False, False),
+            (5, 6, 5, False, False, True),
+            (5, 6, 6, True, False, True),
+            (5, 6, 5, True, True, True),
+            (5, 6, 4, True, True, False),
         ):
-            with self.subTest(committed=committed, reserved=reserved, last=last, wal_is_empty=wal_is_empty):
+            with self.subTest(f"{(committed, reserved, last, wal_is_empty, may_roll_back)}"):
                 self.meta = {"epoch": EPOCH}
                 self.mark.commit(EPOCH, committed)
                 if reserved > committed:
-                    self.mark.reserve(EPOCH, reserved, committed)
+                    self.mark.reserve(EPOCH, reserved, committed, may_roll_back=may_roll_back)
                 reached = self.begin(last, wal_is_empty=wal_is_empty)
                 self.assertEqual(reached, max(last, reserved) if goes_on else None)
                 self.assertEqual(self.meta["epoch"] == EPOCH, goes_on)
@@ -217,13 +220,17 @@ class UseTest(MarkCase):
         self.assertFalse(self.mark.is_up_to_date(EPOCH, 6))
 
     def test_an_earlier_releases_mark_is_read_and_replaced(self) -> None:
-        self.file.write_bytes(b"abcdef-7\n")
-        self.assertTrue(self.mark.is_ahead(EPOCH, lambda: 6))
-        self.assertFalse(self.mark.is_ahead(EPOCH, lambda: 7))
-        self.assertTrue(self.mark.is_beyond(EPOCH, 6))
-        self.assertFalse(self.mark.is_beyond(EPOCH, 7))
-        self.mark.commit(EPOCH, 8)
-        self.assertEqual(self.numbers(), (8, 8))
+        fields = b"%b %018d %018d" % (EPOCH.encode(), 7, 7)
+        for content in (b"%b-7\n" % EPOCH.encode(), b"%b %08x\n" % (fields, zlib.crc32(fields))):
+            for write, reached in ((self.mark.commit, (8, 8)), (lambda *to: self.mark.reserve(*to, 7), (7, 8))):
+                with self.subTest(content):
+                    self.file.write_bytes(content)
+                    self.assertTrue(self.mark.is_ahead(EPOCH, lambda: 6))
+                    self.assertFalse(self.mark.is_ahead(EPOCH, lambda: 7))
+                    self.assertTrue(self.mark.is_beyond(EPOCH, 6))
+                    self.assertFalse(self.mark.is_beyond(EPOCH, 7))
+                    write(EPOCH, 8)
+                    self.assertEqual(self.numbers(), reached)
 
 
 class PlaceTest(MarkCase):

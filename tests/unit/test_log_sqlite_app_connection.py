@@ -44,6 +44,23 @@ for _ in range(int(times)):
 """
 
 
+# A process that ends after an append of its own, in each way; without a close of the log.
+LEAVE = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from sse_threaded import open_log
+path, way = sys.argv[1:]
+log = open_log(Path(path))
+mine = sqlite3.connect(path)
+print(log.append("a", "kept"), flush=True)
+log.append("a", "gone", connection=mine)
+if way != "open":
+    mine.commit() if way == "committed" else mine.rollback()
+if way == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 class ConnectionCase(unittest.TestCase):
     def setUp(self):
         self.folder = temporary_directory(self)
@@ -191,13 +208,13 @@ class AutocommitTest(ConnectionCase):
         self.addCleanup(other.close)
         reserve, busy = HighWaterMark.reserve, []
 
-        def reserve_later(mark, *arguments):
+        def reserve_later(mark, *arguments, **options):
             if not busy:  # else it is the other's own
                 busy.append(True)
                 with contextlib.suppress(LogUnavailable):  # it says that the file is locked
                     other.append("a", "theirs")
                 busy.clear()
-            reserve(mark, *arguments)
+            reserve(mark, *arguments, **options)
 
         for options in AUTOCOMMIT:
             with self.subTest(options=options):
@@ -325,6 +342,33 @@ class OtherThreadTest(ConnectionCase):
                     self.assertEqual(ids, [f"{self.log.epoch}-{before + 1}"])
                     self.assertEqual(self.log.last_sequence(), before + 1)
                     self.assertEqual(self.log.append("a", "next"), f"{self.log.epoch}-{before + 2}")
+
+
+class LeavingTest(unittest.TestCase):
+    """No process uses the log when the next one opens it, so SQLite has put all into the file."""
+
+    def test_a_process_that_ends_after_its_own_transaction(self):
+        for way in ("rolled back", "open", "killed", "committed"):
+            with self.subTest(way):
+                path = temporary_directory(self) / "log.db"
+                ids = []
+                for _ in range(2):
+                    done = subprocess.run(
+                        [sys.executable, "-c", LEAVE, str(path), way],
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        check=False,
+                    )
+                    ids.append(done.stdout.strip())
+                with contextlib.closing(open_log(path)) as log:
+                    ids.append(log.append("a", "last"))
+                    data = [record.data for record in log.read(0)]
+                self.assertEqual(len({event_id.partition("-")[0] for event_id in ids}), 1, f"one epoch: {ids}")
+                numbers = [int(event_id.partition("-")[2]) for event_id in ids]
+                # A number that was taken by the transaction is not given again.
+                self.assertEqual(numbers, [1, 3, 5])
+                expected = ["kept", "gone"] * 2 if way == "committed" else ["kept"] * 2
+                self.assertEqual(data, [*expected, "last"])
 
 
 class KindTest(ConnectionCase):

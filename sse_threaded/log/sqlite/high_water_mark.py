@@ -38,10 +38,11 @@ class _Content(NamedTuple):
     epoch: str
     committed: int  # all numbers up to this one belong to committed transactions
     reserved: int  # a transaction that was about to commit had numbers up to this one
+    may_roll_back: bool = False  # this transaction is the app's own, and the log does not know how it ends
 
     def encode(self) -> bytes:
         # The length is always the same, as it is overwritten in place. The checksum shows a half-written one.
-        text = b"%b %018d %018d" % (self.epoch.encode(), self.committed, self.reserved)
+        text = b"%b %018d %018d %d" % (self.epoch.encode(), self.committed, self.reserved, self.may_roll_back)
         return b"%b %08x\n" % (text, zlib.crc32(text))
 
 
@@ -127,12 +128,13 @@ class HighWaterMark:
 
     # While the log is in use.
 
-    def reserve(self, epoch: str, number: int, committed: int | None) -> None:
+    def reserve(self, epoch: str, number: int, committed: int | None, *, may_roll_back: bool = False) -> None:
         """Write that a transaction is about to commit.
 
         :param epoch: the log's, as this process knows it.
         :param number: of the newest event in the transaction, which has the write lock.
         :param committed: numbers up to this one are known to be committed; ``None`` if that is not known.
+        :param may_roll_back: whether the app ends this transaction, by a commit or not; default ``False``.
         :raises LogUnusable: the log has had this number: the file went back while it was in use.
         """
         self.has_reserved = True  # even if the commit fails: then close() takes the number back
@@ -147,7 +149,7 @@ class HighWaterMark:
                         self.went_back = True
                         raise LogUnusable(self._url, WENT_BACK)
                     committed = max(mark.committed, committed or 0)
-                reading = _Content(epoch, committed or 0, number)
+                reading = _Content(epoch, committed or 0, number, may_roll_back)
                 encoded = reading.encode()
                 if len(data) == _SIZE and os.pwrite(descriptor, encoded, 0) == _SIZE:
                     self._last, self._last_data = reading, encoded
@@ -156,7 +158,7 @@ class HighWaterMark:
                 os.close(descriptor)
         except OSError:
             pass  # it is gone: write a new one, as the next process would begin an epoch without it
-        self._replace(_Content(epoch, committed or 0, number))
+        self._replace(_Content(epoch, committed or 0, number, may_roll_back))
 
     def commit(self, epoch: str, last: int) -> None:
         """Write that the newest committed number is ``last``, and that no other transaction is about to commit.
@@ -253,11 +255,13 @@ def _decode(data: bytes) -> _Content | None:
         if "-" in text:  # written by an earlier release
             epoch, _, last = text.partition("-")
             return _Content(epoch, int(last), int(last))
-        epoch, committed, reserved, _ = text.split()
-        reading = _Content(epoch, int(committed), int(reserved))
+        fields, _, checksum = text.rstrip("\n").rpartition(" ")
+        epoch, committed, reserved, *rest = fields.split()  # an earlier release had no more
+        if checksum == f"{zlib.crc32(fields.encode()):08x}" and text.endswith("\n"):
+            return _Content(epoch, int(committed), int(reserved), rest == ["1"])
     except ValueError:
-        return None
-    return reading if reading.encode() == data else None
+        pass
+    return None
 
 
 def _went_back(mark: _Content | None, meta: dict[str, str], last: int, wal_is_empty: bool) -> bool:
@@ -267,5 +271,6 @@ def _went_back(mark: _Content | None, meta: dict[str, str], last: int, wal_is_em
     if mark is _UNREADABLE:
         return False
     # A reserved number without its event: the process died before the commit, or the committed event was removed.
-    is_lost = wal_is_empty and mark.reserved > last
+    # Or the app rolled its transaction back.
+    is_lost = wal_is_empty and mark.reserved > last and not mark.may_roll_back
     return mark.epoch != meta["epoch"] or mark.committed > last or is_lost

@@ -165,7 +165,7 @@ class SQLiteLog(EventLog):
                 sequence = connection.execute(insert, (*row, time.time())).lastrowid or 0
                 self._file.require_unchanged()  # before the mark of another file is written
                 committed = sequence - 1 if commits_at_end else self._committed()
-                self._file.mark.reserve(self._file.epoch, sequence, committed)
+                self._file.mark.reserve(self._file.epoch, sequence, committed, may_roll_back=not commits_at_end)
         self._trimmer.count_append(row[0])
         return f"{self._file.epoch}-{sequence}"
 
