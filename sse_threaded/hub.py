@@ -23,7 +23,7 @@ from .access.publish_tokens import PublishTokens
 from .access.ticket import Secret, Ticket, TicketRefused, ticket_in
 from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.budget import Budget, Overloaded
-from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved
+from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved, was_disconnected
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
 from .fanout.owners import OwnerLimits
@@ -32,7 +32,7 @@ from .fanout.pump import Pump
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log
 from .log.validation import validate_channel
-from .longpoll import long_poll
+from .longpoll import long_poll, unanswered
 from .protocol.event import CONTENT_TYPE, FINISHED, JSONDefault
 from .protocol.problem import problem
 from .protocol.request import HasEnviron, WantedEvents, wanted_events
@@ -290,7 +290,8 @@ class Hub:
 
         It appends an event to a channel of the package, and returns its id. Each process ends the streams when it
         reads the event, and delivers no later event to them. Their clients reconnect, so the view must refuse them
-        by then: end the session first. A stream that a view allows more than a second later stays open.
+        by then: end the session first. A stream that a view allows more than a second later stays open. Tickets
+        for such streams, which were made before, are refused from now on.
 
         :param user: as the view named it for :meth:`stream`; ``None``, the default, for all users.
         :param channel: a channel's name; ``None``, the default, for all channels.
@@ -390,13 +391,13 @@ class Hub:
             other = ", or as application/json by long polling" if long_poll else " only"
             return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
         if names is None:
-            if self._tickets is None:
-                raise ValueError("name the channels, or make the hub with a secret and the client a ticket")
             try:
-                text = ticket_in(environ.get("QUERY_STRING", ""))
-                names, user, *_ = self._tickets.check(text, wanted.last_event_id, time.time())
+                names, user, *_ = self._ticket_of(environ, wanted)
             except TicketRefused as error:
                 return problem(403, error.detail)
+            except LogError as error:
+                is_stream = wanted.kind == CONTENT_TYPE
+                return _refused(refusal_for(self._pace, error)) if is_stream else unanswered(error)
         caller = caller_of(environ)
         if not self._warnings.is_server_known:
             self._warnings.see_server(environ, caller.bridge, is_bounded=self.max_streams is not None)
@@ -404,6 +405,15 @@ class Hub:
         if wanted.kind == CONTENT_TYPE:
             return self._stream(environ, asked, caller)
         return self._long_poll(environ, asked, caller)
+
+    def _ticket_of(self, environ: dict[str, Any], wanted: WantedEvents) -> Ticket:
+        if self._tickets is None:
+            raise ValueError("name the channels, or make the hub with a secret and the client a ticket")
+        text = ticket_in(environ.get("QUERY_STRING", ""))
+        ticket = self._tickets.check(text, wanted.last_event_id, time.time())
+        if was_disconnected(self.log, ticket.last_event_id, ticket.user, ticket.channels):
+            raise TicketRefused("This ticket was taken back. Ask the app for a new one.")
+        return ticket
 
     def come_back(self, reason: str, *, shutdown: bool = False) -> Response:
         """Answer a request for events that gets no stream now, so that the client asks again later.

@@ -77,8 +77,7 @@ def long_poll(
                 pump.end_stream(subscriber)
         is_over = is_over or (cursor.finishes and pump.is_over(cursor))
     except LogError as error:
-        _throttled.warning("poll", "a long poll could not be answered: %s", error)
-        return problem(503, "The event log cannot be read at the moment; ask again later.", {"Retry-After": "5"})
+        return unanswered(error)
     body = {
         "events": [_event(cursor.id_of(record.sequence), record) for record in page],
         "lastEventId": cursor.event_id,
@@ -91,6 +90,12 @@ def long_poll(
         # As a stream does (EventStream.close), so that a server that stops need not wait for the client.
         response.call_on_close(subscriber.shut_down_reading)
     return response
+
+
+def unanswered(error: LogError) -> Response:
+    """Return the answer to a long poll while the log cannot be read."""
+    _throttled.warning("poll", "a long poll could not be answered: %s", error)
+    return problem(503, "The event log cannot be read at the moment; ask again later.", {"Retry-After": "5"})
 
 
 def _wait(request: Request) -> float:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from ..errors import InvalidEvent
-from ..log import Page, Record
+from ..errors import HistoryGone, InvalidEvent
+from ..log import EventLog, Page, Record
+from ..log.event_id import parse_event_id
 from .owners import Disconnection
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,27 @@ def recent_disconnection_in(record: Record) -> Disconnection | None:
     at = json.loads(record.data).get("at")
     is_old = isinstance(at, int | float) and time.time() - at > _RECENT
     return None if is_old else found
+
+
+def was_disconnected(log: EventLog, last_event_id: str, user: str | None, channels: Collection[str]) -> bool:
+    """Whether a user's stream of some channels was disconnected after an event, or may have been.
+
+    :param log: the log.
+    :param last_event_id: the event's id. If the log has not all events after it any more, the answer is ``True``.
+    :raises LogError: the log cannot be read.
+    """
+    try:
+        epoch, sequence = parse_event_id(last_event_id)
+        if epoch != log.epoch:
+            return True
+        while page := log.read(sequence, channels=[CONTROL]):
+            found = filter(None, map(disconnection_in, page))
+            if any(each.is_about(user, channels) for each in found):
+                return True
+            sequence = page[-1].sequence
+    except HistoryGone:
+        return True
+    return False
 
 
 def parts_of(page: Page) -> Iterator[Page]:

@@ -6,7 +6,7 @@ The registry's lock guards everything in this module.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from .budget import Overloaded
@@ -47,8 +47,11 @@ class Disconnection(NamedTuple):
     def ends(self, subscriber: Subscriber) -> bool:
         """Whether it ends this stream, if that was allowed before."""
         owner = subscriber.owner
-        is_user = self.user is None or (owner is not None and owner.user == self.user)
-        return is_user and (self.channel is None or self.channel in subscriber.channels)
+        return self.is_about(None if owner is None else owner.user, subscriber.channels)
+
+    def is_about(self, user: str | None, channels: Collection[str]) -> bool:
+        """Whether it is about a stream of this user and of these channels."""
+        return self.user in (None, user) and (self.channel is None or self.channel in channels)
 
 
 class Owners:

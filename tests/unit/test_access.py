@@ -13,10 +13,10 @@ from unittest import mock
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
-from sse_threaded import Hub, InvalidEvent
+from sse_threaded import Hub, InvalidEvent, LogUnavailable, Retention
 from sse_threaded import hub as hub_module
 from sse_threaded.access.cross_origin import CrossOrigin
-from tests.support import enter
+from tests.support import enter, sqlite_url, temporary_directory
 
 APP = "https://app.example"
 
@@ -151,6 +151,49 @@ class TicketTest(AccessCase):
         self.now += 100
         self.assertEqual(self.ask(ticket, later)[0], 403)
 
+    def test_a_disconnection_takes_tickets_back(self) -> None:
+        for how, is_taken in (
+            ({"user": 7}, True),
+            ({"user": "7"}, True),
+            ({"channel": "a"}, True),
+            ({"user": 7, "channel": "b"}, True),
+            ({"user": 8}, False),
+            ({"channel": "c"}, False),
+            ({"user": 7, "channel": "c"}, False),
+            ({"user": 8, "channel": "a"}, False),
+        ):
+            with self.subTest(how):
+                self.now = time.time()
+                ticket = self.hub.ticket(["a", "b"], user=7, seconds=30, resume=100)
+                self.hub.disconnect(user="another")
+                self.hub.disconnect(**how)  # type: ignore[arg-type]
+                later = self.hub.publish("a", "later")
+                for last_event_id, passed in (("", 0), (later, 50)):
+                    self.now += passed
+                    status, body = self.ask(ticket, last_event_id)
+                    self.assertEqual(status, 403 if is_taken else 200)
+                    self.assertEqual(b"was taken back" in body, is_taken)
+                self.assertEqual(self.ask(self.hub.ticket("a", user=7))[0], 200, "a new one")
+
+    def test_so_does_a_log_that_does_not_know_all_disconnections(self) -> None:
+        hub = self.make_hub(secret="a secret", retention=Retention(count=2))
+        ticket = hub.ticket("a", user=7)
+        for number in range(1000):
+            hub.disconnect(user=number + 10)
+        hub.log.trim()
+        self.assertEqual(self.ask(ticket, hub=hub)[0], 403)
+        self.assertEqual(self.ask(hub.ticket("a", user=7), hub=hub)[0], 200)
+
+    def test_while_the_log_cannot_be_read_the_client_comes_again(self) -> None:
+        ticket = self.hub.ticket("a", user=7)
+        with mock.patch.object(type(self.hub.log), "read", side_effect=LogUnavailable("memory://", "away")):
+            response = self.answer(self.hub, f"/?ticket={ticket}", channels=None)
+            self.assertEqual((response.status_code, response.mimetype), (200, "text/event-stream"))
+            self.assertIn(b"event: stream-unavailable", response.get_data())
+            accept = {"accept": "application/json"}
+            response = self.answer(self.hub, f"/?ticket={ticket}", channels=None, **accept)
+            self.assertEqual((response.status_code, response.headers["Retry-After"]), (503, "5"))
+
     def test_what_is_not_a_valid_ticket(self) -> None:
         ticket = self.hub.ticket("a")
         other = self.make_hub(secret="another secret").ticket("a")
@@ -177,11 +220,13 @@ class TicketTest(AccessCase):
             self.assertEqual(self.ask(str(serializer.dumps(content)))[0], 403)
 
     def test_secrets_are_changed_one_after_the_other(self) -> None:
-        old = self.hub.ticket("a")
-        both = self.make_hub(secret=["new", b"a secret"])
+        url = sqlite_url(temporary_directory(self))
+        only_old = self.make_hub(url=url, secret="a secret")
+        old = only_old.ticket("a")
+        both = self.make_hub(url=url, secret=["new", b"a secret"])
         new = both.ticket("a")
-        only_new = self.make_hub(secret=b"new")
-        found = [self.ask(ticket, hub=hub)[0] for ticket in (old, new) for hub in (self.hub, both, only_new)]
+        only_new = self.make_hub(url=url, secret=b"new")
+        found = [self.ask(ticket, hub=hub)[0] for ticket in (old, new) for hub in (only_old, both, only_new)]
         self.assertEqual(found, [200, 200, 403, 403, 200, 200])
 
     def test_another_form_of_a_later_release(self) -> None:
