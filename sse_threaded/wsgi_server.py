@@ -166,8 +166,9 @@ class ServerWarnings:
             _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
         elif not is_bounded and not has_thread_for_each_request(environ):
             _log.warning(
-                "Streams may take every thread of this server. Under gunicorn set the hooks of "
-                "sse_threaded.gunicorn_hooks, under other servers Hub(max_streams=...) below their threads"
+                "Streams may take every thread of this server. Under gunicorn use -k "
+                "sse_threaded.worker.ThreadWorker, or the hooks of sse_threaded.gunicorn_hooks. Under other "
+                "servers set Hub(max_streams=...) below their threads"
             )
 
     def warn_of_http2(self) -> None:

@@ -65,7 +65,8 @@ def json_line(value: object, default: JSONDefault | None = None) -> str:
             return json.dumps(value, default=default, **_HOW)
         return _JSON.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEvent("data", f"JSON cannot write it ({error}); pass text or plain values") from error
+        how = "pass text or plain values, or make the hub with a json_default"
+        raise InvalidEvent("data", f"JSON cannot write it ({error}); {how}") from error
 
 
 def require_unicode(field: str, text: str) -> None:

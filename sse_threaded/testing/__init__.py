@@ -9,7 +9,7 @@ Every wait has a deadline. Every server listens on a free port of the loopback i
 - :class:`StreamedResponse`: the events in a response of Flask's, Werkzeug's or Django's own test client.
 - :class:`FakeClock`: time that a test moves on, for heartbeats, leases and tickets.
 - :func:`request`: one ordinary request.
-- :func:`uncommitted_events`: events of a transaction that the test rolls back, for a log in PostgreSQL.
+- :func:`uncommitted_events`: events of a transaction that the test rolls back, in SQLite or PostgreSQL.
 
 ::
 

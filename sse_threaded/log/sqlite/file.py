@@ -227,7 +227,9 @@ class SQLiteFile:
         connection.execute("COMMIT")
         if "epoch" not in found:
             # A relative path names another file in another working directory.
-            _log.warning("%s: made a new log in %r", self.url, self.path)
+            is_absolute = os.path.isabs(self.url.removeprefix("sqlite:///"))
+            where = "" if is_absolute else ", as the URL is relative to the working directory"
+            _log.warning("%s: made a new log in %r%s", self.url, self.path, where)
         return meta
 
     # The high-water mark.
