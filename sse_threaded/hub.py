@@ -226,12 +226,16 @@ class Hub:
         limits = [budget.limit for budget in (self._budget, self._parking_budget) if budget.limit is not None]
         return max(limits, default=None)
 
-    def publish(self, channel: str, data: object, event: str | None = None) -> str:
+    def publish(
+        self, channel: str, data: object, event: str | None = None, *, connection: object | None = None
+    ) -> str:
         """Append an event to the log, for all subscribers to ``channel``; returns its id.
 
         :param channel: any text of 1 to 255 characters.
         :param data: text, or anything JSON can write, which is sent as one line of JSON.
         :param event: its type for ``addEventListener``; ``None``, the default, for ``message``.
+        :param connection: the app's own connection to the log's database. Then the event is a part of the
+            transaction that is open there; see :meth:`EventLog.append`. Call ``hub.log.ring()`` after the commit.
         :raises InvalidEvent: an argument is invalid.
         :raises LogError: the log cannot be written; nothing was published.
         :raises HubClosed: the hub is closed; nothing was published.
@@ -241,23 +245,25 @@ class Hub:
         if self._closed:
             raise HubClosed("the hub is closed; nothing was published")
         self.begin_anew_if_needed()
-        return self._log.append(channel, data, event)
+        return self._log.append(channel, data, event, connection=connection)
 
-    def finish(self, channel: str, data: object = None) -> str:
+    def finish(self, channel: str, data: object = None, *, connection: object | None = None) -> str:
         """Append the last event of ``channel``; returns its id.
 
         Its type is ``stream-finished``, so that a page can listen for it. A stream ends after it, once all its
         channels are finished. A client that reconnects gets the events that it has missed. If it has all, it gets
         the status 204, and ``EventSource`` stops for good (WHATWG HTML 9.2.3). An event that is published later
-        opens the channel again. In a transaction, append an event of the type :data:`sse_threaded.FINISHED`.
+        opens the channel again. In ``hub.log.transaction()``, append an event of the type
+        :data:`sse_threaded.FINISHED`.
 
         :param channel: as with :meth:`publish`.
         :param data: as with :meth:`publish`; default ``{}``.
+        :param connection: as with :meth:`publish`.
         :raises InvalidEvent: an argument is invalid.
         :raises LogError: the log cannot be written; nothing was published.
         :raises HubClosed: the hub is closed; nothing was published.
         """
-        return self.publish(channel, {} if data is None else data, FINISHED)
+        return self.publish(channel, {} if data is None else data, FINISHED, connection=connection)
 
     def publisher(
         self, *, tokens: Mapping[str, str | Iterable[str]], max_bytes: int = PUBLISHED_BYTES
@@ -285,7 +291,9 @@ class Hub:
             raise HubClosed("the hub is closed; nothing was published")
         return self.log
 
-    def disconnect(self, *, user: object = None, channel: str | None = None) -> str:
+    def disconnect(
+        self, *, user: object = None, channel: str | None = None, connection: object | None = None
+    ) -> str:
         """End the streams of a user, of a channel, or of a user in a channel, in all processes; for a logout.
 
         It appends an event to a channel of the package, and returns its id. Each process ends the streams when it
@@ -295,6 +303,7 @@ class Hub:
 
         :param user: as the view named it for :meth:`stream`; ``None``, the default, for all users.
         :param channel: a channel's name; ``None``, the default, for all channels.
+        :param connection: as with :meth:`publish`.
         :raises ValueError: neither is given.
         :raises InvalidEvent: the channel's name is invalid.
         :raises LogError: the log cannot be written; no stream ends.
@@ -306,7 +315,8 @@ class Hub:
             validate_channel(channel)
         if self._closed:
             raise HubClosed("the hub is closed; no stream is left")
-        return self.log.append(CONTROL, disconnect_data(None if user is None else str(user), channel))
+        data = disconnect_data(None if user is None else str(user), channel)
+        return self.log.append(CONTROL, data, connection=connection)
 
     def ticket(
         self, channels: str | Iterable[str], *, user: object = None, seconds: float = 60.0, resume: float = 3600.0

@@ -18,7 +18,7 @@ another place, only ``stream(request, "orders", hub=...)`` is needed, and no set
 """
 
 from .hubs import hub
-from .publishing import publish
+from .publishing import disconnect, finish, publish
 from .streams import stream
 
-__all__ = ["hub", "publish", "stream"]
+__all__ = ["disconnect", "finish", "hub", "publish", "stream"]

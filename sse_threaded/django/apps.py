@@ -2,10 +2,11 @@
 
 from django.apps import AppConfig
 from django.core import checks
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 
 from .checks import check_database, check_settings
-from .sqlite import make_log
+from .sqlite import make_log, open_early
 
 
 class SSEThreadedConfig(AppConfig):  # type: ignore[misc]  # Django has no types
@@ -17,6 +18,7 @@ class SSEThreadedConfig(AppConfig):  # type: ignore[misc]  # Django has no types
 
     def ready(self) -> None:
         """Register the system checks, and the function that makes the log in SQLite."""
+        connection_created.connect(open_early)
         post_migrate.connect(make_log)  # Django sends none for an app without models
         checks.register(check_settings)
         checks.register(check_database, checks.Tags.database)

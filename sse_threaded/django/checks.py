@@ -15,7 +15,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError, connections
 
-from ..errors import LogUnusable
+from ..errors import LogUnusable, SSEError
 from ..hub import Hub
 from ..log.postgres.installation import exists, grants, lacking_privileges
 from ..log.postgres.url import Address
@@ -81,10 +81,15 @@ def _faults_of_settings(settings: LogSettings) -> Iterator[CheckMessage]:
 
 def _faults_of_hub(settings: LogSettings) -> Iterator[CheckMessage]:
     known = inspect.signature(Hub).parameters.keys() - {"url"}
-    for name in settings.hub:
-        if name not in known:
-            hint = f"The arguments are {', '.join(sorted(known))}."
-            yield _error(4, f"SSE_THREADED['HUB'] has {name!r}, which is not an argument of Hub.", hint)
+    unknown = settings.hub.keys() - known
+    for name in sorted(unknown):
+        hint = f"The arguments are {', '.join(sorted(known))}."
+        yield _error(4, f"SSE_THREADED['HUB'] has {name!r}, which is not an argument of Hub.", hint)
+    if not unknown:
+        try:
+            Hub(**settings.hub).close()  # in memory
+        except (SSEError, TypeError, ValueError) as error:
+            yield _error(10, f"SSE_THREADED['HUB'] has an invalid value: {error}.", "Correct it.")
 
 
 def _faults_of_address(settings: LogSettings) -> Iterator[CheckMessage]:

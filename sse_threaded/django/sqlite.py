@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from django.db import connections
 
+from ..errors import SSEError
 from ..log import open_log
+from .hubs import hub
 from .settings import log_settings
+
+# The databases whose log was opened at the first connection of this process: key and name.
+_opened: set[tuple[str, str]] = set()
 
 
 def make_log(using: str, **kwargs: object) -> None:
@@ -24,6 +30,29 @@ def make_log(using: str, **kwargs: object) -> None:
     if using == log_settings().database and connection.vendor == "sqlite" and not connection.is_in_memory_db():
         open_log(Path(connection.settings_dict["NAME"])).close()
         _follow_clones(type(connection.creation))
+
+
+def open_early(connection: Any, **kwargs: object) -> None:
+    """Open the log when this process first connects to its database, if it has a log; for ``connection_created``.
+
+    If the file was copied or restored, the log begins a new epoch, and waits for the write lock. Later this might
+    be inside a transaction of this thread, which has the lock itself.
+
+    :param connection: Django's.
+    """
+    place = connection.alias, str(connection.settings_dict["NAME"])
+    if connection.vendor != "sqlite" or place in _opened or connection.is_in_memory_db():
+        return
+    with suppress(SSEError):  # the log says why it cannot be opened, and tries again at each use
+        if connection.alias == log_settings().database and _has_log(connection):
+            _opened.add(place)
+            hub()
+
+
+def _has_log(connection: Any) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'sse_events'")
+        return cursor.fetchone() is not None
 
 
 def _follow_clones(creation: Any) -> None:

@@ -65,7 +65,7 @@ import json
 from unittest import mock
 from django.db import connection, transaction
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
-from sse_threaded.django import hub, publish
+from sse_threaded.django import disconnect, finish, hub, publish
 from sse_threaded.testing import uncommitted_events
 from .models import Order
 
@@ -109,6 +109,22 @@ class CommittedTest(RowsCase):
         text = self.client.post("/plain_order", {"item": "tea"}).content.decode()
         self.assertEqual(text, hub().log.last_event_id())
         self.assert_is("tea")
+
+    def test_the_end_of_a_channel_and_of_streams_belong_to_the_transaction(self):
+        Order.objects.all().delete()
+        for commits in (False, True):
+            with transaction.atomic():
+                finish("orders", {"item": "last"})
+                disconnect(user=7)
+                transaction.set_rollback(not commits)
+            found = [(record.channel, record.event) for record in hub().log.read(self.before)]
+            expected = [("orders", "stream-finished"), ("sse_threaded:control", None)] * commits
+            self.assertEqual(found, expected)
+        finish("orders")
+        disconnect(channel="orders")
+        self.assertEqual(hub().log.last_sequence(), self.before + 4)
+        with self.assertRaisesMessage(ValueError, "name a user"):
+            disconnect()
 
     def test_events_have_the_order_of_their_transaction(self):
         with transaction.atomic():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 import textwrap
 import unittest
@@ -115,14 +116,44 @@ class PublishTest(ProjectCase):
         project = self.shop()
         for flags in (("--keepdb",), ("--keepdb",), ("--parallel", "2"), ()):
             with self.subTest(flags):
-                self.assertIn("Ran 20 tests", self.assert_done(project, "test", "--noinput", *flags))
+                self.assertIn("Ran 21 tests", self.assert_done(project, "test", "--noinput", *flags))
         self.assertFalse((project.folder / "db.sqlite3").exists(), "the tests wrote into the app's own database")
 
     def test_with_transactions_that_begin_with_the_lock(self) -> None:
         if django.VERSION < (5, 1):
             return
         project = self.shop(settings="\nDATABASES['default']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE'}\n")
-        self.assertIn("Ran 20 tests", self.assert_done(project, "test", "--noinput"))
+        self.assertIn("Ran 21 tests", self.assert_done(project, "test", "--noinput"))
+
+    def test_with_a_transaction_for_each_request(self) -> None:
+        project = self.shop(settings="\nDATABASES['default']['ATOMIC_REQUESTS'] = True\n")
+        self.assertIn("Ran 21 tests", self.assert_done(project, "test", "--noinput"))
+
+    def test_a_restored_file_whose_first_event_is_in_a_transaction(self) -> None:
+        project = self.shop()
+        self.assert_done(project, "migrate")
+        path = project.folder / "db.sqlite3"
+        with closing(open_log(path)) as log:
+            before = log.append("orders", "before")
+        copy = path.with_name("copy")
+        shutil.copy(path, copy)
+        for beside in project.folder.glob("db.sqlite3-*"):
+            shutil.rmtree(beside) if beside.is_dir() else beside.unlink()
+        copy.replace(path)
+        code = """
+            from django.db import transaction
+            from shop.models import Order
+            from sse_threaded.django import publish
+            with transaction.atomic():
+                Order.objects.create(item="tea")
+                print("ID", publish("orders", "tea"))
+        """
+        output = self.assert_done(project, "shell", "-c", textwrap.dedent(code))
+        self.assertIn("its ids begin a new epoch", output)
+        (event_id,) = re.findall("^ID (.*)$", output, re.MULTILINE)
+        self.assertNotEqual(event_id.partition("-")[0], before.partition("-")[0])
+        with closing(open_log(path)) as log:
+            self.assertEqual(log.last_event_id(), event_id)
 
     def test_without_a_name_for_the_test_database_the_error_says_what_to_set(self) -> None:
         project = self.shop(settings=IN_MEMORY)
@@ -179,6 +210,8 @@ class CheckTest(ProjectCase):
                 "E004",
                 "SSE_THREADED['HUB'] has 'hartbeat', which is not an argument",
             ),
+            ("SSE_THREADED = {'HUB': {'origins': ['*']}}", "E010", "SSE_THREADED['HUB'] has an invalid value: "),
+            ("SSE_THREADED = {'HUB': {'secret': ''}}", "E010", "SSE_THREADED['HUB'] has an invalid value: "),
             ("", "W001", "The log's tables do not exist"),
         ):
             with self.subTest(settings):

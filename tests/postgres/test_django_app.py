@@ -116,12 +116,12 @@ class PublishTest(ProjectCase):
         for flags in (("--keepdb",), ("--keepdb",), ("--parallel", "2")):
             with self.subTest(flags):
                 output = self.assert_done(project, "test", "--noinput", *flags)
-                self.assertIn("Ran 22 tests", output)
+                self.assertIn("Ran 23 tests", output)
         settings = project.folder / "settings.py"
         before = settings.read_text()
         options = "{'isolation_level': 4, 'server_side_binding': True}"
         settings.write_text(f"{before}\nDATABASES['default']['OPTIONS'] = {options}\n")
-        self.assertIn("Ran 22 tests", self.assert_done(project, "test", "--noinput"))
+        self.assertIn("Ran 23 tests", self.assert_done(project, "test", "--noinput"))
         # The tests have not written into the app's own database.
         self.assertEqual(self.tables(), [])
 

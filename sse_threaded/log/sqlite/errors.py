@@ -14,7 +14,7 @@ CANNOT_OPEN = "cannot be opened; its folder must be there, and this process must
 
 _LOCKED = (
     f"locked by another writer, or by an open transaction of this thread, for over {Timeouts().lock:g} s; "
-    "try again or end it"
+    "try again, or end it; publish(..., connection=...) writes in that transaction, as sse_threaded.django does"
 )
 _CORRUPT = "the file is corrupt; restore it from a backup, or move it away"
 
