@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import random
 import shutil
+import signal
 import socket
 import tempfile
 import time
 import unittest
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -67,6 +70,20 @@ def wait_until(condition: Callable[[], object], *, timeout: float = 10.0, messag
         if time.monotonic() > deadline:
             raise AssertionError(f"not in {timeout} seconds: {message or 'the awaited condition'}")
         time.sleep(_POLL_SECONDS)
+
+
+def kill_at_random(pids: Sequence[int], chance: random.Random, *, most: int = 1) -> int:
+    """Kill some of these processes (``SIGKILL``); returns how many that were: fewer if they have just ended.
+
+    gunicorn's workers end and begin at any time, so a list of them may be old.
+    """
+    killed = 0
+    for pid in chance.sample(pids, len(pids)):
+        if killed < most:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    return killed
 
 
 def temporary_directory(test: unittest.TestCase) -> Path:

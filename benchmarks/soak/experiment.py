@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sse_threaded.testing import GunicornServer
+from tests.support import kill_at_random
 
 from ..common.board_log import numbers_in_log
 from ..common.event_ids import sequence_of
@@ -207,9 +206,8 @@ def _go_on(
             server.hup()
         if now >= kill_at:
             kill_at = now + plan.kill_every * chance.uniform(0.5, 1.5)
-            outcome.kills += 1
             visitors.killed = now
-            os.kill(chance.choice(server.worker_pids()), signal.SIGKILL)
+            outcome.kills += kill_at_random(server.worker_pids(), chance)
         time.sleep(1.0)
         if int(now - begun) % 30 == 0:
             _look(server, visitors, outcome, now - begun)

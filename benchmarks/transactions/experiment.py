@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,6 +16,7 @@ from sse_threaded.log.postgres.schema import name
 from sse_threaded.log.postgres.url import parse_url
 from sse_threaded.testing import GunicornServer
 from sse_threaded.testing.processes import POLL_SECONDS
+from tests.support import kill_at_random
 
 from ..common.event_ids import sequence_of
 from ..common.paths import python_path
@@ -167,13 +166,7 @@ def _kill(server: GunicornServer, chance: random.Random) -> int:
         server.kill()
         server.restart()
         return len(pids)
-    if not pids:
-        return 0
-    try:
-        os.kill(chance.choice(pids), signal.SIGKILL)
-    except ProcessLookupError:  # it has just ended
-        return 0
-    return 1
+    return kill_at_random(pids, chance)
 
 
 def _require_progress(

@@ -106,6 +106,8 @@ class DjangoProject:
             (folder / name).write_text(text)
         env = {name: value for name, value in os.environ.items() if not name.startswith("SSE_THREADED_")}
         path = os.pathsep.join([str(folder), str(CHECKOUT)])
+        # Python would take a file that was changed within a second for the one that it has compiled.
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
         self.env = {**env, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": path}
 
     def manage(self, *arguments: str) -> tuple[int, str]:

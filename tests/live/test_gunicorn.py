@@ -18,7 +18,7 @@ from gunicorn import version_info
 
 from sse_threaded import open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, ResumingClient, StreamEnded, request
-from tests.support import FAREWELL, ROOT, enter, sqlite_url, temporary_directory, wait_until
+from tests.support import FAREWELL, ROOT, enter, kill_at_random, sqlite_url, temporary_directory, wait_until
 
 CONFIG = ROOT / "deploy" / "gunicorn.conf.py"
 EVENTS = "/boards/board-1/events"
@@ -386,9 +386,7 @@ class FaultTest(GunicornTest):
                 wait_until(lambda: len(server.worker_pids()) == 2, timeout=30, message="both workers")
                 goal = len(posted) + chance.randrange(5, 40)
                 wait_until(lambda goal=goal: len(posted) >= goal, timeout=60, message="posts")
-                killed = server.worker_pids() if turn % 4 == 3 else [chance.choice(server.worker_pids())]
-                for pid in killed:
-                    os.kill(pid, signal.SIGKILL)
+                kill_at_random(server.worker_pids(), chance, most=2 if turn % 4 == 3 else 1)
         finally:
             stop.set()
             for poster in posters:

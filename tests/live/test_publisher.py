@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
 import random
-import signal
 import threading
 import time
 import unittest
@@ -13,7 +11,7 @@ from typing import Any
 
 from sse_threaded import open_log
 from sse_threaded.testing import EventStreamClient, GunicornServer, request
-from tests.support import enter, sqlite_url, temporary_directory, wait_until
+from tests.support import enter, kill_at_random, sqlite_url, temporary_directory, wait_until
 
 APP = """
 import os
@@ -154,15 +152,14 @@ class KilledWorkers:
         threads = [threading.Thread(target=publish, args=(name,)) for name in range(4)]
         for thread in threads:
             thread.start()
+        chance = random.Random(5)
         for kill in range(6):
             wait_until(
                 lambda: len(answers) >= 10 * kill or failures,  # noqa: B023  # it is called at once
                 timeout=_SECONDS,
                 message="some are published",
             )
-            pids = self.server.worker_pids()
-            if pids:
-                os.kill(random.choice(pids), signal.SIGKILL)
+            kill_at_random(self.server.worker_pids(), chance)
         for thread in threads:
             thread.join(_SECONDS)
         self.assertEqual(failures, [])

@@ -158,7 +158,7 @@ class ReadmeTest(unittest.TestCase):
         if django is None:
             missing("django (pip install django)")
         django_is_configured()
-        (line,) = re.findall(r"for one view, put\s`(.*)`", TEXT)
+        (line,) = re.findall(r"for\s+one\s+view,\s+put\s+`(.*)`", TEXT)
 
         def view(request):
             exec(line, {"request": request})

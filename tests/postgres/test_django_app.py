@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import random
 import re
-import signal
 import textwrap
 import threading
 import unittest
@@ -22,7 +20,7 @@ from sse_threaded.testing import EventStreamClient, GunicornServer, ResumingClie
 from tests.harness.django_project import DjangoProject
 from tests.harness.django_shop import TESTS, URLS, VIEWS
 from tests.harness.postgres_server import PgBouncer, PostgresServer
-from tests.support import enter, temporary_directory, wait_until
+from tests.support import enter, kill_at_random, temporary_directory, wait_until
 
 ALL = objects(parse_url("postgresql:///shop"))
 ALL_TABLES = sorted(table.rpartition(".")[2].strip('"') for table in ALL.tables)
@@ -241,7 +239,7 @@ class StressTest(ProjectCase):
                 wait_until(lambda: len(server.worker_pids()) == 2, timeout=30, message="both workers")
                 goal = posted + chance.randrange(10, 60)
                 wait_until(lambda goal=goal: posted >= goal, timeout=60, message="requests")  # type: ignore[misc]
-                os.kill(chance.choice(server.worker_pids()), signal.SIGKILL)
+                kill_at_random(server.worker_pids(), chance)
         finally:
             stop.set()
             for each in workers:
