@@ -38,6 +38,7 @@ GENERATED = {
     "docs/measured.md",
     "docs/postgresql-measured.md",
     "docs/reload.md",
+    "docs/soak.md",
     "docs/transactions.md",
 }
 
