@@ -17,7 +17,7 @@ class SSEThreadedConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     verbose_name = "Server-Sent Events"
 
     def ready(self) -> None:
-        """Register the system checks, and the function that makes the log in SQLite."""
+        """Register the system checks, and the functions that make and open a log in SQLite."""
         connection_created.connect(open_early)
         post_migrate.connect(make_log)  # Django sends none for an app without models
         checks.register(check_settings)

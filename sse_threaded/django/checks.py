@@ -46,11 +46,11 @@ def check_database(
     if settings.database not in (databases or ()) or list(_faults_of_settings(settings)):
         return []
     connection = connections[settings.database]
-    if connection.vendor == "sqlite":
-        return list(_faults_of_file(connection))
-    from .url import log_address  # noqa: PLC0415  # its driver may not be installed
-
     try:
+        if connection.vendor == "sqlite":
+            return list(_faults_of_file(connection))
+        from .url import log_address  # noqa: PLC0415  # its driver may not be installed
+
         return list(_faults_of_database(connection, log_address(connection, settings)))
     except DatabaseError as error:
         return [

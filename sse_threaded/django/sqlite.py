@@ -43,16 +43,17 @@ def open_early(connection: Any, **kwargs: object) -> None:
     place = connection.alias, str(connection.settings_dict["NAME"])
     if connection.vendor != "sqlite" or place in _opened or connection.is_in_memory_db():
         return
-    with suppress(SSEError):  # the log says why it cannot be opened, and tries again at each use
+    # Only a use of the hub may fail by its settings, and not each use of the database. A system check names them.
+    with suppress(SSEError, TypeError, ValueError):
         if connection.alias == log_settings().database and _has_log(connection):
             _opened.add(place)
             hub()
 
 
 def _has_log(connection: Any) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM sqlite_master WHERE name = 'sse_events'")
-        return cursor.fetchone() is not None
+    # Not with Django's cursor, which counts queries.
+    row = connection.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sse_events'").fetchone()
+    return row is not None
 
 
 def _follow_clones(creation: Any) -> None:

@@ -221,6 +221,26 @@ class CheckTest(ProjectCase):
                 self.assertIn("HINT: ", output)
                 self.assertEqual(len(re.findall(r"\(sse_threaded\.", output)), 1, output)
 
+    def test_a_file_that_cannot_be_opened(self) -> None:
+        project = self.project(settings="\nDATABASES['default']['NAME'] = BASE_DIR / 'nowhere' / 'db.sqlite3'\n")
+        status, output = project.manage("check", "--database", "default")
+        self.assertEqual(status, 1, output)
+        self.assertIn("(sse_threaded.E006) The log's database cannot be read: unable to open", output)
+
+    def test_an_invalid_setting_fails_uses_of_the_hub_alone(self) -> None:
+        project = self.project()
+        self.assert_done(project, "migrate")
+        with (project.folder / "settings.py").open("a") as settings:
+            settings.write(
+                "\nSSE_THREADED = {'HUB': {'secret': ''}}\nSILENCED_SYSTEM_CHECKS = ['sse_threaded.E010']\n"
+            )
+        code = "from shop.models import Order; print('ROWS', Order.objects.count())"
+        self.assertIn("ROWS 0", self.assert_done(project, "shell", "-c", code))
+        code = "from sse_threaded.django import publish; publish('orders', 'tea')"
+        status, output = project.manage("shell", "-c", code)
+        self.assertEqual(status, 1)
+        self.assertIn("secret must be text", output)
+
     def test_a_database_in_memory(self) -> None:
         project = self.project(settings="\nDATABASES['default']['NAME'] = ':memory:'\n")
         self.assert_done(project, "migrate")

@@ -51,8 +51,8 @@ class NewLogTest(unittest.TestCase):
         same = run(SCRIPT, "sqlite:///events.db", cwd=app)
         self.assertEqual((same.returncode, same.stderr), (0, ""))
         other = run(SCRIPT, "sqlite:///events.db", cwd=cron)
-        relative = "as the URL is relative to the working directory"
-        self.assertIn(f"made a new log in {str(cron / 'events.db')!r}, {relative}", other.stderr)
+        relative = "the URL is relative, so each working directory has its own log"
+        self.assertIn(f"made a new log in {str(cron / 'events.db')!r}; {relative}", other.stderr)
         self.assertEqual(len(other.stderr.splitlines()), 1)
         self.assertRegex(other.stdout, r"\A[a-z]{6}-1\n\Z")
 

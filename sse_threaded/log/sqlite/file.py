@@ -228,7 +228,7 @@ class SQLiteFile:
         if "epoch" not in found:
             # A relative path names another file in another working directory.
             is_absolute = os.path.isabs(self.url.removeprefix("sqlite:///"))
-            where = "" if is_absolute else ", as the URL is relative to the working directory"
+            where = "" if is_absolute else "; the URL is relative, so each working directory has its own log"
             _log.warning("%s: made a new log in %r%s", self.url, self.path, where)
         return meta
 
