@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator
 
 from ..errors import HistoryGone, InvalidEvent
 from ..log import EventLog, Page, Record
-from ..log.event_id import parse_event_id
 from .owners import Disconnection
 
 _log = logging.getLogger(__name__)
@@ -70,9 +69,7 @@ def was_disconnected(log: EventLog, last_event_id: str, user: str | None, channe
     :raises LogError: the log cannot be read.
     """
     try:
-        epoch, sequence = parse_event_id(last_event_id)
-        if epoch != log.epoch:
-            return True
+        sequence = log.sequence_of(last_event_id)
         while page := log.read(sequence, channels=[CONTROL]):
             found = filter(None, map(disconnection_in, page))
             if any(each.is_about(user, channels) for each in found):
