@@ -24,6 +24,7 @@ from .access.ticket import Secret, Ticket, TicketRefused, ticket_in
 from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.budget import Budget, Overloaded
 from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved, was_disconnected
+from .fanout.extras import NO_EXTRAS, Extras
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
 from .fanout.owners import OwnerLimits
@@ -368,7 +369,8 @@ class Hub:
         :raises TypeError: ``request`` is neither a request nor an environ.
 
         A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event. A client whose id cannot be
-        resumed gets an event ``reset``. If all channels are finished and the client has all their events, it gets
+        resumed gets an event ``reset``. With ``?withChannel=1`` each event has a field ``channel``, whose value is
+        the channel's name as JSON. If all channels are finished and the client has all their events, it gets
         204; see :meth:`finish`. Only requests that no ``EventSource`` sends get an HTTP error: 405, 406, and 400
         for an invalid ``?wait=``.
         """
@@ -456,6 +458,7 @@ class Hub:
                 from_start=asked.from_start,
                 user=asked.user,
                 address=environ.get("REMOTE_ADDR"),
+                extras=Extras(channel=asked.wanted.names_channel) if asked.wanted.names_channel else NO_EXTRAS,
             )
         except (Overloaded, HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
@@ -482,9 +485,14 @@ class Hub:
                 subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
             except Overloaded:
                 may_wait = False
-            after, from_start = asked.wanted.last_event_id, asked.from_start
             response = long_poll(
-                self._pump, self.log, web, subscriber, after, from_start=from_start, may_wait=may_wait
+                self._pump,
+                self.log,
+                web,
+                subscriber,
+                asked.wanted,
+                from_start=asked.from_start,
+                may_wait=may_wait,
             )
         # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)

@@ -18,6 +18,7 @@ from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Page, Record
 from .protocol.event import json_line
 from .protocol.problem import problem
+from .protocol.request import WantedEvents
 from .throttled_log import ThrottledLog
 
 _throttled = ThrottledLog(logging.getLogger(__name__))
@@ -34,18 +35,19 @@ def long_poll(
     log: EventLog,
     request: Request,
     subscriber: ThreadSubscriber,
-    last_event_id: str | None,
+    wanted: WantedEvents,
     *,
     from_start: bool,
     may_wait: bool = True,
 ) -> Response:
-    """Answer with the events after ``last_event_id``: at once if there are any, else when one arrives.
+    """Answer with the events that the client wants: at once if there are any, else when one arrives.
 
-    The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``; an event with a name has ``"event"``,
-    too. After ``?wait=`` seconds (default 25, at most 60) it is empty. If ``reset`` is true, the client must fetch
-    the state again, and then continue after ``lastEventId``. If there is ``"finished": true``, all channels are
-    finished, and the client need not ask again.
+    The answer is ``{"events":[{"id","data"}],"lastEventId","reset"}``. An event with a name has ``"event"``, too;
+    with ``?withChannel=1`` each has ``"channel"``. After ``?wait=`` seconds (default 25, at most 60) the answer is
+    empty. If ``reset`` is true, the client must fetch the state again, and then continue after ``lastEventId``. If
+    there is ``"finished": true``, all channels are finished, and the client need not ask again.
 
+    :param wanted: as the client asks.
     :param from_start: see :meth:`.hub.Hub.stream`.
     :param may_wait: whether to wait for an event; default ``True``. It is false if the server would let other
         requests wait, too. Then the answer comes at once.
@@ -57,6 +59,7 @@ def long_poll(
     headers = {}
     try:
         subscriber.allowed_at = time.monotonic() - DECISION
+        last_event_id = wanted.last_event_id
         if last_event_id is None and from_start:
             last_event_id = log.event_id(log.trimmed(subscriber.channels))
         cursor = Cursor(log, subscriber.channels, last_event_id)
@@ -79,7 +82,7 @@ def long_poll(
     except LogError as error:
         return unanswered(error)
     body = {
-        "events": [_event(cursor.id_of(record.sequence), record) for record in page],
+        "events": [_event(cursor.id_of(record.sequence), record, wanted.names_channel) for record in page],
         "lastEventId": cursor.event_id,
         "reset": cursor.reset is not None,
     }
@@ -116,8 +119,10 @@ def _await(pump: Pump, subscriber: ThreadSubscriber, cursor: Cursor, deadline: f
     return page
 
 
-def _event(event_id: str, record: Record) -> dict[str, str]:
+def _event(event_id: str, record: Record, names_channel: bool) -> dict[str, str]:
     event = {"id": event_id, "data": record.data}
     if record.event is not None:
         event["event"] = record.event
+    if names_channel:
+        event["channel"] = record.channel
     return event

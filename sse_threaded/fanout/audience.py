@@ -1,18 +1,20 @@
 """The subscribers of each channel, and the deliveries of events to them.
 
-Subscribers to the same channels form one audience. A page of events is joined once for each audience.
+Subscribers to the same channels, with the same extras, form one audience. A page of events is joined once for
+each audience.
 
 The registry's lock guards everything in this module. Only the pump's thread makes deliveries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..log import EventLog, Record
 from ..protocol.batch import Batch
 from .broadcast import Broadcast
 from .cursor import encode
+from .extras import Extras
 from .subscriber import Subscriber
 
 # Some events, the broadcast that sends them in one go, and the subscribers that get them one by one. It is a bare
@@ -21,19 +23,21 @@ Delivery = tuple[Batch, "Broadcast | None", Sequence[Subscriber]]
 
 
 class Audience:
-    """The subscribers to one set of channels.
+    """The subscribers to one set of channels, with the same extras.
 
     :param channels: the channels.
+    :param extras: what they get besides the events.
 
     :ivar subscribers: all of them.
     :ivar broadcast: those that can be in a broadcast.
     :ivar single: the others.
     """
 
-    __slots__ = ("broadcast", "channels", "single", "subscribers")
+    __slots__ = ("broadcast", "channels", "extras", "single", "subscribers")
 
-    def __init__(self, channels: tuple[str, ...]) -> None:
+    def __init__(self, channels: tuple[str, ...], extras: Extras) -> None:
         self.channels = channels
+        self.extras = extras
         self.subscribers: set[Subscriber] = set()
         self.broadcast = Broadcast()
         self.single: set[Subscriber] = set()
@@ -47,7 +51,7 @@ class Audiences:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._audiences: dict[tuple[str, ...], Audience] = {}
+        self._audiences: dict[tuple[tuple[str, ...], Extras], Audience] = {}
         self._by_channel: dict[str, set[Audience]] = {}
         # Subscribers whose replay is ahead of the pump: they already have some events of the next pages.
         self._ahead: set[Subscriber] = set()
@@ -60,9 +64,10 @@ class Audiences:
         if subscriber.after > position:
             self._ahead.add(subscriber)
             return
-        audience = self._audiences.get(subscriber.channels)
+        key = subscriber.channels, subscriber.extras
+        audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[subscriber.channels] = Audience(subscriber.channels)
+            audience = self._audiences[key] = Audience(*key)
             for channel in audience.channels:
                 self._by_channel.setdefault(channel, set()).add(audience)
         audience.subscribers.add(subscriber)
@@ -77,28 +82,27 @@ class Audiences:
         Only the pump's thread may remove a subscriber that can be in a broadcast.
         """
         self._ahead.discard(subscriber)
-        audience = self._audiences.get(subscriber.channels)
+        audience = self._audiences.get((subscriber.channels, subscriber.extras))
         if audience is None:
             return
         audience.subscribers.discard(subscriber)
         audience.single.discard(subscriber)
         audience.broadcast.discard(subscriber)
         if not audience.subscribers:
-            del self._audiences[audience.channels]
+            del self._audiences[audience.channels, audience.extras]
             for channel in audience.channels:
                 self._by_channel[channel].discard(audience)
                 if not self._by_channel[channel]:
                     del self._by_channel[channel]
 
     def of(self, channels: Iterable[str]) -> list[tuple[str, ...]]:
-        """The channels of each audience that subscribes to one of these channels."""
-        found = {audience for channel in channels for audience in self._by_channel.get(channel, ())}
-        return [audience.channels for audience in found]
+        """The channels of each audience that subscribes to one of these channels, each once."""
+        return list({audience.channels for each in channels for audience in self._by_channel.get(each, ())})
 
     def subscribers(self, channels: tuple[str, ...]) -> list[Subscriber]:
         """The subscribers to these channels, without those that are ahead of the pump."""
-        audience = self._audiences.get(channels)
-        return [] if audience is None else list(audience.subscribers)
+        audiences = self._by_channel.get(channels[0], ())
+        return [each for audience in audiences if audience.channels == channels for each in audience.subscribers]
 
     def deliveries(self, page: Sequence[Record], epoch: str | None = None) -> list[Delivery]:
         """The deliveries of a page's events. Each event is encoded once. The pump's thread.
@@ -107,13 +111,21 @@ class Audiences:
         :raises LogUnusable: a row of the log is an invalid event; then nothing has changed.
         """
         parts_of: dict[Audience, list[bytes]] = {}
-        encoded: dict[int, bytes] = {}
+        encoded: dict[tuple[int, bool], bytes] = {}
+
+        def wire_of(record: Record, names_channel: bool) -> bytes:
+            key = record.sequence, names_channel
+            wire = encoded.get(key)
+            if wire is None:
+                wire = encoded[key] = encode(self._log, record, epoch, names_channel=names_channel)
+            return wire
+
         for record in page:
             audiences = self._by_channel.get(record.channel)
             if audiences is None:
                 continue
-            wire = encoded[record.sequence] = encode(self._log, record, epoch)
             for audience in audiences:
+                wire = wire_of(record, audience.extras.channel)
                 if audience in parts_of:
                     parts_of[audience].append(wire)
                 else:
@@ -126,16 +138,16 @@ class Audiences:
             batch = Batch(parts[0] if len(parts) == 1 else b"".join(parts), len(parts), parts)
             found.append((batch, broadcast, (*broadcast.separate, *audience.single)))
         if self._ahead:
-            self._deliver_ahead(page, encoded, epoch, found)
+            self._deliver_ahead(page, wire_of, found)
         return found
 
     def _deliver_ahead(
-        self, page: Sequence[Record], encoded: dict[int, bytes], epoch: str | None, found: list[Delivery]
+        self, page: Sequence[Record], wire_of: Callable[[Record, bool], bytes], found: list[Delivery]
     ) -> None:
         """Add deliveries to the subscribers that are ahead, which may have some of the page already."""
         for subscriber in self._ahead:
             parts = [
-                encoded.get(record.sequence) or encode(self._log, record, epoch)
+                wire_of(record, subscriber.extras.channel)
                 for record in page
                 if record.sequence > subscriber.after and record.channel in subscriber.channels
             ]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..errors import HistoryGone, InvalidEvent, LogUnavailable, LogUnusable
 from ..log import EventLog, Page, Record
-from ..protocol.event import FINISHED, RESET, ServerSentEvent, encode_event
+from ..protocol.event import FINISHED, RESET, ServerSentEvent, encode_event, json_line
+from .extras import NO_EXTRAS, Extras
 from .owner import Owner
 
 
@@ -27,11 +28,14 @@ class Cursor:
     :ivar finishes: whether one of the channels was finished by an event that the client has got.
     :ivar is_over: whether all channels are finished, and the client has all their events.
     :ivar allowed_at: see :class:`.subscriber.Subscriber`.
+    :ivar extras: what the client gets besides the events; default :data:`.extras.NO_EXTRAS`.
     :ivar owner: whose stream it is; ``None``, the default, if that does not matter.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`); ``None`` while nothing is missing.
     """
 
-    __slots__ = ("_log", "after", "allowed_at", "channels", "epoch", "finishes", "is_over", "owner", "reset")
+    __slots__ = (
+        "_log", "after", "allowed_at", "channels", "epoch", "extras", "finishes", "is_over", "owner", "reset"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Cursor:
         self.reset: str | None = None
         self.finishes = self.is_over = False
         self.allowed_at = 0.0
+        self.extras: Extras = NO_EXTRAS
         self.owner: Owner | None = None
         if last_event_id is None:
             if end is not None and end[0] is not None:
@@ -117,7 +122,8 @@ class Cursor:
 
     def read_wires(self, upto: int | None = None) -> list[bytes]:
         """The bytes of each event of the next page, or of a ``reset``; empty if there are no more events."""
-        wires = [] if self.reset else [encode(self._log, each, self.epoch) for each in self.read(upto)]
+        page = [] if self.reset else self.read(upto)
+        wires = [encode(self._log, each, self.epoch, names_channel=self.extras.channel) for each in page]
         if self.reset:
             wires = [ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()]
             self.reset = None
@@ -128,14 +134,17 @@ class Cursor:
         return b"".join(self.read_wires(upto))
 
 
-def encode(log: EventLog, record: Record, epoch: str | None = None) -> bytes:
+def encode(log: EventLog, record: Record, epoch: str | None = None, *, names_channel: bool = False) -> bytes:
     """The bytes of an event, the same for every kind of client.
 
     :param epoch: the log's epoch when the record was read; ``None``, the default, if it has not changed since.
+    :param names_channel: whether the event has a field ``channel``, with the name as JSON; default ``False``.
+        Readers that do not know the field ignore it (WHATWG HTML 9.2.6).
     :raises LogUnusable: the row is an invalid event; another program has written it into the log.
     """
     event_id = f"{epoch or log.epoch}-{record.sequence}"
     try:
-        return encode_event(record.data, record.event, event_id)
+        channel = json_line(record.channel) if names_channel else None
+        return encode_event(record.data, record.event, event_id, channel=channel)
     except InvalidEvent as error:
         raise LogUnusable(log.url, f"event {event_id} is invalid ({error}); delete or mend that row") from error

@@ -14,6 +14,7 @@ from ..log import EventLog
 from .abandoned_streams import AbandonedStreams
 from .budget import Budget, Overloaded
 from .cursor import Cursor
+from .extras import NO_EXTRAS, Extras
 from .finished_channels import FinishedChannels
 from .lifecycle import process_budget
 from .log_reader import FIRST_RETRY, LogReader
@@ -108,6 +109,7 @@ class Pump:
         from_start: bool = False,
         user: str | None = None,
         address: str | None = None,
+        extras: Extras = NO_EXTRAS,
     ) -> Cursor:
         """Return a new client's position in the log.
 
@@ -115,6 +117,7 @@ class Pump:
         :param from_start: whether to begin at the log's beginning instead; default ``False``.
         :param user: see :meth:`owner`; default ``None``.
         :param address: see :meth:`owner`; default ``None``.
+        :param extras: what the client gets besides; default :data:`.extras.NO_EXTRAS`.
         :raises Overloaded: the user, or the address, has as many streams as allowed.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read.
@@ -129,6 +132,7 @@ class Pump:
             place = self._registry.place  # the log's end, without a look at the log
         cursor = Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
         cursor.allowed_at = time.monotonic() - DECISION
+        cursor.extras = extras
         if user is not None or self._limits.per_address is not None:
             cursor.owner = self.owner(user, address)
         number = self._finished.look(channels, pump_reads=self._thread.is_started)

@@ -15,6 +15,7 @@ from ..log import EventLog, Record
 from ..protocol.batch import Batch
 from ..protocol.event import FINISHED
 from .cursor import encode
+from .extras import NO_EXTRAS, Extras
 from .subscriber import WRITE_BYTES
 
 # How many events are kept, and how many characters of data in all: a busy hub fills this in a few seconds.
@@ -65,9 +66,9 @@ class RecentEvents:
         self._length = 0
         self._records: deque[Record] = deque()
         self._by_channel: dict[str, deque[Record]] = {}
-        # The key is the channels and the number after which a batch begins. Each batch comes with the number up to
-        # which it has all events.
-        self._batches: dict[tuple[tuple[str, ...], int], tuple[Batch, int]] = {}
+        # The key is the channels, whether their names are told, and the number after which a batch begins. Each
+        # batch comes with the number up to which it has all events.
+        self._batches: dict[tuple[tuple[str, ...], bool, int], tuple[Batch, int]] = {}
         self._batches_size = 0
 
     def fill(self, position: int) -> None:
@@ -115,33 +116,34 @@ class RecentEvents:
         """The events of one channel, oldest first."""
         return tuple(self._by_channel.get(channel, ()))
 
-    def batch_after(self, channels: tuple[str, ...], after: int) -> tuple[Batch, int]:
+    def batch_after(self, channels: tuple[str, ...], after: int, extras: Extras = NO_EXTRAS) -> tuple[Batch, int]:
         """The next events of the channels as one batch, and the number up to which it has all events.
 
         The batch is empty if there are no more events.
 
         :param after: the number after which the batch begins; at least :attr:`floor`.
+        :param extras: what the client gets besides; default :data:`.extras.NO_EXTRAS`.
         :raises LogUnusable: one of the events is invalid.
         """
         if after >= self._newest:
             return _EMPTY, after
-        key = (channels, after)
+        key = (channels, extras.channel, after)
         try:
             return self._batches[key]
         except KeyError:
             pass
-        made = self._join(channels, after)
+        made = self._join(*key)
         size = _size(channels, made[0])
         if size <= _LARGEST_BATCH:
             while self._batches_size + size > _BATCHES_SIZE or len(self._batches) >= _BATCHES_COUNT:
-                (others, _), (oldest, _) = next(iter(self._batches.items()))
+                (others, _, _), (oldest, _) = next(iter(self._batches.items()))
                 self._batches_size -= _size(others, oldest)
                 del self._batches[next(iter(self._batches))]
             self._batches[key] = made
             self._batches_size += size
         return made
 
-    def _join(self, channels: Sequence[str], after: int) -> tuple[Batch, int]:
+    def _join(self, channels: Sequence[str], names_channel: bool, after: int) -> tuple[Batch, int]:
         missed: list[Record] = []
         for channel in channels:
             for record in reversed(self._by_channel.get(channel, ())):
@@ -152,7 +154,7 @@ class RecentEvents:
         wires: list[bytes] = []
         length, finishes = 0, False
         for record in missed:
-            wires.append(encode(self._log, record, self.epoch))
+            wires.append(encode(self._log, record, self.epoch, names_channel=names_channel))
             finishes = finishes or record.event == FINISHED
             length += len(wires[-1])
             if length >= WRITE_BYTES:

@@ -200,7 +200,7 @@ class Registry:
             if not recent.floor <= cursor.after <= self.position:
                 return None
             try:
-                batch, cursor.after = recent.batch_after(subscriber.channels, cursor.after)
+                batch, cursor.after = recent.batch_after(subscriber.channels, cursor.after, subscriber.extras)
                 cursor.finishes = cursor.finishes or batch.finishes
             except LogError:
                 return None  # the replay from the log reports it
@@ -234,7 +234,7 @@ class Registry:
                     self._end(subscriber, EndReason.DISCONNECTED, now)
 
     def audiences_of(self, channels: Iterable[str]) -> list[tuple[str, ...]]:
-        """The channels of each audience that subscribes to one of these channels."""
+        """The channels of each audience that subscribes to one of these channels, each once."""
         with self._lock:
             return self._audiences.of(channels)
 

@@ -53,7 +53,7 @@ class SocketSubscriber(Subscriber):
         self._pending: deque[tuple[memoryview, Batch]] | None = None
         self.cursor = cursor
         if cursor is not None:
-            self.allowed_at, self.owner = cursor.allowed_at, cursor.owner
+            self.belongs_to(cursor)
         self._handover: Handover | None = handover
         self.server_hears_hang_ups = handover.hears_hang_ups
         self.can_broadcast = chunked and type(connection).send is plain_send  # see Subscriber

@@ -17,6 +17,7 @@ from typing import Protocol
 from ..protocol.batch import Batch
 from .budget import Budget
 from .cursor import Cursor
+from .extras import NO_EXTRAS, Extras
 from .owner import Owner
 from .stream_state import EndReason, State, Step, state_after
 
@@ -48,6 +49,7 @@ class Subscriber(ABC):
     :ivar budget: the budget that its place comes from; set when it is admitted.
     :ivar cursor: the position of the pump's replay to it; ``None`` if it has all events, or replays by itself.
     :ivar deadline: when its lease ends (monotonic); after its end, when its connection is cut.
+    :ivar extras: what it gets besides the events.
     :ivar end_reason: why its stream ends, ``None`` while it goes on; set with the registry's lock held.
     :ivar broadcast: the broadcast that it is in, ``None`` for none; ``broadcast_index`` is its index there.
     :ivar allowed_at: the earliest time at which a view may have allowed its stream (monotonic).
@@ -72,6 +74,7 @@ class Subscriber(ABC):
     sent: int = 0
     allowed_at: float = 0.0
     owner: Owner | None = None
+    extras: Extras = NO_EXTRAS
     budget: Budget = field(init=False)
     # Events and bytes, for a parked stream only those that its socket did not take at once. Only the pump's thread
     # counts those that were delivered. Only the thread that writes them counts those that were taken.
@@ -97,8 +100,8 @@ class Subscriber(ABC):
         self._delivered_bytes += len(batch.body)
 
     def belongs_to(self, cursor: Cursor) -> None:
-        """Take its owner from the cursor with which its stream was opened."""
-        self.owner, self.allowed_at = cursor.owner, cursor.allowed_at
+        """Take its owner and its extras from the cursor with which its stream was opened."""
+        self.owner, self.allowed_at, self.extras = cursor.owner, cursor.allowed_at, cursor.extras
 
     def step(self, step: Step) -> None:
         """Go on to the state that follows ``step``."""

@@ -101,18 +101,23 @@ def _fault(value: object, ends: re.Pattern[str]) -> str:
     return f"{found[0]!r} in {value!r} would start another field; leave it out"
 
 
-def encode_event(data: str | None, event: str | None, id: str | None, retry: int | None = None) -> bytes:
+def encode_event(
+    data: str | None, event: str | None, id: str | None, retry: int | None = None, *, channel: str | None = None
+) -> bytes:
     """Return an event's block: a line for each field, and the blank line that ends it.
 
     For the parameters see :class:`ServerSentEvent`.
 
     :param data: text only.
+    :param channel: one line for a field ``channel``, which is this package's own; default ``None``: no such field.
     :raises InvalidEvent: a value would break the stream's framing, or readers would ignore it.
     """
     lines = []
     if event is not None:
         check_name(event)
         lines.append(f"event: {event}\n")
+    if channel is not None:
+        lines.append(f"channel: {channel}\n")
     if retry is not None:
         if type(retry) is not int or retry < 0:
             raise InvalidEvent("retry", f"must be a whole number of milliseconds from 0, not {retry!r}")

@@ -27,12 +27,14 @@ class WantedEvents(NamedTuple):
     :ivar kind: the content type that its ``Accept`` header prefers (RFC 9110, section 12.5.1): that of an event
         stream or ``application/json``; ``None`` if the header accepts neither. Without a header it is that of an
         event stream.
+    :ivar names_channel: whether each event shall name its channel: the URL has ``withChannel=1``.
     :ivar last_event_id: the id of the event after which the client wants to go on; ``None``: begin now (WHATWG
         HTML 9.2.4).
     """
 
     kind: str | None
     last_event_id: str | None
+    names_channel: bool = False
 
 
 # Results for Accept headers up to this length, in characters, are kept. Browsers send about 100 characters, and a
@@ -53,10 +55,12 @@ def wanted_events(environ: Mapping[str, Any]) -> WantedEvents:
     kind = _kept_kind(accept) if len(accept) <= _KEPT_LENGTH else _best_kind(accept)
     # An empty one counts as missing; EventSource does not send it (9.2.2).
     last_event_id = environ.get("HTTP_LAST_EVENT_ID") or None
-    if last_event_id is None and "lastEventId" in environ.get("QUERY_STRING", ""):
-        values = [value for name, value in parse_qsl(environ["QUERY_STRING"]) if name == "lastEventId"]
+    query = environ.get("QUERY_STRING", "")
+    if last_event_id is None and "lastEventId" in query:
+        values = [value for name, value in parse_qsl(query) if name == "lastEventId"]
         last_event_id = values[-1] if values else None
-    return WantedEvents(kind, last_event_id)
+    names_channel = "withChannel" in query and ("withChannel", "1") in parse_qsl(query)
+    return WantedEvents(kind, last_event_id, names_channel)
 
 
 def _best_kind(accept: str) -> str | None:
