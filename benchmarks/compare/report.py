@@ -31,7 +31,7 @@ floor is a program that only sends.
   last event ID that is ten events old, until the last one has all ten. Only servers with a history have this
   figure.
 - **CPU µs an opening**: processor time of all processes of the server while all streams open, divided by their
-  number / the same for streams that reconnect with a last event ID that is ten events old.
+  number. After the stroke: the same for streams that reconnect with a last event ID that is ten events old.
 - **burst, deliveries/s**: many events are published at once, and the time ends when the last stream has the last
   event. An app publishes them in the handler of one request, this package in one transaction. **by POSTs**: the
   same, but each event is a POST of its own, over 8 connections. nchan has no app, so both its bursts are by

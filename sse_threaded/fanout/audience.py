@@ -26,7 +26,7 @@ class Audience:
     """The subscribers to one set of channels, with the same extras.
 
     :param channels: the channels.
-    :param extras: what they get besides the events.
+    :param extras: their extras.
 
     :ivar subscribers: all of them.
     :ivar broadcast: those that can be in a broadcast.

@@ -28,7 +28,7 @@ class Cursor:
     :ivar finishes: whether one of the channels was finished by an event that the client has got.
     :ivar is_over: whether all channels are finished, and the client has all their events.
     :ivar allowed_at: see :class:`.subscriber.Subscriber`.
-    :ivar extras: what the client gets besides the events; default :data:`.extras.NO_EXTRAS`.
+    :ivar extras: the client's extras; default :data:`.extras.NO_EXTRAS`.
     :ivar owner: whose stream it is; ``None``, the default, if that does not matter.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`); ``None`` while nothing is missing.
     """

@@ -1,4 +1,4 @@
-"""What a client gets besides the events themselves, as a value."""
+"""The extras that a client gets beside the events, as a value."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Extras(NamedTuple):
-    """What a client gets besides the events themselves.
+    """The extras that a client gets beside the events.
 
     :ivar channel: whether each event has a field ``channel``; default ``False``.
-    :ivar presence: whether it gets who is on its channels; default ``False``.
+    :ivar presence: whether it gets the people on its channels; default ``False``.
     """
 
     channel: bool = False

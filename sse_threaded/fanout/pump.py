@@ -117,7 +117,7 @@ class Pump:
         :param from_start: whether to begin at the log's beginning instead; default ``False``.
         :param user: see :meth:`owner`; default ``None``.
         :param address: see :meth:`owner`; default ``None``.
-        :param extras: what the client gets besides; default :data:`.extras.NO_EXTRAS`.
+        :param extras: the client's extras; default :data:`.extras.NO_EXTRAS`.
         :raises Overloaded: the user, or the address, has as many streams as allowed.
         :raises HubClosed: the end has begun.
         :raises LogError: the log cannot be read.

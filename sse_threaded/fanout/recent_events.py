@@ -66,7 +66,7 @@ class RecentEvents:
         self._length = 0
         self._records: deque[Record] = deque()
         self._by_channel: dict[str, deque[Record]] = {}
-        # The key is the channels, whether their names are told, and the number after which a batch begins. Each
+        # The key is the channels, whether events name them, and the number after which a batch begins. Each
         # batch comes with the number up to which it has all events.
         self._batches: dict[tuple[tuple[str, ...], bool, int], tuple[Batch, int]] = {}
         self._batches_size = 0
@@ -122,7 +122,7 @@ class RecentEvents:
         The batch is empty if there are no more events.
 
         :param after: the number after which the batch begins; at least :attr:`floor`.
-        :param extras: what the client gets besides; default :data:`.extras.NO_EXTRAS`.
+        :param extras: the client's extras; default :data:`.extras.NO_EXTRAS`.
         :raises LogUnusable: one of the events is invalid.
         """
         if after >= self._newest:

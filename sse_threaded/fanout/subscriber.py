@@ -49,7 +49,7 @@ class Subscriber(ABC):
     :ivar budget: the budget that its place comes from; set when it is admitted.
     :ivar cursor: the position of the pump's replay to it; ``None`` if it has all events, or replays by itself.
     :ivar deadline: when its lease ends (monotonic); after its end, when its connection is cut.
-    :ivar extras: what it gets besides the events.
+    :ivar extras: its extras.
     :ivar end_reason: why its stream ends, ``None`` while it goes on; set with the registry's lock held.
     :ivar broadcast: the broadcast that it is in, ``None`` for none; ``broadcast_index`` is its index there.
     :ivar allowed_at: the earliest time at which a view may have allowed its stream (monotonic).
