@@ -1,4 +1,4 @@
-"""``sse-threaded``: serves the board, publishes and listens, prints the SQL of a log, puts a server under load."""
+"""``sse-threaded``: serves the board, publishes, listens, prints the SQL of a log, loads and checks a server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import cast
 from . import __version__
 from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
+from .check import command as check
 from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
 from .fanout.control_events import RESERVED_PREFIX, reserved
 from .fanout.cursor import Cursor
@@ -39,6 +40,8 @@ _CONFIG = "python:sse_threaded.board.gunicorn_conf"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 after an error, 130 after Ctrl-C.
+
+    ``check`` has a further one: 2 if the check could not be made.
 
     :param arguments: the arguments without the name of the program; default ``sys.argv[1:]``.
     """
@@ -78,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     for each in (parser, *(add(commands) for add in (_add_serve, _add_publish, _add_listen, _add_schema))):
         each.add_argument("--url", default=argparse.SUPPRESS, help=url_help)
     bench.add_parser(commands)
+    check.add_parser(commands)
     return parser
 
 

@@ -21,7 +21,7 @@ import requests.exceptions
 import urllib3.exceptions
 from requests.auth import AuthBase
 
-from .address import shown
+from ..protocol.address import shown
 from .errors import StreamRefused
 from .reconnection import retry_after_seconds
 from .waiting import wait_for

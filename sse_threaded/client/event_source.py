@@ -11,9 +11,9 @@ from types import TracebackType
 import requests
 from requests.auth import AuthBase
 
+from ..protocol.address import check_url, shown
 from ..protocol.decoder import DecodedEvent, EventStreamDecoder
 from ..protocol.event import NOTICES
-from .address import check_url, shown
 from .connection import READ_BYTES, Connection, Failure, Interrupted, NoContent, Settings
 from .errors import EventTooLarge, StreamError, StreamLost
 from .reconnection import Reconnection

@@ -57,6 +57,7 @@ ROOMS = {
     "log/postgres": Room(("log.postgres",), "many machines", 2, 550, "log"),
     "log/redis": Room(("log.redis",), "many machines", 2, 675, "log"),
     "client": Room(("client",), "reads a stream, reconnects", 2, 1100),
+    "check": Room(("check",), "probes a deployment", 2, 1350),
     "testing": Room(("testing",), "servers and clients for tests", 6, 850),
     "protocol": Room(("protocol",), "bytes and HTTP, no threads", 1, 415),
     "errors": Room(("errors", "throttled_log"), "SSEError and its kinds", 0, 415),
@@ -65,7 +66,7 @@ ROOMS = {
 _CONTAINER_WIDTH, _INNER_WIDTH, _INNER_PADDING = 535, 118, 7
 
 # Arrows that would cross a box on the straight way: they leave the first box at its side.
-_BENT = {("cli", "bench"), ("cli", "client"), ("cli", "sse_threaded")}
+_BENT = {("cli", "bench"), ("cli", "check"), ("cli", "client"), ("cli", "sse_threaded")}
 
 _STYLE = """
   .back { fill: #ffffff }

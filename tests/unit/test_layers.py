@@ -25,6 +25,7 @@ ROOMS = (
     "log.memory log.sqlite log.sqlite.* log.redis log.redis.* log.postgres log.postgres.*",
     "log",
     "access access.*",
+    "check check.*",
     "client client.*",
     "fanout fanout.*",
     "stream longpoll wsgi_server publisher publisher.*",
@@ -64,6 +65,14 @@ _OUTSIDE = {"asyncio", "gunicorn", "logging", "os", "psycopg", "queue", "redis",
 _OUTSIDE |= {"sqlite3", "subprocess", "tempfile", "threading", "time"}
 _OUTSIDE_AND_HTTP = _OUTSIDE | {"http", "urllib", "werkzeug"}
 PURE = {
+    "check.answer_rules": _OUTSIDE,
+    "check.codes": _OUTSIDE_AND_HTTP,
+    "check.findings": _OUTSIDE,
+    "check.observations": _OUTSIDE_AND_HTTP,
+    "check.report": _OUTSIDE,
+    "check.request_rules": _OUTSIDE_AND_HTTP,
+    "check.stream_rules": _OUTSIDE_AND_HTTP,
+    "check.target": _OUTSIDE,
     "protocol.batch": _OUTSIDE_AND_HTTP,
     "protocol.decoder": _OUTSIDE_AND_HTTP,
     "protocol.event": _OUTSIDE_AND_HTTP,
