@@ -1,4 +1,4 @@
-"""The command ``sse-threaded check URL``: probes a deployment from outside, and says what is wrong.
+"""The command ``sse-threaded check URL``: probes a deployment from outside, and names its faults.
 
 It works with any server of event streams. ``probes`` sends the requests and notes the facts. ``findings`` makes
 sentences of the facts, and knows no socket. ``report`` prints them.

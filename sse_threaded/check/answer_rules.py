@@ -1,4 +1,4 @@
-"""What the TLS handshake and the head of the answer show."""
+"""The rules for the TLS handshake and for the head of the answer."""
 
 from __future__ import annotations
 

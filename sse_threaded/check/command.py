@@ -43,9 +43,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command and its options."""
     check = commands.add_parser(
         "check",
-        help="probe a deployment from outside, and say what is wrong",
-        description="Open a stream as a browser does, listen for a while, and say what is wrong with the "
-        "deployment and how to mend it. It works with any server of event streams.",
+        help="probe a deployment from outside, and name its faults",
+        description="Open a stream as a browser does, listen for a while, and name the faults of the "
+        "deployment, each with its remedy. It works with any server of event streams.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -100,7 +100,7 @@ class Exchange:
         threading.Thread(target=self._run, args=request, name=f"check {target}", daemon=True).start()
 
     def next(self, seconds: float) -> News | None:
-        """Return what came next; ``None`` if nothing came in time."""
+        """Return the next piece of news; ``None`` if none came in time."""
         try:
             return self._news.get(timeout=max(0.0, seconds))
         except queue.Empty:

@@ -1,4 +1,4 @@
-"""From the facts to the findings: what is wrong with a deployment, in sentences. It does no I/O."""
+"""From the facts to the findings: the faults of a deployment, in sentences. It does no I/O."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
 
 
 def findings(seen: Seen) -> list[Finding]:
-    """Return what is wrong, the most serious first, each code once."""
+    """Return the findings, the most serious first, each code once."""
     found: dict[str, Finding] = {}
     for rule in _RULES:
         for finding in rule(seen):

@@ -58,6 +58,11 @@ class Head:
         return {name.strip(): argument.strip().strip('"') for name, _, argument in pairs}
 
     @property
+    def marks_its_end(self) -> bool:
+        """Whether a client can tell a complete answer from one that was cut (RFC 9112 6.3)."""
+        return self.value("Transfer-Encoding").lower().endswith("chunked") or bool(self.value("Content-Length"))
+
+    @property
     def is_stream(self) -> bool:
         """Whether ``EventSource`` accepts the answer (WHATWG HTML 9.2.3)."""
         return self.status == 200 and self.media_type == _STREAM
@@ -273,7 +278,7 @@ class HeadAnswer:
 
 @dataclass(frozen=True)
 class CrossOrigin:
-    """What the server allows to pages of other origins (WHATWG Fetch 3.3).
+    """The rights of pages of other origins (WHATWG Fetch 3.3).
 
     :ivar origin: the origin of ``--origin``.
     :ivar has_cookie: whether the request has a cookie, so that the page needs credentials.

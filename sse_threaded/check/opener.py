@@ -11,7 +11,7 @@ from .exchange import Exchange
 from .stream_reader import StreamReader
 from .target import Target
 
-# Called with the words for what the check does, how long it has done so, and how long it will at most, in seconds.
+# Called with words for the present step, the seconds that it has taken, and those that it takes at most.
 Progress = Callable[[str, float, float], None]
 
 # Seconds between two renewals of the progress.

@@ -1,4 +1,4 @@
-"""What the further requests show: resumption, HEAD, and pages of other origins."""
+"""The rules for the further requests: resumption, HEAD, and pages of other origins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOT_IMPLEMENTED = 501
 
 
 def resumption(seen: Seen) -> Iterator[Finding]:
-    """Judge what a client gets that reconnects with an id."""
+    """Judge the answer to a client that reconnects with an id."""
     if seen.resumption is not None:
         fault = _resume_fault(seen.resumption)
         if fault:
@@ -26,7 +26,7 @@ def resumption(seen: Seen) -> Iterator[Finding]:
 
 
 def _resume_fault(resumption: Resumption) -> str:
-    """Return what is wrong with a resumption, as the end of a sentence; ``""`` if nothing is."""
+    """Return the fault of a resumption, as the end of a sentence; ``""`` for no fault."""
     again = resumption.listening
     if again.head is None:
         return "got no answer"
@@ -66,7 +66,7 @@ def head_request(seen: Seen) -> Iterator[Finding]:
 
 
 def cross_origin(seen: Seen) -> Iterator[Finding]:
-    """Judge what pages of other origins may do."""
+    """Judge the rights of pages of other origins."""
     asked = seen.cross_origin
     if asked is None:
         return

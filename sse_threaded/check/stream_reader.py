@@ -1,4 +1,4 @@
-"""Reads one stream, and notes what comes when. One thread uses it."""
+"""Reads one stream, and notes when each piece comes. One thread uses it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class StreamReader:
         return sum(1 for arrival in self._arrivals[1:] if arrival.comments)
 
     def step(self, seconds: float) -> bool:
-        """Take what comes next; return whether something came in time."""
+        """Take the next piece; return whether one came in time."""
         news = self.exchange.next(seconds)
         if isinstance(news, HeadCame):
             self._take_head(news)
@@ -99,7 +99,7 @@ class StreamReader:
         return True
 
     def seen(self) -> Listening:
-        """Return what has come so far."""
+        """Return everything so far."""
         ended_at = time.monotonic() if self._ended_at is None else self._ended_at
         return Listening(
             head=self.head,
@@ -116,7 +116,7 @@ class StreamReader:
         )
 
     def close(self) -> Listening:
-        """Close the connection; return what has come."""
+        """Close the connection; return everything that has come."""
         seen = self.seen()
         self.exchange.close()
         return seen

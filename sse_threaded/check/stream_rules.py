@@ -1,4 +1,4 @@
-"""What the bytes of the stream show: when they came, how they ended, and which ids and times are in them."""
+"""The rules for the bytes of the stream: when they came, how they ended, and the ids and times in them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from .observations import Arrival, Delivery, End, Listening, Seen
 
 # Seconds. An end after a shorter silence is not the work of an idle time-out.
 _LEAST_IDLE = 0.8
+
+# Seconds. The same for an answer whose end looks like a cut, such as one in HTTP/1.0.
+_LEAST_IDLE_OF_UNMARKED = 5.0
 
 # Seconds. The usual idle time-outs are 60 (nginx, load balancers) and 50 (HAProxy's examples). Heartbeats that
 # come less often than this are near them.
@@ -110,7 +113,7 @@ def end(seen: Seen) -> Iterator[Finding]:
         return
     if first.farewell_at is not None:
         yield _after_farewell(first, first.seconds - first.farewell_at)
-    elif first.end is End.CUT:
+    elif first.end is End.CUT or _is_cut_without_a_mark(first):
         yield _cut(first)
     elif first.end is End.REGULAR:
         if first.arrivals and first.arrivals[-1].retry is not None:
@@ -127,10 +130,16 @@ def _after_farewell(first: Listening, seconds: float) -> Finding:
     return Finding("slow-farewell", f"The farewell came, and the connection {ended} {span(seconds)} later.")
 
 
+def _is_cut_without_a_mark(first: Listening) -> bool:
+    if first.end is not End.REGULAR or first.head is None or first.head.marks_its_end:
+        return False
+    return first.last_silence >= max(_LEAST_IDLE_OF_UNMARKED, first.survived_silence)
+
+
 def _cut(first: Listening) -> Finding:
-    silence = first.last_silence
-    if silence >= _LEAST_IDLE and silence > first.survived_silence:
-        text = f"The connection was cut after {span(silence)} of silence."
+    silent = first.last_silence
+    if silent >= _LEAST_IDLE and silent > first.survived_silence:
+        text = f"The connection was cut after {span(silent)} of silence."
         return Finding("idle-timeout", f"{text} A time-out is shorter than the time between two heartbeats.")
     why = f" ({clean(first.error)})" if first.error else ""
     return Finding("cut", f"The connection was cut after {span(first.seconds)}, inside the stream{why}.")

@@ -66,7 +66,7 @@ class Target:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the host is this machine, so that nobody can listen on the way."""
+        """Whether the host is this machine. Then no other machine is on the way."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return True
         try:
