@@ -269,7 +269,8 @@ defaults
     timeout server 60s
 frontend all
     bind 127.0.0.1:{port}
-    http-request return status 200 content-type text/plain string ok if {{ path /healthz }}
+    acl is_noticed nbsrv(come-back) eq 0
+    http-request return status 200 content-type text/plain string ok if {{ path /healthz }} is_noticed
     http-request return status 200 content-type text/html string form if {{ path /login-page }}
 {choices}
     use_backend no-server if {{ path /no-server }}

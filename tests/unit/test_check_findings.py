@@ -7,7 +7,7 @@ import unittest
 from dataclasses import replace
 from typing import Any
 
-from sse_threaded.check import report
+from sse_threaded.check import answer_rules, probes, report, stream_rules
 from sse_threaded.check.codes import CODES, Level
 from sse_threaded.check.findings import findings
 from sse_threaded.check.observations import (
@@ -431,6 +431,16 @@ class PageTest(unittest.TestCase):
         page = (CHECKOUT / "docs" / "check.md").read_text(encoding="utf-8")
         rows = re.findall(r"^\| `([a-z0-9-]+)` \| (fault|warning|note) \|", page, re.MULTILINE)
         self.assertEqual(sorted(rows), sorted((name, code.level.value) for name, code in CODES.items()))
+
+    def test_the_page_has_the_numbers_of_the_code(self) -> None:
+        page = (CHECKOUT / "docs" / "check.md").read_text(encoding="utf-8")
+        for words in (
+            f"until the second heartbeat, for {probes.USUAL_WAIT:g} s at most",
+            f"was silent for more than {stream_rules._SLOW_HEARTBEAT:g} s",
+            f"this machine's clock by more than {answer_rules._CLOCK_SECONDS:g} s",
+        ):
+            with self.subTest(words):
+                self.assertIn(words, " ".join(page.split()))
 
 
 if __name__ == "__main__":
