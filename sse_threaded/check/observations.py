@@ -58,11 +58,6 @@ class Head:
         return {name.strip(): argument.strip().strip('"') for name, _, argument in pairs}
 
     @property
-    def marks_its_end(self) -> bool:
-        """Whether a client can tell a complete answer from one that was cut (RFC 9112 6.3)."""
-        return self.value("Transfer-Encoding").lower().endswith("chunked") or bool(self.value("Content-Length"))
-
-    @property
     def is_stream(self) -> bool:
         """Whether ``EventSource`` accepts the answer (WHATWG HTML 9.2.3)."""
         return self.status == 200 and self.media_type == _STREAM
@@ -144,6 +139,11 @@ class Listening:
     def ordinary_events(self) -> list[DecodedEvent]:
         """The events without those that a stream of this package sends about itself."""
         return [event for event in self.events if event.event not in NOTICES]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the bytes so far have neither an event nor a comment nor a reconnection time."""
+        return not self.events and not self.comments and not self.retries
 
     @property
     def is_unavailable(self) -> bool:

@@ -11,8 +11,8 @@ from .observations import Arrival, Delivery, End, Listening, Seen
 # Seconds. An end after a shorter silence is not the work of an idle time-out.
 _LEAST_IDLE = 0.8
 
-# Seconds. The same for an answer whose end looks like a cut, such as one in HTTP/1.0.
-_LEAST_IDLE_OF_UNMARKED = 5.0
+# Seconds. The same for an answer that ends regularly: Caddy ends it so after its time-out.
+_LEAST_IDLE_BEFORE_END = 5.0
 
 # Seconds. The usual idle time-outs are 60 (nginx, load balancers) and 50 (HAProxy's examples). Heartbeats that
 # come less often than this are near them.
@@ -54,7 +54,9 @@ def flow(seen: Seen) -> Iterator[Finding]:
     if seen.delivery is not None:
         yield from _delivery(seen.delivery)
     lump = _lump(first)
-    if lump is not None:
+    if first.coding and first.is_decoded and first.arrivals and first.is_empty:
+        yield Finding("buffered", "Compressed bytes came, but no whole event: the compressor holds events back.")
+    elif lump is not None:
         text = f"{lump.comments} comments and {len(lump.events)} events came at once, after {span(lump.at)}."
         yield Finding("buffered", f"{text} A server sends heartbeats one at a time, so something collects them.")
     elif _is_collected(first):
@@ -101,7 +103,7 @@ def silence(seen: Seen) -> Iterator[Finding]:
             yield Finding("silent", f"{text} Something holds bytes back, or the server sends no heartbeat.")
     elif first.survived_silence > _SLOW_HEARTBEAT:
         yield Finding("slow-heartbeat", f"The stream was silent for {span(first.survived_silence)}.")
-    elif not first.comments and first.last_silence > seen.wait / 2:
+    elif not first.is_empty and not first.comments and first.last_silence > seen.wait / 2:
         text = f"No heartbeat came in the {span(seen.wait)} of the check"
         yield Finding("no-heartbeat", f"{text}, and the stream was silent for {span(first.last_silence)}.")
 
@@ -113,10 +115,11 @@ def end(seen: Seen) -> Iterator[Finding]:
         return
     if first.farewell_at is not None:
         yield _after_farewell(first, first.seconds - first.farewell_at)
-    elif first.end is End.CUT or _is_cut_without_a_mark(first):
+    elif first.end is End.CUT or _is_end_after_silence(first):
         yield _cut(first)
     elif first.end is End.REGULAR:
-        if first.arrivals and first.arrivals[-1].retry is not None:
+        last = first.arrivals[-1] if first.arrivals else None
+        if last is not None and last.retry is not None and first.last_silence <= _QUICK_FAREWELL:
             yield Finding("ended", f"The stream ended after {span(first.seconds)}, with a reconnection time.")
         else:
             text = f"The stream ended after {span(first.seconds)}, without a reconnection time at its end."
@@ -130,16 +133,14 @@ def _after_farewell(first: Listening, seconds: float) -> Finding:
     return Finding("slow-farewell", f"The farewell came, and the connection {ended} {span(seconds)} later.")
 
 
-def _is_cut_without_a_mark(first: Listening) -> bool:
-    if first.end is not End.REGULAR or first.head is None or first.head.marks_its_end:
-        return False
-    return first.last_silence >= max(_LEAST_IDLE_OF_UNMARKED, first.survived_silence)
+def _is_end_after_silence(first: Listening) -> bool:
+    return first.end is End.REGULAR and first.last_silence >= max(_LEAST_IDLE_BEFORE_END, first.survived_silence)
 
 
 def _cut(first: Listening) -> Finding:
     silent = first.last_silence
     if silent >= _LEAST_IDLE and silent > first.survived_silence:
-        text = f"The connection was cut after {span(silent)} of silence."
+        text = f"The connection was closed after {span(silent)} of silence."
         return Finding("idle-timeout", f"{text} A time-out is shorter than the time between two heartbeats.")
     why = f" ({clean(first.error)})" if first.error else ""
     return Finding("cut", f"The connection was cut after {span(first.seconds)}, inside the stream{why}.")
@@ -150,9 +151,10 @@ def content(seen: Seen) -> Iterator[Finding]:
     first = seen.first
     if not first.is_stream or not first.arrivals or not first.is_decoded or first.is_unavailable:
         return
-    if not first.events and not first.comments and not first.retries:
+    if first.is_empty:
         size = sum(arrival.size for arrival in first.arrivals)
-        yield Finding("format", f"{size} bytes came, but no event and no comment.")
+        if not first.coding:
+            yield Finding("format", f"{size} bytes came, but no event and no comment.")
         return
     if not first.retries:
         yield Finding(

@@ -1,4 +1,7 @@
-"""An app for the tests of the check: each path is a stream and a channel; a POST of JSON publishes its title."""
+"""An app for the tests of the check: each path is a stream and a channel; a POST of JSON publishes its title.
+
+Streams whose path begins with ``/transformable-`` may be compressed on the way.
+"""
 
 import os
 from collections.abc import Iterable
@@ -21,4 +24,6 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         response = Response(status=201)
     else:
         response = hub.stream(request, request.path)
+        if request.path.startswith("/transformable-"):
+            response.headers["Cache-Control"] = "no-cache"
     return response(environ, start_response)

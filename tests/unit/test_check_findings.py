@@ -124,6 +124,10 @@ def certificate(left: float, life: float) -> Seen:
     return make_seen(tls=TLS("h2", not_before=NOW + left - life, not_after=NOW + left, now=NOW))
 
 
+def no_handshake(code: str, detail: str) -> Seen:
+    return make_seen(tls=TLS(fault=code, detail=detail), first=Listening(), delivery=None)
+
+
 def silent_after(seconds: float, *arrivals: Arrival, **changes: Any) -> Seen:
     return first(*arrivals, seconds=arrivals[-1].at + seconds, **changes)
 
@@ -139,10 +143,10 @@ PREFLIGHT = Head(
 
 # Each code, and facts of which it is a finding.
 FOUND: list[tuple[str, Seen]] = [
-    ("certificate-expired", make_seen(tls=TLS(fault="certificate-expired", detail="certificate has expired"))),
-    ("certificate-name", make_seen(tls=TLS(fault="certificate-name", detail="Hostname mismatch"))),
-    ("certificate-untrusted", make_seen(tls=TLS(fault="certificate-untrusted", detail="self-signed certificate"))),
-    ("tls", make_seen(tls=TLS(fault="tls", detail="WRONG_VERSION_NUMBER"))),
+    ("certificate-expired", no_handshake("certificate-expired", "certificate has expired")),
+    ("certificate-name", no_handshake("certificate-name", "Hostname mismatch")),
+    ("certificate-untrusted", no_handshake("certificate-untrusted", "self-signed certificate")),
+    ("tls", no_handshake("tls", "WRONG_VERSION_NUMBER")),
     ("certificate-soon", certificate(10 * DAY, 90 * DAY)),
     ("certificate-soon", certificate(0.9 * DAY, 6 * DAY)),
     ("login", make_seen(first=Listening(Head(200, "OK"), 0.1, redirects=("https://app.example/login",)))),
@@ -150,8 +154,8 @@ FOUND: list[tuple[str, Seen]] = [
     ("redirected", first(redirects=("https://app.example/events/",))),
     ("redirect-loop", make_seen(first=Listening(Head(302), redirects=("https://app.example/",), loops=True))),
     *(("status", status(number)) for number in (204, 301, 400, 401, 403, 404, 407, 429, 500, 502, 503, 504)),
-    ("content-type", make_seen(first=Listening(make_head(Content_Type="text/html"), 0.1))),
-    ("content-type", make_seen(first=Listening(make_head(Content_Type=None), 0.1))),
+    ("content-type", make_seen(first=Listening(make_head(Content_Type="text/html"), 0.1, NOW))),
+    ("content-type", make_seen(first=Listening(make_head(Content_Type=None), 0.1, NOW))),
     ("no-answer", make_seen(first=Listening(end=End.CUT, error="Connection reset by peer", seconds=0.2))),
     ("silent", make_seen(first=Listening(seconds=65.0))),
     ("silent", make_seen(first=Listening(make_head(), 0.1, NOW, seconds=65.0), delivery=None)),
@@ -160,6 +164,7 @@ FOUND: list[tuple[str, Seen]] = [
     ("buffered", make_seen(delivery=Delivery(201, 5.5, 5.5, "kxqwzp-1"))),
     ("buffered", first(START, Arrival(40.0, 9, comments=3))),
     ("buffered", first(Arrival(4.0, 90, (event(), event())), end=End.REGULAR, seconds=4.1)),
+    ("buffered", first(Arrival(0.1, 10), coding="gzip")),
     ("slow-delivery", make_seen(delivery=Delivery(201, 1.5, 1.5, "kxqwzp-1"))),
     ("post", make_seen(delivery=Delivery(403))),
     ("post", make_seen(delivery=Delivery(None))),
@@ -202,7 +207,8 @@ FOUND: list[tuple[str, Seen]] = [
     ("resume", make_seen(resumption=Resumption("kxqwzp-1", Listening(seconds=6.0)))),
     ("unknown-id", make_seen(unknown_id=make_head(500))),
     ("no-farewell", first(START, TICKS, end=End.REGULAR, seconds=0.6)),
-    ("no-farewell", silent_after(60.0, TICKS, end=End.REGULAR, head=make_head(Transfer_Encoding="chunked"))),
+    ("no-farewell", silent_after(4.0, TICKS, end=End.REGULAR)),
+    ("no-farewell", silent_after(4.0, START, end=End.REGULAR)),
     ("ended", first(START, FAREWELL, end=End.REGULAR, seconds=20.1)),
     ("ended", first(START, TICKS._replace(retry=2000), end=End.REGULAR, seconds=0.6)),
     ("slow-farewell", first(START, FAREWELL, end=End.REGULAR, seconds=22.0)),
@@ -342,7 +348,7 @@ class FindingsTest(unittest.TestCase):
                 if found == code and seen.cross_origin is not None:
                     with self.subTest(code, number=number):
                         others = set(codes(replace(seen, resumption=None) if code != "resume" else seen)) - {code}
-                        self.assertLessEqual(others, {"no-farewell", "no-retry", "no-events"})
+                        self.assertLessEqual(others, {"compressed", "no-farewell", "no-retry", "no-events"})
 
     def test_the_most_serious_come_first(self) -> None:
         found = findings(plain(first=make_stream(head=make_head(Cache_Control=None, Age="5")), delivery=None))
@@ -356,7 +362,7 @@ class FindingsTest(unittest.TestCase):
 
     def test_times_and_values_are_in_the_text(self) -> None:
         for seen, words in (
-            (silent_after(60.0, START, end=End.CUT), "after 60 s of silence"),
+            (silent_after(60.0, START, end=End.CUT), "closed after 60 s of silence"),
             (make_seen(delivery=Delivery(201, None, 6.0)), "within 6.0 s"),
             (first(clock=NOW + 7200.0), "2 hours behind"),
             (first(clock=NOW - 40.0), "40 s ahead of"),

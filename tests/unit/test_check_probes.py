@@ -71,6 +71,9 @@ def paced(*data: bytes, seconds: float = 0.2, begin: bytes = b"") -> Answer:
 
 
 class ProbeCase(unittest.TestCase):
+    def setUp(self) -> None:
+        enter(self, mock.patch("sse_threaded.check.probes._GLANCE", 0.2))
+
     def server(self, *answers: Answer) -> ScriptedServer:
         server = ScriptedServer(*answers)
         server.__enter__()
@@ -78,7 +81,7 @@ class ProbeCase(unittest.TestCase):
         return server
 
     def seen(self, server: ScriptedServer, **options: object) -> Seen:
-        settings = {"wait": 0.5, **options}
+        settings = {"wait": 0.3, **options}
         return Check(Target.of(server.url), Settings(**settings)).run()  # type: ignore[arg-type]
 
     def codes(self, *answers: Answer, **options: object) -> set[str]:
@@ -296,7 +299,7 @@ class PostTest(ProbeCase):
 
     def check(self, url: str) -> tuple[Seen, set[str]]:
         target = Target.of(url)
-        with mock.patch("sse_threaded.check.probes._PATIENCE", 2.0):
+        with mock.patch("sse_threaded.check.probes._PATIENCE", 1.5):
             seen = Check(target, Settings(wait=0.5, post=Post(target, '{"title": "a {stamp}"}'))).run()
         return seen, {finding.code for finding in findings(seen)}
 
@@ -311,7 +314,7 @@ class PostTest(ProbeCase):
         cases: dict[str, dict[str, Any]] = {
             "post": {"allowed": False},
             "buffered": {"channel": "other"},
-            "slow-delivery": {"later": 1.2},
+            "slow-delivery": {"later": 1.1},
             "resume": {"is_resumed": False},
         }
         for code, changes in cases.items():
