@@ -197,7 +197,7 @@ class Listening:
         return None
 
     def find(self, text: str) -> tuple[float, DecodedEvent] | None:
-        """Return the first event that contains ``text``, and when it came; ``None`` if there is none."""
+        """Return the first event that contains ``text``, and when it came; ``None`` if no event does."""
         for arrival in self.arrivals:
             for event in arrival.events:
                 if text in event.data:

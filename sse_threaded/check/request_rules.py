@@ -59,7 +59,7 @@ def head_request(seen: Seen) -> Iterator[Finding]:
         return
     if answer.head is None:
         yield Finding(
-            "head", f"A HEAD request got no answer in {span(answer.seconds)}. Monitors send such requests."
+            "head", f"A HEAD request got no answer, after {span(answer.seconds)}. Monitors send such requests."
         )
     elif answer.head.status >= 500 and answer.head.status != _NOT_IMPLEMENTED:
         yield Finding("head", f"A HEAD request got the answer {answer.head}. Monitors send such requests.")

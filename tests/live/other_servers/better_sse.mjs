@@ -13,6 +13,7 @@ createServer(async (request, response) => {
   const options = { retry: 20, keepAlive: 1000 };
   const session = await createSession(request, response, options);
   for (let number = begin; number < begin + aConnection && number <= last; number += 1) {
+    if (!session.isConnected) return;
     session.push([number, "of many\n"], "number", String(number));
     await sleep(10);
   }
