@@ -222,9 +222,10 @@ class Check:
             return None
         reader = self._opener.open(self._fields(Last_Event_ID=sent), _PATIENCE)
         asked = Resumption(sent, reader.seen(), (sent,), expected, stamp)
-        deadline = time.monotonic() + (_PATIENCE if stamp or expected else _GLANCE)
+        patience = _PATIENCE if stamp or expected else _GLANCE
+        deadline = time.monotonic() + patience
         while not reader.is_over and not _is_decided(asked) and time.monotonic() < deadline:
-            self._progress("resuming", _PATIENCE - (deadline - time.monotonic()), _PATIENCE)
+            self._progress("resuming", patience - (deadline - time.monotonic()), patience)
             reader.step(PROGRESS_SECONDS)
             asked = replace(asked, listening=reader.seen())
         return replace(asked, listening=reader.close())

@@ -86,13 +86,10 @@ NGINX = {
     "no-head": Way({"head"}, "if ($request_method = HEAD) { return 500; }"),
 }
 
-# By default Caddy compresses no event stream.
+# By default Caddy compresses only streams whose first piece has 512 bytes.
 COMPRESSING = """encode {
             gzip
             minimum_length 1
-            match {
-                header Content-Type text/event-stream*
-            }
         }"""
 
 CADDY = {
