@@ -141,6 +141,14 @@ class Listening:
         return [event for event in self.events if event.event not in NOTICES]
 
     @property
+    def identified_events(self) -> list[DecodedEvent]:
+        """The ordinary events with an id of their own, not that of an earlier event."""
+        before = ["", *(event.last_event_id for event in self.events)]
+        pairs = zip(before, self.events, strict=False)
+        own = [event for last_id, event in pairs if event.last_event_id not in ("", last_id)]
+        return [event for event in own if event.event not in NOTICES]
+
+    @property
     def is_empty(self) -> bool:
         """Whether the bytes so far have neither an event nor a comment nor a reconnection time."""
         return not self.events and not self.comments and not self.retries

@@ -23,7 +23,7 @@ USUAL_WAIT = 65.0
 # time between them would have cut the stream.
 _HEARTBEATS = 2
 
-# Seconds that an answer, a delivery or a replay may take, except the first answer.
+# Seconds that an answer, a delivery or a replay may take. For the first answer a longer wait counts.
 _PATIENCE = 6.0
 
 # Seconds for which the check watches a resumed stream of which it expects no certain event.
@@ -143,7 +143,8 @@ class Check:
 
     def _open_first(self) -> tuple[StreamReader, CrossOrigin | None]:
         origin = self._settings.origin
-        reader = self._opener.open(self._fields(Origin=origin) if origin else self._fields(), self._wait)
+        patience = max(self._wait, _PATIENCE)
+        reader = self._opener.open(self._fields(Origin=origin) if origin else self._fields(), patience)
         if reader.refusal:
             raise CannotCheck(f"{reader.exchange.target}: no connection ({reader.refusal})")
         if origin is None:
@@ -155,7 +156,7 @@ class Check:
         if reader.is_stream or reader.head is None:
             return reader, asked
         # Perhaps the server refuses only the origin. Then the other probes go on without it.
-        other = self._opener.open(self._fields(), self._wait)
+        other = self._opener.open(self._fields(), patience)
         if other.is_stream:
             reader.close()
             return other, asked
@@ -163,7 +164,8 @@ class Check:
         return reader, None
 
     def _listen(self, reader: StreamReader) -> tuple[Listening, Delivery | None]:
-        deadline = reader.exchange.started + self._wait
+        begin = reader.exchange.started + reader.seen().head_at
+        deadline = begin + self._wait
         stamp, status, published_at = "", None, 0.0
         if self._settings.post is not None:
             self._read_beginning(reader)
@@ -175,7 +177,7 @@ class Check:
             if now >= deadline:
                 break
             words = f"listening, heartbeats so far: {reader.heartbeats}"
-            self._progress(words, now - reader.exchange.started, deadline - reader.exchange.started)
+            self._progress(words, now - begin, deadline - begin)
             reader.step(min(PROGRESS_SECONDS, deadline - now))
         first = reader.close()
         if not stamp:
@@ -207,8 +209,7 @@ class Check:
 
     def _resume(self, first: Listening, delivery: Delivery | None) -> Resumption | None:
         stamp, expected = "", ""
-        ids = [event.last_event_id for event in first.ordinary_events if event.last_event_id]
-        known = list(dict.fromkeys(ids))
+        known = [event.last_event_id for event in first.identified_events]
         if delivery is not None and delivery.event_id and self._settings.post is not None:
             stamp, sent = _new_stamp(), delivery.event_id
             status = self._publish(self._settings.post, stamp)
@@ -271,7 +272,7 @@ def _is_decided(asked: Resumption) -> bool:
         return True
     if asked.stamp:
         return again.find(asked.stamp) is not None
-    ids = [event.last_event_id for event in again.ordinary_events]
+    ids = [event.last_event_id for event in again.identified_events]
     is_expected = bool(asked.expected_id) and asked.expected_id in ids
     return is_expected or any(event_id in asked.seen_ids for event_id in ids[:1])
 

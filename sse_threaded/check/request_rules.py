@@ -43,7 +43,7 @@ def _missed(resumption: Resumption, again: Listening) -> str:
     if resumption.stamp:
         is_there = again.find(resumption.stamp) is not None
         return "" if is_there else "did not get the event that was published in between"
-    events = again.ordinary_events
+    events = again.identified_events
     if events and events[0].last_event_id in resumption.seen_ids:
         return f"got the event {clean(events[0].last_event_id)} again"
     expected = resumption.expected_id

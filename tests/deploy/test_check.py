@@ -37,6 +37,7 @@ ORIGIN = "https://app.example"
 # Seconds. The heartbeats of the app that has many, and how long the check listens.
 HEARTBEAT = 0.4
 WAIT = 2.0
+SECONDS = 30.0
 
 # Checks that run at the same time. Most of their time they wait.
 AT_ONCE = 10
@@ -84,6 +85,8 @@ NGINX = {
     "allows-nothing": Way({"cors"}, "proxy_hide_header Access-Control-Allow-Origin;", origin=True),
     "allows-twice": Way({"cors"}, f"add_header Access-Control-Allow-Origin {ORIGIN};", origin=True),
     "no-head": Way({"head"}, "if ($request_method = HEAD) { return 500; }"),
+    "slow-farewell": Way({"slow-farewell"}, ""),
+    "no-farewell": Way({"no-farewell"}, ""),
 }
 
 # By default Caddy compresses only streams whose first piece has 512 bytes.
@@ -100,6 +103,7 @@ CADDY = {
     "short-time-out": Way({"idle-timeout"}, "transport http {\n read_timeout 6s\n }", is_quiet=True, wait=9.0),
     "other-type": Way({"content-type"}, 'header_down Content-Type "application/octet-stream"'),
     "lets-cache": Way({"cacheable"}, 'header_down Cache-Control "public, max-age=600"'),
+    "login": Way({"login"}, "handle_response {\n redir * /login-page\n }"),
     "old-answer": Way({"cached"}, 'header_down Age "30"'),
     "forgets-the-id": Way({"resume"}, "header_up -Last-Event-ID", publishes=True),
     "allows-everyone": Way(
@@ -256,6 +260,10 @@ http://:{port} {{
     handle /healthz {{
         respond ok
     }}
+    handle /login-page {{
+        header Content-Type text/html
+        respond form
+    }}
 {handles}
 }}
 """
@@ -389,6 +397,20 @@ class DeployTest(unittest.TestCase):
 
     def test_caddy(self) -> None:
         self.check_right(enter(self, Caddy(self.directory, f"unix/{self.socket}")))
+
+    def test_a_reload_during_the_check(self) -> None:
+        nginx = enter(self, Nginx(self.directory, f"unix:{self.socket}"))
+        reloads: list[str] = []
+
+        def progress(words: str, *_: float) -> None:
+            if words.startswith("listening") and not reloads:
+                reloads.append(words)
+                self.app.hup()
+
+        target = Target.of(f"{nginx.url}/boards/board-1/events")
+        settings = Settings(wait=SECONDS, authorities=str(nginx.certificate))
+        found = findings(Check(target, settings, progress).run())
+        self.assertEqual([finding.code for finding in found], ["ended"])
 
 
 if __name__ == "__main__":

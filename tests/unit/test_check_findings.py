@@ -292,6 +292,7 @@ RIGHT: dict[str, Seen] = {
     "the next event after a resumption": make_seen(
         resumption=make_resumption(event(event_id="kxqwzp-2"), expected="kxqwzp-2")
     ),
+    "events without an id of their own": make_seen(resumption=make_resumption(event(event_id="kxqwzp-0"))),
     "nothing to resume": make_seen(resumption=make_resumption()),
     "an app that is full when a client resumes": make_seen(
         resumption=Resumption("kxqwzp-1", make_stream(UNAVAILABLE), ("kxqwzp-1",), "", "check0")

@@ -9,6 +9,7 @@ import json
 import threading
 import unittest
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -127,7 +128,8 @@ class StreamTest(ProbeCase):
         self.assertGreater(seen.wait, 60)
 
     def test_no_head(self) -> None:
-        self.assertEqual(self.codes(silent()), {"silent"})
+        with mock.patch("sse_threaded.check.probes._PATIENCE", 0.3):
+            self.assertEqual(self.codes(silent()), {"silent"})
 
     def test_no_body(self) -> None:
         self.assertEqual(self.codes(opened(), opened(), OK), {"silent"})
@@ -268,6 +270,10 @@ class ResumeTest(ProbeCase):
 class PostTest(ProbeCase):
     """The check publishes events itself, on a small app of this package."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        enter(self, mock.patch("sse_threaded.check.probes._PATIENCE", 2.0))
+
     def serve(self, **changes: Any) -> str:
         hub = Hub("memory://")
         self.addCleanup(hub.close)
@@ -299,8 +305,7 @@ class PostTest(ProbeCase):
 
     def check(self, url: str) -> tuple[Seen, set[str]]:
         target = Target.of(url)
-        with mock.patch("sse_threaded.check.probes._PATIENCE", 1.5):
-            seen = Check(target, Settings(wait=0.5, post=Post(target, '{"title": "a {stamp}"}'))).run()
+        seen = Check(target, Settings(wait=0.5, post=Post(target, '{"title": "a {stamp}"}'))).run()
         return seen, {finding.code for finding in findings(seen)}
 
     def test_an_event_is_delivered_and_resumed(self) -> None:
@@ -317,9 +322,12 @@ class PostTest(ProbeCase):
             "slow-delivery": {"later": 1.1},
             "resume": {"is_resumed": False},
         }
-        for code, changes in cases.items():
+        urls = {code: self.serve(**changes) for code, changes in cases.items()}
+        with ThreadPoolExecutor() as pool:
+            found = {code: pool.submit(self.check, url) for code, url in urls.items()}
+        for code in cases:
             with self.subTest(code):
-                _, codes = self.check(self.serve(**changes))
+                _, codes = found[code].result()
                 self.assertEqual(codes & {*cases, "silent"}, {code})
 
 
