@@ -127,7 +127,7 @@ class StatusTest(ClientCase):
         for name, answer, expected in (
             (
                 "whole",
-                pieces(start, b'{"title":"x","detail":"Log in', b' first.\\n Then \u00fc."}'),
+                pieces(start, b'{"title":"x","detail":"Log in', b' first.\\n Then \\u00fc."}'),
                 ": Log in first. Then ü.",
             ),
             ("long", pieces(start, b'{"detail":"%b"}' % (b"x" * 1000)), f": {'x' * 300}"),
