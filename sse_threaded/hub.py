@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from werkzeug.wrappers import Request, Response
 
@@ -32,8 +33,10 @@ from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Retention, open_log
-from .log.validation import validate_channel
+from .log.validation import validate_channel, validate_user
 from .longpoll import long_poll, unanswered
+from .presence.gossip import Presence
+from .presence.times import times_for
 from .protocol.event import CONTENT_TYPE, FINISHED, JSONDefault
 from .protocol.problem import problem
 from .protocol.request import HasEnviron, WantedEvents, wanted_events
@@ -100,19 +103,32 @@ def _tickets(secret: Secret) -> Tickets:
     return Tickets(secret)
 
 
+class _Options(NamedTuple):
+    """The arguments of a view; see :meth:`Hub.stream`."""
+
+    presence: bool | Literal["hidden"]
+    from_start: bool
+    long_poll: bool
+
+    @property
+    def shows_user(self) -> bool:
+        """Whether others are shown the user."""
+        return self.presence is True
+
+
 class _Asked(NamedTuple):
-    """A request for events, with the arguments of the view.
+    """A request for events.
 
     :ivar channels: sorted, each once.
     :ivar wanted: as the client asks.
-    :ivar from_start: as the view says; see :meth:`Hub.stream`.
-    :ivar user: likewise, as text.
+    :ivar user: as the view says, as text.
+    :ivar options: as the view says.
     """
 
     channels: tuple[str, ...]
     wanted: WantedEvents
-    from_start: bool
     user: str | None
+    options: _Options
 
 
 class Hub:
@@ -198,6 +214,7 @@ class Hub:
         limits = OwnerLimits(max_streams_per_user, max_streams_per_address)
         budgets = self._budget, self._parking_budget
         self._pump = Pump(self._log, self._pace, *budgets, self._process_ends, limits=limits)
+        self._presence = Presence(self._log, self._pump, times_for(retry))
         self._closed = False
         self._warnings = ServerWarnings()
         enrol(self)
@@ -349,6 +366,7 @@ class Hub:
         channels: str | Iterable[str] | None = None,
         *,
         user: object = None,
+        presence: bool | Literal["hidden"] = False,
         from_start: bool = False,
         long_poll: bool = True,
     ) -> Response:
@@ -360,12 +378,16 @@ class Hub:
             answer is 403.
         :param user: whose stream it is, such as the user's id in the app's database; ``str(user)`` counts. Default
             ``None``: no user. See :meth:`disconnect` and ``max_streams_per_user``.
+        :param presence: whether the client gets events ``stream-presence`` that say which users are on these
+            channels, and other such clients get to see this one's user; see :meth:`presence`. ``"hidden"``: it
+            sees the others, and they do not see its user. Default ``False``: neither.
         :param from_start: whether a client without a last event ID gets all events that the log has of these
             channels; default ``False``: those from this call on.
         :param long_poll: whether long polls are answered, default ``True``; ``False`` refuses them with 406. A
             view that filters a stream's events should refuse them. A poll's answer is one chunk of JSON with all
             events, so the filter would find no event in it.
         :raises InvalidEvent: a channel's name is invalid.
+        :raises ValueError: with ``presence=True``, there is no user, or not one of 1 to 255 characters.
         :raises TypeError: ``request`` is neither a request nor an environ.
 
         A header ``Last-Event-ID``, or ``?lastEventId=``, resumes after that event. A client whose id cannot be
@@ -378,29 +400,27 @@ class Hub:
         if not isinstance(environ, dict):
             raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")
         names = None if channels is None else _only(channels) if isinstance(channels, str) else _sorted(channels)
+        if presence not in (True, False, "hidden"):
+            raise ValueError(f'presence must be True, False or "hidden", not {presence!r}')
         whose = None if user is None else str(user)
+        options = _Options(presence, from_start, long_poll)
         if self._cross_origin is None:
-            return self._answer(environ, names, whose, from_start, long_poll)
+            return self._answer(environ, names, whose, options)
         response = self._cross_origin.answer(environ)
         if response is None:
-            response = self._answer(environ, names, whose, from_start, long_poll)
+            response = self._answer(environ, names, whose, options)
             self._cross_origin.mark(response, environ)
         return response
 
     def _answer(
-        self,
-        environ: dict[str, Any],
-        names: tuple[str, ...] | None,
-        user: str | None,
-        from_start: bool,
-        long_poll: bool,
+        self, environ: dict[str, Any], names: tuple[str, ...] | None, user: str | None, options: _Options
     ) -> Response:
         method = environ.get("REQUEST_METHOD", "GET")
         if method not in ("GET", "HEAD"):
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
         wanted = wanted_events(environ)
-        if wanted.kind is None or not (long_poll or wanted.kind == CONTENT_TYPE):
-            other = ", or as application/json by long polling" if long_poll else " only"
+        if wanted.kind is None or not (options.long_poll or wanted.kind == CONTENT_TYPE):
+            other = ", or as application/json by long polling" if options.long_poll else " only"
             return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
         if names is None:
             try:
@@ -410,10 +430,12 @@ class Hub:
             except LogError as error:
                 is_stream = wanted.kind == CONTENT_TYPE
                 return _refused(refusal_for(self._pace, error)) if is_stream else unanswered(error)
+        if options.shows_user:
+            validate_user(user)
         caller = caller_of(environ)
         if not self._warnings.is_server_known:
             self._warnings.see_server(environ, caller.bridge, is_bounded=self.max_streams is not None)
-        asked = _Asked(names, wanted, from_start, user)
+        asked = _Asked(names, wanted, user, options)
         if wanted.kind == CONTENT_TYPE:
             return self._stream(environ, asked, caller)
         return self._long_poll(environ, asked, caller)
@@ -451,14 +473,21 @@ class Hub:
         handover = environ.get(ENVIRON_KEY)
         if handover is None:  # the worker that parks forks as Python does, so its hubs know
             self.begin_anew_if_needed()
+        options = asked.options
         try:
+            extras = NO_EXTRAS
+            if options.presence or asked.wanted.names_channel:
+                extras = Extras(channel=asked.wanted.names_channel, presence=bool(options.presence))
+            if options.presence:
+                self._presence.start()
             cursor = self._pump.open_cursor(
                 asked.channels,
                 asked.wanted.last_event_id,
-                from_start=asked.from_start,
+                from_start=options.from_start,
                 user=asked.user,
                 address=environ.get("REMOTE_ADDR"),
-                extras=Extras(channel=asked.wanted.names_channel) if asked.wanted.names_channel else NO_EXTRAS,
+                is_present=options.shows_user,
+                extras=extras,
             )
         except (Overloaded, HubClosed, LogError) as error:
             return _refused(refusal_for(self._pace, error))
@@ -485,18 +514,57 @@ class Hub:
                 subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
             except Overloaded:
                 may_wait = False
-            response = long_poll(
-                self._pump,
-                self.log,
-                web,
-                subscriber,
-                asked.wanted,
-                from_start=asked.from_start,
-                may_wait=may_wait,
-            )
+            with self._attending(asked):
+                response = long_poll(
+                    self._pump,
+                    self.log,
+                    web,
+                    subscriber,
+                    asked.wanted,
+                    from_start=asked.options.from_start,
+                    may_wait=may_wait,
+                )
         # An error has a Cache-Control of its own.
         response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)
         return response
+
+    @contextmanager
+    def _attending(self, asked: _Asked) -> Iterator[None]:
+        """Count the user of a long poll, until its answer. A poll that finds events is over before it waits."""
+        if not asked.options.shows_user or asked.user is None:
+            yield
+            return
+        with suppress(Overloaded, HubClosed, LogError):  # the answer does not depend on it
+            self._presence.start()
+        attendance = self._pump.presence.attendance
+        attendance.enter(asked.user, asked.channels)
+        try:
+            yield
+        finally:
+            attendance.leave(asked.user, asked.channels)
+
+    def presence(self, channel: str) -> list[str]:
+        """Return the users on a channel, over all processes: sorted, each once.
+
+        They are those with a stream or a long poll for which a view has said ``presence=True``. A user whose last
+        stream has ended stays for three times ``retry``, and for 10 seconds at least, as the client may come back.
+        The first call in a process waits until the other processes have told it who is there: two seconds at most.
+
+        :param channel: the channel's name.
+        :raises InvalidEvent: the channel's name is invalid.
+        :raises Overloaded: the system refuses a thread.
+        :raises LogError: the log cannot be read, or not be written.
+        :raises HubClosed: the hub is closed.
+        """
+        (name,) = _only(channel)
+        self.begin_anew_if_needed()
+        return self._presence.people(name)
+
+    def presence_count(self, channel: str) -> int:
+        """Return how many users :meth:`presence` would return, without making the list."""
+        (name,) = _only(channel)
+        self.begin_anew_if_needed()
+        return self._presence.count(name)
 
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.
@@ -522,10 +590,12 @@ class Hub:
 
         :param timeout: seconds to wait for the pump's thread, which ends when all streams have ended; default 2.
         """
+        ends = time.monotonic() + timeout
         self._pump.request_close()
         self._pump.join(timeout)
         if not self._closed:
             self._closed = True
+            self._presence.close(ends - time.monotonic())
             self._log.close()
 
     def before_fork(self) -> None:
@@ -540,6 +610,7 @@ class Hub:
         self._log.after_fork(in_child)
         self._pump.after_fork(in_child)
         if in_child:
+            self._presence.after_fork_in_child()
             self._made_in = surroundings()  # last, as others read it without a lock
 
     def begin_anew_if_needed(self) -> None:

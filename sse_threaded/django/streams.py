@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from django.db import connections
 from django.http import HttpRequest, StreamingHttpResponse
@@ -18,6 +18,7 @@ def stream(
     *,
     hub: Hub | None = None,
     user: object = None,
+    presence: bool | Literal["hidden"] = False,
     from_start: bool = False,
     long_poll: bool = True,
 ) -> EventStreamResponse:
@@ -31,6 +32,8 @@ def stream(
         :meth:`sse_threaded.Hub.stream`.
     :param hub: any hub. Default ``None``: that of Django's own database (:func:`sse_threaded.django.hub`).
     :param user: whose stream it is, default ``None``; see there.
+    :param presence: whether the client sees the users on its channels, and they its user, default ``False``; see
+        there.
     :param from_start: whether a new client gets all events that the log has, default ``False``; see there.
     :param long_poll: whether long polls are answered, default ``True``; see there.
     :raises InvalidEvent: a channel's name is invalid.
@@ -42,7 +45,9 @@ def stream(
         raise TypeError(f"hub must be a sse_threaded.Hub, not {hub!r}")
     request.META.pop("HTTP_ACCEPT_ENCODING", None)
     used = own_hub() if hub is None else hub
-    response = used.stream(request, channels, user=user, from_start=from_start, long_poll=long_poll)
+    response = used.stream(
+        request, channels, user=user, presence=presence, from_start=from_start, long_poll=long_poll
+    )
     return EventStreamResponse(response.response, status=response.status_code, headers=dict(response.headers))
 
 

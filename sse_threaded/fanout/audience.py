@@ -15,7 +15,10 @@ from ..protocol.batch import Batch
 from .broadcast import Broadcast
 from .cursor import encode
 from .extras import Extras
+from .presence_notices import PresenceNotices
 from .subscriber import Subscriber
+
+_WITH_PRESENCE = (Extras(presence=True), Extras(channel=True, presence=True))
 
 # Some events, the broadcast that sends them in one go, and the subscribers that get them one by one. It is a bare
 # tuple, as each event makes one.
@@ -55,6 +58,9 @@ class Audiences:
         self._by_channel: dict[str, set[Audience]] = {}
         # Subscribers whose replay is ahead of the pump: they already have some events of the next pages.
         self._ahead: set[Subscriber] = set()
+        # Subscribers that get presence, and have no list yet. They get no changes, and are in no broadcast.
+        self._unlisted: dict[Audience, set[Subscriber]] = {}
+        self._unasked: set[tuple[str, ...]] = set()  # the channels of those for which no list was wanted yet
 
     def __len__(self) -> int:
         return len(self._audiences)
@@ -71,7 +77,11 @@ class Audiences:
             for channel in audience.channels:
                 self._by_channel.setdefault(channel, set()).add(audience)
         audience.subscribers.add(subscriber)
-        if subscriber.can_broadcast:
+        if audience.extras.presence:
+            self._unlisted.setdefault(audience, set()).add(subscriber)
+            self._unasked.add(audience.channels)
+            audience.single.add(subscriber)
+        elif subscriber.can_broadcast:
             audience.broadcast.separate.add(subscriber)  # until the next event
         else:
             audience.single.add(subscriber)
@@ -88,7 +98,10 @@ class Audiences:
         audience.subscribers.discard(subscriber)
         audience.single.discard(subscriber)
         audience.broadcast.discard(subscriber)
+        if audience.extras.presence and audience in self._unlisted:
+            self._unlisted[audience].discard(subscriber)
         if not audience.subscribers:
+            self._unlisted.pop(audience, None)
             del self._audiences[audience.channels, audience.extras]
             for channel in audience.channels:
                 self._by_channel[channel].discard(audience)
@@ -158,3 +171,49 @@ class Audiences:
         for subscriber in [each for each in self._ahead if each.after <= position]:
             self._ahead.remove(subscriber)
             self.add(subscriber, position)
+
+    # Presence.
+
+    @property
+    def has_unasked(self) -> bool:
+        """Whether :meth:`take_unasked` has something."""
+        return bool(self._unasked)
+
+    def take_unasked(self) -> set[tuple[str, ...]]:
+        """The channels of subscribers that need a list of the people there, each set of channels once."""
+        found, self._unasked = self._unasked, set()
+        return found
+
+    def shows_presence(self, channel: str) -> bool:
+        """Whether a subscriber to this channel gets presence."""
+        return any(audience.extras.presence for audience in self._by_channel.get(channel, ()))
+
+    def presence_deliveries(self, notices: PresenceNotices) -> list[Delivery]:
+        """The deliveries of changes to those that have a list, and of lists to the others. The pump's thread."""
+        found: list[Delivery] = []
+        parts_of: dict[Audience, tuple[bytes, ...]] = {}
+        for channel, wire in notices.changes:
+            for audience in self._by_channel.get(channel, ()):
+                if audience.extras.presence:
+                    parts_of[audience] = (*parts_of.get(audience, ()), wire)
+        batches: dict[tuple[bytes, ...], Batch] = {}
+        for audience, parts in parts_of.items():
+            batch = batches.get(parts)
+            if batch is None:
+                batch = batches[parts] = Batch(b"".join(parts), len(parts), parts)
+            broadcast = audience.broadcast
+            if broadcast.separate:
+                broadcast.gather()
+            unlisted = self._unlisted.get(audience, set())
+            found.append((batch, broadcast, (*broadcast.separate, *(audience.single - unlisted))))
+        for channels, wires in notices.lists:
+            batch = Batch(b"".join(wires), len(wires), wires)
+            for extras in _WITH_PRESENCE:
+                listed = self._audiences.get((channels, extras))
+                if listed is not None and listed in self._unlisted:
+                    subscribers = self._unlisted.pop(listed)
+                    found.append((batch, None, tuple(subscribers)))
+                    can_broadcast = [each for each in subscribers if each.can_broadcast]
+                    listed.single.difference_update(can_broadcast)
+                    listed.broadcast.separate.update(can_broadcast)
+        return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import time
 
 from ..errors import HistoryGone, LogError
@@ -11,9 +10,8 @@ from ..log import EventLog, Page
 from .control_events import CONTROL, disconnection_in, parts_of
 from .finished_channels import FinishedChannels
 from .owners import Disconnection
+from .presence_port import PresencePort, deliver
 from .registry import Registry
-from .stream_state import EndReason
-from .subscriber import Subscriber
 from .timers import NEVER
 
 _log = logging.getLogger(__name__)
@@ -40,6 +38,7 @@ class LogReader:
     :param log: the log.
     :param registry: the subscribers.
     :param finished: ends the streams of channels that are finished.
+    :param presence: gets the messages between the processes; default ``None``.
     :param first_retry: seconds until the first new try if the log cannot be read; default :data:`FIRST_RETRY`.
 
     :ivar due: when to read next (monotonic).
@@ -47,11 +46,18 @@ class LogReader:
     """
 
     def __init__(
-        self, log: EventLog, registry: Registry, finished: FinishedChannels, *, first_retry: float = FIRST_RETRY
+        self,
+        log: EventLog,
+        registry: Registry,
+        finished: FinishedChannels,
+        *,
+        presence: PresencePort | None = None,
+        first_retry: float = FIRST_RETRY,
     ) -> None:
         self._eventlog = log
         self._registry = registry
         self._finished = finished
+        self._presence = presence
         self._first_retry = first_retry
         self.due = 0.0
         self.is_current = False
@@ -90,6 +96,8 @@ class LogReader:
                 page = self._eventlog.read(self._registry.position)
             for part in parts_of(page):
                 self._hand_out(part)
+                if self._presence is not None:
+                    self._presence.see(part)
         except HistoryGone:
             self._skip()
             return
@@ -119,6 +127,8 @@ class LogReader:
         else:
             self._must_skip = False
             self.due = 0.0
+            if self._presence is not None:
+                self._presence.note_gap()
 
     def _disconnections(self, upto: int) -> list[Disconnection] | None:
         """The disconnections between the position and a number; ``None`` if they cannot be known."""
@@ -146,26 +156,7 @@ class LogReader:
         """Send the events of a page, or of a part of one that ends with a control event."""
         begun = time.monotonic()
         deliveries = self._registry.deliveries(page)
-        # Without the registry's lock, as this sends to parked streams. Subscribers that leave during this time get
-        # some events in vain.
-        slow: list[Subscriber] = []
-        to_check: list[Subscriber] = []
-        try:
-            for batch, broadcast, others in deliveries:
-                if broadcast is not None:
-                    to_check += broadcast.send(batch)
-                for subscriber in others:
-                    try:
-                        if subscriber.deliver(batch):
-                            to_check.append(subscriber)
-                    except queue.Full:
-                        slow.append(subscriber)
-        finally:
-            if to_check:
-                self._registry.check_all_soon(to_check)
-        if slow:
-            self._registry.tell_to_end(EndReason.SLOW, slow)
-            _log.info("cut off as too slow, to resume by replay: %d client(s)", len(slow))
+        deliver(self._registry, deliveries)
         self._finished.see(page)
         disconnection = disconnection_in(page[-1])
         if disconnection is not None:

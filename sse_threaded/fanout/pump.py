@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 from ..errors import HubClosed
 from ..log import EventLog
+from ..log.doorbell import Doorbell
 from .abandoned_streams import AbandonedStreams
+from .attendance import Attendance
 from .budget import Budget, Overloaded
 from .cursor import Cursor
 from .extras import NO_EXTRAS, Extras
@@ -21,6 +23,7 @@ from .log_reader import FIRST_RETRY, LogReader
 from .owner import Owner
 from .owners import DECISION, OwnerLimits
 from .pace import Pace
+from .presence_port import PresencePort
 from .pump_thread import PumpThread
 from .registry import GRACE, NO_LIMITS, SHUTDOWN_GRACE, TICK, Registry
 from .replay import Replay
@@ -46,6 +49,7 @@ class Pump:
     :param first_retry: see :class:`.log_reader.LogReader`.
 
     :ivar pace: as given.
+    :ivar presence: what its thread and that of presence hand to each other. A fork's child has another one.
     """
 
     def __init__(
@@ -73,9 +77,17 @@ class Pump:
         self._begin()
 
     def _begin(self) -> None:
+        attendance = Attendance()
         self._registry = Registry(
-            self._eventlog, self.pace, limits=self._limits, grace=self._grace, shutdown_grace=self._shutdown_grace
+            self._eventlog,
+            self.pace,
+            limits=self._limits,
+            attendance=attendance,
+            grace=self._grace,
+            shutdown_grace=self._shutdown_grace,
         )
+        bell = Doorbell()
+        self.presence = presence = PresencePort(self._registry, attendance, bell)
         self._finished = FinishedChannels(self._eventlog, self._registry)
         self._replay = Replay(self._registry, self._finished)
         self._wakeup = SerialWakeup()
@@ -83,12 +95,16 @@ class Pump:
         self._thread = PumpThread(
             self._eventlog,
             self._registry,
-            reader=LogReader(self._eventlog, self._registry, self._finished, first_retry=self._first_retry),
+            reader=LogReader(
+                self._eventlog, self._registry, self._finished, presence=presence, first_retry=self._first_retry
+            ),
             replay=self._replay,
             wakeup=self._wakeup,
             abandoned=self._abandoned,
             is_ending=self._is_ending,
             close_abandoned=self.end_stream,
+            presence=presence,
+            bell=bell,
         )
 
     # Streams with a thread; called by that thread.
@@ -109,6 +125,7 @@ class Pump:
         from_start: bool = False,
         user: str | None = None,
         address: str | None = None,
+        is_present: bool = False,
         extras: Extras = NO_EXTRAS,
     ) -> Cursor:
         """Return a new client's position in the log.
@@ -117,6 +134,7 @@ class Pump:
         :param from_start: whether to begin at the log's beginning instead; default ``False``.
         :param user: see :meth:`owner`; default ``None``.
         :param address: see :meth:`owner`; default ``None``.
+        :param is_present: see :meth:`owner`; default ``False``.
         :param extras: the client's extras; default :data:`.extras.NO_EXTRAS`.
         :raises Overloaded: the user, or the address, has as many streams as allowed.
         :raises HubClosed: the end has begun.
@@ -134,7 +152,7 @@ class Pump:
         cursor.allowed_at = time.monotonic() - DECISION
         cursor.extras = extras
         if user is not None or self._limits.per_address is not None:
-            cursor.owner = self.owner(user, address)
+            cursor.owner = self.owner(user, address, is_present=is_present)
         number = self._finished.look(channels, pump_reads=self._thread.is_started)
         if number is not None:
             cursor.finishes = True
@@ -153,18 +171,19 @@ class Pump:
         """End a stream whose replay has just ended, if all its channels are finished."""
         self._finished.end_if_over(subscriber)
 
-    def owner(self, user: str | None, address: str | None) -> Owner | None:
+    def owner(self, user: str | None, address: str | None, *, is_present: bool = False) -> Owner | None:
         """Return whose stream is about to begin; ``None`` if that does not matter.
 
         :param user: the app's name for the user; ``None`` for none.
         :param address: the client's address; ``None`` if it is not known.
+        :param is_present: whether presence shows the user, who is not ``None`` then; default ``False``.
         :raises Overloaded: this owner has as many streams as allowed.
         """
         if self._limits.per_address is None:
             address = None
         if user is None and address is None:
             return None
-        owner = Owner(user, address)
+        owner = Owner(user, address, is_present)
         self._registry.require_room(owner)
         return owner
 
@@ -330,6 +349,22 @@ class Pump:
         """Begin the end: every stream gets its farewell. This takes no lock, so a signal handler may call it."""
         self._thread.is_closing = True
         self._thread.bell.ring()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the end has begun."""
+        return self._thread.is_closing
+
+    def start(self) -> None:
+        """Start the pump's thread, if it was not started.
+
+        :raises Overloaded: the system refuses what it needs.
+        :raises HubClosed: the end has begun.
+        :raises LogError: the log cannot be read.
+        """
+        self.require_open()
+        if not self._thread.is_started:
+            self._thread.start()
 
     def look_at_clock(self) -> None:
         """Have the pump's thread look at its timers."""

@@ -7,7 +7,8 @@ One turn of the loop:
 2. read the log and send new events;
 3. at the end of the hub, end all streams;
 4. run the timers: heartbeats, leases, connections that take too long to end;
-5. wake the threads of streams, replay to parked streams, and check the subscribers to which something happened.
+5. wake the threads of streams, replay to parked streams, send changes of presence, and check the subscribers to
+   which something happened.
 
 It never waits for a client.
 """
@@ -25,6 +26,7 @@ from ..log.doorbell import Doorbell
 from .abandoned_streams import AbandonedStreams
 from .budget import Overloaded
 from .log_reader import LogReader
+from .presence_port import PresencePort
 from .registry import TICK, Registry
 from .replay import Replay
 from .serial_wakeup import SerialWakeup
@@ -49,6 +51,8 @@ class PumpThread:
     :param abandoned: the streams to which no object refers any more.
     :param is_ending: whether the process is about to end; asked once a second at least.
     :param close_abandoned: closes a subscriber whose thread will not come.
+    :param presence: hands over events about presence; default ``None``: nothing does.
+    :param bell: see below; default: a new one.
 
     :ivar bell: rung by any thread or a signal handler, so that the thread looks for changes.
     :ivar is_started: whether :meth:`start` may be left out.
@@ -66,6 +70,8 @@ class PumpThread:
         abandoned: AbandonedStreams,
         is_ending: Callable[[], bool],
         close_abandoned: Callable[[Subscriber], None],
+        presence: PresencePort | None = None,
+        bell: Doorbell | None = None,
     ) -> None:
         self._eventlog = log
         self._registry = registry
@@ -75,9 +81,10 @@ class PumpThread:
         self._abandoned = abandoned
         self._is_ending = is_ending
         self._close_abandoned = close_abandoned
+        self._presence = presence
         self.is_started = False
         self.is_closing = False
-        self.bell = Doorbell()
+        self.bell = bell or Doorbell()
         self._starting = threading.Lock()  # guards the two below; one thread at a time starts the pump's
         self._thread: threading.Thread | None = None
         self._doorbell: Doorbell | None = None  # of the latest start
@@ -200,6 +207,8 @@ class PumpThread:
             self._run_timers(now)
         self._wakeup.advance()
         self._replay.run()
+        if self._presence is not None:
+            self._presence.run()
         self._check_subscribers()
         if now >= self._asks_again:
             self._asks_again = now + TICK

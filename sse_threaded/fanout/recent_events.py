@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import HistoryGone
 from ..log import EventLog, Record
+from ..log.retention import PRESENCE
 from ..protocol.batch import Batch
 from ..protocol.event import FINISHED
 from .cursor import encode
@@ -97,6 +98,8 @@ class RecentEvents:
         self._batches_size = 0
         for record in page:
             self._newest = record.sequence
+            if record.channel == PRESENCE:
+                continue  # no client subscribes to it
             self._records.append(record)
             self._length += len(record.data)
             if record.channel in self._by_channel:

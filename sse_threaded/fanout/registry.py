@@ -18,11 +18,13 @@ from ..log import EventLog, Page
 from ..protocol.batch import Batch
 from ..protocol.event import comment
 from .abandoned_streams import Abandonment, abandonment
+from .attendance import Attendance
 from .audience import Audiences, Delivery
 from .control_events import CONTROL, recent_disconnection_in
 from .owner import Owner
 from .owners import Disconnection, OwnerLimits, Owners
 from .pace import Pace
+from .presence_notices import PresenceNotices
 from .recent_events import RecentEvents
 from .socket_subscriber import SocketSubscriber
 from .socket_watcher import SocketWatcher, is_watched_for_reading, is_watched_for_writing
@@ -68,6 +70,7 @@ class Registry:
     :param log: the log that events come from.
     :param pace: the times of a stream.
     :param limits: how many streams one owner may have; default: any number.
+    :param attendance: counts the people whom presence shows; default: one of its own.
     :param grace: seconds that an ended stream has before its connection is cut; default :data:`GRACE`.
     :param shutdown_grace: the same at a shutdown; default :data:`SHUTDOWN_GRACE`.
 
@@ -81,6 +84,7 @@ class Registry:
         pace: Pace,
         *,
         limits: OwnerLimits = NO_LIMITS,
+        attendance: Attendance | None = None,
         grace: float = GRACE,
         shutdown_grace: float = SHUTDOWN_GRACE,
     ) -> None:
@@ -97,6 +101,7 @@ class Registry:
         self._subscribers: dict[Subscriber, None] = {}  # a set of them would take twice the memory
         self._audiences = Audiences(log)
         self._owners = Owners(limits)
+        self._attendance = attendance or Attendance()
         self._timers = Timers()
         self._recent = RecentEvents(log, 0)
         self._is_shut = False
@@ -148,6 +153,8 @@ class Registry:
                 raise HubClosed("the hub is closed")
             if subscriber.owner is not None:
                 self._owners.add(subscriber, subscriber.owner)
+                if subscriber.owner.is_present:
+                    self._attendance.enter(subscriber.owner.user or "", subscriber.channels)
             if self._pace.lease is not None:
                 subscriber.deadline = now + self._pace.lease * (1.0 - 0.2 * chance)
             beat = NEVER if self._pace.heartbeat is None else self._pace.heartbeat
@@ -255,12 +262,20 @@ class Registry:
     def _end(self, subscriber: Subscriber, reason: EndReason, now: float) -> None:
         if subscriber.end_reason is not None:
             return
+        self._leave(subscriber, reason)
         self._audiences.remove(subscriber)
         grace = self._shutdown_grace if reason is EndReason.SHUTDOWN else self._grace
         subscriber.deadline = now + grace
         self._timers.add(subscriber.deadline, subscriber)
         self._to_check.append(subscriber)
         subscriber.end(reason, self._pace.farewell(reason))  # last, as it may fail
+
+    def _leave(self, subscriber: Subscriber, reason: EndReason = EndReason.GONE) -> None:
+        """Count its user no more, if presence shows the user, and unless that was done at its end."""
+        owner = subscriber.owner
+        if owner is not None and owner.is_present and subscriber.end_reason is None:
+            was_removed = reason is EndReason.DISCONNECTED
+            self._attendance.leave(owner.user or "", subscriber.channels, was_removed=was_removed)
 
     def _cut(self, subscriber: Subscriber, now: float) -> None:
         subscriber.deadline = now + self._grace  # the next look, whether it is closed
@@ -279,6 +294,7 @@ class Registry:
             if not subscriber.outlives_stream:
                 self._close(subscriber)
             elif not subscriber.state.is_retired:
+                self._leave(subscriber)
                 self._audiences.remove(subscriber)
                 subscriber.step(Step.RETIRE)
                 subscriber.end_reason = subscriber.end_reason or EndReason.GONE
@@ -294,6 +310,7 @@ class Registry:
             return True
 
     def _close(self, subscriber: Subscriber) -> None:
+        self._leave(subscriber)
         subscriber.step(Step.CLOSE)
         subscriber.end_reason = subscriber.end_reason or EndReason.GONE
         del self._subscribers[subscriber]
@@ -431,6 +448,28 @@ class Registry:
                     next_time = min(now + (self._pace.heartbeat or 0.0), subscriber.deadline)
                     self._timers.add(next_time, subscriber, self._grain)
         return DueTimers(abandoned, is_one_doubtful, stuck)
+
+    # Presence.
+
+    @property
+    def has_unlisted(self) -> bool:
+        """Whether :meth:`take_unlisted` has something. Without the lock."""
+        return self._audiences.has_unasked
+
+    def take_unlisted(self) -> set[tuple[str, ...]]:
+        """The channels of new subscribers that get presence, each set of channels once. The pump's thread."""
+        with self._lock:
+            return self._audiences.take_unasked()
+
+    def shows_presence(self, channel: str) -> bool:
+        """Whether a subscriber to this channel gets presence."""
+        with self._lock:
+            return self._audiences.shows_presence(channel)
+
+    def presence_deliveries(self, notices: PresenceNotices) -> list[Delivery]:
+        """The deliveries of events about presence. The pump's thread."""
+        with self._lock:
+            return self._audiences.presence_deliveries(notices)
 
     # Forks.
 

@@ -27,7 +27,7 @@ from .interface import (
     needs_database,
 )
 from .record import Page, Record, page_of
-from .retention import Retention
+from .retention import PRESENCE, PRESENCE_SECONDS, Retention
 from .url import MEMORY
 from .validation import validate_event
 
@@ -101,6 +101,8 @@ class MemoryLog(EventLog):
         remembered_channels: int = _REMEMBERED_CHANNELS,
     ) -> None:
         self._retention = retention or Retention()
+        longest = min(self._retention.age or PRESENCE_SECONDS, PRESENCE_SECONDS)
+        self._presence_retention = Retention(count=self._retention.count, age=longest)
         self._clock = clock
         self._remembered_channels = remembered_channels
         self._epoch = new_epoch()
@@ -150,7 +152,7 @@ class MemoryLog(EventLog):
         self._newest.append(record)
         channel.records.append(record)
         channel.times.append(now)
-        channel.trim(self._retention, now)
+        channel.trim(self._retention_of(name), now)
         for _ in range(_TRIMMED_PER_APPEND):
             other = next(self._next_to_trim, None)
             if other is None:
@@ -158,13 +160,16 @@ class MemoryLog(EventLog):
                 break
             self._trim(other, now)
 
+    def _retention_of(self, name: str) -> Retention:
+        return self._presence_retention if name == PRESENCE else self._retention
+
     def _trim(self, name: str, now: float) -> int:
         # With the lock held.
         channel = self._channels.get(name)
         if channel is None:
             return 0
-        trimmed = channel.trim(self._retention, now)
-        if channel.is_empty and len(self._channels) > self._remembered_channels:
+        trimmed = channel.trim(self._retention_of(name), now)
+        if name != PRESENCE and channel.is_empty and len(self._channels) > self._remembered_channels:
             self._floor = max(self._floor, channel.trimmed)
             del self._channels[name]
         return trimmed
@@ -209,7 +214,10 @@ class MemoryLog(EventLog):
             # A channel that has nothing new costs a comparison here, and no iterator in the merge.
             fresh = [channel for channel in wanted if channel.records and channel.records[-1].sequence > after]
             has_unknown = len(wanted) < len(names)
-            if any(channel.trimmed > after for channel in wanted) or (has_unknown and self._floor > after):
+            unneeded = self._channels.get(PRESENCE) if channels is None else None
+            if any(each.trimmed > after for each in wanted if each is not unneeded) or (
+                has_unknown and self._floor > after
+            ):
                 raise HistoryGone("expired")
             return page_of(merge(*(channel.after(after) for channel in fresh)), upto)
 

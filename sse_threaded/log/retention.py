@@ -34,6 +34,12 @@ class Retention:
             raise ValueError(f"retention age must be 1 to {_MAX_AGE:,} seconds, or None, not {self.age!r}")
 
 
+# The channel in which the processes tell each other who is there. Its events matter for a moment only, so a log
+# drops their data after so many seconds. The events may stay, without data. A reader of all channels never gets
+# HistoryGone because of them.
+PRESENCE = "sse_threaded:presence"
+PRESENCE_SECONDS = 60.0
+
 # For a process that must not decide how much is kept, such as a command. In SQLite and PostgreSQL it trims
 # nothing. In Redis it trims as the last other process has told the log.
 AS_OTHERS_KEEP = Retention(count=None, age=None)

@@ -9,6 +9,7 @@ from ..protocol.event import FINISHED, NOTICE_PREFIX, RESET, JSONDefault, check_
 MAX_DATA_CHARACTERS = 1024 * 1024
 MAX_CHANNEL_CHARACTERS = 255
 MAX_EVENT_CHARACTERS = 255
+MAX_USER_CHARACTERS = 255
 
 
 def validate_channel(channel: object) -> None:
@@ -23,6 +24,22 @@ def validate_channel(channel: object) -> None:
         channel.encode()
     except UnicodeEncodeError:
         raise InvalidEvent("channel", f"{channel!r} holds a lone surrogate; it has no UTF-8 form") from None
+
+
+def validate_user(user: str | None) -> None:
+    """Raise unless the name of a user can be shown to others.
+
+    :raises ValueError: it is ``None``, is empty, has over 255 characters, or has no UTF-8 form.
+    """
+    if user is None:
+        raise ValueError('presence=True shows the user to others: pass user=..., or presence="hidden"')
+    if not 0 < len(user) <= MAX_USER_CHARACTERS:
+        limit = f"must have 1 to {MAX_USER_CHARACTERS} characters"
+        raise ValueError(f"presence=True shows the user to others, so {user[:50]!r} {limit}")
+    try:
+        user.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the user {user!r} holds a lone surrogate; it has no UTF-8 form") from None
 
 
 def validate_event(

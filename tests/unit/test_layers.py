@@ -28,7 +28,7 @@ ROOMS = (
     "check check.*",
     "client client.*",
     "fanout fanout.*",
-    "stream longpoll wsgi_server publisher publisher.*",
+    "stream longpoll wsgi_server publisher publisher.* presence presence.*",
     "hub",
     "server server.*",
     "worker gunicorn_hooks",
@@ -88,6 +88,11 @@ PURE = {
     "log.redis.pages": _OUTSIDE_AND_HTTP,
     "log.retention": _OUTSIDE_AND_HTTP,
     "log.url": _OUTSIDE_AND_HTTP,
+    "presence.blocks": _OUTSIDE_AND_HTTP,
+    "presence.directory": _OUTSIDE_AND_HTTP,
+    "presence.member": _OUTSIDE_AND_HTTP,
+    "presence.messages": _OUTSIDE_AND_HTTP,
+    "presence.times": _OUTSIDE_AND_HTTP,
     "log.validation": _OUTSIDE_AND_HTTP,
 }
 

@@ -32,6 +32,14 @@ _TRIM = """SELECT t.next_after, t.deleted, t.is_end
     FROM {trim}(
         %s::text, %s::integer, %s::integer, %s::bigint, %s::float8, %s::bigint, %s::float8
     ) t"""
+# The rows stay, so that readers of all channels find every number.
+_DROP_DATA = """WITH dropped AS (
+        UPDATE {events} e SET data = '' FROM {numbers} n
+        WHERE n.channel = %s::text AND n.sequence > %s::bigint
+            AND n.numbered < statement_timestamp() - make_interval(secs => %s::float8)
+            AND e.transaction = n.transaction AND e.place = n.place AND e.data <> ''
+        RETURNING n.sequence
+    ) SELECT max(d.sequence) FROM dropped d"""
 _FOLD = "SELECT {fold}(%s::bigint, %s::integer)"
 
 
@@ -49,6 +57,7 @@ class Statements(NamedTuple):
         epoch.
     :ivar read: one page.
     :ivar trim: some steps of trimming.
+    :ivar drop_data: drops the data of a channel's old events.
     :ivar fold: forgets channels without events.
     """
 
@@ -62,10 +71,14 @@ class Statements(NamedTuple):
     publish: str
     read: str
     trim: str
+    drop_data: str
     fold: str
 
 
 def statements_for(address: Address) -> Statements:
     """Return the statements of the log at an address."""
-    texts = (_EXISTS, _STATE, _LAST, _NEWEST, _NEWEST_OF, _TRIMMED, _APPEND, _PUBLISH, _READ, _TRIM, _FOLD)
+    texts = (
+        *(_EXISTS, _STATE, _LAST, _NEWEST, _NEWEST_OF, _TRIMMED),
+        *(_APPEND, _PUBLISH, _READ, _TRIM, _DROP_DATA, _FOLD),
+    )
     return Statements(*(fill(address, text) for text in texts))

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
-from ..retention import Retention
+from ..retention import PRESENCE, PRESENCE_SECONDS, Retention
 from .client import PostgresClient
 from .statements import Statements
 
@@ -63,7 +63,9 @@ class Trimmer:
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards the thread
         self._thread: threading.Thread | None = None
-        self._channel = ""  # the next round goes on after it; only the thread uses it
+        # Only the thread uses these two: the next round goes on after the channel, and after the number.
+        self._channel = ""
+        self._last_dropped = 0
 
     def start(self) -> None:
         """Start the thread unless it runs, or there is nothing to trim; any thread."""
@@ -116,7 +118,17 @@ class Trimmer:
             trimmed += deleted
             if is_end in (True, None) or self._stop.is_set():
                 break
+        self.drop_data_of_presence()
         return trimmed > 0 or self._fold() > 0
+
+    def drop_data_of_presence(self) -> None:
+        """Drop the data of old messages about presence; the thread calls it.
+
+        :raises LogError: PostgreSQL cannot be reached, or refuses.
+        """
+        values = (PRESENCE, self._last_dropped, PRESENCE_SECONDS)
+        ((last,),) = self._client.run(self._statements.drop_data, values)
+        self._last_dropped = last or self._last_dropped
 
     def _step(self, channel: str, slack: int, slack_seconds: float) -> tuple[str, int, bool | None]:
         kept = self._retention.count, self._retention.age

@@ -17,7 +17,7 @@ from itertools import takewhile
 
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
-from ..retention import Retention
+from ..retention import PRESENCE, PRESENCE_SECONDS, Retention
 from .connection import LogConnection, SharedConnection
 from .file import SQLiteFile
 from .pages import FOLDED
@@ -44,6 +44,11 @@ _OLDEST = "SELECT sequence, created FROM sse_events WHERE channel = ? ORDER BY s
 _DELETE = "DELETE FROM sse_events WHERE channel = ? AND sequence <= ?"
 _REMEMBER = """INSERT INTO sse_channels (channel, trimmed) VALUES (?, ?)
     ON CONFLICT (channel) DO UPDATE SET trimmed = max(trimmed, excluded.trimmed)"""
+# The rows stay, so that the numbers of all channels together have no gap.
+_OLD_DATA = """SELECT max(sequence) FROM sse_events
+    WHERE channel = ? AND sequence > ? AND created < ? AND data != ''"""
+_DROP_DATA = """UPDATE sse_events SET data = ''
+    WHERE channel = ? AND sequence > ? AND sequence <= ? AND data != ''"""
 _FOLDABLE = """SELECT channel, trimmed FROM sse_channels
     WHERE channel != '' AND NOT EXISTS (SELECT 1 FROM sse_events WHERE sse_events.channel = sse_channels.channel)
     ORDER BY trimmed LIMIT ?"""
@@ -68,7 +73,9 @@ class Trimmer:
         self._keeps_all = retention.count is None and retention.age is None
         self._slack = max(16, (retention.count or 0) // 8)
         self._throttled = ThrottledLog(_log)
-        self._last_channel = ""  # the next round goes on after it; only the thread uses it
+        # Only the thread uses these two: the next round goes on after the channel, and after the number.
+        self._last_channel = ""
+        self._last_dropped = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -160,7 +167,21 @@ class Trimmer:
         if not self._keeps_all:
             self._trim_some()
             self._fold()
+        self.drop_data_of_presence()
         self._update_mark()
+
+    def drop_data_of_presence(self) -> None:
+        """Drop the data of old messages about presence; the thread calls it.
+
+        :raises LogError: the file cannot be written now.
+        """
+        cutoff = time.time() - PRESENCE_SECONDS
+        with self.connection.use() as connection:
+            row = connection.execute(_OLD_DATA, (PRESENCE, self._last_dropped, cutoff)).fetchone()
+        if row[0] is not None:
+            with self._writing() as connection:
+                connection.execute(_DROP_DATA, (PRESENCE, self._last_dropped, row[0]))
+            self._last_dropped = row[0]
 
     def _update_mark(self) -> None:
         with self.connection.use() as connection:

@@ -32,11 +32,22 @@ local function note_server()
     redis.call('HSET', meta, 'gaps', table.concat(gaps, ','))
 end
 
+-- How long a channel's events stay, in milliseconds; false for ever.
+local function age_of(channel)
+    if channel ~= PRESENCE then return age end
+    return math.min(age or PRESENCE_MS, PRESENCE_MS)
+end
+
+local function expire(key, longest)
+    if longest then redis.call('PEXPIRE', key, text(longest)) else redis.call('PERSIST', key) end
+end
+
 -- Deletes some of a channel's events that need not be kept; returns how many. Each call looks at a few of the
 -- oldest events, so the cost of an append does not grow.
 local function trim(channel, stream, now)
     local over = count and redis.call('XLEN', stream) - count or 0
-    local limit = age and now - age or 0
+    local longest = age_of(channel)
+    local limit = longest and now - longest or 0
     local gone
     for place, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', 24)) do
         if place > over and time_of(entry[1]) >= limit then break end
@@ -91,14 +102,9 @@ local function append(channel, data, event)
         end
     end
     redis.call('ZADD', lasts, text(number), channel)
-    if age then
-        redis.call('PEXPIRE', stream, text(age))
-        redis.call('PEXPIRE', feed, text(age))
-    else
-        -- A process with a bound may have appended before, and this event may stay the last one.
-        redis.call('PERSIST', stream)
-        redis.call('PERSIST', feed)
-    end
+    -- A process with a bound may have appended before, and this event may stay the last one.
+    expire(stream, age_of(channel))
+    expire(feed, age)
     if redis.call('XLEN', stream) % 16 == 0 then trim(channel, stream, now) end
     if number % 16 == 0 then fold() end
     return ARGV[1] .. '-' .. text(number)

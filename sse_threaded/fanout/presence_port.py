@@ -1,0 +1,117 @@
+"""Where the pump and the thread of presence meet.
+
+The pump reads the log for all, so it hands on the messages between the processes. And only the pump sends to
+streams, so it sends what the thread of presence has made. Neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from ..log import Page, Record
+from ..log.doorbell import Doorbell
+from ..log.retention import PRESENCE
+from .attendance import Attendance
+from .audience import Delivery
+from .control_events import CONTROL
+from .presence_notices import PresenceNotices
+from .registry import Registry
+from .stream_state import EndReason
+from .subscriber import Subscriber
+
+_log = logging.getLogger(__name__)
+
+_CHANNELS = frozenset((PRESENCE, CONTROL))
+
+
+def deliver(registry: Registry, deliveries: Iterable[Delivery]) -> None:
+    """Send events to subscribers. The pump's thread, without the registry's lock, as this sends to parked streams.
+
+    Subscribers that leave during this time get some events in vain.
+    """
+    slow: list[Subscriber] = []
+    to_check: list[Subscriber] = []
+    try:
+        for batch, broadcast, others in deliveries:
+            if broadcast is not None:
+                to_check += broadcast.send(batch)
+            for subscriber in others:
+                try:
+                    if subscriber.deliver(batch):
+                        to_check.append(subscriber)
+                except queue.Full:
+                    slow.append(subscriber)
+    finally:
+        if to_check:
+            registry.check_all_soon(to_check)
+    if slow:
+        registry.tell_to_end(EndReason.SLOW, slow)
+        _log.info("cut off as too slow, to resume by replay: %d client(s)", len(slow))
+
+
+class PresenceListener(Protocol):
+    """The part of the thread of presence that the pump calls. It must not wait."""
+
+    def hear(self, records: Sequence[Record]) -> None:
+        """Take messages between the processes, and disconnections, in the log's order."""
+
+    def note_gap(self) -> None:
+        """Note that messages may be missing."""
+
+    def want(self, channels: set[tuple[str, ...]]) -> None:
+        """Make the lists for streams of these channels."""
+
+
+class PresencePort:
+    """What the pump and presence hand to each other.
+
+    :param registry: the subscribers.
+    :param attendance: the people who have streams here.
+    :param bell: the pump's.
+
+    :ivar attendance: as given.
+    :ivar listener: the thread of presence; ``None`` while nobody uses presence.
+    """
+
+    def __init__(self, registry: Registry, attendance: Attendance, bell: Doorbell) -> None:
+        self._registry = registry
+        self.attendance = attendance
+        self._bell = bell
+        self.listener: PresenceListener | None = None
+        self._notices: deque[PresenceNotices] = deque()  # any thread appends
+
+    # Any thread.
+
+    def send(self, notices: PresenceNotices) -> None:
+        """Have the pump send events about presence."""
+        self._notices.append(notices)
+        self._bell.ring()
+
+    def shows(self, channel: str) -> bool:
+        """Whether a stream here shows who is on a channel."""
+        return self._registry.shows_presence(channel)
+
+    # The pump's thread.
+
+    def see(self, page: Page) -> None:
+        """Hand on the messages in a page that was handed out."""
+        if self.listener is not None:
+            records = [record for record in page if record.channel in _CHANNELS]
+            if records:
+                self.listener.hear(records)
+
+    def note_gap(self) -> None:
+        """Note that the pump has left out events."""
+        if self.listener is not None:
+            self.listener.note_gap()
+
+    def run(self) -> None:
+        """Send what there is, and want lists for new streams."""
+        while self._notices:
+            deliver(self._registry, self._registry.presence_deliveries(self._notices.popleft()))
+        if self._registry.has_unlisted and self.listener is not None:
+            self.listener.want(self._registry.take_unlisted())
