@@ -1,0 +1,46 @@
+"""Who is there, over a log in PostgreSQL: what is promised of SQLite."""
+
+from __future__ import annotations
+
+import unittest
+from pathlib import Path
+
+from sse_threaded.log.postgres.log import PostgresLog
+from sse_threaded.log.retention import PRESENCE
+from tests.harness.postgres_server import PostgresServer
+from tests.live import test_presence
+
+ONCE = True  # it says the same under every Python
+
+
+class OnPostgres(unittest.TestCase):
+    postgres: PostgresServer
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.postgres = PostgresServer()
+        cls.addClassCleanup(cls.postgres.close)
+
+
+class PresenceTest(OnPostgres, test_presence.PresenceTest):
+    def make_log_url(self, folder: Path) -> str:
+        return self.postgres.url(self.postgres.make_database())
+
+
+class LogTest(OnPostgres):
+    def test_old_messages_lose_their_data_and_nobody_is_cut_off(self) -> None:
+        log = PostgresLog(self.postgres.url(prefix="p"))
+        self.addCleanup(log.close)
+        log.append("news", "one")
+        for _ in range(3):
+            log.append(PRESENCE, "x" * 1000)
+        self.postgres.ask("UPDATE p_numbers SET numbered = numbered - interval '2 minutes'")
+        log.append(PRESENCE, "new")
+        for _ in range(2):
+            log._trimmer.drop_data_of_presence()
+        self.assertEqual([record.data for record in log.read(0)], ["one", "", "", "", "new"])
+        self.assertEqual([record.data for record in log.read(0, channels=["news"])], ["one"])
+
+
+if __name__ == "__main__":
+    unittest.main()
