@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sse_threaded.presence.blocks import EVENT
 from sse_threaded.protocol.decoder import EventStreamDecoder
 from sse_threaded.protocol.event import NOTICES, RESET
+
+_WITHOUT_ID = NOTICES | {EVENT}
 
 
 class ParsedBytes(NamedTuple):
@@ -47,7 +50,7 @@ def parse(data: bytes) -> ParsedBytes:
         if ended or body.endswith(b"\n\n"):
             used, whole = at, len(body)
     decoder = EventStreamDecoder()
-    events = [event for event in decoder.feed(body[:whole]) if event.event not in NOTICES]
+    events = [event for event in decoder.feed(body[:whole]) if event.event not in _WITHOUT_ID]
     plain = [event for event in events if event.event != RESET]
     sequences = [int(event.last_event_id.rpartition("-")[2]) for event in plain]
     resets = len(events) - len(plain)
