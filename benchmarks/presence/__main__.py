@@ -28,7 +28,7 @@ This page shows what [presence](presence.md) costs.
 ## Very many people on one channel
 
 {processes} processes share a log in {log}. Their people are simulated, without sockets. So the figures are those
-of counting, of the messages and of the lists. A join costs something in each process, as each knows the whole list.
+of counting, of the messages and of the lists. A join costs something in each process, as each knows the list.
 
 | what | figure |
 |---|---|

@@ -37,6 +37,7 @@ GENERATED = {
     "docs/faults-postgresql.md",
     "docs/measured.md",
     "docs/postgresql-measured.md",
+    "docs/presence-measured.md",
     "docs/reload.md",
     "docs/soak.md",
     "docs/transactions.md",
