@@ -548,7 +548,7 @@ class Hub:
 
         They are those with a stream or a long poll for which a view has said ``presence=True``. A user whose last
         stream has ended stays for three times ``retry``, and for 10 seconds at least, as the client may come back.
-        The first call in a process waits until the other processes have told it who is there: two seconds at most.
+        The first call in a process waits until the other processes have sent their list: two seconds at most.
 
         :param channel: the channel's name.
         :raises InvalidEvent: the channel's name is invalid.

@@ -1,4 +1,4 @@
-"""Who has streams in this process: how many each user has on each channel, and who has come and gone lately.
+"""The people with streams in this process: how many streams each has on each channel, and the latest changes.
 
 The registry counts streams, with its lock held, and the hub counts long polls. The thread of presence takes the
 changes.
@@ -14,8 +14,8 @@ from typing import NamedTuple
 # A channel, and a user.
 Pair = tuple[str, str]
 
-# Seconds after someone's last stream until this process says that they have gone. A client whose lease is over is
-# back sooner, and so is one that polls. If it comes back to this process, nobody need know.
+# Seconds after a person's last stream until this process says so. A client whose lease is over reconnects sooner, and
+# so does one that polls. If it reconnects to this process, the others need not know.
 _HOLD = 1.0
 
 
@@ -31,13 +31,13 @@ class Moves(NamedTuple):
 
 
 def _ignore() -> None:
-    """Stand for the function that nobody has set."""
+    """Stand for a function that was not set."""
 
 
 class Attendance:
     """The people of one process.
 
-    :param hold: seconds after someone's last stream until they have gone; default 1.
+    :param hold: seconds after a person's last stream until the person has gone; default 1.
 
     :ivar on_change: called when there may be something for :meth:`take`, perhaps with the registry's lock held.
         It must not wait.
@@ -48,15 +48,20 @@ class Attendance:
         self.on_change: Callable[[], None] = _ignore
         self._lock = threading.Lock()  # guards all below
         self._streams: dict[str, dict[str, int]] = {}  # by channel and user
-        # People whom the others do not know yet; those of whom the others still have to know that they have gone,
-        # and not before when; and those of them whom a disconnection has removed, so that they must go first.
+        # People that the other processes do not know yet; people that have gone, and when to say so; and people that
+        # a disconnection has removed.
         self._came: dict[Pair, None] = {}
         self._went: dict[Pair, float] = {}
         self._removed: dict[Pair, None] = {}
 
     def __bool__(self) -> bool:
-        """Whether anybody is here, or has just gone."""
+        """Whether there are people here, or have just gone."""
         return bool(self._streams or self._went or self._removed)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether there are people here."""
+        return bool(self._streams)
 
     def enter(self, user: str, channels: Iterable[str]) -> None:
         """Count a stream."""
@@ -113,7 +118,7 @@ class Attendance:
     def take(self, *, at_end: bool = False) -> Moves:
         """Take the changes of which the others must know now.
 
-        :param at_end: whether nobody comes back to this process; default ``False``.
+        :param at_end: whether no client will reconnect to this process; default ``False``.
         """
         now = time.monotonic()
         with self._lock:
@@ -125,7 +130,7 @@ class Attendance:
         return moves
 
     def take_all(self) -> list[Pair]:
-        """Return all people who are here; :meth:`take` then has none of them, and nobody who has gone."""
+        """Return all people with streams here. :meth:`take` then returns later changes only."""
         with self._lock:
             self._came, self._went, self._removed = {}, {}, {}
             return [(channel, user) for channel, users in self._streams.items() for user in users]

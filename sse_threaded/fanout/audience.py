@@ -184,6 +184,11 @@ class Audiences:
         found, self._unasked = self._unasked, set()
         return found
 
+    @property
+    def has_presence(self) -> bool:
+        """Whether a subscriber gets presence."""
+        return any(extras.presence for _, extras in self._audiences)
+
     def shows_presence(self, channel: str) -> bool:
         """Whether a subscriber to this channel gets presence."""
         return any(audience.extras.presence for audience in self._by_channel.get(channel, ()))

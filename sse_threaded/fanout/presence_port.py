@@ -74,7 +74,7 @@ class PresencePort:
     :param bell: the pump's.
 
     :ivar attendance: as given.
-    :ivar listener: the thread of presence; ``None`` while nobody uses presence.
+    :ivar listener: the thread of presence; ``None`` while presence is not used.
     """
 
     def __init__(self, registry: Registry, attendance: Attendance, bell: Doorbell) -> None:
@@ -92,8 +92,13 @@ class PresencePort:
         self._bell.ring()
 
     def shows(self, channel: str) -> bool:
-        """Whether a stream here shows who is on a channel."""
+        """Whether a stream here shows the people of a channel."""
         return self._registry.shows_presence(channel)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether any stream here shows people."""
+        return self._registry.has_presence
 
     # The pump's thread.
 

@@ -461,6 +461,12 @@ class Registry:
         with self._lock:
             return self._audiences.take_unasked()
 
+    @property
+    def has_presence(self) -> bool:
+        """Whether a subscriber gets presence."""
+        with self._lock:
+            return self._audiences.has_presence
+
     def shows_presence(self, channel: str) -> bool:
         """Whether a subscriber to this channel gets presence."""
         with self._lock:

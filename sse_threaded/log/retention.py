@@ -34,7 +34,7 @@ class Retention:
             raise ValueError(f"retention age must be 1 to {_MAX_AGE:,} seconds, or None, not {self.age!r}")
 
 
-# The channel in which the processes tell each other who is there. Its events matter for a moment only, so a log
+# The channel in which the processes tell each other their people. Its events matter for a moment only, so a log
 # drops their data after so many seconds. The events may stay, without data. A reader of all channels never gets
 # HistoryGone because of them.
 PRESENCE = "sse_threaded:presence"

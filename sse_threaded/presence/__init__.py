@@ -1,1 +1,1 @@
-"""Who is there: the processes tell each other, over the log, which people have streams in them."""
+"""Presence: the processes tell each other, over the log, which people have streams in them."""

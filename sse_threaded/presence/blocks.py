@@ -1,7 +1,7 @@
-"""The events by which a client knows who is there. They have no id, so that a client's last event ID stays.
+"""The events by which a client knows the people of its channels. They have no id: the last event ID stays as it is.
 
-A list replaces all that a client knows of the channel. A change follows it. For a channel with very many people
-clients get their number only: a change would go to each of them, and each would get a change for each.
+A list replaces everything that a client knows of the channel. Changes follow it. For a channel with very many people
+clients get their number only. Otherwise each join would send an event to very many clients.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Who is where: the people of each channel, and the processes in which they have streams.
+"""The people of each channel, and the processes in which they have streams.
 
-Someone whose last stream has ended stays listed for a while, as the client may come back. So nobody is shown as
-leaving whose page is loaded again, or whose process ends.
+A person whose last stream has ended stays listed for a while, as the client may reconnect. So a page that is loaded
+again, and the end of a process, show no person as leaving.
 
 The owner of a directory guards it. It has no clock: callers give monotonic times.
 """
@@ -21,7 +21,7 @@ _RECENT = 5.0
 
 
 class Change(NamedTuple):
-    """What has changed in the list of a channel.
+    """A change in the list of a channel.
 
     :ivar channel: the channel.
     :ivar joined: people who are listed now, and were not before; sorted.
@@ -44,7 +44,7 @@ class Directory:
         # Until when people without a stream stay listed. The heap may have old entries.
         self._lingering: dict[str, dict[str, float]] = {}
         self._ends: list[tuple[float, str, str]] = []
-        # Who is listed now and was not at the last call of take_changes(), or was and is not.
+        # People who are listed now and were not at the last call of take_changes(), or were and are not.
         self._changes: dict[str, dict[str, bool]] = {}
         self._removals: deque[tuple[float, str | None, str | None]] = deque()
 
@@ -94,7 +94,7 @@ class Directory:
     # People come and go.
 
     def come(self, process: str, channel: str, user: str) -> None:
-        """Note that someone has a stream in a process."""
+        """Note that a person has a stream in a process."""
         users = self._people.setdefault(channel, {})
         before = users.get(user)
         if before is not None:
@@ -106,9 +106,9 @@ class Directory:
             self._note(channel, user, True)
 
     def go(self, process: str, channel: str, user: str, now: float, until: float) -> None:
-        """Note that someone has no stream in a process any more.
+        """Note that a person has no stream in a process any more.
 
-        :param until: until when to list someone who has no stream in any process now.
+        :param until: until when to list a person who has no stream in any process now.
         """
         users = self._people.get(channel, {})
         before = users.get(user, ())

@@ -1,4 +1,4 @@
-"""Presence in one process: a thread that tells the other processes who is here, and knows who is there.
+"""Presence in one process: a thread that tells the other processes its people, and knows those of all processes.
 
 The thread starts when presence is used for the first time, and ends a while after its last use. It appends
 messages to the log, which may take long; so it is not the pump's thread. The pump hands it the messages of all
@@ -37,6 +37,9 @@ _throttled = ThrottledLog(_log)  # while the log cannot be written, each try wou
 # Seconds between two tries to append a message, doubling from the first to the last.
 _FIRST_RETRY, _LAST_RETRY = 0.25, 4.0
 
+# How often the messages before the start are read, if some of them are trimmed during that.
+_HISTORY_TRIES = 3
+
 # Seconds after a defect, before presence begins again.
 _AFTER_DEFECT = 1.0
 
@@ -48,7 +51,7 @@ _LEAST_FAREWELL = 0.25
 
 
 class Presence:
-    """Who is on which channel, over all processes that share a log.
+    """The people of each channel, over all processes that share a log.
 
     :param log: the log.
     :param pump: reads the log, and sends to clients.
@@ -94,9 +97,9 @@ class Presence:
             return self._session
 
     def _may_end(self) -> bool:
-        """Whether nobody has used presence for long; then another session begins at the next use."""
+        """Whether presence was not used for long, and no stream shows it. The next use then begins a session."""
         with self._lock:
-            if time.monotonic() - self._used < self.times.idle:
+            if time.monotonic() - self._used < self.times.idle or self._pump.presence.is_shown:
                 return False
             self._session = None
             return True
@@ -138,7 +141,8 @@ class _Session:
     :param log: the log.
     :param pump: the pump, which has started.
     :param times: the times.
-    :param may_end: whether it may end, as nobody uses presence; asked while nobody is here. If so, it ends.
+    :param may_end: whether it may end, as presence is not used; asked while this process has no people. If so, it
+        ends.
     """
 
     def __init__(self, log: EventLog, pump: Pump, times: PresenceTimes, may_end: Callable[[], bool]) -> None:
@@ -173,7 +177,7 @@ class _Session:
         self._member = Member(secrets.token_hex(6), self._times, directory)
         self._number = 0
         self._put(Hello())
-        # The others must know all who are here already.
+        # The others do not know the people of this process yet.
         for body in moves((), self._attendance.take_all()):
             self._put(body)
 
@@ -207,14 +211,18 @@ class _Session:
             return self._member.directory.count(channel)
 
     def _wait_until_synced(self) -> None:
-        if self._synced.wait(self._times.sync + _PATIENCE):
+        is_synced = self._synced.wait(self._times.sync + _PATIENCE)
+        if self._is_closing:
+            raise HubClosed("the hub is closed")
+        if is_synced:
             return
-        reason = "the processes could not tell each other who is there; the log cannot be written, or not be read"
+        reason = "the people are not known here: the log cannot be written, or not be read"
         raise LogUnavailable(self._eventlog.url, reason) from self._failure
 
     def close(self, timeout: float) -> None:
         """End the thread, which says farewell first; wait so many seconds at most."""
         self._is_closing = True
+        self._synced.set()  # no thread waits any longer
         self._wake.set()
         self._thread.join(timeout)
 
@@ -253,7 +261,7 @@ class _Session:
         """Do what is due, then wait; returns whether this was the end."""
         now = time.monotonic()
         self._read_inbox(now)
-        is_end = self._is_closing or (self._pump.is_closing and not self._attendance)
+        is_end = self._is_closing or (self._pump.is_closing and not self._attendance.has_streams)
         if not self._outbox and (is_end or now >= self._next_batch):
             self._write(now, is_end)
         if not is_end and not self._attendance and not self._wanted:
@@ -274,7 +282,7 @@ class _Session:
     def _next_turn(self) -> float:
         """When to look again, unless something happens."""
         now = time.monotonic()
-        times = [now + self._times.idle]
+        times = [now + (self._times.batch if self._pump.is_closing else self._times.idle)]
         if self._outbox:
             times.append(self._next_try)
         else:
@@ -336,7 +344,8 @@ class _Session:
 
     def _history(self, upto: int) -> list[tuple[int, Message]]:
         """Read the messages up to a number that the log still has."""
-        while True:
+        tries = _HISTORY_TRIES
+        while tries and not self._is_closing:
             found: list[tuple[int, Message]] = []
             try:
                 after = self._eventlog.trimmed((PRESENCE,))
@@ -348,13 +357,11 @@ class _Session:
                             found.append((record.sequence, message))
                 return found
             except HistoryGone:
-                if after >= upto:
-                    return []
+                tries -= 1  # some were trimmed just now, or the log was created again
             except LogError as error:
                 _throttled.warning("history", "presence cannot read the log: %s", error)
-                if self._is_closing:
-                    return []
                 time.sleep(_LAST_RETRY)
+        return []
 
     # Writing.
 

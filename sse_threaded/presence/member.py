@@ -1,4 +1,4 @@
-"""One process among those that share a log: what it makes of their messages, and what it must send.
+"""One process among those that share a log: it takes in their messages, and says which ones to send.
 
 All processes read all messages in the log's order, their own included. So their lists agree.
 
@@ -6,9 +6,10 @@ All processes read all messages in the log's order, their own included. So their
   the whole list, as it was after a number of the log. Then it takes the messages after that number.
 - The process with the first name sends the list. If it does not, the next one does a moment later.
 - A process that ends says so. One that was killed is found by the others: each counts its own beats, as it reads
-  them in the log, since the other's newest message. So a slow log, or a slow reader of it, makes nobody seem dead.
-- Someone may have been thought dead by mistake, or a message may be missing. A process that reads a message of an
-  unknown process asks it for its people.
+  them in the log, since the other's newest message. So a slow log, or a slow reader of it, makes no process seem
+  dead.
+- A process may seem dead by mistake, or a message may be missing. A process that reads a message of an unknown
+  process asks it for its people.
 
 A member has no clock and no threads: callers give monotonic times, and send what :meth:`Member.due` returns.
 """
@@ -52,7 +53,7 @@ class _Process:
 
     :ivar number: of its newest message.
     :ivar beats: this process's beats since that message.
-    :ivar people: its people so far, while its messages say all of them; else ``None``.
+    :ivar people: its people so far, while it sends all of them; ``None`` at other times.
     """
 
     number: int
@@ -62,7 +63,7 @@ class _Process:
 
 @dataclass
 class _List:
-    """A list that another process sends, as far as it has come."""
+    """A list that another process sends, with the parts that have come."""
 
     as_of: int
     directory: Directory = field(default_factory=Directory)
@@ -76,7 +77,7 @@ class Member:
     :param times: its times.
     :param directory: people to begin with; default: none.
 
-    :ivar directory: who is where, as far as it has read.
+    :ivar directory: the people, by the messages that it has read.
     :ivar is_synced: whether it knows the whole list.
     """
 
@@ -142,7 +143,7 @@ class Member:
         for sequence, message in kept:
             if sequence > self._read:
                 self._take(sequence, message, now)
-        self.directory.take_changes()  # nobody has a list that they belong to
+        self.directory.take_changes()  # no client has a list that they belong to
 
     def receive(self, sequence: int, message: Message | Removal, now: float) -> None:
         """Take in a message, or a removal, in the log's order.
@@ -155,7 +156,7 @@ class Member:
             return
         if isinstance(message, Message) and message.sender == self.name:
             if self._is_cut_off(now):
-                # Someone may be back, and that could not be written, or not be read.
+                # A person may have reconnected, and that could not be written, or not be read.
                 self.directory.prolong(now + self._times.grace)
             self._read_own = now
         if self.is_synced:

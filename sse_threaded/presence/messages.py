@@ -21,7 +21,7 @@ VERSION = 1
 # Characters of people in one message, about. A log takes 1,048,576 in one event, but a long append delays others.
 CHUNK = 32 * 1024
 
-# A channel, and someone who is on it.
+# A channel, and a person on it.
 Pair = tuple[str, str]
 
 # The users of each channel.

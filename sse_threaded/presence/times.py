@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Someone without a stream stays listed for so many reconnection times, and for so many seconds at least. A client
+# A person without a stream stays listed for so many reconnection times, and for so many seconds at least. A client
 # takes one reconnection time, or two if a server had no room. The rest is for a page that loads slowly.
 _RETRIES, _LEAST_GRACE = 3, 10.0
 
@@ -12,7 +12,7 @@ _RETRIES, _LEAST_GRACE = 3, 10.0
 class PresenceTimes(NamedTuple):
     """The times of presence, in seconds.
 
-    :ivar grace: for how long someone without a stream stays listed.
+    :ivar grace: for how long a person without a stream stays listed.
     :ivar batch: between two messages about people who come and go, and between two changes that clients get.
     :ivar count: between two counts for the clients of a channel with so many people that only counts are sent.
     :ivar beat: between two beats of a process.

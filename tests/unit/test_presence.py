@@ -348,6 +348,15 @@ class CostTest(unittest.TestCase):
         self.assertIn('"bye"', hub.log.read(0, channels=[PRESENCE])[-1].data)
         self.assertEqual(hub.presence("room"), ["anna"])  # a new session reads the farewell
 
+    def test_while_a_page_shows_the_people_it_does_not_end(self) -> None:
+        hub = make_hub(self, times=QUICK._replace(idle=0.1))
+        ghost = Page(self, f"{serve(self, hub)}/room?presence=hidden")
+        ghost.wait_for()
+        session = hub._presence._session
+        last = hub.log.last_sequence()
+        wait_until(lambda: hub.log.last_sequence() > last + 3, message="beats")
+        self.assertIs(hub._presence._session, session)
+
     def test_no_message_is_kept_for_a_replay(self) -> None:
         hub = make_hub(self)
         Page(self, f"{serve(self, hub)}/room?user=anna").wait_for("anna")
