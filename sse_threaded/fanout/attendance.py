@@ -14,8 +14,8 @@ from typing import NamedTuple
 # A channel, and a user.
 Pair = tuple[str, str]
 
-# Seconds after a person's last stream until this process says so. A client whose lease is over reconnects sooner, and
-# so does one that polls. If it reconnects to this process, the others need not know.
+# Seconds after a person's last stream until this process says so. A client whose lease is over reconnects sooner,
+# and so does one that polls. If it reconnects to this process, the others need not know.
 _HOLD = 1.0
 
 
@@ -48,8 +48,8 @@ class Attendance:
         self.on_change: Callable[[], None] = _ignore
         self._lock = threading.Lock()  # guards all below
         self._streams: dict[str, dict[str, int]] = {}  # by channel and user
-        # People that the other processes do not know yet; people that have gone, and when to say so; and people that
-        # a disconnection has removed.
+        # People that the other processes do not know yet; people that have gone, and when to say so; and people
+        # that a disconnection has removed.
         self._came: dict[Pair, None] = {}
         self._went: dict[Pair, float] = {}
         self._removed: dict[Pair, None] = {}

@@ -8,9 +8,10 @@ import time
 from ..errors import HistoryGone, LogError
 from ..log import EventLog, Page
 from .control_events import CONTROL, disconnection_in, parts_of
+from .delivery import deliver
 from .finished_channels import FinishedChannels
 from .owners import Disconnection
-from .presence_port import PresencePort, deliver
+from .presence_port import PresencePort
 from .registry import Registry
 from .timers import NEVER
 

@@ -222,7 +222,10 @@ class Pump:
         Returns the pump's position. The caller replays the events between ``after`` and the position. Later events
         arrive in the queue. So no event is missing and none comes twice.
         """
-        return self._registry.attach(subscriber, after)
+        position = self._registry.attach(subscriber, after)
+        if subscriber.extras.presence:
+            self._thread.bell.ring()  # it needs a list
+        return position
 
     def end_stream(self, subscriber: Subscriber) -> None:
         """End the stream of ``subscriber``, before the server closes its socket; idempotent.
@@ -314,7 +317,7 @@ class Pump:
         elif parked.cursor is not None:  # it lacks events
             self._replay.add(parked)
             self._thread.bell.ring()
-        elif has_earliest_timer or self._thread.is_closing:
+        elif has_earliest_timer or parked.extras.presence or self._thread.is_closing:
             self._thread.bell.ring()
 
     # Any thread.

@@ -1,7 +1,7 @@
-"""The events by which a client knows the people of its channels. They have no id: the last event ID stays as it is.
+"""The events by which a client knows the people of its channels. They have no id: so they are never replayed.
 
-A list replaces everything that a client knows of the channel. Changes follow it. For a channel with very many people
-clients get their number only. Otherwise each join would send an event to very many clients.
+A list replaces everything that a client knows of the channel. Changes follow it. For a channel with very many
+people clients get their number only. Otherwise each join would send an event to very many clients.
 """
 
 from __future__ import annotations

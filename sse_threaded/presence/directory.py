@@ -1,7 +1,7 @@
 """The people of each channel, and the processes in which they have streams.
 
-A person whose last stream has ended stays listed for a while, as the client may reconnect. So a page that is loaded
-again, and the end of a process, show no person as leaving.
+A person whose last stream has ended stays listed for a while, as the client may reconnect. So a page that is
+loaded again, and the end of a process, show no person as leaving.
 
 The owner of a directory guards it. It has no clock: callers give monotonic times.
 """

@@ -17,7 +17,7 @@ A member has no clock and no threads: callers give monotonic times, and send wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from .directory import Directory
@@ -317,9 +317,9 @@ class Member:
         """Whether it has read nothing of its own for long: the log cannot be read, or not be written."""
         return now - self._read_own > 2 * self._times.beat
 
-    def _list(self, now: float) -> list[Body]:
+    def _list(self, now: float) -> list[Snapshot]:
         """The whole list, in parts."""
-        parts: list[Body] = []
+        parts: list[Snapshot] = []
         by_process = self.directory.by_process()
         for name, process in self._processes.items():
             for people in list(chunks(by_process.get(name, ()))) or [{}]:
@@ -330,7 +330,5 @@ class Member:
         for people in list(chunks(left)) or [{}]:
             seconds = {channel: {user: left[channel, user] for user in users} for channel, users in people.items()}
             parts.append(Snapshot(self._read, "", 0, seconds, False))
-        last = parts[-1]
-        assert isinstance(last, Snapshot)
-        parts[-1] = Snapshot(last.as_of, last.process, last.number, last.people, True)
+        parts[-1] = replace(parts[-1], is_last=True)
         return parts

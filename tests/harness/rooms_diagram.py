@@ -49,6 +49,7 @@ ROOMS = {
     "server": Room(("server",), "gunicorn's worker, connections", 5, 665),
     "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 415),
     "fanout": Room(("fanout",), "one event to many clients", 3, 415),
+    "presence": Room(("presence",), "the people of a channel", 4, 665),
     "publisher": Room(("publisher",), "publishing over HTTP", 4, 20),
     "access": Room(("access",), "tickets, tokens, origins", 3, 20),
     "bench": Room(("bench",), "the load client", 7, 790),
