@@ -11,7 +11,7 @@ from .registry import Registry
 from .stream_state import EndReason
 from .subscriber import Subscriber
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sse_threaded.fanout.log_reader")  # the name that users filter by
 
 
 def deliver(registry: Registry, deliveries: Iterable[Delivery]) -> None:
