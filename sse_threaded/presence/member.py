@@ -178,7 +178,9 @@ class Member:
             before = min(others.index(self.name), _MOST_BEFORE)
             self._answers = min(self._answers, now + _GATHERING + before * self._times.answer)
         elif isinstance(message.body, Snapshot) and message.body.as_of >= self._asked_for:
-            self._answers = NEVER
+            # Another process sends the list. If its end does not come, the next one sends it.
+            is_whole = self._answers == NEVER or message.body.is_last
+            self._answers = NEVER if is_whole else max(self._answers, now + self._times.answer)
 
     def _take_list(self, sender: str, part: Snapshot, now: float) -> None:
         """Take in a part of the list of another process."""
