@@ -101,8 +101,8 @@ class PresenceTest(unittest.TestCase):
 
         os.kill(first.worker_pids()[0], signal.SIGKILL)
         self.wait_for_streams(9, 5)
-        first.hup()
         old = set(first.worker_pids())
+        first.hup()
         wait_until(lambda: not old & set(first.worker_pids()), timeout=30, message="the new workers")
         self.wait_for_streams(9, 5)
         second.restart()

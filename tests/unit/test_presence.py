@@ -392,7 +392,7 @@ while hub.presence("room") != ["anna"]:
     pass
 hub.close()
 """
-        done = run_python(code, sqlite_url(temporary_directory(self)), timeout=60)
+        done = run_python(code, sqlite_url(temporary_directory(self)))
         self.assertEqual(done.returncode, 0, done.stderr)
 
 

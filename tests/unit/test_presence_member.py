@@ -179,6 +179,21 @@ class StepsTest(unittest.TestCase):
         self.assertEqual(late.list(), ["anna"])
         self.assertEqual({message.sender for message in self.bodies(Snapshot)[-2:]}, {"m1"})
 
+    def test_if_a_list_has_no_end_the_next_process_sends_it(self) -> None:
+        processes = [self.begin(f"m{number}") for number in range(3)]
+        processes[0].come(("room", "anna"))
+        self.wait(5)
+        late = self.begin("n")
+        processes[0].receive(self.now)
+        processes[0].send(self.now + 0.1)
+        last = self.log.records.pop()
+        self.assertTrue(isinstance(last, Message) and isinstance(last.body, Snapshot) and last.body.is_last)
+        self.kill(processes[0])
+        self.wait(1.5)
+        self.assertTrue(late.member.is_synced)
+        self.assertEqual(late.list(), ["anna"])
+        self.assertEqual(self.bodies(Snapshot)[-1].sender, "m1")
+
     def test_without_a_list_it_goes_on_with_what_it_has_read(self) -> None:
         first = self.begin("m1")
         first.come(("room", "anna"))
