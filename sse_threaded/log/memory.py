@@ -42,6 +42,9 @@ _NEWEST_EVENTS = 1000
 _REMEMBERED_CHANNELS = 10_000
 
 
+_OF_PRESENCE = Retention(age=PRESENCE_SECONDS)
+
+
 class _Channel:
     """One channel's events, oldest first; the first ``start`` of them are trimmed."""
 
@@ -101,8 +104,6 @@ class MemoryLog(EventLog):
         remembered_channels: int = _REMEMBERED_CHANNELS,
     ) -> None:
         self._retention = retention or Retention()
-        longest = min(self._retention.age or PRESENCE_SECONDS, PRESENCE_SECONDS)
-        self._presence_retention = Retention(count=self._retention.count, age=longest)
         self._clock = clock
         self._remembered_channels = remembered_channels
         self._epoch = new_epoch()
@@ -161,7 +162,7 @@ class MemoryLog(EventLog):
             self._trim(other, now)
 
     def _retention_of(self, name: str) -> Retention:
-        return self._presence_retention if name == PRESENCE else self._retention
+        return _OF_PRESENCE if name == PRESENCE else self._retention
 
     def _trim(self, name: str, now: float) -> int:
         # With the lock held.

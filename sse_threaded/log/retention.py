@@ -40,6 +40,10 @@ class Retention:
 PRESENCE = "sse_threaded:presence"
 PRESENCE_SECONDS = 60.0
 
+# For how long the events of that channel stay without data, whatever the hub's retention is. Otherwise a hub that
+# keeps little could not read so far back, and one that keeps everything would keep these.
+PRESENCE_ROWS = Retention()
+
 # For a process that must not decide how much is kept, such as a command. In SQLite and PostgreSQL it trims
 # nothing. In Redis it trims as the last other process has told the log.
 AS_OTHERS_KEEP = Retention(count=None, age=None)

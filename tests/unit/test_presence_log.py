@@ -44,11 +44,12 @@ class MemoryTest(unittest.TestCase):
 class SQLiteTest(unittest.TestCase):
     def test_old_messages_lose_their_data_and_nobody_is_cut_off(self) -> None:
         folder = temporary_directory(self)
-        log = SQLiteLog(sqlite_url(folder))
+        log = SQLiteLog(sqlite_url(folder), Retention(count=1, age=1))
         self.addCleanup(log.close)
         log.append("news", "one")
         for _ in range(3):
             log.append(PRESENCE, "x" * 1000)
+        log.trim()
         with closing(connect(folder / "log.db", isolation_level=None)) as connection:
             connection.execute("UPDATE sse_events SET created = ?", (time.time() - PRESENCE_SECONDS - 1,))
             log.append(PRESENCE, "new")
@@ -56,6 +57,7 @@ class SQLiteTest(unittest.TestCase):
             for _ in range(2):
                 log._trimmer.drop_data_of_presence()
             self.assertEqual(connection.total_changes, before)
+            self.assertEqual(connection.execute("SELECT count(*) FROM sse_channels").fetchone(), (0,))
         self.assertEqual([record.data for record in log.read(0)], ["one", "", "", "", "new"])
         self.assertEqual([record.data for record in log.read(0, channels=["news"])], ["one"])
 

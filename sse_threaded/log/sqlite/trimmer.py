@@ -17,7 +17,7 @@ from itertools import takewhile
 
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
-from ..retention import PRESENCE, PRESENCE_SECONDS, Retention
+from ..retention import PRESENCE, PRESENCE_ROWS, PRESENCE_SECONDS, Retention
 from .connection import LogConnection, SharedConnection
 from .file import SQLiteFile
 from .pages import FOLDED
@@ -171,7 +171,7 @@ class Trimmer:
         self._update_mark()
 
     def drop_data_of_presence(self) -> None:
-        """Drop the data of old messages about presence; the thread calls it.
+        """Drop the data of old messages about presence, and later the messages; the thread calls it.
 
         :raises LogError: the file cannot be written now.
         """
@@ -182,6 +182,7 @@ class Trimmer:
             with self._writing() as connection:
                 connection.execute(_DROP_DATA, (PRESENCE, self._last_dropped, row[0]))
             self._last_dropped = row[0]
+        self._trim(PRESENCE)
 
     def _update_mark(self) -> None:
         with self.connection.use() as connection:
@@ -221,7 +222,7 @@ class Trimmer:
                 self.connection.use() as connection,
                 closing(connection.execute(_OLDEST, (channel, _BATCH))) as oldest,
             ):
-                expired = self._expired(oldest, limit)
+                expired = self._expired(oldest, limit, self._kept(channel).age)
             if expired:
                 with self._writing() as connection:
                     trimmed += connection.execute(_DELETE, (channel, expired[-1])).rowcount
@@ -230,15 +231,18 @@ class Trimmer:
                 break
         return trimmed
 
-    def _expired(self, oldest: Iterable[tuple[int, float]], limit: int) -> list[int]:
+    def _kept(self, channel: str) -> Retention:
+        return PRESENCE_ROWS if channel == PRESENCE else self._retention
+
+    def _expired(self, oldest: Iterable[tuple[int, float]], limit: int, age: float | None) -> list[int]:
         # SQLite reads each event when it is asked for: if all may stay, it reads only the first.
-        cutoff = float("-inf") if self._retention.age is None else time.time() - self._retention.age
+        cutoff = float("-inf") if age is None else time.time() - age
         expired = takewhile(lambda event: event[0] <= limit or event[1] < cutoff, oldest)
         return [sequence for sequence, _ in expired]
 
     def _count_limit(self, connection: sqlite3.Connection, channel: str) -> int:
         """Return the newest number that is over the count bound, 0 for none."""
-        count = self._retention.count
+        count = self._kept(channel).count
         # Two looks at the index are enough for most channels; the walk along it is for the others.
         if count is None or (connection.execute(_SPAN, {"channel": channel}).fetchone()[0] or 0) < count:
             return 0

@@ -32,10 +32,10 @@ local function note_server()
     redis.call('HSET', meta, 'gaps', table.concat(gaps, ','))
 end
 
--- How long a channel's events stay, in milliseconds; false for ever.
+-- How long a channel's events stay, in milliseconds; nil for ever.
 local function age_of(channel)
-    if channel ~= PRESENCE then return age end
-    return math.min(age or PRESENCE_MS, PRESENCE_MS)
+    if channel == PRESENCE then return PRESENCE_MS end
+    return age
 end
 
 local function expire(key, longest)
@@ -45,7 +45,8 @@ end
 -- Deletes some of a channel's events that need not be kept; returns how many. Each call looks at a few of the
 -- oldest events, so the cost of an append does not grow.
 local function trim(channel, stream, now)
-    local over = count and redis.call('XLEN', stream) - count or 0
+    local most = channel == PRESENCE and PRESENCE_COUNT or count
+    local over = most and redis.call('XLEN', stream) - most or 0
     local longest = age_of(channel)
     local limit = longest and now - longest or 0
     local gone
