@@ -104,10 +104,10 @@ class Process:
         return self.member.directory.people(channel)
 
 
-def settle(processes: list[Process], now: float, seconds: float) -> float:
+def settle(processes: list[Process], now: float, seconds: float, step: float = 0.1) -> float:
     """Let time pass while all messages arrive at once."""
-    for _ in range(round(seconds * 10)):
-        now += 0.1
+    for _ in range(round(seconds / step)):
+        now += step
         for process in processes:
             process.receive(now)
             process.send(now)
@@ -361,7 +361,7 @@ class EveryOrderTest(unittest.TestCase):
         now = settle([watcher, *processes.values()], now, 3)
         everybody = [watcher, *processes.values()]
         self.assertEqual({tuple(each.list()) for each in everybody}, {("anna", "bo", "cy", "stays")}, order)
-        now = settle(everybody, now, 20)
+        now = settle(everybody, now, 20, 1.0)
         self.assertEqual({tuple(each.list()) for each in everybody}, {("bo", "cy", "stays")}, order)
         for each in everybody:
             left = [user for change in each.changes for user in change.left]
@@ -454,7 +454,7 @@ class RandomTest(unittest.TestCase):
                 if process.member.is_synced:
                     self.assertLessEqual(stayers, set(process.list()), process.name)
         world.come_back(all_now=True)
-        settle(world.processes, world.now, 40)
+        settle(world.processes, world.now, 40, 0.5)
         truth = sorted({user for process in world.processes for _, user in process.people})
         self.assertLessEqual(stayers, set(truth))
         for process in world.processes:
