@@ -162,7 +162,10 @@ class Member:
         if self.is_synced:
             self._take(sequence, message, now)
         elif isinstance(message, Message) and isinstance(message.body, Snapshot):
-            self._take_list(message.sender, message.body, now)
+            # It is kept without its people, as the next message of its sender has the next number.
+            part = message.body
+            self._kept.append((sequence, message._replace(body=replace(part, people={}))))
+            self._take_list(message.sender, part, now)
         else:
             self._kept.append((sequence, message))
 

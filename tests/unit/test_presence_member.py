@@ -155,6 +155,7 @@ class StepsTest(unittest.TestCase):
         self.assertEqual(second.changes, [])
         self.wait(14)
         self.assertEqual((first.list(), second.list()), (["anna"], ["anna"]))
+        self.assertEqual((self.bodies(Ask), self.bodies(Full)), ([], []))
 
     def test_one_list_serves_several_who_begin(self) -> None:
         for number in range(4):
