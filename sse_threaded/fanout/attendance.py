@@ -54,9 +54,10 @@ class Attendance:
         self._went: dict[Pair, float] = {}
         self._removed: dict[Pair, None] = {}
 
-    def __bool__(self) -> bool:
-        """Whether there are people here, or have just gone."""
-        return bool(self._streams or self._went or self._removed)
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no people here, and none have just gone."""
+        return not (self._streams or self._went or self._removed)
 
     @property
     def has_streams(self) -> bool:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 _MAX_AGE = 3_155_760_000
 
 
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Retention:
     """How much history a log keeps. A client that was disconnected for longer gets a ``reset``.
@@ -47,7 +51,3 @@ PRESENCE_ROWS = Retention()
 # For a process that must not decide how much is kept, such as a command. In SQLite and PostgreSQL it trims
 # nothing. In Redis it trims as the last other process has told the log.
 AS_OTHERS_KEEP = Retention(count=None, age=None)
-
-
-def _is_number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)

@@ -264,7 +264,7 @@ class _Session:
         is_end = self._is_closing or (self._pump.is_closing and not self._attendance.has_streams)
         if not self._outbox and (is_end or now >= self._next_batch):
             self._write(now, is_end)
-        if not is_end and not self._attendance and not self._wanted:
+        if not is_end and self._attendance.is_empty and not self._wanted:
             is_end = self._may_end()
         if is_end:
             self._put(Bye())

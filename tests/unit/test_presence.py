@@ -422,10 +422,10 @@ class AttendanceTest(unittest.TestCase):
         self.calls += 1
 
     def test_each_is_told_once(self) -> None:
-        self.assertFalse(self.attendance)
+        self.assertTrue(self.attendance.is_empty)
         for _ in range(3):
             self.attendance.enter("anna", ["room", "hall"])
-        self.assertTrue(self.attendance)
+        self.assertFalse(self.attendance.is_empty)
         self.assertEqual(self.calls, 1)
         self.assertEqual(self.attendance.take(), Moves([], [("room", "anna"), ("hall", "anna")]))
         self.assertEqual(self.attendance.take(), Moves([], []))
@@ -434,7 +434,7 @@ class AttendanceTest(unittest.TestCase):
             self.attendance.leave("anna", ["room", "hall"])
         self.assertEqual(self.calls, 2)
         self.assertEqual(self.attendance.take(), Moves([("room", "anna"), ("hall", "anna")], []))
-        self.assertFalse(self.attendance)
+        self.assertTrue(self.attendance.is_empty)
 
     def test_who_comes_and_goes_at_once_is_not_told(self) -> None:
         self.attendance.enter("anna", ["room"])

@@ -231,9 +231,9 @@ class StepsTest(unittest.TestCase):
         first.come(("room", "anna"))
         self.wait(5)
         self.kill(first)
-        self.wait(26)
+        self.wait(22)
         self.assertEqual(second.list(), ["anna"])
-        self.wait(3)
+        self.wait(7)
         self.assertEqual(second.list(), [])
         self.assertEqual(second.member.processes, {"m2"})
 
@@ -249,7 +249,7 @@ class StepsTest(unittest.TestCase):
         first.come(("room", "anna"))
         self.wait(60)
         self.assertEqual((first.list(), second.list()), (["anna"], ["anna"]))
-        self.assertEqual(second.changes, [Change("room", ("anna",), ())])
+        self.assertEqual(second.changes, [])
         self.assertEqual(self.bodies(Ask), [])
 
     def test_a_slow_reader_kills_nobody(self) -> None:
