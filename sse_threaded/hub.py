@@ -547,7 +547,7 @@ class Hub:
         """Return the users on a channel, over all processes: sorted, each once.
 
         They are those with a stream or a long poll for which a view has said ``presence=True``. A user whose last
-        stream has ended stays for three times ``retry``, and for 10 seconds at least, as the client may come back.
+        stream has ended stays for three times ``retry``, and for 10 seconds at least, as the client may reconnect.
         The first call in a process waits until the other processes have sent their list: two seconds at most.
 
         :param channel: the channel's name.

@@ -1,4 +1,4 @@
-"""What streams get about presence, as a value: the thread of presence makes it, and the pump sends it."""
+"""Events about presence, as a value: the thread of presence makes it, and the pump sends it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class PresenceListener(Protocol):
 
 
 class PresencePort:
-    """What the pump and presence hand to each other.
+    """The place where the pump and presence hand things to each other.
 
     :param registry: the subscribers.
     :param attendance: the people who have streams here.

@@ -49,7 +49,7 @@ class Pump:
     :param first_retry: see :class:`.log_reader.LogReader`.
 
     :ivar pace: as given.
-    :ivar presence: what its thread and that of presence hand to each other. A fork's child has another one.
+    :ivar presence: where its thread and that of presence meet. A fork's child has another one.
     """
 
     def __init__(

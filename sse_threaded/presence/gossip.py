@@ -154,7 +154,7 @@ class _Session:
         self._may_end = may_end
         self._wake = threading.Event()
         self._is_closing = False
-        # What the pump hands over: records in the log's order, None for a gap; and the channels of new streams.
+        # The pump hands over records in the log's order, None for a gap, and the channels of new streams.
         self._inbox: deque[Sequence[Record] | None] = deque()
         self._wishes: deque[set[tuple[str, ...]]] = deque()
         # Guards the member and its directory: other threads read them.
@@ -258,7 +258,7 @@ class _Session:
                 self._join_again(time.monotonic())
 
     def _turn(self) -> bool:
-        """Do what is due, then wait; returns whether this was the end."""
+        """Do the work that is due, then wait; returns whether this was the end."""
         now = time.monotonic()
         self._read_inbox(now)
         is_end = self._is_closing or (self._pump.is_closing and not self._attendance.has_streams)
@@ -425,7 +425,7 @@ class _Session:
             if wire is not None:
                 changes.append((change.channel, wire))
         if blocks.has_counts and now >= self._next_count:
-            self._next_count = now + self._times.count
+            self._next_count = now + self._times.between_counts
             changes += blocks.counts(directory)
         wanted, self._wanted = self._wanted, set()
         wires = {channel: blocks.list(channel, directory) for channels in wanted for channel in channels}

@@ -275,10 +275,10 @@ class Member:
         self._processes.pop(name, None)
         self._asked.pop(name, None)
 
-    # What to send.
+    # Sending.
 
     def due(self, now: float, own_people: Callable[[], Iterable[Pair]]) -> Sequence[Body]:
-        """Do what is due, and return what to send now.
+        """Do the work that is due, and return the messages to send now.
 
         :param now: the time.
         :param own_people: returns all people who have streams in this process. It is called if the process must

@@ -106,7 +106,7 @@ class Message(NamedTuple):
     :ivar sender: the process.
     :ivar number: how many messages the sender has sent, this one included.
     :ivar at: when it was made (seconds since 1970), by the sender's clock.
-    :ivar body: what it says.
+    :ivar body: its content.
     """
 
     sender: str

@@ -14,7 +14,7 @@ class PresenceTimes(NamedTuple):
 
     :ivar grace: for how long a person without a stream stays listed.
     :ivar batch: between two messages about people who come and go, and between two changes that clients get.
-    :ivar count: between two counts for the clients of a channel with so many people that only counts are sent.
+    :ivar between_counts: between two counts for the clients of a channel with so many people that only counts are sent.
     :ivar beat: between two beats of a process.
     :ivar silent_beats: a number and not a time. A process has died if another one reads so many beats of its own
         from the log, and nothing of that process.
@@ -25,7 +25,7 @@ class PresenceTimes(NamedTuple):
 
     grace: float = 15.0
     batch: float = 0.25
-    count: float = 2.0
+    between_counts: float = 2.0
     beat: float = 4.0
     silent_beats: int = 3
     sync: float = 2.0

@@ -21,7 +21,7 @@ from tests.harness.warm_python import run_python
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
 # Short times, so that nothing takes long. The code is the same.
-QUICK = PresenceTimes(grace=0.5, batch=0.02, count=0.1, beat=0.2, sync=0.5, answer=0.05)
+QUICK = PresenceTimes(grace=0.5, batch=0.02, between_counts=0.1, beat=0.2, sync=0.5, answer=0.05)
 # With these, nobody leaves during a test, unless that is said.
 PATIENT = QUICK._replace(grace=600.0)
 
