@@ -14,7 +14,7 @@ class PresenceTimes(NamedTuple):
 
     :ivar grace: for how long a person without a stream stays listed.
     :ivar batch: between two messages about people who come and go, and between two changes that clients get.
-    :ivar between_counts: between two counts for the clients of a channel with so many people that only counts are sent.
+    :ivar between_counts: between two counts for the clients of a channel with very many people.
     :ivar beat: between two beats of a process.
     :ivar silent_beats: a number and not a time. A process has died if another one reads so many beats of its own
         from the log, and nothing of that process.
