@@ -110,11 +110,6 @@ class _Options(NamedTuple):
     from_start: bool
     long_poll: bool
 
-    @property
-    def shows_user(self) -> bool:
-        """Whether others are shown the user."""
-        return self.presence is True
-
 
 class _Asked(NamedTuple):
     """A request for events.
@@ -430,7 +425,7 @@ class Hub:
             except LogError as error:
                 is_stream = wanted.kind == CONTENT_TYPE
                 return _refused(refusal_for(self._pace, error)) if is_stream else unanswered(error)
-        if options.shows_user:
+        if options.presence is True:
             validate_user(user)
         caller = caller_of(environ)
         if not self._warnings.is_server_known:
@@ -486,7 +481,7 @@ class Hub:
                 from_start=options.from_start,
                 user=asked.user,
                 address=environ.get("REMOTE_ADDR"),
-                is_present=options.shows_user,
+                is_present=options.presence is True,
                 extras=extras,
             )
         except (Overloaded, HubClosed, LogError) as error:
@@ -531,7 +526,7 @@ class Hub:
     @contextmanager
     def _attending(self, asked: _Asked) -> Iterator[None]:
         """Count the user of a long poll, until its answer. A poll that finds events is over before it waits."""
-        if not asked.options.shows_user or asked.user is None:
+        if asked.options.presence is not True or asked.user is None:
             yield
             return
         with suppress(Overloaded, HubClosed, LogError):  # the answer does not depend on it

@@ -54,9 +54,8 @@ class Process:
 
     def close(self) -> None:
         """End it."""
-        assert self._child.stdin is not None
-        self._child.stdin.close()
-        self._child.wait(30)
+        with self._child:  # this closes its input, and waits
+            pass
 
 
 @contextmanager

@@ -57,6 +57,9 @@ def people_of(client: ResumingClient) -> set[str]:
 
 
 class PresenceTest(unittest.TestCase):
+    # The arguments of the two servers; three processes in all.
+    kinds: tuple[tuple[str, ...], ...] = (PARKED, THREADS)
+
     def make_log_url(self, folder: Path) -> str:
         return sqlite_url(folder)
 
@@ -66,7 +69,7 @@ class PresenceTest(unittest.TestCase):
         env = {"LOG": self.make_log_url(folder)}
         self.servers = [
             enter(self, GunicornServer("present:app", args=[*args, "--chdir", str(folder)], env=env))
-            for args in (PARKED, THREADS)
+            for args in self.kinds
         ]
 
     def follow(self, user: str, server: GunicornServer) -> ResumingClient:

@@ -27,13 +27,15 @@ class OnRedis(unittest.TestCase):
 
 
 class PresenceTest(OnRedis, test_presence.PresenceTest):
+    kinds = (test_presence.PARKED, ("-k", "gevent", "-c", "python:sse_threaded.gunicorn_hooks", "-w", "1"))
+
     def make_log_url(self, folder: Path) -> str:
         return self.redis.url()
 
 
 class LogTest(OnRedis):
     def open_log(self) -> RedisLog:
-        log = RedisLog(self.redis.url(prefix=self.id()))
+        log = RedisLog(self.redis.url(prefix=self._testMethodName))
         self.addCleanup(log.close)
         return log
 
@@ -43,9 +45,9 @@ class LogTest(OnRedis):
         log.append(PRESENCE, "x")
         client = self.redis.client()
         self.addCleanup(client.close)
-        (key,) = client.keys(f"*{self.id()}*channel:{PRESENCE}")
+        (key,) = client.keys(f"*{self._testMethodName}*channel:{PRESENCE}")
         self.assertTrue(0 < client.pttl(key) <= PRESENCE_SECONDS * 1000)
-        (key,) = client.keys(f"*{self.id()}*channel:news")
+        (key,) = client.keys(f"*{self._testMethodName}*channel:news")
         self.assertGreater(client.pttl(key), 10 * PRESENCE_SECONDS * 1000)
 
     def test_old_messages_are_deleted_and_nobody_is_cut_off(self) -> None:
