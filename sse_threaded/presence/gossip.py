@@ -165,7 +165,7 @@ class _Session:
         self._blocks = Blocks()
         self._wanted: set[tuple[str, ...]] = set()  # the channels of streams that have no list
         self._has_warned = False
-        self._outbox: deque[str] = deque()  # messages to append
+        self._outbox: deque[Message] = deque()  # to append
         self._failures = 0
         # When to do these things next (monotonic).
         self._next_try = self._next_batch = self._next_show = self._next_count = 0.0
@@ -367,7 +367,7 @@ class _Session:
 
     def _put(self, body: Body) -> None:
         self._number += 1
-        self._outbox.append(encode(Message(self._member.name, self._number, time.time(), body)))
+        self._outbox.append(Message(self._member.name, self._number, time.time(), body))
 
     def _write(self, now: float, is_end: bool) -> None:
         """Make the messages that are due."""
@@ -388,7 +388,7 @@ class _Session:
             return
         while self._outbox:
             try:
-                self._eventlog.append(PRESENCE, self._outbox[0])
+                self._eventlog.append(PRESENCE, encode(self._outbox[0]))
             except LogError as error:
                 self._failure = error
                 if not is_end:

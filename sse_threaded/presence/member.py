@@ -27,7 +27,7 @@ from .times import PresenceTimes
 NEVER = float("inf")
 
 # How many processes wait for each other's list before they send it. All further ones send it at the same time.
-_MOST_BEFORE = 4
+_MOST_BEFORE = 3
 
 # Seconds in which several processes may say hello, for one list.
 _GATHERING = 0.05

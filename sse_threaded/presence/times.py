@@ -29,7 +29,7 @@ class PresenceTimes(NamedTuple):
     beat: float = 4.0
     silent_beats: int = 3
     sync: float = 2.0
-    answer: float = 0.3
+    answer: float = 0.4
     idle: float = 60.0
 
 
