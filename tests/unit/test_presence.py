@@ -131,6 +131,7 @@ class PageTest(unittest.TestCase):
         hub = make_hub(self, times=QUICK._replace(grace=5.0))
         url = serve(self, hub)
         watcher = Page(self, f"{url}/room?user=w")
+        watcher.wait_for("w")
         anna = Page(self, f"{url}/room?user=anna")
         watcher.wait_for("anna", "w")
         for _ in range(3):
