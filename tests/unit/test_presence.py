@@ -12,7 +12,7 @@ from unittest import mock
 
 from werkzeug.wrappers import Request, Response
 
-from sse_threaded import Hub, HubClosed, InvalidEvent, LogUnavailable
+from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable
 from sse_threaded.fanout.attendance import Attendance, Moves
 from sse_threaded.log.retention import PRESENCE
 from sse_threaded.presence.times import PresenceTimes
@@ -198,8 +198,21 @@ class PageTest(unittest.TestCase):
         self.assertEqual(len(hub.presence("room")), 1502)
         self.assertLess(len(anna.blocks), 50)
 
+    def test_a_stream_that_its_server_closes(self) -> None:
+        hub = make_hub(self)
+        environ = {"REQUEST_METHOD": "GET", "wsgi.multithread": True}
+        response = hub.stream(environ, "room", user="anna", presence=True)
+        next(iter(response.response))
+        next(iter(response.response))
+        wait_until(lambda: hub.presence("room") == ["anna"])
+        response.close()
+        wait_until(lambda: hub.presence("room") == [])
+
     def test_a_disconnected_user_is_gone_at_once(self) -> None:
         hub = make_hub(self, times=PATIENT)
+        attendance = hub._pump.presence.attendance
+        leave = mock.patch.object(attendance, "leave", wraps=attendance.leave).start()
+        self.addCleanup(mock.patch.stopall)
         url = serve(self, hub)
         anna = Page(self, f"{url}/room?user=anna")
         bo = Page(self, f"{url}/room?user=bo")
@@ -208,9 +221,10 @@ class PageTest(unittest.TestCase):
         anna.wait_for("anna")
         bo.client.wait_for_end()
         self.assertEqual(hub.presence("room"), ["anna"])
+        leave.assert_called_once_with("bo", ("room",), was_removed=True)
 
     def test_a_long_poll_counts(self) -> None:
-        hub = make_hub(self, times=PATIENT)
+        hub = make_hub(self)
         url = serve(self, hub)
         anna = Page(self, f"{url}/room?user=anna")
         headers = {"Accept": "application/json"}
@@ -225,7 +239,7 @@ class PageTest(unittest.TestCase):
         hub.publish("room", "one")
         thread.join(30)
         self.assertEqual([event["data"] for event in answers[0]["events"]], ["one"])
-        self.assertEqual(hub.presence("room"), ["anna", "bo"])
+        wait_until(lambda: hub.presence("room") == ["anna"], message="bo polls no more")
 
     def test_a_long_poll_is_not_ended_by_people_who_come(self) -> None:
         hub = make_hub(self, times=PATIENT)
@@ -288,14 +302,22 @@ class ProcessesTest(unittest.TestCase):
             self.assertEqual(second.presence("room"), ["w"])
         watcher.wait_for("anna", "w")
 
-    def test_when_the_log_is_made_anew_all_begin_again(self) -> None:
-        hub = make_hub(self, self.url, PATIENT)
+    def test_after_a_gap_in_the_log_a_process_begins_again_and_keeps_the_people(self) -> None:
+        hub = make_hub(self, times=PATIENT)
         Page(self, f"{serve(self, hub)}/room?user=anna").wait_for("anna")
         session = hub._presence._session
         assert session is not None
         before = session._member.name
-        session.note_gap()
-        wait_until(lambda: session._member.name != before and session._member.is_synced)
+        read, gaps = hub.log.read, [HistoryGone("expired")]
+
+        def read_with_gap(*arguments: Any, **options: Any) -> Any:
+            if gaps:
+                raise gaps.pop()
+            return read(*arguments, **options)
+
+        with mock.patch.object(hub.log, "read", read_with_gap):
+            hub.publish("news", "one")
+            wait_until(lambda: session._member.name != before and session._member.is_synced)
         self.assertEqual(hub.presence("room"), ["anna"])
 
     def test_a_log_that_cannot_be_written_is_told(self) -> None:

@@ -246,6 +246,7 @@ class StepsTest(unittest.TestCase):
         self.now += 300  # nothing is written, and nothing is read
         second.send(self.now)
         self.assertEqual(second.list(), ["anna"])
+        self.wait(5)  # her client reconnects a little later
         first.come(("room", "anna"))
         self.wait(60)
         self.assertEqual((first.list(), second.list()), (["anna"], ["anna"]))
@@ -296,14 +297,41 @@ class StepsTest(unittest.TestCase):
     def test_a_message_that_comes_twice_counts_once(self) -> None:
         first, second = self.begin("m1"), self.begin("m2")
         self.wait(5)
+        beat = [message for message in self.bodies(Beat) if message.sender == "m2"][-1]
         for _ in range(5):
-            self.log.append(self.bodies(Beat)[-1])
+            self.log.append(beat)
         first.come(("room", "anna"))
         self.wait(1)
-        self.log.append(self.bodies(Moves)[-1])
+        came = self.bodies(Moves)[-1]
+        first.go(("room", "anna"))
+        self.wait(1)
+        self.log.append(came)
         self.wait(1)
         self.assertEqual(second.member.processes, {"m1", "m2"})
         self.assertEqual(second.list(), ["anna"])
+        self.wait(20)
+        self.assertEqual(second.list(), [])
+
+    def test_if_a_part_of_all_people_is_missing_they_are_asked_for_again(self) -> None:
+        member = Member("me", TIMES)
+        member.begin(1, [], self.now, self.now)
+        bodies = [Hello(), Moves({}, {"room": ["anna", "bo"]}), Full({"room": ["anna"]}, True, False)]
+        for number, body in enumerate(bodies, 1):
+            member.receive(number + 1, Message("m1", number, self.now, body), self.now)
+        member.receive(6, Message("m1", 5, self.now, Full({}, False, True)), self.now)
+        self.assertEqual(member.directory.by_process(), {"m1": [("room", "anna"), ("room", "bo")]})
+        self.assertEqual(member.due(self.now, list), [Ask(["m1"])])
+
+    def test_a_disconnection_before_the_list_is_not_applied_after_it(self) -> None:
+        first = self.begin("m1")
+        first.come(("room", "anna"))
+        self.wait(5)
+        late = self.begin("m2")
+        self.log.append(Removal("anna", None))
+        first.come(("room", "anna"))  # she has logged in again
+        self.wait(2)
+        self.assertTrue(late.member.is_synced)
+        self.assertEqual((first.list(), late.list()), (["anna"], ["anna"]))
 
     def test_a_disconnection_removes_at_once_and_for_all(self) -> None:
         first, second = self.begin("m1"), self.begin("m2")
