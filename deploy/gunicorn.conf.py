@@ -16,6 +16,8 @@ environment variables:
     SSE_THREADED_MAX_STREAMS  streams a process; default: the connections less one for each thread
     SSE_THREADED_HEARTBEAT    15 seconds        SSE_THREADED_RETRY       5000 milliseconds
     SSE_THREADED_LEASE        900 seconds       SSE_THREADED_QUEUE_SIZE  1000 events
+    SSE_THREADED_METRICS      who may read /metrics: 1 for this machine, or networks, separated by commas;
+                              it needs prometheus_client
 
 For your own app, keep the worker class. In gunicorn's own worker (-k gthread --threads 128) an open page holds a
 thread. There keep the two hooks: they limit the number of streams and send the farewell. Also keep
@@ -25,9 +27,11 @@ proxy sets these fields itself.
 
 from sse_threaded.board.gunicorn_conf import (  # noqa: F401
     bind,
+    child_exit,
     control_socket_disable,
     forwarder_headers,
     graceful_timeout,
+    on_exit,
     on_starting,
     post_worker_init,
     secure_scheme_headers,

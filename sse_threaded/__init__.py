@@ -11,6 +11,7 @@ response = hub.stream(request, "news")
 from .errors import HistoryGone, HubClosed, InvalidEvent, LogError, LogUnavailable, LogUnusable, SSEError
 from .hub import Hub
 from .log import EventLog, Retention, open_log
+from .observer import Observer
 from .protocol.event import FINISHED, ServerSentEvent, comment
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LogError",
     "LogUnavailable",
     "LogUnusable",
+    "Observer",
     "Retention",
     "SSEError",
     "ServerSentEvent",

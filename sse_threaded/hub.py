@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from werkzeug.wrappers import Request, Response
@@ -28,13 +28,15 @@ from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, re
 from .fanout.extras import NO_EXTRAS, Extras
 from .fanout.handover import ENVIRON_KEY
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
+from .fanout.observers import Observers, cause_of
 from .fanout.owners import OwnerLimits
 from .fanout.pace import Pace
 from .fanout.pump import Pump
-from .fanout.thread_subscriber import ThreadSubscriber
+from .fanout.thread_subscriber import PollSubscriber
 from .log import EventLog, Retention, open_log
 from .log.validation import validate_channel, validate_user
 from .longpoll import long_poll, unanswered
+from .observer import Cause, Observer, Queues
 from .presence.gossip import Presence
 from .presence.times import times_for
 from .protocol.event import CONTENT_TYPE, FINISHED, JSONDefault
@@ -159,6 +161,8 @@ class Hub:
     :param json_default: returns a value that JSON can write in place of one that it cannot, as ``default`` of
         :func:`json.dumps` does. Flask has ``DefaultJSONProvider.default``, and Django has
         ``DjangoJSONEncoder().default``. Default ``None``: an event with such a value is refused.
+    :param observers: get the facts of this hub, for metrics and traces: :class:`sse_threaded.metrics.Metrics`,
+        :class:`sse_threaded.tracing.Tracing`, or an own :class:`sse_threaded.Observer`. Default: none.
     :raises LogError: the log cannot be opened.
     :raises ValueError: an argument is invalid.
     """
@@ -178,6 +182,7 @@ class Hub:
         origins: Iterable[str] | None = None,
         secret: Secret | None = None,
         json_default: JSONDefault | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         for name, value, least in (
             ("retry", retry, 0),
@@ -208,11 +213,15 @@ class Hub:
         self._parking_budget = parking_budget if max_streams is None else self._budget
         limits = OwnerLimits(max_streams_per_user, max_streams_per_address)
         budgets = self._budget, self._parking_budget
-        self._pump = Pump(self._log, self._pace, *budgets, self._process_ends, limits=limits)
+        self._observers = Observers(observers)
+        self._pump = Pump(
+            self._log, self._pace, *budgets, self._process_ends, limits=limits, observers=self._observers
+        )
         self._presence = Presence(self._log, self._pump, times_for(retry))
         self._closed = False
         self._warnings = ServerWarnings()
         enrol(self)
+        self._observers.hub_made(self)
 
     def __repr__(self) -> str:
         return f"<Hub {self.url} streams={self.streams} position={self._pump.position}>"
@@ -253,6 +262,16 @@ class Hub:
         :raises LogError: the log cannot be written; nothing was published.
         :raises HubClosed: the hub is closed; nothing was published.
         """
+        if not self._observers.are_any:
+            return self._publish(channel, data, event, connection)
+        begun = time.monotonic()
+        append = partial(self._publish, channel, data, event, connection)
+        event_id = self._observers.publish((channel,), 1, append)
+        if connection is None:  # else it is in the log later, at the commit
+            self._pump.times.note(int(event_id.rpartition("-")[2]), begun)
+        return event_id
+
+    def _publish(self, channel: str, data: object, event: str | None, connection: object | None) -> str:
         if isinstance(channel, str) and channel.startswith(RESERVED_PREFIX):
             raise reserved(channel)
         if self._closed:
@@ -297,7 +316,7 @@ class Hub:
         """
         if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 1:
             raise ValueError(f"max_bytes must be a whole number of at least 1, not {max_bytes!r}")
-        return PublisherApp(self._log_to_publish, PublishTokens(tokens), max_bytes)
+        return PublisherApp(self._log_to_publish, PublishTokens(tokens), max_bytes, self._observers)
 
     def _log_to_publish(self) -> EventLog:
         if self._closed:
@@ -329,7 +348,8 @@ class Hub:
         if self._closed:
             raise HubClosed("the hub is closed; no stream is left")
         data = disconnect_data(None if user is None else str(user), channel)
-        return self.log.append(CONTROL, data, connection=connection)
+        append = partial(self.log.append, CONTROL, data, connection=connection)
+        return self._observers.publish((CONTROL,), 1, append)
 
     def ticket(
         self, channels: str | Iterable[str], *, user: object = None, seconds: float = 60.0, resume: float = 3600.0
@@ -402,6 +422,8 @@ class Hub:
         if self._cross_origin is None:
             return self._answer(environ, names, whose, options)
         response = self._cross_origin.answer(environ)
+        if response is not None and response.status_code == 403:
+            self._observers.stream_refused(Cause.ORIGIN)
         if response is None:
             response = self._answer(environ, names, whose, options)
             self._cross_origin.mark(response, environ)
@@ -412,17 +434,21 @@ class Hub:
     ) -> Response:
         method = environ.get("REQUEST_METHOD", "GET")
         if method not in ("GET", "HEAD"):
+            self._observers.stream_refused(Cause.REQUEST)
             return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
         wanted = wanted_events(environ)
         if wanted.kind is None or not (options.long_poll or wanted.kind == CONTENT_TYPE):
+            self._observers.stream_refused(Cause.REQUEST)
             other = ", or as application/json by long polling" if options.long_poll else " only"
             return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
         if names is None:
             try:
                 names, user, *_ = self._ticket_of(environ, wanted)
             except TicketRefused as error:
+                self._observers.stream_refused(Cause.TICKET)
                 return problem(403, error.detail)
             except LogError as error:
+                self._observers.refuse(error)
                 is_stream = wanted.kind == CONTENT_TYPE
                 return _refused(refusal_for(self._pace, error)) if is_stream else unanswered(error)
         if options.presence is True:
@@ -454,17 +480,29 @@ class Hub:
         :param reason: a few words for a person who reads the bytes; one line.
         :param shutdown: whether this process ends, so that another process will answer soon; default ``False``.
         """
+        self._observers.stream_refused(Cause.APP)
+        return self._come_back(reason, shutdown=shutdown)
+
+    def _come_back(self, reason: str, *, shutdown: bool = False) -> Response:
         return _refused(refusal(self._pace, reason, shutdown=shutdown))
 
     def _stream(self, environ: dict[str, Any], asked: _Asked, caller: Caller) -> Response:
+        if not self._observers.are_any:
+            return self._begin(environ, asked, caller)[0]
+        resumes = asked.wanted.last_event_id is not None
+        begin = partial(self._begin, environ, asked, caller)
+        return self._observers.open(asked.channels, resumes, begin)
+
+    def _begin(self, environ: dict[str, Any], asked: _Asked, caller: Caller) -> tuple[Response, Cause | None]:
         if caller.bridge is not None and not caller.bridge.can_stream:
-            return self.come_back(caller.bridge.fault)
+            return self._come_back(caller.bridge.fault), Cause.SERVER
         if environ.get("REQUEST_METHOD") == "HEAD":
             # An iterator, so that no length is announced: a GET would not have one either.
-            return StreamResponse(iter(()))
+            return StreamResponse(iter(())), None
         if caller.blocks_connection:
             self._warnings.warn_of_http2()
-            return self.come_back("a stream would block other requests on this HTTP/2 connection")
+            why = "a stream would block other requests on this HTTP/2 connection"
+            return self._come_back(why), Cause.SERVER
         handover = environ.get(ENVIRON_KEY)
         if handover is None:  # the worker that parks forks as Python does, so its hubs know
             self.begin_anew_if_needed()
@@ -485,10 +523,11 @@ class Hub:
                 extras=extras,
             )
         except (Overloaded, HubClosed, LogError) as error:
-            return _refused(refusal_for(self._pace, error))
+            return _refused(refusal_for(self._pace, error)), cause_of(error)
         if cursor.is_over:
-            return Response(status=204, headers=_NO_MORE_HEADERS)
-        return StreamResponse(EventStream(self._pump, cursor, self._queue_size, caller.connection, handover))
+            return Response(status=204, headers=_NO_MORE_HEADERS), Cause.FINISHED
+        stream = EventStream(self._pump, cursor, self._queue_size, caller.connection, handover)
+        return StreamResponse(stream), None
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
@@ -501,14 +540,13 @@ class Hub:
             if caller.blocks_connection:
                 self._warnings.warn_of_http2()
             web = Request(environ, populate_request=False)  # the environ's request stays the app's
-            subscriber = ThreadSubscriber(
-                asked.channels, self._queue_size, caller.connection, has_heartbeats=False
-            )
+            subscriber = PollSubscriber(asked.channels, self._queue_size, caller.connection, has_heartbeats=False)
             may_wait = not caller.blocks_connection
             try:
                 subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
-            except Overloaded:
+            except Overloaded as error:
                 may_wait = False
+                self._observers.refuse(error)
             with self._attending(asked):
                 response = long_poll(
                     self._pump,
@@ -572,6 +610,21 @@ class Hub:
         log = {"url": self.url, "lastEventId": self.log.check()}
         return {"log": log, "streams": self.streams, "maxStreams": self.max_streams}
 
+    def queues(self) -> Queues:
+        """How many events wait for clients of this process now."""
+        return self._pump.queues()
+
+    def log_end(self) -> int:
+        """The number of the log's newest event, read now.
+
+        :raises LogError: the log cannot be read.
+        """
+        return self.log.last_sequence()
+
+    def report(self) -> None:
+        """Give the observers the counts of events that were handed on, now and not in a second."""
+        self._pump.sent.report()
+
     def request_close(self) -> None:
         """Begin the end: every stream gets a farewell. This takes no lock, so a signal handler may call it."""
         self._pump.request_close()
@@ -588,6 +641,7 @@ class Hub:
         ends = time.monotonic() + timeout
         self._pump.request_close()
         self._pump.join(timeout)
+        self.report()
         if not self._closed:
             self._closed = True
             self._presence.close(ends - time.monotonic())

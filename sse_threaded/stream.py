@@ -28,6 +28,8 @@ from .fanout.socket_subscriber import EncryptedSubscriber, SocketSubscriber
 from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
 from .fanout.wrapped_subscriber import WrappedSubscriber
+from .observer import Cause
+from .protocol.batch import Batch
 from .protocol.event import START, comment, notice
 from .throttled_log import ThrottledLog
 
@@ -154,6 +156,7 @@ class EventStream:
         try:
             reservation = pump.reserve()
         except (Overloaded, HubClosed, LogError) as error:
+            pump.observers.refuse(error)
             return refusal_for(pump.pace, error)
         cursor = delivery.cursor
         kind = SocketSubscriber if type(connection).send is plain_send else EncryptedSubscriber
@@ -181,7 +184,8 @@ def refusal_for(pace: Pace, error: SSEError) -> bytes:
         # streams end now.
         return refusal(pace, str(error), shutdown=True)
     if isinstance(error, LogError):
-        _throttled.warning("begin", "a stream could not begin: %s", error)
+        fields = {"event": "stream_refused", "reason": str(Cause.LOG), "url": error.url}
+        _throttled.warning("begin", "a stream could not begin: %s", error, extra=fields)
         return refusal(pace, "the log cannot be read")
     return refusal(pace, str(error))
 
@@ -219,7 +223,6 @@ class _Delivery:
         subscriber = self.subscriber
         if subscriber is not None and not subscriber.state.is_closed:
             self.pump.end_stream(subscriber)
-            _log.debug("stream of %s ended: %s", subscriber.channels, subscriber.end_reason or EndReason.GONE)
 
     def _give_place_back(self) -> None:
         reservation, self._reservation = self._reservation, None
@@ -265,10 +268,14 @@ class _Delivery:
                     if head:
                         yield head
                     yield from wires
+                # The server asks for more, so it has sent these.
+                self._count(subscriber, 0 if self.cursor.told else len(wires), sum(map(len, wires)))
                 head = b""
             if head:
                 yield head
         except (Overloaded, HubClosed, LogError) as error:
+            if self.subscriber is None:
+                self.pump.observers.refuse(error)
             yield refusal_for(self.pump.pace, error)
             return
         yield from self._live(subscriber)
@@ -301,6 +308,8 @@ class _Delivery:
         upto: int | None = None
         while subscriber.end_reason is None:
             wires = cursor.read_wires(upto)
+            if cursor.told is not None:
+                self.pump.observers.reset_sent(cursor.told)
             if wires:
                 yield wires
             elif upto is not None:
@@ -309,6 +318,8 @@ class _Delivery:
                 upto = self.pump.attach(subscriber, cursor.after)
                 if upto <= cursor.after:
                     break
+        if subscriber.end_reason is None:
+            self.pump.observers.stream_caught_up(subscriber.kind, cursor.replayed)
         if cursor.finishes:
             self.pump.end_if_over(subscriber)
 
@@ -319,8 +330,24 @@ class _Delivery:
                 if subscriber.end_reason is not None:
                     return
                 yield b""  # the server notes that there is nothing, and its thread may leave
-            elif self.joins:
+                continue
+            if self.joins:
                 yield batches[0].body if len(batches) == 1 else b"".join([batch.body for batch in batches])
             else:
                 for batch in batches:
                     yield from batch.parts
+            self._count_batches(subscriber, batches)
+
+    def _count_batches(self, subscriber: ThreadSubscriber, batches: list[Batch]) -> None:
+        events = size = 0
+        for batch in batches:
+            if batch.count:  # else it is a heartbeat
+                events += batch.count
+                size += len(batch.body)
+        self._count(subscriber, events, size)
+
+    def _count(self, subscriber: ThreadSubscriber, events: int, size: int) -> None:
+        # On the stream's own thread, which alone changes these two.
+        subscriber.sent_events += events
+        subscriber.sent += size
+        self.pump.sent.add(subscriber.kind, events, size)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 
 # Seconds between two lines of one kind.
 _PERIOD = 60.0
@@ -33,12 +34,14 @@ class ThrottledLog:
         # When the next line of each kind may come (monotonic), and how many were left out; the oldest line first.
         self._kinds: dict[str, tuple[float, int]] = {}
 
-    def warning(self, kind: str, message: str, *args: object) -> None:
+    def warning(self, kind: str, message: str, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log a warning, unless one of its kind was logged within the period.
 
         :param kind: lines of the same kind are limited together. A client must not be able to choose it.
         :param message: as for :meth:`logging.Logger.warning`.
         :param args: as for :meth:`logging.Logger.warning`.
+        :param extra: as for :meth:`logging.Logger.warning`; default ``None``. The line also has the field
+            ``left_out``, the number of lines that were left out.
         """
         now = time.monotonic()
         with self._lock:
@@ -52,4 +55,4 @@ class ThrottledLog:
                 del self._kinds[next(iter(self._kinds))]
         if left_out:
             message, args = message + " (and %d more like this since the last line)", (*args, left_out)
-        self._logger.warning(message, *args)
+        self._logger.warning(message, *args, extra={**(extra or {}), "left_out": left_out})

@@ -158,17 +158,21 @@ class ServerWarnings:
         if bridge is None and one_at_a_time and is_from_test_client(environ):
             return  # a test's request, which says nothing of the server
         self.is_server_known = True
+        fields = {"event": "server_unsuitable"}
         if bridge is not None and not bridge.can_stream:
-            _log.error("No streams: %s; use %s", bridge.fault, _GTHREAD)
+            _log.error("No streams: %s; use %s", bridge.fault, _GTHREAD, extra=fields)
         elif bridge is not None:
-            _log.warning("%s; use %s, or Hub(lease=60, max_streams=...) below its threads", bridge.fault, _GTHREAD)
+            words = "%s; use %s, or Hub(lease=60, max_streams=...) below its threads"
+            _log.warning(words, bridge.fault, _GTHREAD, extra=fields)
         elif one_at_a_time:
-            _log.warning("This server answers one request at a time, and a stream is one; use %s", _GTHREAD)
+            words = "This server answers one request at a time, and a stream is one; use %s"
+            _log.warning(words, _GTHREAD, extra=fields)
         elif not is_bounded and not has_thread_for_each_request(environ):
             _log.warning(
                 "Streams may take every thread of this server. Under gunicorn use -k "
                 "sse_threaded.worker.ThreadWorker, or the hooks of sse_threaded.gunicorn_hooks. Under other "
-                "servers set Hub(max_streams=...) below their threads"
+                "servers set Hub(max_streams=...) below their threads",
+                extra=fields,
             )
 
     def warn_of_http2(self) -> None:
@@ -177,5 +181,6 @@ class ServerWarnings:
             self._has_warned_of_http2 = True
             _log.warning(
                 "No streams over gunicorn's own HTTP/2, which answers the requests of a connection one after "
-                "another. End HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1"
+                "another. End HTTP/2 in a proxy that speaks HTTP/1.1 to gunicorn, and set http_protocols to h1",
+                extra={"event": "http2_unsuitable"},
             )

@@ -25,8 +25,9 @@ HOSTS = "SSE_THREADED_HOSTS"
 # A name or an address, and an optional port (RFC 9110, section 7.2). A name has at most 253 characters.
 _HOST = re.compile(r"([a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{0,5})?", re.ASCII | re.IGNORECASE)
 
-# Load balancers ask for this path, with an address as the Host. DNS rebinding needs a name, so this is safe.
-_HEALTH = "/healthz"
+# Load balancers and Prometheus ask for these paths, with an address as the Host. DNS rebinding needs a name, so
+# this is safe.
+_BY_ADDRESS = ("/healthz", "/metrics")
 
 
 class AllowedHosts:
@@ -63,7 +64,7 @@ class AllowedHosts:
         name = match[1].lower().removesuffix(".")
         if _is_local(name) or name in self._names or name.endswith(self._ends):
             return None
-        if environ.get("PATH_INFO") == _HEALTH and _address(name) is not None:
+        if environ.get("PATH_INFO") in _BY_ADDRESS and _address(name) is not None:
             return None
         shown = name if len(name) <= 80 else f"{name[:79]}…"
         return problem(421, f"This board does not serve the name {shown}; its operator can add it to {HOSTS}.")

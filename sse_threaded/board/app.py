@@ -31,11 +31,21 @@ from .allowed_hosts import AllowedHosts
 from .assets import Assets
 from .model import Unknown, number_of
 from .request_body import checked_title, read_object
-from .settings import hub_settings, log_url, proxy_count, trusted_hosts
+from .settings import (
+    METRICS,
+    SettingError,
+    hub_settings,
+    log_url,
+    metrics_networks,
+    proxy_count,
+    trusted_hosts,
+)
 from .store import open_store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+if TYPE_CHECKING:
+    from .metrics_page import MetricsPage
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +62,7 @@ _ROUTES = Map(
     [
         Rule("/", endpoint="home", methods=["GET"]),
         Rule("/healthz", endpoint="health", methods=["GET"]),
+        Rule("/metrics", endpoint="metrics", methods=["GET"]),
         Rule("/static/<name>", endpoint="asset", methods=["GET"]),
         Rule("/boards", endpoint="boards", methods=["GET"]),
         Rule("/boards", endpoint="create_board", methods=["POST"]),
@@ -77,8 +88,23 @@ def create_app(url: str | None = None, **settings: Any) -> BoardApp:
     :raises LogUnusable: the log cannot be used until a person repairs it.
     """
     proxies, hosts = proxy_count(os.environ), trusted_hosts(os.environ)
+    page = _metrics_page(proxies)
+    if page is not None:
+        settings = {"observers": [page.metrics], **settings}
     hub = Hub(url or log_url(os.environ), **{**hub_settings(os.environ), **settings})
-    return BoardApp(hub, proxies=proxies, hosts=hosts)
+    return BoardApp(hub, proxies=proxies, hosts=hosts, metrics_page=page)
+
+
+def _metrics_page(proxies: int) -> MetricsPage | None:
+    networks = metrics_networks(os.environ)
+    if not networks:
+        return None
+    try:
+        from .metrics_page import MetricsPage  # noqa: PLC0415  # prometheus_client may not be installed
+    except ImportError:
+        value = os.environ[METRICS]
+        raise SettingError(METRICS, value, "install prometheus_client for it, the extra 'metrics'") from None
+    return MetricsPage(networks, trusts_proxy=proxies > 0)
 
 
 class BoardApp:
@@ -89,11 +115,20 @@ class BoardApp:
         describe the client; default 0: these fields are ignored.
     :param hosts: host names that it serves beside localhost; see
         :class:`~sse_threaded.board.allowed_hosts.AllowedHosts`.
+    :param metrics_page: answers ``/metrics``; default ``None``: there is no such page.
     :ivar hub: the hub; the server that runs the app must close it.
     """
 
-    def __init__(self, hub: Hub, *, proxies: int = 0, hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        proxies: int = 0,
+        hosts: Iterable[str] = (),
+        metrics_page: MetricsPage | None = None,
+    ) -> None:
         self.hub = hub
+        self._metrics_page = metrics_page
         self._allowed_hosts = AllowedHosts(hosts)
         self._wsgi: WSGIApplication = self._respond
         if proxies:
@@ -165,6 +200,11 @@ class BoardApp:
         except LogError as error:
             self._throttled.warning(f"unhealthy: {error}", "unhealthy: %s", error)
             return problem(503, f"The log cannot be used now: {error.reason}.", {"Retry-After": _RETRY_AFTER})
+
+    def _on_metrics(self, request: Request) -> Response:
+        if self._metrics_page is None:
+            raise NotFound(f"There are no metrics here; {METRICS}=1 adds them.")
+        return self._metrics_page.answer(request.environ)
 
     def _on_asset(self, request: Request, name: str) -> Response:
         return self._assets.answer(request, name)

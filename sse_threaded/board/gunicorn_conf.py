@@ -7,34 +7,41 @@ environment. ``deploy/gunicorn.conf.py`` explains them; it is the same configura
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 from sse_threaded.board.settings import (
     BIND,
     CONNECTIONS,
     DEFAULT_URL,
+    METRICS,
     THREADS,
     URL,
     WORKERS,
     SettingError,
     hub_settings,
+    metrics_networks,
     proxy_count,
     server_number,
     trusted_hosts,
     unknown_names,
 )
 from sse_threaded.errors import SSEError
-from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
+from sse_threaded.gunicorn_hooks import child_exit, post_worker_init, worker_exit
 from sse_threaded.log import SQLiteLog, open_log
+from sse_threaded.metrics_directory import VARIABLE
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
 
 __all__ = [
     "bind",
+    "child_exit",
     "control_socket_disable",
     "forwarder_headers",
     "graceful_timeout",
+    "on_exit",
     "on_starting",
     "post_worker_init",
     "secure_scheme_headers",
@@ -85,6 +92,18 @@ secure_scheme_headers: dict[str, str] = {}
 # By default all gunicorn servers of a user share one control socket.
 control_socket_disable = True
 
+# The processes share their metrics in files. If no directory is set for them, it is a temporary one.
+_DIRECTORY = "sse_threaded-metrics-"
+if os.environ.get(METRICS, "0").strip() not in ("", "0") and not os.environ.get(VARIABLE):
+    os.environ[VARIABLE] = tempfile.mkdtemp(prefix=_DIRECTORY)
+
+
+def on_exit(server: Arbiter) -> None:
+    """Remove the temporary directory of the metrics, unless another master goes on with it (SIGUSR2)."""
+    directory = os.environ.get(VARIABLE, "")
+    if os.path.basename(directory).startswith(_DIRECTORY) and not (server.reexec_pid or server.master_pid):
+        shutil.rmtree(directory, ignore_errors=True)
+
 
 def on_starting(server: Arbiter) -> None:
     """Refuse settings that cannot work or would lose events, in one line."""
@@ -94,6 +113,7 @@ def on_starting(server: Arbiter) -> None:
         hub_settings(os.environ)
         proxy_count(os.environ)
         trusted_hosts(os.environ)
+        metrics_networks(os.environ)
         # A SQLite file that cannot be opened at the first start is most likely a mistake, such as a missing
         # folder. A Redis server may start later than this server.
         (SQLiteLog(_url, must_open=True) if _url.startswith("sqlite:///") else open_log(_url)).close()

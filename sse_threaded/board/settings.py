@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections.abc import Callable, Mapping
 
 from ..errors import SSEError
 from .allowed_hosts import HOSTS, checked_names
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 URL = "SSE_THREADED_URL"
 PROXIES = "SSE_THREADED_PROXIES"
@@ -18,6 +21,7 @@ BIND = "SSE_THREADED_BIND"
 WORKERS = "SSE_THREADED_WORKERS"
 THREADS = "SSE_THREADED_THREADS"
 CONNECTIONS = "SSE_THREADED_CONNECTIONS"
+METRICS = "SSE_THREADED_METRICS"
 DEFAULT_URL = "sqlite:///sse_threaded.db"
 
 
@@ -72,7 +76,7 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
 
     :param environ: the environment, usually ``os.environ``.
     """
-    known = {URL, PROXIES, HOSTS, BIND, WORKERS, THREADS, CONNECTIONS, *_NUMBERS}
+    known = {URL, PROXIES, HOSTS, BIND, WORKERS, THREADS, CONNECTIONS, METRICS, *_NUMBERS}
     return sorted(name for name in environ if name.startswith("SSE_THREADED_") and name not in known)
 
 
@@ -133,6 +137,26 @@ def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
     except ValueError:
         wanted = "host names without a scheme or a port, such as board.example,.example.org"
         raise SettingError(HOSTS, text, f"set it to {wanted}, or to * for all, or unset it") from None
+
+
+def metrics_networks(environ: Mapping[str, str]) -> list[Network]:
+    """Return from where ``/metrics`` may be read: ``SSE_THREADED_METRICS``. Empty, the default: from nowhere.
+
+    ``1`` allows loopback addresses only. Otherwise it is a list of addresses or networks, separated by commas.
+
+    :param environ: the environment, usually ``os.environ``.
+    :raises SettingError: it is neither.
+    """
+    text = environ.get(METRICS, "").strip()
+    if text in ("", "0"):
+        return []
+    if text == "1":
+        return [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")]
+    try:
+        return [ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",")]
+    except ValueError:
+        wanted = "1 for this machine, or to networks such as 127.0.0.1,10.0.0.0/8"
+        raise SettingError(METRICS, text, f"set it to {wanted}, or unset it") from None
 
 
 def server_number(environ: Mapping[str, str], variable: str, default: int) -> int:

@@ -280,7 +280,9 @@ class EventSource:
             raise StreamLost(shown(self.url), reason, failures)
         retry = self._decoder.retry
         seconds = self._reconnection.wait(RETRY if retry is None else retry, retry_after)
-        _log.info("%s: %s; next attempt in %.3g s", shown(self.url), reason, seconds)
+        url = shown(self.url)
+        fields = {"event": "client_reconnects", "url": url, "reason": reason, "seconds": round(seconds, 3)}
+        _log.info("%s: %s; next attempt in %.3g s", url, reason, seconds, extra=fields)
         if self._on_retry is not None:
             self._on_retry(reason, seconds)
         with self._changed:

@@ -31,16 +31,20 @@ class Broadcast:
         have just come.
     """
 
-    __slots__ = ("_sent", "_sockets", "_subscribers", "separate")
+    __slots__ = ("_sent", "_sent_events", "_sockets", "_subscribers", "separate")
 
     def __init__(self) -> None:
         # Two lists of the same order. map() needs the sockets alone.
         self._subscribers: list[Subscriber] = []
         self._sockets: list[socket.socket] = []
-        # Bytes of the body that were sent to all since the broadcast was made. While a subscriber is here, its own
-        # count is less by the number at which it was added.
+        # Bytes of the body, and events, that were sent to all since the broadcast was made. While a subscriber is
+        # here, its own counts are less by the numbers at which it was added.
         self._sent = 0
+        self._sent_events = 0
         self.separate: set[Subscriber] = set()
+
+    def __len__(self) -> int:
+        return len(self._subscribers)
 
     def gather(self) -> None:
         """Move subscribers out of :attr:`separate` if nothing waits for them any more."""
@@ -49,6 +53,7 @@ class Broadcast:
             subscriber.broadcast = self
             subscriber.broadcast_index = len(self._subscribers)
             subscriber.sent -= self._sent
+            subscriber.sent_events -= self._sent_events
             self._subscribers.append(subscriber)
             self._sockets.append(cast(socket.socket, subscriber.connection))  # not None, as the pump writes to it
 
@@ -73,6 +78,7 @@ class Broadcast:
         self._sockets.pop()
         subscriber.broadcast = None
         subscriber.sent += self._sent
+        subscriber.sent_events += self._sent_events
 
     def send(self, batch: Batch) -> list[Subscriber]:
         """Send some events to all subscribers that are not in :attr:`separate`.
@@ -96,10 +102,12 @@ class Broadcast:
                 subscriber.step(Step.LOSE)
             raise
         self._sent += len(batch.body)
+        self._sent_events += batch.count
         if taken.count(whole) == len(taken):
             return []
         late = [(each, count) for each, count in zip(self._subscribers, taken, strict=True) if count != whole]
         for subscriber, count in late:
             subscriber.sent -= len(batch.body)
+            subscriber.sent_events -= batch.count
             subscriber.keep_rest(batch, count)
         return [subscriber for subscriber, _ in late]

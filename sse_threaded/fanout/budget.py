@@ -8,10 +8,18 @@ from __future__ import annotations
 import threading
 
 from ..errors import SSEError
+from ..observer import Cause
 
 
 class Overloaded(SSEError):
-    """There is no room for a stream: its budget is spent, or the system refuses a thread or a descriptor."""
+    """There is no room for a stream: its budget is spent, or the system refuses a thread or a descriptor.
+
+    :ivar cause: the same for observers; default :attr:`Cause.FULL`.
+    """
+
+    def __init__(self, reason: str, cause: Cause = Cause.FULL) -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class Budget:

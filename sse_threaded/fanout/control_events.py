@@ -47,7 +47,8 @@ def disconnection_in(record: Record) -> Disconnection | None:
             return Disconnection(time.monotonic(), data["user"], data["channel"])
     except (ValueError, TypeError, KeyError):
         pass
-    _log.warning("event %d in the channel %r is not known here", record.sequence, CONTROL)
+    fields = {"event": "control_event_unknown", "channels": [CONTROL]}
+    _log.warning("event %d in the channel %r is not known here", record.sequence, CONTROL, extra=fields)
     return None
 
 

@@ -30,11 +30,14 @@ class Cursor:
     :ivar allowed_at: see :class:`.subscriber.Subscriber`.
     :ivar extras: the client's extras; default :data:`.extras.NO_EXTRAS`.
     :ivar owner: whose stream it is; ``None``, the default, if that does not matter.
+    :ivar replayed: how many events :meth:`read_wires` has returned.
     :ivar reset: why the client must refetch (see :class:`HistoryGone`); ``None`` while nothing is missing.
+    :ivar told: the reason of the reset that the last :meth:`read_wires` has returned; ``None`` for no reset.
     """
 
     __slots__ = (
-        "_log", "after", "allowed_at", "channels", "epoch", "extras", "finishes", "is_over", "owner", "reset"
+        "_log", "after", "allowed_at", "channels", "epoch", "extras", "finishes", "is_over", "owner", "replayed",
+        "reset", "told",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +51,8 @@ class Cursor:
         self._log = log
         self.channels = channels
         self.reset: str | None = None
+        self.told: str | None = None
+        self.replayed = 0
         self.finishes = self.is_over = False
         self.allowed_at = 0.0
         self.extras: Extras = NO_EXTRAS
@@ -124,6 +129,8 @@ class Cursor:
         """The bytes of each event of the next page, or of a ``reset``; empty if there are no more events."""
         page = [] if self.reset else self.read(upto)
         wires = [encode(self._log, each, self.epoch, names_channel=self.extras.channel) for each in page]
+        self.replayed += len(wires)
+        self.told = self.reset
         if self.reset:
             wires = [ServerSentEvent(id=self.event_id, event=RESET, data={"reason": self.reset}).encode()]
             self.reset = None

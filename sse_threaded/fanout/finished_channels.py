@@ -95,6 +95,7 @@ class FinishedChannels:
             number = self.look(channels, pump_reads=False)
         except LogError as error:
             # The streams stay open. At the end of their leases their clients reconnect, and get the status 204.
-            _throttled.warning("finish", "could not see whether a channel is finished: %s", error)
+            fields = {"event": "finish_unknown", "channels": list(channels), "error": type(error).__name__}
+            _throttled.warning("finish", "could not see whether a channel is finished: %s", error, extra=fields)
             return False
         return number is not None and number <= upto

@@ -9,10 +9,13 @@ from ..errors import HistoryGone, LogError
 from ..log import EventLog, Page
 from .control_events import CONTROL, disconnection_in, parts_of
 from .delivery import deliver
+from .delivery_times import DeliveryTimes
 from .finished_channels import FinishedChannels
+from .observers import NO_OBSERVERS, Observers
 from .owners import Disconnection
 from .presence_port import PresencePort
 from .registry import Registry
+from .sent_counts import SentCounts
 from .timers import NEVER
 
 _log = logging.getLogger(__name__)
@@ -41,6 +44,9 @@ class LogReader:
     :param finished: ends the streams of channels that are finished.
     :param presence: gets the messages between the processes; default ``None``.
     :param first_retry: seconds until the first new try if the log cannot be read; default :data:`FIRST_RETRY`.
+    :param observers: the hub's observers; default: none.
+    :param sent: counts the events that are handed to the kernel; default: no count.
+    :param times: measures the events that this process publishes; default: no measurement.
 
     :ivar due: when to read next (monotonic).
     :ivar is_current: whether all events that the doorbell has rung for were handed out.
@@ -54,7 +60,13 @@ class LogReader:
         *,
         presence: PresencePort | None = None,
         first_retry: float = FIRST_RETRY,
+        observers: Observers = NO_OBSERVERS,
+        sent: SentCounts | None = None,
+        times: DeliveryTimes | None = None,
     ) -> None:
+        self._observers = observers
+        self._sent = sent or SentCounts(observers)
+        self._times = times or DeliveryTimes(observers)
         self._eventlog = log
         self._registry = registry
         self._finished = finished
@@ -106,7 +118,8 @@ class LogReader:
             self._note_failure(error)
             return
         if self._failures:
-            _log.warning("the log can be read again: %s", self._eventlog.url)
+            url = self._eventlog.url
+            _log.warning("the log can be read again: %s", url, extra={"event": "log_readable", "url": url})
             self._failures = 0
         self.is_current = not page.full
         if page.full:
@@ -147,7 +160,9 @@ class LogReader:
     def _note_failure(self, error: LogError) -> None:
         """Try again later, as the log cannot be read."""
         if not self._failures:
-            _log.error("cannot read events, streams stay open and wait: %s", error)
+            fields = {"event": "log_unreadable", "url": self._eventlog.url, "error": type(error).__name__}
+            _log.error("cannot read events, streams stay open and wait: %s", error, extra=fields)
+        self._observers.read_failed()
         seconds = min(self._first_retry * (1 << min(self._failures, _DOUBLINGS)), LAST_RETRY)
         self._failures += 1
         self.is_current = False
@@ -156,11 +171,15 @@ class LogReader:
     def _hand_out(self, page: Page) -> None:
         """Send the events of a page, or of a part of one that ends with a control event."""
         begun = time.monotonic()
+        before = self._registry.position
         deliveries = self._registry.deliveries(page)
-        deliver(self._registry, deliveries)
+        deliver(self._registry, deliveries, self._sent)
         self._finished.see(page)
         disconnection = disconnection_in(page[-1])
         if disconnection is not None:
             self._registry.disconnect(disconnection)
         now = time.monotonic()
         self._pauses_until = now + pause_after(now - begun)
+        if self._observers.are_any:
+            self._times.handed_out(before, page[-1].sequence, now)
+            self._observers.handed_out(page[-1].sequence, len(page), now - begun)

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from ..observer import Cause
 from .budget import Overloaded
 from .owner import Owner
 from .subscriber import Subscriber
@@ -80,10 +81,10 @@ class Owners:
         """
         most = self._limits.per_user
         if most is not None and owner.user is not None and len(self._by_user.get(owner.user, ())) >= most:
-            raise Overloaded(f"this user has {most} streams already")
+            raise Overloaded(f"this user has {most} streams already", Cause.USER)
         most = self._limits.per_address
         if most is not None and owner.address is not None and self._addresses[owner.address] >= most:
-            raise Overloaded(f"this address has {most} streams already")
+            raise Overloaded(f"this address has {most} streams already", Cause.ADDRESS)
 
     def add(self, subscriber: Subscriber, owner: Owner) -> None:
         """Count a stream of an owner.

@@ -18,6 +18,7 @@ from .control_events import CONTROL
 from .delivery import deliver
 from .presence_notices import PresenceNotices
 from .registry import Registry
+from .sent_counts import SentCounts
 
 _CHANNELS = frozenset((PRESENCE, CONTROL))
 
@@ -41,15 +42,17 @@ class PresencePort:
     :param registry: the subscribers.
     :param attendance: the people who have streams here.
     :param bell: the pump's.
+    :param sent: counts the events that are handed on.
 
     :ivar attendance: as given.
     :ivar listener: the thread of presence; ``None`` while presence is not used.
     """
 
-    def __init__(self, registry: Registry, attendance: Attendance, bell: Doorbell) -> None:
+    def __init__(self, registry: Registry, attendance: Attendance, bell: Doorbell, sent: SentCounts) -> None:
         self._registry = registry
         self.attendance = attendance
         self._bell = bell
+        self._sent = sent
         self.listener: PresenceListener | None = None
         self._notices: deque[PresenceNotices] = deque()  # any thread appends
 
@@ -86,6 +89,6 @@ class PresencePort:
     def run(self) -> None:
         """Send what there is, and want lists for new streams."""
         while self._notices:
-            deliver(self._registry, self._registry.presence_deliveries(self._notices.popleft()))
+            deliver(self._registry, self._registry.presence_deliveries(self._notices.popleft()), self._sent)
         if self._registry.has_unlisted and self.listener is not None:
             self.listener.want(self._registry.take_unlisted())

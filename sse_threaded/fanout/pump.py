@@ -12,14 +12,17 @@ from collections.abc import Callable
 from ..errors import HubClosed
 from ..log import EventLog
 from ..log.doorbell import Doorbell
+from ..observer import Kind, Queues
 from .abandoned_streams import AbandonedStreams
 from .attendance import Attendance
 from .budget import Budget, Overloaded
 from .cursor import Cursor
+from .delivery_times import DeliveryTimes
 from .extras import NO_EXTRAS, Extras
 from .finished_channels import FinishedChannels
 from .lifecycle import process_budget
 from .log_reader import FIRST_RETRY, LogReader
+from .observers import NO_OBSERVERS, Observers
 from .owner import Owner
 from .owners import DECISION, OwnerLimits
 from .pace import Pace
@@ -27,8 +30,10 @@ from .presence_port import PresencePort
 from .pump_thread import PumpThread
 from .registry import GRACE, NO_LIMITS, SHUTDOWN_GRACE, TICK, Registry
 from .replay import Replay
+from .sent_counts import SentCounts
 from .serial_wakeup import SerialWakeup, Sleeper
 from .socket_subscriber import SocketSubscriber
+from .stream_facts import logs_ends, note_end, stream_of
 from .stream_state import EndReason, Step
 from .subscriber import Subscriber
 from .thread_subscriber import ThreadSubscriber
@@ -47,9 +52,13 @@ class Pump:
     :param grace: see :class:`.registry.Registry`.
     :param shutdown_grace: see :class:`.registry.Registry`.
     :param first_retry: see :class:`.log_reader.LogReader`.
+    :param observers: the hub's observers; default: none.
 
     :ivar pace: as given.
     :ivar presence: where its thread and that of presence meet. A fork's child has another one.
+    :ivar observers: as given.
+    :ivar sent: counts the events that are handed on.
+    :ivar times: measures the events that this process publishes.
     """
 
     def __init__(
@@ -64,9 +73,11 @@ class Pump:
         grace: float = GRACE,
         shutdown_grace: float = SHUTDOWN_GRACE,
         first_retry: float = FIRST_RETRY,
+        observers: Observers = NO_OBSERVERS,
     ) -> None:
         self._eventlog = log
         self.pace = pace
+        self.observers = observers
         self._budget = budget
         self._parking_budget = parking_budget
         self._is_ending = is_ending
@@ -86,17 +97,26 @@ class Pump:
             grace=self._grace,
             shutdown_grace=self._shutdown_grace,
         )
+        self.sent = SentCounts(self.observers)
+        self.times = DeliveryTimes(self.observers)
         bell = Doorbell()
-        self.presence = presence = PresencePort(self._registry, attendance, bell)
+        self.presence = presence = PresencePort(self._registry, attendance, bell, self.sent)
         self._finished = FinishedChannels(self._eventlog, self._registry)
-        self._replay = Replay(self._registry, self._finished)
+        self._replay = Replay(self._registry, self._finished, observers=self.observers, sent=self.sent)
         self._wakeup = SerialWakeup()
         self._abandoned = AbandonedStreams(self.pace.heartbeat or TICK)
         self._thread = PumpThread(
             self._eventlog,
             self._registry,
             reader=LogReader(
-                self._eventlog, self._registry, self._finished, presence=presence, first_retry=self._first_retry
+                self._eventlog,
+                self._registry,
+                self._finished,
+                presence=presence,
+                first_retry=self._first_retry,
+                observers=self.observers,
+                sent=self.sent,
+                times=self.times,
             ),
             replay=self._replay,
             wakeup=self._wakeup,
@@ -105,6 +125,9 @@ class Pump:
             close_abandoned=self.end_stream,
             presence=presence,
             bell=bell,
+            observers=self.observers,
+            sent=self.sent,
+            times=self.times,
         )
 
     # Streams with a thread; called by that thread.
@@ -151,7 +174,7 @@ class Pump:
         cursor = Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
         cursor.allowed_at = time.monotonic() - DECISION
         cursor.extras = extras
-        if user is not None or self._limits.per_address is not None:
+        if user is not None or self._needs_address:
             cursor.owner = self.owner(user, address, is_present=is_present)
         number = self._finished.look(channels, pump_reads=self._thread.is_started)
         if number is not None:
@@ -171,6 +194,11 @@ class Pump:
         """End a stream whose replay has just ended, if all its channels are finished."""
         self._finished.end_if_over(subscriber)
 
+    @property
+    def _needs_address(self) -> bool:
+        # Each open page would keep its address in memory.
+        return self._limits.per_address is not None or logs_ends()
+
     def owner(self, user: str | None, address: str | None, *, is_present: bool = False) -> Owner | None:
         """Return whose stream is about to begin; ``None`` if that does not matter.
 
@@ -179,7 +207,7 @@ class Pump:
         :param is_present: whether presence shows the user, who is not ``None`` then; default ``False``.
         :raises Overloaded: this owner has as many streams as allowed.
         """
-        if self._limits.per_address is None:
+        if not self._needs_address:
             address = None
         if user is None and address is None:
             return None
@@ -214,6 +242,8 @@ class Pump:
         except BaseException:
             subscriber.give_back()
             raise
+        if self.observers.are_any and subscriber.kind is not Kind.POLL:  # a poll's own code tells that
+            self.observers.stream_opened(stream_of(subscriber))
         self._thread.bell.ring()  # its timer may be the earliest
 
     def attach(self, subscriber: Subscriber, after: int) -> int:
@@ -246,6 +276,8 @@ class Pump:
 
     def _give_back(self, subscriber: Subscriber) -> None:
         subscriber.give_back()
+        if subscriber.kind is not Kind.POLL:
+            note_end(subscriber, self.observers)
         if self._thread.is_closing:
             self._thread.bell.ring()
 
@@ -297,9 +329,16 @@ class Pump:
         :param head: the bytes to send first.
         """
         parked.budget = self._parking_budget
+        cursor = parked.cursor
         batch = self._registry.missed(parked)
+        if self.observers.are_any:
+            self.observers.stream_opened(stream_of(parked))
         is_sent = parked.begin(head, batch)
-        finishes = parked.cursor is not None and parked.cursor.finishes  # then the replay ends the stream
+        if batch is not None and cursor is not None:
+            cursor.replayed += batch.count
+            if is_sent and self.observers.are_any:
+                self.sent.add(parked.kind, batch.count, len(batch.body))
+        finishes = cursor is not None and cursor.finishes  # then the replay ends the stream
         attaches = is_sent and batch is not None and not finishes
         try:
             has_earliest_timer = self._registry.add(parked, attaches=attaches)
@@ -309,8 +348,12 @@ class Pump:
             parked.end(reason, self.pace.farewell(reason))
             parked.step(Step.CLOSE)
             parked.give_back()
+            note_end(parked, self.observers)
             parked.finish()
             return
+        has_caught_up = attaches and parked.cursor is None and parked.end_reason is None
+        if has_caught_up and cursor is not None and self.observers.are_any:
+            self.observers.stream_caught_up(parked.kind, cursor.replayed)
         # From here on the pump's thread may end the stream. An ended stream has no cursor, and gets no events.
         if not is_sent or parked.state.is_lost:
             self.check_soon(parked)
@@ -342,6 +385,10 @@ class Pump:
     def stream_count(self) -> int:
         """How many subscribers there are."""
         return len(self._registry)
+
+    def queues(self) -> Queues:
+        """How many events wait for the streams."""
+        return self._registry.queues()
 
     @property
     def position(self) -> int:

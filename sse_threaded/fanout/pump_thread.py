@@ -23,14 +23,19 @@ from collections.abc import Callable
 
 from ..log import EventLog
 from ..log.doorbell import Doorbell
+from ..observer import Cause
 from .abandoned_streams import AbandonedStreams
 from .budget import Overloaded
+from .delivery_times import DeliveryTimes
 from .log_reader import LogReader
+from .observers import NO_OBSERVERS, Observers
 from .presence_port import PresencePort
 from .registry import TICK, Registry
 from .replay import Replay
+from .sent_counts import SentCounts
 from .serial_wakeup import SerialWakeup
 from .socket_watcher import is_watched_for_writing
+from .stream_facts import note_end
 from .stream_state import EndReason
 from .subscriber import Subscriber
 
@@ -53,6 +58,9 @@ class PumpThread:
     :param close_abandoned: closes a subscriber whose thread will not come.
     :param presence: hands over events about presence; default ``None``: nothing does.
     :param bell: see below; default: a new one.
+    :param observers: the hub's observers; default: none.
+    :param sent: counts the events that are handed on; default: no count.
+    :param times: measures the events that this process publishes; default: no measurement.
 
     :ivar bell: rung by any thread or a signal handler, so that the thread looks for changes.
     :ivar is_started: whether :meth:`start` may be left out.
@@ -72,7 +80,13 @@ class PumpThread:
         close_abandoned: Callable[[Subscriber], None],
         presence: PresencePort | None = None,
         bell: Doorbell | None = None,
+        observers: Observers = NO_OBSERVERS,
+        sent: SentCounts | None = None,
+        times: DeliveryTimes | None = None,
     ) -> None:
+        self._observers = observers
+        self._sent = sent or SentCounts(observers)
+        self._times = times or DeliveryTimes(observers)
         self._eventlog = log
         self._registry = registry
         self._reader = reader
@@ -114,7 +128,7 @@ class PumpThread:
             watcher.begin()
             doorbell = self._eventlog.open_doorbell()
         except OSError as error:
-            raise Overloaded(f"the system gives no more: {error}") from error
+            raise Overloaded(f"the system gives no more: {error}", Cause.SYSTEM) from error
         watcher.watch_doorbell(doorbell)
         watcher.watch_doorbell(self.bell)
         self._doorbell = doorbell
@@ -123,7 +137,7 @@ class PumpThread:
             thread.start()
         except RuntimeError as error:  # the next stream tries again
             doorbell.close()
-            raise Overloaded("the system gives no more threads") from error
+            raise Overloaded("the system gives no more threads", Cause.SYSTEM) from error
         self._thread = thread
         self.is_started = True
 
@@ -177,12 +191,17 @@ class PumpThread:
                 except Exception:
                     # A defect. No stream may hang: all end, and their clients reconnect and get a replay. The end
                     # of one stream may fail, too. It is not tried again, but the ends of the others are.
-                    _log.exception("the pump failed; all streams end, and their clients reconnect")
+                    _log.exception(
+                        "the pump failed; all streams end, and their clients reconnect",
+                        extra={"event": "pump_failed"},
+                    )
+                    self._observers.pump_failed()
                     has_failed = True
                     self._reader.postpone(TICK)
                     time.sleep(_AFTER_DEFECT)
         finally:
             doorbell.close()
+            self._sent.report()
 
     def _turn(self, doorbell: Doorbell) -> bool:
         """Do the work that is due; returns whether the hub is closed, with no stream left and none to come."""
@@ -210,10 +229,19 @@ class PumpThread:
         if self._presence is not None:
             self._presence.run()
         self._check_subscribers()
-        if now >= self._asks_again:
+        asks = now >= self._asks_again
+        if self._observers.are_any:
+            self._tell_observers(asks)
+        if asks:
             self._asks_again = now + TICK
             self.is_closing = self.is_closing or self._is_ending()
         return is_closing and self._registry.shut_if_empty()
+
+    def _tell_observers(self, has_second_passed: bool) -> None:
+        self._sent.report()
+        self._times.report()
+        if has_second_passed:
+            self._observers.second_passed(self._registry.position)
 
     def _seconds_to_wait(self) -> float:
         if self._replay or (self.is_closing and not self._has_told_all):
@@ -225,7 +253,8 @@ class PumpThread:
 
     def _see_to_socket(self, subscriber: Subscriber, events: int) -> None:
         if events & selectors.EVENT_WRITE:
-            subscriber.continue_writing()
+            count, size = subscriber.continue_writing()
+            self._sent.add(subscriber.kind, count, size)
             self._registry.check_soon(subscriber)
         if events & selectors.EVENT_READ:
             self._registry.hear(subscriber)
@@ -238,7 +267,16 @@ class PumpThread:
             # A circle of references may hold its stream.
             self._abandoned.collect(now)
         for subscriber in due.stuck:
-            _log.info("cut the connection of a client that does not read (%s)", subscriber.end_reason)
+            fields = {
+                "event": "connection_cut",
+                "channels": list(subscriber.channels),
+                "reason": str(subscriber.end_reason),
+            }
+            _log.info(
+                "cut the connection of a client that does not read (%s)", subscriber.end_reason, extra=fields
+            )
+        if due.stuck:
+            self._observers.connections_cut(len(due.stuck))
 
     def _check_subscribers(self) -> None:
         """Check subscribers to which something happened: they are over, wait for their sockets, or go on."""
@@ -251,6 +289,7 @@ class PumpThread:
             if subscriber.is_over:
                 if registry.end_response(subscriber):
                     subscriber.give_back()
+                    note_end(subscriber, self._observers)
                     subscriber.finish()
             elif subscriber.is_blocked != is_watched_for_writing(subscriber):
                 registry.watch(subscriber)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..errors import HistoryGone, HubClosed, LogError
 from ..log import EventLog, Page
+from ..observer import Queues
 from ..protocol.batch import Batch
 from ..protocol.event import comment
 from .abandoned_streams import Abandonment, abandonment
@@ -112,6 +113,13 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._subscribers)
+
+    def queues(self) -> Queues:
+        """How many events wait for the subscribers. The lock is held for their list only."""
+        with self._lock:
+            subscribers = tuple(self._subscribers)
+        counts = [count for each in subscribers if (count := each.waiting) > 0]
+        return Queues(sum(counts), max(counts, default=0))
 
     def begin(self, position: int) -> None:
         """Begin at the log's end, before the pump's thread starts.

@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from typing import Any
 
+from ..observer import Kind
 from ..protocol.batch import LAST_CHUNK, Batch
 from .broadcast import SOCKET_GONE, plain_send
 from .cursor import Cursor
@@ -35,6 +36,9 @@ class SocketSubscriber(Subscriber):
     __slots__ = ("_chunked", "_handover", "_pending", "can_broadcast", "server_hears_hang_ups")
 
     connection: socket.socket
+
+    kind = Kind.PARKED
+    pump_writes = True
 
     def __init__(
         self,
@@ -85,6 +89,7 @@ class SocketSubscriber(Subscriber):
             self._pending = deque([(memoryview(data)[taken:], batch)])
             return False
         self.sent += len(batch.body)
+        self.sent_events += batch.count
         return True
 
     @property
@@ -119,6 +124,7 @@ class SocketSubscriber(Subscriber):
                 taken = SOCKET_GONE
             if taken == len(data):
                 self.sent += len(batch.body)
+                self.sent_events += batch.count
                 return False
             self.keep_rest(batch, taken)
         else:
@@ -162,8 +168,9 @@ class SocketSubscriber(Subscriber):
         last.chunk += LAST_CHUNK  # both leave in one send
         self.deliver(last)
 
-    def continue_writing(self) -> None:
-        """Send the bytes that wait, until the socket takes no more."""
+    def continue_writing(self) -> tuple[int, int]:
+        """Send the bytes that wait, until the socket takes no more. See :class:`Subscriber`."""
+        events = event_bytes = 0
         while self._pending and not self.state.is_lost:
             views: list[memoryview] = []
             size = 0
@@ -175,11 +182,11 @@ class SocketSubscriber(Subscriber):
             try:
                 sent = self.connection.send(views[0] if len(views) == 1 else b"".join(views))
             except BlockingIOError:
-                return
+                break
             except OSError:
                 self.step(Step.LOSE)
                 self._pending = None
-                return
+                break
             is_short = sent < size
             while sent:
                 data, batch = self._pending.popleft()
@@ -188,12 +195,17 @@ class SocketSubscriber(Subscriber):
                     break
                 sent -= len(data)
                 self.sent += len(batch.body)
+                self.sent_events += batch.count
                 self._taken += batch.count
                 self._taken_bytes += len(batch.body)
+                if batch.count:  # else it is a heartbeat or a notice
+                    events += batch.count
+                    event_bytes += len(batch.body)
             if is_short:
-                return
+                break
         if not self._pending:
             self._pending = None
+        return events, event_bytes
 
     def lose_connection(self) -> None:
         """See :class:`Subscriber`."""

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..observer import Kind
 from ..protocol.batch import Batch
 from .budget import Budget
 from .cursor import Cursor
@@ -54,7 +55,9 @@ class Subscriber(ABC):
     :ivar broadcast: the broadcast that it is in, ``None`` for none; ``broadcast_index`` is its index there.
     :ivar allowed_at: the earliest time at which a view may have allowed its stream (monotonic).
     :ivar owner: whose stream it is; ``None`` if the view has not said, and addresses have no limit.
-    :ivar sent: bytes of the body that the pump has sent to it, less those that its broadcast has counted.
+    :ivar sent: bytes of the body that were sent to it, less those that its broadcast has counted. A thread counts
+        those that its server has taken.
+    :ivar sent_events: how many events these were, counted in the same way.
     :ivar state: the state of its stream; see :mod:`.stream_state` for the threads that change it.
     :ivar watched_events: the readiness of its socket that the pump waits for, as bits of :mod:`selectors`; guarded
         by the registry's lock.
@@ -72,6 +75,7 @@ class Subscriber(ABC):
     broadcast: AnyBroadcast | None = None
     broadcast_index: int = 0
     sent: int = 0
+    sent_events: int = 0
     allowed_at: float = 0.0
     owner: Owner | None = None
     extras: Extras = NO_EXTRAS
@@ -137,6 +141,12 @@ class Subscriber(ABC):
 
     # The pump asks these of each subscriber. Only some classes answer in their own way.
 
+    kind = Kind.THREAD
+    """How its bytes reach its client, for observers."""
+
+    pump_writes = False
+    """Whether :meth:`deliver` hands the events to the kernel, unless it returns ``True``."""
+
     outlives_stream = False
     """Whether its response may go on after its stream, so that the stream's end does not close it."""
 
@@ -167,8 +177,12 @@ class Subscriber(ABC):
         """Whether the pump has nothing left to send to it, and may give its socket back."""
         return False
 
-    def continue_writing(self) -> None:  # noqa: B027  # most do not write on the pump's thread
-        """Write the bytes that wait, as its socket is writable again. The pump's thread."""
+    def continue_writing(self) -> tuple[int, int]:
+        """Write the bytes that wait, as its socket is writable again. The pump's thread.
+
+        Returns how many events the socket has taken to their ends, and their bytes.
+        """
+        return 0, 0  # most do not write on the pump's thread
 
     def finish(self) -> None:  # noqa: B027  # most have a thread that finds out
         """Tell its server that the pump does not use its socket any more. The pump's thread."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import socket
 
+from ..observer import Kind
 from ..protocol.batch import Batch
 from .budget import Budget
 from .serial_wakeup import Sleeper
@@ -159,3 +160,11 @@ class ThreadSubscriber(Subscriber):
         self._taken += count
         self._taken_bytes += size
         return batches
+
+
+class PollSubscriber(ThreadSubscriber):
+    """The subscriber of a long poll: its thread waits for one event only."""
+
+    __slots__ = ()
+
+    kind = Kind.POLL

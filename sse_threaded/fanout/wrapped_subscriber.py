@@ -13,6 +13,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+from ..observer import Kind
 from ..protocol.batch import Batch
 from .stream_state import Step
 from .thread_subscriber import ThreadSubscriber
@@ -88,6 +89,7 @@ class WrappedSubscriber(ThreadSubscriber):
 
     connection: socket.socket
 
+    kind = Kind.WRAPPED
     outlives_stream = True
     can_be_abandoned = False  # the server tells the end of the response
 
@@ -236,12 +238,13 @@ class WrappedSubscriber(ThreadSubscriber):
         """See :class:`Subscriber`."""
         return self._thread is _Thread.AWAY and bool(self._pending) and not self.state.is_lost
 
-    def continue_writing(self) -> None:
-        """See :class:`Subscriber`."""
+    def continue_writing(self) -> tuple[int, int]:
+        """See :class:`Subscriber`. Its events were counted when the app's iterable took them."""
         with self._lock:
-            if self._thread is not _Thread.AWAY or not self.flush():
-                return
-        self._call_thread()
+            is_done = self._thread is _Thread.AWAY and self.flush()
+        if is_done:
+            self._call_thread()
+        return 0, 0
 
     def cut(self) -> None:
         """See :class:`Subscriber`."""

@@ -38,6 +38,7 @@ def open_at_start(url: str, open_now: Callable[[], object], *, is_required: bool
     except (LogUnavailable, LogUnusable) as error:
         if is_required or (isinstance(error, LogUnusable) and _openers[slot] in (0, os.getpid())):
             raise
-        _log.warning("starting without the log, which is tried again at each use: %s", error)
+        fields = {"event": "log_unreachable", "url": error.url, "error": type(error).__name__}
+        _log.warning("starting without the log, which is tried again at each use: %s", error, extra=fields)
     else:
         _openers[slot] = _openers[slot] or os.getpid()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
@@ -19,6 +20,7 @@ from werkzeug.wrappers import Request, Response
 from ..access.publish_tokens import Publisher, PublishTokens
 from ..errors import HubClosed, LogError, LogUnavailable
 from ..fanout.control_events import RESERVED_PREFIX
+from ..fanout.observers import NO_OBSERVERS, Observers
 from ..log import EventLog
 from ..protocol.json_body import quoted, read_json
 from ..protocol.problem import problem
@@ -52,9 +54,17 @@ class PublisherApp:
     :param log: returns the log; raises :exc:`HubClosed` if the hub is closed.
     :param tokens: the tokens that may publish, and their channels.
     :param max_bytes: the longest body.
+    :param observers: the hub's observers; default: none.
     """
 
-    def __init__(self, log: Callable[[], EventLog], tokens: PublishTokens, max_bytes: int) -> None:
+    def __init__(
+        self,
+        log: Callable[[], EventLog],
+        tokens: PublishTokens,
+        max_bytes: int,
+        observers: Observers = NO_OBSERVERS,
+    ) -> None:
+        self._observers = observers
         self._get_log = log
         self._tokens = tokens
         self._max_bytes = max_bytes
@@ -89,9 +99,11 @@ class PublisherApp:
         request = Request(environ, populate_request=False)  # the environ's request stays the app's
         body = read_json(request, self._max_bytes)
         events = events_in(body)
-        for channel in dict.fromkeys(event.channel for event in events):
+        channels = tuple(dict.fromkeys(event.channel for event in events))
+        for channel in channels:
             _require_allowed(publisher, channel)
-        ids = self._append(events, environ.get("HTTP_IDEMPOTENCY_KEY"), publisher)
+        append = partial(self._append, events, environ.get("HTTP_IDEMPOTENCY_KEY"), publisher)
+        ids, _ = self._observers.publish(channels, len(events), append, _new_events)
         return _created({"ids": ids} if isinstance(body, list) else {"id": ids[0]})
 
     def _publisher(self, authorization: str | None) -> Publisher:
@@ -104,19 +116,23 @@ class PublisherApp:
         detail = "This token is not known here; ask the operator of the server for one."
         raise _Refused(401, detail, {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'})
 
-    def _append(self, events: Sequence[Event], key_field: str | None, publisher: Publisher) -> list[str]:
+    def _append(
+        self, events: Sequence[Event], key_field: str | None, publisher: Publisher
+    ) -> tuple[list[str], bool]:
         key = key_in(key_field, publisher.digest, events)
         log = self._get_log()
         if key is not None:
             return append_once(log, events, key)
         if len(events) == 1:
-            return [log.append(*events[0])]  # which shares a commit with other threads
+            return [log.append(*events[0])], True  # which shares a commit with other threads
         with log.transaction() as transaction:
-            return [transaction.append(*event) for event in events]
+            return [transaction.append(*event) for event in events], True
 
     def _unavailable(self, error: LogError | HubClosed) -> Response:
         # While this lasts, every request fails in the same way. So one line now and then, without a traceback.
-        self._throttled.warning(f"{type(error).__name__}: {error}", "an event was not published: %s", error)
+        fields = {"event": "not_published", "error": type(error).__name__}
+        kind = f"{type(error).__name__}: {error}"
+        self._throttled.warning(kind, "an event was not published: %s", error, extra=fields)
         if isinstance(error, LogUnavailable | HubClosed):
             again = "The log cannot be reached now; try again soon, with the same Idempotency-Key."
             return problem(503, again, {"Retry-After": _RETRY_AFTER})
@@ -131,6 +147,11 @@ def _require_allowed(publisher: Publisher, channel: str) -> None:
     else:
         return
     raise _Refused(403, detail, {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'})
+
+
+def _new_events(appended: tuple[list[str], bool]) -> int:
+    ids, is_new = appended
+    return len(ids) if is_new else 0
 
 
 def _created(answer: dict[str, object]) -> Response:

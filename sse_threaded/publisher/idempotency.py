@@ -75,8 +75,10 @@ def key_in(field: str | None, publisher: bytes, events: Sequence[Event]) -> Key 
     return Key(f"{_CHANNEL}{name}", hashlib.sha256(json.dumps(events).encode()).hexdigest())
 
 
-def append_once(log: EventLog, events: Sequence[Event], key: Key) -> list[str]:
-    """Append events in one transaction, unless the key's request was answered before; returns the events' ids.
+def append_once(log: EventLog, events: Sequence[Event], key: Key) -> tuple[list[str], bool]:
+    """Append events in one transaction, unless the key's request was answered before.
+
+    Returns the events' ids, and whether the events are new.
 
     :raises KeyReused: that request had other events.
     :raises LogError: the events are not in the log, unless only the answer was lost. The key finds out.
@@ -91,10 +93,10 @@ def append_once(log: EventLog, events: Sequence[Event], key: Key) -> list[str]:
                 if earlier is not None:
                     raise _Answered(earlier)
                 transaction.append(key.channel, {"events": key.events, "ids": ids})
-            return ids
+            return ids, True
         except _Answered as answered:
             earlier = answered.record
     answer = json.loads(earlier.data)
     if answer["events"] != key.events:
         raise KeyReused
-    return list(answer["ids"])
+    return list(answer["ids"]), False

@@ -2,9 +2,10 @@
 
 In ``gunicorn.conf.py``::
 
-    from sse_threaded.gunicorn_hooks import post_worker_init, worker_exit
+    from sse_threaded.gunicorn_hooks import child_exit, on_starting, post_worker_init, worker_exit
 
-An app with hooks of its own calls these in them. A worker's main thread runs all of this.
+An app with hooks of its own calls these in them. ``on_starting`` and ``child_exit`` are for metrics only, and
+gunicorn's master runs them. A worker's main thread runs the others.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.glogging import SafeAtoms
 from gunicorn.workers.base_async import AsyncWorker
 
 from ..fanout.lifecycle import close_all_when, has_greenlets, hubs, request_close_all
+from ..metrics_directory import VARIABLE, directory, forget, prepare
 from .access_atoms import OneLineAtoms
 from .end_signals import end_streams_on
 from .request_body import checked
@@ -76,3 +78,31 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
     deadline = time.monotonic() + _LAST_SECONDS
     for hub in hubs():
         hub.close(timeout=max(0.0, deadline - time.monotonic()))
+
+
+def on_starting(server: Arbiter) -> None:
+    """Prepare the directory of the metrics, if there is one: remove the files of an earlier run."""
+    prepare_metrics(server.cfg, server.log)
+
+
+def prepare_metrics(cfg: Any, log: Any) -> None:
+    """Prepare the directory of the metrics. gunicorn's master calls it before its first fork.
+
+    :param cfg: gunicorn's settings.
+    :param log: gunicorn's logger.
+    """
+    # A master that replaces another one (SIGUSR2) goes on with its counters.
+    if directory() is None or "GUNICORN_PID" in os.environ:
+        return
+    try:
+        prepare(keeps_own=cfg.preload_app)
+    except OSError as error:
+        log.error("Cannot prepare the directory in %s: %s", VARIABLE, error)
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """Forget the gauges of a worker that has ended, such as the number of its streams. Its counters stay.
+
+    Without this hook they are forgotten at the next scrape.
+    """
+    forget(worker.pid)

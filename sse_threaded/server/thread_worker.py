@@ -62,7 +62,11 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # gunicorn has no annotations
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Warn of a setting that this worker cannot follow; gunicorn's master calls it before the first fork."""
+        """Warn of a setting that this worker cannot follow; gunicorn's master calls it before the first fork.
+
+        It also prepares the directory of the metrics, if there is one.
+        """
+        hooks.prepare_metrics(cfg, log)
         if versions.wants_http2(cfg):
             log.warning(
                 "This worker speaks HTTP/1.1 only: gunicorn's own HTTP/2 answers the requests of a connection one "

@@ -51,6 +51,7 @@ ROOMS = {
     "fanout": Room(("fanout",), "one event to many clients", 3, 415),
     "presence": Room(("presence",), "the people of a channel", 4, 665),
     "publisher": Room(("publisher",), "publishing over HTTP", 4, 20),
+    "metrics, tracing": Room(("metrics", "tracing"), "observers of a hub", 4, 1040),
     "access": Room(("access",), "tickets, tokens, origins", 3, 20),
     "bench": Room(("bench",), "the load client", 7, 790),
     "log": Room(("log",), "where events are kept", 2, 265),
@@ -61,7 +62,7 @@ ROOMS = {
     "check": Room(("check",), "probes a deployment", 2, 1350),
     "testing": Room(("testing",), "servers and clients for tests", 6, 850),
     "protocol": Room(("protocol",), "bytes and HTTP, no threads", 1, 415),
-    "errors": Room(("errors", "throttled_log"), "SSEError and its kinds", 0, 415),
+    "errors": Room(("errors", "throttled_log", "observer", "metrics_directory"), "SSEError and its kinds", 0, 415),
 }
 
 _CONTAINER_WIDTH, _INNER_WIDTH, _INNER_PADDING = 535, 118, 7

@@ -24,6 +24,7 @@ _CACHE = CHECKOUT / ".mypy_cache" / "examples"
 CONFIG = """
 [mypy]
 strict = True
+untyped_calls_exclude = opentelemetry.instrumentation
 [mypy-django.*,bottle.*,celery.*,mod_wsgi.*,flask_login.*,psycopg2.*,pyramid.*]
 ignore_missing_imports = True
 [mypy-flask_sqlalchemy.*]

@@ -17,6 +17,7 @@ from sse_threaded.fanout.replay import Replay
 from sse_threaded.fanout.serial_wakeup import Activity, SerialWakeup, Sleeper
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.fanout.timers import NEVER, Timers
+from sse_threaded.observer import Kind
 from sse_threaded.protocol.batch import LAST_CHUNK, Batch
 from tests.unit.fake_handover import FakeHandover
 
@@ -241,13 +242,18 @@ class Registry:
         self.ended += [(reason, subscriber) for subscriber in subscribers]
 
 
+def make_cursor(**values: Any) -> Any:
+    return mock.Mock(**{"after": 5, "replayed": 0, "told": None, **values})
+
+
 class ReplayTest(unittest.TestCase):
     def setUp(self) -> None:
         self.registry = Registry()
         self.replay = Replay(cast("Any", self.registry), mock.Mock())
 
     def add(self, **values: Any) -> Any:
-        given = {"cursor": mock.Mock(after=5), "is_blocked": False, "deliver": lambda batch: False, **values}
+        given = {"kind": Kind.PARKED, "channels": ("a",), "cursor": make_cursor(), "is_blocked": False}
+        given |= {"deliver": lambda batch: False, **values}
         subscriber = make_subscriber(**given)
         self.replay.add(subscriber)
         return subscriber
@@ -306,7 +312,7 @@ class ReplayTest(unittest.TestCase):
         for wire, before, after in ((b"", 5, 100), (b"", 200, 200), (b"data: x\n\n", 5, 5)):
             with self.subTest(wire=wire, before=before):
                 delivered: list[Batch] = []
-                cursor = mock.Mock(after=before, read_wire=lambda wire=wire: wire)
+                cursor = make_cursor(after=before, read_wire=lambda wire=wire: wire)
                 self.replay = Replay(cast("Any", self.registry), mock.Mock())
                 self.add(cursor=cursor, deliver=delivered.append)
                 self.replay.run()
@@ -317,7 +323,7 @@ class ReplayTest(unittest.TestCase):
         self.registry.batch = None
         unavailable = mock.Mock(side_effect=LogUnavailable("memory://", "away"))
         with mock.patch.object(replay._throttled, "warning") as warning:
-            subscriber = self.add(cursor=mock.Mock(after=5, read_wire=unavailable))
+            subscriber = self.add(cursor=make_cursor(read_wire=unavailable))
             self.replay.run()
         self.assertEqual(self.registry.ended, [(EndReason.UNAVAILABLE, subscriber)])
         self.assertEqual(len(self.replay), 0)

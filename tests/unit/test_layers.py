@@ -18,7 +18,7 @@ ONCE = True  # it says the same under every Python
 # import modules of lower rooms; within a room only those of its own subpackage, and never in a circle.
 # "." is the package itself. A new module goes into the lowest room above all that it imports.
 ROOMS = (
-    "errors throttled_log",
+    "errors throttled_log observer metrics_directory",
     "protocol protocol.*",
     "log.interface log.record log.retention log.validation log.event_id log.url log.doorbell log.folder_state "
     "log.startup log.group_commit log.reachability",
@@ -28,6 +28,8 @@ ROOMS = (
     "check check.*",
     "client client.*",
     "fanout fanout.*",
+    "metrics metrics.*",
+    "tracing",
     "stream longpoll wsgi_server publisher publisher.* presence presence.*",
     "hub",
     "server server.*",
@@ -42,14 +44,25 @@ ROOMS = (
 
 # Drivers of optional engines, which may not be installed; and the modules that import them. Those are imported by
 # others inside a function only.
-DRIVERS = {"django", "itsdangerous", "psycopg", "redis", "requests", "urllib3"}
+DRIVERS = {
+    "django",
+    "itsdangerous",
+    "opentelemetry",
+    "prometheus_client",
+    "psycopg",
+    "redis",
+    "requests",
+    "urllib3",
+}
 OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "listener", "log")} | {
     "access.tickets",
+    "board.metrics_page",
     "board.postgres_store",
     "board.postgres_tables",
     "board.redis_store",
 }
 OPTIONAL |= {"client", "client.command", "client.connection", "client.event_source"}
+OPTIONAL |= {"metrics", "metrics.app", "metrics.metrics", "metrics.scrape", "tracing"}
 OPTIONAL |= {"django"} | {
     f"django.{name}"
     for name in ("apps", "checks", "hubs", "migrations", "migrations.0001_initial", "operations", "publishing")

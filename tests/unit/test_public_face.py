@@ -11,15 +11,21 @@ from pathlib import Path
 
 import sse_threaded
 import sse_threaded.client
+import sse_threaded.metrics
+import sse_threaded.observer
 import sse_threaded.protocol.decoder
 import sse_threaded.testing
+import sse_threaded.tracing
 from tests.support import CHECKOUT, missing
 
 PUBLIC_MODULES: list[types.ModuleType] = [
     sse_threaded,
     sse_threaded.client,
+    sse_threaded.metrics,
+    sse_threaded.observer,
     sse_threaded.protocol.decoder,
     sse_threaded.testing,
+    sse_threaded.tracing,
 ]
 
 

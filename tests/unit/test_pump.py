@@ -1114,6 +1114,7 @@ class PumpThreadTest(unittest.TestCase):
 
     def test_what_a_socket_is_ready_for(self):
         subscriber = mock.Mock()
+        subscriber.continue_writing.return_value = 0, 0
         for events, writes, hears in ((1, False, True), (2, True, False), (3, True, True)):
             self.setUp()
             subscriber.reset_mock()
@@ -1132,7 +1133,7 @@ class PumpThreadTest(unittest.TestCase):
         self.assertEqual(self.registry.tell_all_to_end.mock_calls, ends)
 
     def test_what_the_timers_find(self):
-        left, stuck = mock.Mock(), mock.Mock(end_reason=EndReason.SLOW)
+        left, stuck = mock.Mock(), mock.Mock(end_reason=EndReason.SLOW, channels=("a",))
         for found, collects in ((DueTimers([left], True, []), True), (DueTimers([], False, [stuck]), False)):
             self.setUp()
             self.registry.run_timers.return_value = found
@@ -1278,7 +1279,7 @@ class LogReaderTest(unittest.TestCase):
             self.now += 0.01
             return []
 
-        self.registry.deliveries.return_value = [(Batch(b"x"), mock.Mock(send=send), ())]
+        self.registry.deliveries.return_value = [(Batch(b"x"), mock.MagicMock(send=send), ())]
         self.assertTrue(self.reads())
         self.assertFalse(self.reads(was_rung=True))
         self.assertAlmostEqual(self.reader.due, self.now + 0.005)
@@ -1326,10 +1327,11 @@ class LogReaderTest(unittest.TestCase):
 
     def test_who_has_to_be_checked_or_is_too_slow_is_told(self):
         self.log.read.return_value = Page([Record(8, "a", None, "x")])
-        first, second, third, slow = (mock.Mock() for _ in range(4))
+        first, second, third, slow = (mock.Mock(pump_writes=True) for _ in range(4))
         second.deliver.return_value, third.deliver.return_value = True, False
         slow.deliver.side_effect = queue.Full
-        broadcast = mock.Mock()
+        broadcast = mock.MagicMock()
+        broadcast.__len__.return_value = 1
         broadcast.send.return_value = [first]
         batch = Batch(b"x")
         self.registry.deliveries.return_value = [(batch, broadcast, (slow, second)), (batch, None, (third,))]

@@ -130,7 +130,11 @@ class KnownEpochs:
                 if self._known is None or epochs.current == self._known.current:
                     return
                 if self._next is None:
-                    _log.warning("%s has a new epoch; clients that have seen lost events get a reset", self._url)
+                    _log.warning(
+                        "%s has a new epoch; clients that have seen lost events get a reset",
+                        self._url,
+                        extra={"event": "log_new_epoch", "url": self._url},
+                    )
                 self._next = epochs
         if self._has_reader:
             self._ring()

@@ -179,7 +179,9 @@ class Listener:
         numberer = Numberer(notifications.connection, self._address, self._give, self._timeouts)
         self._notifications, self._numberer = notifications, numberer
         if self._has_said_polling:
-            _log.warning("%s: notifications arrive again", self._address.url)
+            url = self._address.url
+            fields = {"event": "notifications_again", "url": url}
+            _log.warning("%s: notifications arrive again", url, extra=fields)
         self._why_polling, self._polling_since, self._has_said_polling = None, None, False
         self._client.note_answer()
         self._recover()
@@ -230,7 +232,8 @@ class Listener:
         except Unreachable as error:
             self._fail(error.reason)
         except Exception as error:
-            self._throttled.warning("numbers", "events wait for their numbers: %s", error)
+            fields = {"event": "numbers_late", "url": self._address.url, "error": type(error).__name__}
+            self._throttled.warning("numbers", "events wait for their numbers: %s", error, extra=fields)
             numberer.leave_role()
         else:
             self._recover()
@@ -263,7 +266,9 @@ class Listener:
         if not self._has_said_polling and (is_certain or now - self._polling_since > _PATIENCE):
             self._has_said_polling = True
             period = f"{self._timeouts.poll:g} s"
-            _log.warning("%s: looks for events every %s: %s", self._address.url, period, why)
+            url = self._address.url
+            fields = {"event": "notifications_missing", "url": url, "reason": why}
+            _log.warning("%s: looks for events every %s: %s", url, period, why, extra=fields)
         self.ring()
 
     def _sleep(self, seconds: float) -> None:
@@ -276,7 +281,7 @@ class Listener:
             error = self._client.errors.translate(error, had_effect=False)
         if isinstance(error, LogError):
             return error.reason
-        _log.error("the listener failed", exc_info=error)
+        _log.error("the listener failed", exc_info=error, extra={"event": "listener_failed"})
         return "the listener failed"
 
     def _fail(self, reason: str) -> None:

@@ -400,7 +400,8 @@ class PostgresLog(EventLog):
                 self._give_numbers()
             except LogError as error:
                 # The events are committed. The process that gives the numbers finds them.
-                _log.info("could not give numbers now: %s", error)
+                fields = {"event": "numbers_late", "url": error.url, "error": type(error).__name__}
+                _log.info("could not give numbers now: %s", error, extra=fields)
         self.listener.ring()
 
     def trim(self) -> int:

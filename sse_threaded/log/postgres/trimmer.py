@@ -106,7 +106,8 @@ class Trimmer:
                 has_trimmed = self._round()
             except LogError as error:
                 # The events stay for now; the next round tries again.
-                self._throttled.warning(str(error), "could not trim: %s", error)
+                fields = {"event": "trim_failed", "url": error.url, "error": type(error).__name__}
+                self._throttled.warning(str(error), "could not trim: %s", error, extra=fields)
                 has_trimmed = False
             wait = _SHORTEST if has_trimmed or self._channel else min(wait * 2, _LONGEST)
 

@@ -171,7 +171,7 @@ class Listener:
     def _fail(self, error: Exception) -> None:
         error = error if isinstance(error, LogError) else self._client.errors.translate(error)
         if not isinstance(error, LogError):
-            _log.error("the listener failed", exc_info=error)
+            _log.error("the listener failed", exc_info=error, extra={"event": "listener_failed"})
         self._failure = error.reason if isinstance(error, LogError) else "the listener failed"
         self.ring()
 

@@ -152,7 +152,12 @@ class RedisLog(EventLog):
             raise LogUnusable(self.url, f"written by {versions}; upgrade this program")
         if policy != b"noeviction":
             found = policy.decode()
-            _log.warning("%s may lose events: set maxmemory-policy to noeviction, not %s", self.url, found)
+            _log.warning(
+                "%s may lose events: set maxmemory-policy to noeviction, not %s",
+                self.url,
+                found,
+                extra={"event": "log_may_evict", "url": self.url},
+            )
         return str(epoch.decode())
 
     def _meet_new_epoch(self) -> None:
@@ -161,7 +166,8 @@ class RedisLog(EventLog):
         if epoch == self._epoch:
             return
         if self._next_epoch is None:
-            _log.warning("%s was created again; clients must fetch their state again", self.url)
+            fields = {"event": "log_new_epoch", "url": self.url}
+            _log.warning("%s was created again; clients must fetch their state again", self.url, extra=fields)
         self._next_epoch = epoch
         if self._has_pump:
             self.listener.ring()
@@ -278,7 +284,8 @@ class RedisLog(EventLog):
         try:
             self._client.run(END_TRANSACTION, [epoch, lock])
         except (LogUnavailable, ResponseError) as error:
-            _log.warning("a lock stays until it expires: %s", error)
+            fields = {"event": "lock_left", "url": self.url, "error": type(error).__name__}
+            _log.warning("a lock stays until it expires: %s", error, extra=fields)
 
     # Reading.
 

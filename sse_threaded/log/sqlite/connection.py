@@ -196,7 +196,12 @@ class SharedConnection:
         if self._is_held_for_fork:
             self._disconnect()
         else:
-            _log.warning("%s: forking with a transaction open; the child must not use this log", self._file.url)
+            url = self._file.url
+            _log.warning(
+                "%s: forking with a transaction open; the child must not use this log",
+                url,
+                extra={"event": "forked_in_transaction", "url": url},
+            )
 
     def after_fork(self, in_child: bool) -> None:
         """Let the threads use it again."""

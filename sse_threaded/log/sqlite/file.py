@@ -180,7 +180,8 @@ class SQLiteFile:
                 raise
             if self._failure is not None:
                 self._failure = None
-                _log.warning("%s: could be opened now", self.url)
+                fields = {"event": "log_opened", "url": self.url}
+                _log.warning("%s: could be opened now", self.url, extra=fields)
         finally:
             self._preparing.release()
 
@@ -220,7 +221,8 @@ class SQLiteFile:
         wal_is_empty = _size(self._real_path + "-wal") == 0  # no other process can write to it now
         reached = self.mark.decide_epoch(meta, found.get("epoch"), last, wal_is_empty=wal_is_empty)
         if reached is None:
-            _log.warning("%s: a copy, or it went back: its ids begin a new epoch", self.url)
+            fields = {"event": "log_new_epoch", "url": self.url}
+            _log.warning("%s: a copy, or it went back: its ids begin a new epoch", self.url, extra=fields)
         elif reached > last:
             set_last_sequence(connection, reached)
         write_meta(connection, meta)
@@ -229,7 +231,8 @@ class SQLiteFile:
             # A relative path names another file in another working directory.
             is_absolute = os.path.isabs(self.url.removeprefix("sqlite:///"))
             where = "" if is_absolute else "; the URL is relative, so each working directory has its own log"
-            _log.warning("%s: made a new log in %r%s", self.url, self.path, where)
+            fields = {"event": "log_made", "url": self.url}
+            _log.warning("%s: made a new log in %r%s", self.url, self.path, where, extra=fields)
         return meta
 
     # The high-water mark.

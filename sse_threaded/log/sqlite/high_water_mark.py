@@ -226,7 +226,8 @@ class HighWaterMark:
             if not self._has_warned:
                 self._has_warned = True
                 risk = "if the log's file goes back, no process notices, and ids are given again"
-                _log.warning("%s cannot be written (%s); %s", self._path, error, risk)
+                fields = {"event": "mark_not_written", "error": type(error).__name__}
+                _log.warning("%s cannot be written (%s); %s", self._path, error, risk, extra=fields)
             return False
         return True
 

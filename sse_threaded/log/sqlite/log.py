@@ -288,6 +288,7 @@ class SQLiteLog(EventLog):
                 self.url,
                 error,
                 self.poll_interval,
+                extra={"event": "doorbell_missing", "url": self.url},
             )
             pipe = Doorbell()
             self._ringer.add(pipe)

@@ -149,7 +149,8 @@ class Trimmer:
             except LogError as error:
                 if not self._stopped:
                     # The events stay for now; the next round tries again.
-                    self._throttled.warning(str(error), "could not trim: %s", error)
+                    fields = {"event": "trim_failed", "error": type(error).__name__}
+                    self._throttled.warning(str(error), "could not trim: %s", error, extra=fields)
 
     def trim_grown(self) -> None:
         """Trim the channels that have grown by an eighth of their count bound; the thread calls it.

@@ -1,0 +1,40 @@
+"""A lock around all calls of prometheus_client, so that a fork's child never gets one of its locks held.
+
+prometheus_client has locks of its own. If a process forks while another of its threads holds one, the child waits
+for it without end. So the thread that forks holds this lock. Then no other thread of the package is inside
+prometheus_client.
+
+A thread that holds it waits for no other lock of the package.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+
+_lock = threading.Lock()
+
+
+def process_lock() -> threading.Lock:
+    """Return the lock of this process."""
+    return _lock
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    with suppress(RuntimeError):  # a signal handler has raised before the lock was taken
+        _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
