@@ -31,6 +31,7 @@ from .protocol.event import FINISHED
 from .publisher.client import PublisherClient, read_token
 from .publisher.events import Event
 from .publisher.lines import batches_of_lines
+from .top import command as top
 
 # Seconds between two attempts to read a log that cannot be reached.
 _RETRY_SECONDS = 1.0
@@ -78,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     url_help = f"the event log; default: the variable {URL}, now {shown}"
     parser.set_defaults(url=os.environ.get(URL) or DEFAULT_URL)
     # --url may come before or after the command. A default for the second would override the value of the first.
-    for each in (parser, *(add(commands) for add in (_add_serve, _add_publish, _add_listen, _add_schema))):
+    added = [add(commands) for add in (_add_serve, _add_publish, _add_listen, _add_schema)]
+    for each in (parser, *added, top.add_parser(commands, _open)):
         each.add_argument("--url", default=argparse.SUPPRESS, help=url_help)
     bench.add_parser(commands)
     check.add_parser(commands)

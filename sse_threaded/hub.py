@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -22,6 +22,7 @@ from werkzeug.wrappers import Request, Response
 from .access.cross_origin import CrossOrigin
 from .access.publish_tokens import PublishTokens
 from .access.ticket import Secret, Ticket, TicketRefused, ticket_in
+from .debug.app import DebugApp
 from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.budget import Budget, Overloaded
 from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved, was_disconnected
@@ -37,6 +38,11 @@ from .log import EventLog, Retention, open_log
 from .log.validation import validate_channel, validate_user
 from .longpoll import long_poll, unanswered
 from .observer import Cause, Observer, Queues
+from .overview.answering import Answering
+from .overview.asking import DEFAULT_SECONDS, ask
+from .overview.looking import look
+from .overview.report import CHANNEL as OVERVIEW
+from .overview.report import DEFAULT_MOST, ProcessReport
 from .presence.gossip import Presence
 from .presence.times import times_for
 from .protocol.event import CONTENT_TYPE, FINISHED, JSONDefault
@@ -214,8 +220,15 @@ class Hub:
         limits = OwnerLimits(max_streams_per_user, max_streams_per_address)
         budgets = self._budget, self._parking_budget
         self._observers = Observers(observers)
+        self._answering = Answering(self._log, lambda most: look(self._pump, self._log.epoch, most))
         self._pump = Pump(
-            self._log, self._pace, *budgets, self._process_ends, limits=limits, observers=self._observers
+            self._log,
+            self._pace,
+            *budgets,
+            self._process_ends,
+            limits=limits,
+            listeners={OVERVIEW: self._answering.take},
+            observers=self._observers,
         )
         self._presence = Presence(self._log, self._pump, times_for(retry))
         self._closed = False
@@ -541,6 +554,7 @@ class Hub:
                 self._warnings.warn_of_http2()
             web = Request(environ, populate_request=False)  # the environ's request stays the app's
             subscriber = PollSubscriber(asked.channels, self._queue_size, caller.connection, has_heartbeats=False)
+            subscriber.address = environ.get("REMOTE_ADDR")
             may_wait = not caller.blocks_connection
             try:
                 subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
@@ -599,6 +613,33 @@ class Hub:
         self.begin_anew_if_needed()
         return self._presence.count(name)
 
+    def overview(self, *, seconds: float = DEFAULT_SECONDS, most: int = DEFAULT_MOST) -> list[ProcessReport]:
+        """Ask all processes that share the log for their open streams. For operators.
+
+        Each process that has had a stream answers, through the log. One that is stopped or very busy may be
+        missing.
+
+        :param seconds: for how long to wait for answers; default 0.5.
+        :param most: how many streams each process may describe, 0 to 300, default 100: first those for which most
+            events wait, then the oldest.
+        :raises ValueError: ``most`` is out of range.
+        :raises LogError: the log cannot be used.
+        """
+        return ask(self.log, seconds=seconds, most=most)
+
+    def debug_page(self, *, allow: Callable[[dict[str, Any]], bool], publishes: bool = True) -> DebugApp:
+        """Return a WSGI app with a page for operators; mount it where you like.
+
+        The page shows events as they come with their ids, a channel's history, and the streams of all processes.
+        It can publish by hand.
+
+        :param allow: called with the WSGI environ of each request; returns whether it may see everything. Others
+            get the status 403.
+        :param publishes: whether the page can publish; default ``True``.
+        :raises ValueError: ``allow`` cannot be called.
+        """
+        return DebugApp(self, allow, publishes=publishes)
+
     def health(self) -> dict[str, Any]:
         """The state of the log and the number of streams, read now.
 
@@ -656,6 +697,7 @@ class Hub:
         """Continue after a fork. The child has no streams. It gets its own connections and its own thread."""
         if in_child:
             self._budget.after_fork_in_child()
+            self._answering.after_fork_in_child()
         self._log.after_fork(in_child)
         self._pump.after_fork(in_child)
         if in_child:

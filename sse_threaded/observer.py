@@ -113,8 +113,7 @@ class Stream(NamedTuple):
     :ivar kind: how its bytes reach its client.
     :ivar channels: its channels, sorted.
     :ivar user: the user that the view has named; ``None`` for none.
-    :ivar address: the client's address. ``None`` unless the hub limits the streams of an address, or logs at the
-        level ``DEBUG``.
+    :ivar address: the client's address, as the view's environ had it; ``None`` if there was none.
     """
 
     kind: Kind

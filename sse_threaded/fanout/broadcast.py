@@ -27,20 +27,20 @@ plain_send = socket.socket.send
 class Broadcast:
     """Subscribers to the same channels that get events by one send. Their bodies are sent in chunks.
 
+    :ivar sent: bytes of the body that were sent to all since the broadcast was made. While a subscriber is here,
+        its own count is less by the number at which it was added.
     :ivar separate: the subscribers that get the next event by a send of their own. Bytes wait for them, or they
         have just come.
     """
 
-    __slots__ = ("_sent", "_sent_events", "_sockets", "_subscribers", "separate")
+    __slots__ = ("_sent_events", "_sockets", "_subscribers", "sent", "separate")
 
     def __init__(self) -> None:
         # Two lists of the same order. map() needs the sockets alone.
         self._subscribers: list[Subscriber] = []
         self._sockets: list[socket.socket] = []
-        # Bytes of the body, and events, that were sent to all since the broadcast was made. While a subscriber is
-        # here, its own counts are less by the numbers at which it was added.
-        self._sent = 0
-        self._sent_events = 0
+        self.sent = 0
+        self._sent_events = 0  # of events, likewise
         self.separate: set[Subscriber] = set()
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Broadcast:
             self.separate.discard(subscriber)
             subscriber.broadcast = self
             subscriber.broadcast_index = len(self._subscribers)
-            subscriber.sent -= self._sent
+            subscriber.sent -= self.sent
             subscriber.sent_events -= self._sent_events
             self._subscribers.append(subscriber)
             self._sockets.append(cast(socket.socket, subscriber.connection))  # not None, as the pump writes to it
@@ -77,7 +77,7 @@ class Broadcast:
         self._subscribers.pop()
         self._sockets.pop()
         subscriber.broadcast = None
-        subscriber.sent += self._sent
+        subscriber.sent += self.sent
         subscriber.sent_events += self._sent_events
 
     def send(self, batch: Batch) -> list[Subscriber]:
@@ -101,7 +101,7 @@ class Broadcast:
             for subscriber in self._subscribers:
                 subscriber.step(Step.LOSE)
             raise
-        self._sent += len(batch.body)
+        self.sent += len(batch.body)
         self._sent_events += batch.count
         if taken.count(whole) == len(taken):
             return []

@@ -28,6 +28,7 @@ class Cursor:
     :ivar finishes: whether one of the channels was finished by an event that the client has got.
     :ivar is_over: whether all channels are finished, and the client has all their events.
     :ivar allowed_at: see :class:`.subscriber.Subscriber`.
+    :ivar address: the client's address; ``None``, the default, if it is not known.
     :ivar extras: the client's extras; default :data:`.extras.NO_EXTRAS`.
     :ivar owner: whose stream it is; ``None``, the default, if that does not matter.
     :ivar replayed: how many events :meth:`read_wires` has returned.
@@ -36,8 +37,8 @@ class Cursor:
     """
 
     __slots__ = (
-        "_log", "after", "allowed_at", "channels", "epoch", "extras", "finishes", "is_over", "owner", "replayed",
-        "reset", "told",
+        "_log", "address", "after", "allowed_at", "channels", "epoch", "extras", "finishes", "is_over", "owner",
+        "replayed", "reset", "told",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +57,7 @@ class Cursor:
         self.finishes = self.is_over = False
         self.allowed_at = 0.0
         self.extras: Extras = NO_EXTRAS
+        self.address: str | None = None
         self.owner: Owner | None = None
         if last_event_id is None:
             if end is not None and end[0] is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from ..errors import HistoryGone, LogError
-from ..log import EventLog, Page
+from ..log import EventLog, Page, Record
 from .control_events import CONTROL, disconnection_in, parts_of
 from .delivery import deliver
 from .delivery_times import DeliveryTimes
@@ -30,6 +32,11 @@ FIRST_RETRY, LAST_RETRY = 0.1, 5.0
 _DOUBLINGS = 6
 
 
+# Functions by channel: each is called with the events of a channel of the package's own.
+Listeners = Mapping[str, Callable[[Record], None]]
+NO_LISTENERS: Listeners = MappingProxyType({})
+
+
 def pause_after(seconds: float) -> float:
     """How long to pause after so many seconds of sending."""
     # In whole milliseconds, rounded down, as the selector rounds up. So with few clients no event waits.
@@ -43,6 +50,8 @@ class LogReader:
     :param registry: the subscribers.
     :param finished: ends the streams of channels that are finished.
     :param presence: gets the messages between the processes; default ``None``.
+    :param listeners: called with each event of some channels of the package's own, after it was handed out. They
+        must not wait. Default: none.
     :param first_retry: seconds until the first new try if the log cannot be read; default :data:`FIRST_RETRY`.
     :param observers: the hub's observers; default: none.
     :param sent: counts the events that are handed to the kernel; default: no count.
@@ -59,6 +68,7 @@ class LogReader:
         finished: FinishedChannels,
         *,
         presence: PresencePort | None = None,
+        listeners: Listeners = NO_LISTENERS,
         first_retry: float = FIRST_RETRY,
         observers: Observers = NO_OBSERVERS,
         sent: SentCounts | None = None,
@@ -71,6 +81,7 @@ class LogReader:
         self._registry = registry
         self._finished = finished
         self._presence = presence
+        self._listeners = listeners
         self._first_retry = first_retry
         self.due = 0.0
         self.is_current = False
@@ -111,6 +122,7 @@ class LogReader:
                 self._hand_out(part)
                 if self._presence is not None:
                     self._presence.see(part)
+            self._tell_listeners(page)
         except HistoryGone:
             self._skip()
             return
@@ -127,6 +139,17 @@ class LogReader:
         else:
             interval = self._eventlog.poll_interval
             self.due = NEVER if interval is None else time.monotonic() + interval
+
+    def _tell_listeners(self, page: Page) -> None:
+        if not self._listeners:
+            return
+        for record in page:
+            listener = self._listeners.get(record.channel)
+            if listener is not None:
+                try:
+                    listener(record)
+                except Exception:  # no stream may end because of this
+                    _log.exception("event %d in the channel %r is not understood", record.sequence, record.channel)
 
     def _skip(self) -> None:
         """Continue at the log's end, as events are gone that were not handed out."""

@@ -21,7 +21,7 @@ from .delivery_times import DeliveryTimes
 from .extras import NO_EXTRAS, Extras
 from .finished_channels import FinishedChannels
 from .lifecycle import process_budget
-from .log_reader import FIRST_RETRY, LogReader
+from .log_reader import FIRST_RETRY, NO_LISTENERS, Listeners, LogReader
 from .observers import NO_OBSERVERS, Observers
 from .owner import Owner
 from .owners import DECISION, OwnerLimits
@@ -33,7 +33,7 @@ from .replay import Replay
 from .sent_counts import SentCounts
 from .serial_wakeup import SerialWakeup, Sleeper
 from .socket_subscriber import SocketSubscriber
-from .stream_facts import logs_ends, note_end, stream_of
+from .stream_facts import note_end, stream_of
 from .stream_state import EndReason, Step
 from .subscriber import Subscriber
 from .thread_subscriber import ThreadSubscriber
@@ -49,6 +49,7 @@ class Pump:
     :param parking_budget: how many streams may be open without a thread.
     :param is_ending: whether the process is about to end; asked once a second at least.
     :param limits: how many streams one owner may have; default: any number.
+    :param listeners: see :class:`.log_reader.LogReader`; default: none.
     :param grace: see :class:`.registry.Registry`.
     :param shutdown_grace: see :class:`.registry.Registry`.
     :param first_retry: see :class:`.log_reader.LogReader`.
@@ -70,6 +71,7 @@ class Pump:
         is_ending: Callable[[], bool],
         *,
         limits: OwnerLimits = NO_LIMITS,
+        listeners: Listeners = NO_LISTENERS,
         grace: float = GRACE,
         shutdown_grace: float = SHUTDOWN_GRACE,
         first_retry: float = FIRST_RETRY,
@@ -82,6 +84,7 @@ class Pump:
         self._parking_budget = parking_budget
         self._is_ending = is_ending
         self._limits = limits
+        self._listeners = listeners
         self._grace = grace
         self._shutdown_grace = shutdown_grace
         self._first_retry = first_retry
@@ -113,6 +116,7 @@ class Pump:
                 self._registry,
                 self._finished,
                 presence=presence,
+                listeners=self._listeners,
                 first_retry=self._first_retry,
                 observers=self.observers,
                 sent=self.sent,
@@ -174,7 +178,8 @@ class Pump:
         cursor = Cursor(self._eventlog, channels, last_event_id, self._registry.position, place)
         cursor.allowed_at = time.monotonic() - DECISION
         cursor.extras = extras
-        if user is not None or self._needs_address:
+        cursor.address = address
+        if user is not None or self._limits.per_address is not None:
             cursor.owner = self.owner(user, address, is_present=is_present)
         number = self._finished.look(channels, pump_reads=self._thread.is_started)
         if number is not None:
@@ -194,11 +199,6 @@ class Pump:
         """End a stream whose replay has just ended, if all its channels are finished."""
         self._finished.end_if_over(subscriber)
 
-    @property
-    def _needs_address(self) -> bool:
-        # Each open page would keep its address in memory.
-        return self._limits.per_address is not None or logs_ends()
-
     def owner(self, user: str | None, address: str | None, *, is_present: bool = False) -> Owner | None:
         """Return whose stream is about to begin; ``None`` if that does not matter.
 
@@ -207,7 +207,7 @@ class Pump:
         :param is_present: whether presence shows the user, who is not ``None`` then; default ``False``.
         :raises Overloaded: this owner has as many streams as allowed.
         """
-        if not self._needs_address:
+        if self._limits.per_address is None:
             address = None
         if user is None and address is None:
             return None
@@ -380,6 +380,10 @@ class Pump:
         """Have the pump check soon whether ``subscriber`` waits for its socket."""
         self._registry.check_soon(subscriber)
         self._thread.bell.ring()
+
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """All subscribers now."""
+        return self._registry.subscribers()
 
     @property
     def stream_count(self) -> int:

@@ -114,11 +114,14 @@ class Registry:
     def __len__(self) -> int:
         return len(self._subscribers)
 
-    def queues(self) -> Queues:
-        """How many events wait for the subscribers. The lock is held for their list only."""
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """All subscribers now."""
         with self._lock:
-            subscribers = tuple(self._subscribers)
-        counts = [count for each in subscribers if (count := each.waiting) > 0]
+            return tuple(self._subscribers)
+
+    def queues(self) -> Queues:
+        """How many events wait for the subscribers."""
+        counts = [count for each in self.subscribers() if (count := each.waiting) > 0]
         return Queues(sum(counts), max(counts, default=0))
 
     def begin(self, position: int) -> None:

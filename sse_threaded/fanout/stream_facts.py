@@ -23,8 +23,8 @@ def logs_ends() -> bool:
 def stream_of(subscriber: Subscriber) -> Stream:
     """Return the stream of a subscriber, as observers see it."""
     owner = subscriber.owner
-    user, address = (None, None) if owner is None else (owner.user, owner.address)
-    return Stream(subscriber.kind, subscriber.channels, user, address)
+    user = None if owner is None else owner.user
+    return Stream(subscriber.kind, subscriber.channels, user, subscriber.address)
 
 
 def note_end(subscriber: Subscriber, observers: Observers) -> None:

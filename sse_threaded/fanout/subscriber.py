@@ -36,6 +36,10 @@ class AnyBroadcast(Protocol):
     def drop(self, subscriber: Subscriber) -> None:
         """Send to ``subscriber`` separately from now on, as bytes wait for it."""
 
+    @property
+    def sent(self) -> int:
+        """See the class."""
+
 
 @dataclass(eq=False, repr=False, slots=True)
 class Subscriber(ABC):
@@ -46,6 +50,7 @@ class Subscriber(ABC):
     :param connection: the client's socket, if the server shows it. The pump watches it for a hang-up, and shuts it
         down if it does not take the bytes that are sent. ``None`` for neither.
 
+    :ivar address: its client's address; ``None`` if it is not known.
     :ivar after: the number up to which it has all events by replay; these are not delivered again.
     :ivar budget: the budget that its place comes from; set when it is admitted.
     :ivar cursor: the position of the pump's replay to it; ``None`` if it has all events, or replays by itself.
@@ -78,6 +83,7 @@ class Subscriber(ABC):
     sent_events: int = 0
     allowed_at: float = 0.0
     owner: Owner | None = None
+    address: str | None = None
     extras: Extras = NO_EXTRAS
     budget: Budget = field(init=False)
     # Events and bytes, for a parked stream only those that its socket did not take at once. Only the pump's thread
@@ -92,6 +98,12 @@ class Subscriber(ABC):
         """Events that wait to be written."""
         return self._delivered - self._taken
 
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of its body that were sent, also while it is in a broadcast."""
+        broadcast = self.broadcast
+        return self.sent + (0 if broadcast is None else broadcast.sent)
+
     def _count(self, batch: Batch) -> None:
         # If nothing waits for a client, it is not too slow, however many these are. A heartbeat is never too much.
         waiting = self._delivered - self._taken
@@ -104,8 +116,9 @@ class Subscriber(ABC):
         self._delivered_bytes += len(batch.body)
 
     def belongs_to(self, cursor: Cursor) -> None:
-        """Take its owner and its extras from the cursor with which its stream was opened."""
+        """Take its owner, its address and its extras from the cursor with which its stream was opened."""
         self.owner, self.allowed_at, self.extras = cursor.owner, cursor.allowed_at, cursor.extras
+        self.address = cursor.address
 
     def step(self, step: Step) -> None:
         """Go on to the state that follows ``step``."""

@@ -30,7 +30,8 @@ ROOMS = (
     "fanout fanout.*",
     "metrics metrics.*",
     "tracing",
-    "stream longpoll wsgi_server publisher publisher.* presence presence.*",
+    "stream longpoll wsgi_server publisher publisher.* presence presence.* overview overview.*",
+    "debug debug.*",
     "hub",
     "server server.*",
     "worker gunicorn_hooks",
@@ -39,6 +40,7 @@ ROOMS = (
     ".",
     "django django.*",
     "board board.*",
+    "top top.*",
     "cli",
 )
 
@@ -52,6 +54,7 @@ DRIVERS = {
     "psycopg",
     "redis",
     "requests",
+    "rich",
     "urllib3",
 }
 OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "listener", "log")} | {
@@ -61,6 +64,7 @@ OPTIONAL = {f"log.redis.{name}" for name in ("client", "driver", "errors", "list
     "board.postgres_tables",
     "board.redis_store",
 }
+OPTIONAL |= {"top.screen", "top.table"}
 OPTIONAL |= {"client", "client.command", "client.connection", "client.event_source"}
 OPTIONAL |= {"metrics", "metrics.app", "metrics.metrics", "metrics.scrape", "tracing"}
 OPTIONAL |= {"django"} | {

@@ -1,0 +1,1 @@
+"""``sse-threaded top``: a live table of the streams of all processes."""
