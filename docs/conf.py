@@ -56,7 +56,7 @@ toc_object_entries_show_parents = "hide"
 
 # Every other name in the docstrings must lead somewhere (sphinx -n).
 nitpick_ignore_regex = [
-    ("py:.*", r"(django|gunicorn|requests|werkzeug)\..*"),
+    ("py:.*", r"(django|gunicorn|opentelemetry|prometheus_client|requests|werkzeug)\..*"),
     ("py:class", r"Arbiter|Headers|Worker|StartResponse|WSGIApplication|WSGIEnvironment"),
 ]
 

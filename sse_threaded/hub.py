@@ -35,13 +35,13 @@ from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import PollSubscriber
 from .log import EventLog, Retention, open_log
+from .log.retention import MESSAGES
 from .log.validation import validate_channel, validate_user
 from .longpoll import long_poll, unanswered
 from .observer import Cause, Observer, Queues
 from .overview.answering import Answering
 from .overview.asking import DEFAULT_SECONDS, ask
 from .overview.looking import look
-from .overview.report import CHANNEL as OVERVIEW
 from .overview.report import DEFAULT_MOST, ProcessReport
 from .presence.gossip import Presence
 from .presence.times import times_for
@@ -168,7 +168,7 @@ class Hub:
         :func:`json.dumps` does. Flask has ``DefaultJSONProvider.default``, and Django has
         ``DjangoJSONEncoder().default``. Default ``None``: an event with such a value is refused.
     :param observers: get the facts of this hub, for metrics and traces: :class:`sse_threaded.metrics.Metrics`,
-        :class:`sse_threaded.tracing.Tracing`, or an own :class:`sse_threaded.Observer`. Default: none.
+        :class:`sse_threaded.tracing.Tracing`, or an own :class:`sse_threaded.observer.Observer`. Default: none.
     :raises LogError: the log cannot be opened.
     :raises ValueError: an argument is invalid.
     """
@@ -227,7 +227,7 @@ class Hub:
             *budgets,
             self._process_ends,
             limits=limits,
-            listeners={OVERVIEW: self._answering.take},
+            listeners={MESSAGES: self._answering.take},
             observers=self._observers,
         )
         self._presence = Presence(self._log, self._pump, times_for(retry))
@@ -599,7 +599,7 @@ class Hub:
 
         :param channel: the channel's name.
         :raises InvalidEvent: the channel's name is invalid.
-        :raises Overloaded: the system refuses a thread.
+        :raises SSEError: the system refuses a thread.
         :raises LogError: the log cannot be read, or not be written.
         :raises HubClosed: the hub is closed.
         """

@@ -126,8 +126,8 @@ class Ending(NamedTuple):
     """The end of a stream.
 
     :ivar stream: the stream.
-    :ivar reason: a value of :class:`sse_threaded.fanout.stream_state.EndReason`, or ``"answered"`` for a long poll
-        that has its answer.
+    :ivar reason: a value of ``sse_threaded.fanout.stream_state.EndReason``, or ``"answered"`` for a long poll that
+        has its answer.
     :ivar seconds: how long it was open.
     :ivar events: how many events were handed to the kernel, or to the server.
     :ivar size: bytes of its body that were handed on, without HTTP's framing and without its first notice.

@@ -43,8 +43,8 @@ reconnects as `EventSource` does. On one channel with so many people, clients ge
 |---|{columns}
 {deploy}
 
-The times include the start of the workers, and three seconds after the last client. `joined` and `left` say that
-somebody has come or gone. After the reload nobody has.
+The times include the start of the workers, and three seconds after the last client. `joined` and `left` name
+users that have come or gone. After the reload no user has.
 """
 
 

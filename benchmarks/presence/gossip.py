@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from sse_threaded import open_log
-from sse_threaded.log.retention import PRESENCE
+from sse_threaded.log.retention import MESSAGES
 
 from ..common.paths import ROOT
 
@@ -75,7 +75,7 @@ def _messages(url: str, after: int) -> tuple[int, int, int]:
     log = open_log(url)
     count = size = 0
     try:
-        while page := log.read(after, channels=[PRESENCE]):
+        while page := log.read(after, channels=[MESSAGES]):
             after = page[-1].sequence
             count, size = count + len(page), size + sum(len(record.data) for record in page)
     finally:
@@ -122,7 +122,7 @@ def measure(url: str, people: int, processes: int) -> Iterator[tuple[str, str]]:
         after = [each.ask("wait") for each in all_processes]
         cpu = sum(now["cpu"] - then["cpu"] for now, then in zip(after, before, strict=True))
         yield (
-            "nobody comes: processor time a second, in each process",
+            "no joins: processor time a second, in each process",
             f"{cpu / processes / _STEADY * 1000:.2f} ms",
         )
 
@@ -134,7 +134,7 @@ def measure(url: str, people: int, processes: int) -> Iterator[tuple[str, str]]:
         cpu = sum(now["cpu"] - then["cpu"] for now, then in zip(after[1:], before[1:], strict=True))
         own = after[0]["cpu"] - before[0]["cpu"]
         others = _microseconds(cpu / (processes - 1), count) if processes > 1 else "-"
-        label = f"{_RATE} a second come, while {people:,} are there: processor time a join"
+        label = f"{_RATE} a second come to {people:,}: processor time a join"
         yield f"{label}, in their process", _microseconds(own, count)
         yield f"{label}, in each other process", others
         messages, size, last = _messages(url, last)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..log import Page, Record
 from ..log.doorbell import Doorbell
-from ..log.retention import PRESENCE
+from ..log.retention import MESSAGES
 from .attendance import Attendance
 from .control_events import CONTROL
 from .delivery import deliver
@@ -20,7 +20,7 @@ from .presence_notices import PresenceNotices
 from .registry import Registry
 from .sent_counts import SentCounts
 
-_CHANNELS = frozenset((PRESENCE, CONTROL))
+_CHANNELS = frozenset((MESSAGES, CONTROL))
 
 
 class PresenceListener(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import HistoryGone
 from ..log import EventLog, Record
-from ..log.retention import PRESENCE
+from ..log.retention import MESSAGES
 from ..protocol.batch import Batch
 from ..protocol.event import FINISHED
 from .cursor import encode
@@ -98,7 +98,7 @@ class RecentEvents:
         self._batches_size = 0
         for record in page:
             self._newest = record.sequence
-            if record.channel == PRESENCE:
+            if record.channel == MESSAGES:
                 continue  # no client subscribes to it
             self._records.append(record)
             self._length += len(record.data)

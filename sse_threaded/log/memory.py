@@ -27,7 +27,7 @@ from .interface import (
     needs_database,
 )
 from .record import Page, Record, page_of
-from .retention import PRESENCE, PRESENCE_SECONDS, Retention
+from .retention import MESSAGES, MESSAGES_SECONDS, Retention
 from .url import MEMORY
 from .validation import validate_event
 
@@ -42,7 +42,7 @@ _NEWEST_EVENTS = 1000
 _REMEMBERED_CHANNELS = 10_000
 
 
-_OF_PRESENCE = Retention(age=PRESENCE_SECONDS)
+_OF_MESSAGES = Retention(age=MESSAGES_SECONDS)
 
 
 class _Channel:
@@ -162,7 +162,7 @@ class MemoryLog(EventLog):
             self._trim(other, now)
 
     def _retention_of(self, name: str) -> Retention:
-        return _OF_PRESENCE if name == PRESENCE else self._retention
+        return _OF_MESSAGES if name == MESSAGES else self._retention
 
     def _trim(self, name: str, now: float) -> int:
         # With the lock held.
@@ -170,7 +170,7 @@ class MemoryLog(EventLog):
         if channel is None:
             return 0
         trimmed = channel.trim(self._retention_of(name), now)
-        if name != PRESENCE and channel.is_empty and len(self._channels) > self._remembered_channels:
+        if name != MESSAGES and channel.is_empty and len(self._channels) > self._remembered_channels:
             self._floor = max(self._floor, channel.trimmed)
             del self._channels[name]
         return trimmed
@@ -215,7 +215,7 @@ class MemoryLog(EventLog):
             # A channel that has nothing new costs a comparison here, and no iterator in the merge.
             fresh = [channel for channel in wanted if channel.records and channel.records[-1].sequence > after]
             has_unknown = len(wanted) < len(names)
-            unneeded = self._channels.get(PRESENCE) if channels is None else None
+            unneeded = self._channels.get(MESSAGES) if channels is None else None
             if any(each.trimmed > after for each in wanted if each is not unneeded) or (
                 has_unknown and self._floor > after
             ):

@@ -38,15 +38,15 @@ class Retention:
             raise ValueError(f"retention age must be 1 to {_MAX_AGE:,} seconds, or None, not {self.age!r}")
 
 
-# The channel in which the processes tell each other their people. Its events matter for a moment only, so a log
-# drops their data after so many seconds. The events may stay, without data. A reader of all channels never gets
+# The channel of the messages between the processes. Its events matter for a moment only, so a log drops their data
+# after so many seconds. The events may stay, without data. A reader of all channels never gets
 # HistoryGone because of them.
-PRESENCE = "sse_threaded:presence"
-PRESENCE_SECONDS = 60.0
+MESSAGES = "sse_threaded:messages"
+MESSAGES_SECONDS = 60.0
 
 # For how long the events of that channel stay without data, whatever the hub's retention is. Otherwise a hub that
 # keeps little could not read so far back, and one that keeps everything would keep these.
-PRESENCE_ROWS = Retention()
+MESSAGES_ROWS = Retention()
 
 # For a process that must not decide how much is kept, such as a command. In SQLite and PostgreSQL it trims
 # nothing. In Redis it trims as the last other process has told the log.

@@ -5,7 +5,6 @@ The pump's thread sees each question. A thread of its own answers, as an append 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -15,8 +14,10 @@ from collections.abc import Callable
 
 from ..errors import LogError
 from ..log import EventLog, Record
+from ..log.retention import MESSAGES
+from ..protocol.event import json_line
 from ..throttled_log import ThrottledLog
-from .report import CHANNEL, ProcessReport, StreamRow, answer, question_in
+from .report import ProcessReport, StreamRow, answer, question_in
 
 _throttled = ThrottledLog(logging.getLogger(__name__))
 
@@ -45,8 +46,8 @@ class Answering:
         self._is_answering = False
 
     def take(self, record: Record) -> None:
-        """See a record of :data:`.report.CHANNEL`. The pump's thread; it does not wait."""
-        asked = question_in(json.loads(record.data))
+        """See a message between the processes. The pump's thread; it does not wait."""
+        asked = question_in(record.data)
         if asked is None:
             return
         name, most = asked
@@ -70,7 +71,7 @@ class Answering:
                     return
                 name, most = self._questions.popitem()
             try:
-                self._eventlog.append(CHANNEL, answer(name, self._report(most)))
+                self._eventlog.append(MESSAGES, json_line(answer(name, self._report(most))))
             except LogError as error:
                 _throttled.warning("overview", "a question about the streams could not be answered: %s", error)
 

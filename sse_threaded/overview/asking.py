@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import select
 import time
 
 from ..errors import HistoryGone
 from ..log import EventLog
-from .report import CHANNEL, DEFAULT_MOST, LARGEST_MOST, ProcessReport, question, report_in
+from ..log.retention import MESSAGES
+from ..protocol.event import json_line
+from .report import DEFAULT_MOST, LARGEST_MOST, ProcessReport, question, report_in
 
 # Seconds: a process answers in a few milliseconds, or in some hundreds if it is busy.
 DEFAULT_SECONDS = 0.5
@@ -33,18 +34,18 @@ def ask(log: EventLog, *, seconds: float = DEFAULT_SECONDS, most: int = DEFAULT_
     reports: list[ProcessReport] = []
     doorbell = log.open_doorbell()
     try:
-        after = log.sequence_of(log.append(CHANNEL, question(name, most)))
+        after = log.sequence_of(log.append(MESSAGES, json_line(question(name, most))))
         until = time.monotonic() + seconds
         while (rest := until - time.monotonic()) > 0:
             select.select([doorbell], [], [], min(rest, log.poll_interval or rest))
             doorbell.clear()
             try:
-                page = log.read(after, channels=[CHANNEL])
+                page = log.read(after, channels=[MESSAGES])
             except HistoryGone:  # others ask so often that answers are trimmed, or the log was recreated
                 break
             for record in page:
                 after = record.sequence
-                report = report_in(json.loads(record.data), name)
+                report = report_in(record.data, name)
                 if report is not None:
                     reports.append(report)
     finally:

@@ -1,16 +1,16 @@
 """A process's report on its streams, as values and as JSON; and the question that it answers.
 
-A question and its answers are events in a channel of the package's own. Each process answers with one event.
+A question and its answers are events in the channel of the messages between the processes. Each process answers
+with one event.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ..fanout.control_events import RESERVED_PREFIX
-
-CHANNEL = f"{RESERVED_PREFIX}overview"
+VERSION = 1
 
 # Streams of one answer: more than a person reads, and some tens of kilobytes.
 DEFAULT_MOST = 100
@@ -21,13 +21,13 @@ LARGEST_MOST = 300
 CHANNELS_TOLD = 5
 _CHARACTERS = 60
 
-_ASK, _ANSWER = "ask", "answer"
+_ASK, _ANSWER = "streams?", "streams"
 
 
 class StreamRow(NamedTuple):
     """One open stream, or long poll.
 
-    :ivar channels: the first :data:`CHANNELS_TOLD` of its channels.
+    :ivar channels: the first five of its channels.
     :ivar channel_count: how many channels it has.
     :ivar user: the app's name for its user; ``None`` if the view has named none.
     :ivar address: its client's address, as the view's environ had it; ``None`` if there was none.
@@ -81,13 +81,13 @@ def question(name: str, most: int) -> dict[str, Any]:
     :param name: random letters, which the answers repeat.
     :param most: how many rows each process may send.
     """
-    return {"type": _ASK, "name": name, "most": most}
+    return {"v": VERSION, "type": _ASK, "name": name, "most": most}
 
 
 def answer(name: str, report: ProcessReport) -> dict[str, Any]:
     """Return the data of an answer to the question ``name``."""
     rows = [list(row) for row in report.rows]
-    return {"type": _ANSWER, "to": name, **report._replace(rows=())._asdict(), "rows": rows}
+    return {"v": VERSION, "type": _ANSWER, "to": name, **report._replace(rows=())._asdict(), "rows": rows}
 
 
 def to_json(report: ProcessReport) -> dict[str, Any]:
@@ -104,9 +104,10 @@ def from_json(values: dict[str, Any]) -> ProcessReport:
     return ProcessReport(**{**values, "rows": rows})
 
 
-def question_in(data: Any) -> tuple[str, int] | None:
-    """Return the name of a question and how many rows it wants; ``None`` for other data."""
-    if not isinstance(data, dict) or data.get("type") != _ASK:
+def question_in(text: str) -> tuple[str, int] | None:
+    """Return the name of a question and how many rows it wants; ``None`` for other messages."""
+    data = _message(text, _ASK)
+    if data is None:
         return None
     name, most = data.get("name"), data.get("most")
     if not isinstance(name, str) or not isinstance(most, int):
@@ -114,15 +115,28 @@ def question_in(data: Any) -> tuple[str, int] | None:
     return name, max(0, min(most, LARGEST_MOST))
 
 
-def report_in(data: Any, name: str) -> ProcessReport | None:
-    """Return the report in an answer to the question ``name``; ``None`` for other data, also of later releases."""
-    if not isinstance(data, dict) or data.get("type") != _ANSWER or data.get("to") != name:
+def report_in(text: str, name: str) -> ProcessReport | None:
+    """Return the report in an answer to the question ``name``; ``None`` for other messages."""
+    data = _message(text, _ANSWER)
+    if data is None or data.get("to") != name:
         return None
     try:
         rows = tuple(_row(values) for values in data["rows"])
         return ProcessReport(**{field: data[field] for field in ProcessReport._fields[:-1]}, rows=rows)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _message(text: str, kind: str) -> dict[str, Any] | None:
+    """Return the values of a message; ``None`` for one of another kind or version."""
+    if f'"{kind}"' not in text:  # most messages are of other kinds, and some are long
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    is_known = isinstance(data, dict) and data.get("type") == kind and data.get("v") == VERSION
+    return data if is_known else None
 
 
 def _row(values: Iterable[Any]) -> StreamRow:

@@ -23,7 +23,7 @@ from ..fanout.presence_notices import PresenceNotices
 from ..fanout.presence_port import PresencePort
 from ..fanout.pump import Pump
 from ..log import EventLog, Record
-from ..log.retention import PRESENCE
+from ..log.retention import MESSAGES
 from ..throttled_log import ThrottledLog
 from .blocks import Blocks
 from .directory import Directory
@@ -348,8 +348,8 @@ class _Session:
         while tries and not self._is_closing:
             found: list[tuple[int, Message]] = []
             try:
-                after = self._eventlog.trimmed((PRESENCE,))
-                while page := self._eventlog.read(after, channels=(PRESENCE,), upto=upto):
+                after = self._eventlog.trimmed((MESSAGES,))
+                while page := self._eventlog.read(after, channels=(MESSAGES,), upto=upto):
                     after = page[-1].sequence
                     for record in page:
                         message = self._message_in(record)
@@ -388,7 +388,7 @@ class _Session:
             return
         while self._outbox:
             try:
-                self._eventlog.append(PRESENCE, encode(self._outbox[0]))
+                self._eventlog.append(MESSAGES, encode(self._outbox[0]))
             except LogError as error:
                 self._failure = error
                 if not is_end:

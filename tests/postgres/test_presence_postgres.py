@@ -6,7 +6,7 @@ import unittest
 from pathlib import Path
 
 from sse_threaded.log.postgres.log import PostgresLog
-from sse_threaded.log.retention import PRESENCE
+from sse_threaded.log.retention import MESSAGES
 from tests.harness.postgres_server import PostgresServer
 from tests.live import test_presence
 
@@ -33,11 +33,11 @@ class LogTest(OnPostgres):
         self.addCleanup(log.close)
         log.append("news", "one")
         for _ in range(3):
-            log.append(PRESENCE, "x" * 1000)
+            log.append(MESSAGES, "x" * 1000)
         self.postgres.ask("UPDATE p_numbers SET numbered = numbered - interval '2 minutes'")
-        log.append(PRESENCE, "new")
+        log.append(MESSAGES, "new")
         for _ in range(2):
-            log._trimmer.drop_data_of_presence()
+            log._trimmer.drop_data_of_messages()
         self.assertEqual([record.data for record in log.read(0)], ["one", "", "", "", "new"])
         self.assertEqual([record.data for record in log.read(0, channels=["news"])], ["one"])
 

@@ -35,6 +35,7 @@ _PUBLISHING = "tests.live.test_publishing_page."
 _CLIENT = "tests.live.test_python_client_page.PageTest."
 _CONTAINERS = "tests.live.test_containers_page."
 _PROTOCOL = "tests.unit.test_protocol_page.BytesTest."
+_SIGHT = "tests.live.test_sight_pages."
 _STEPS = "tests.live.test_steps."
 _TUTORIAL = "tests.browser.test_tutorial.TutorialTest."
 _USAGE = "tests.live.test_usage_pages.UsagePageTest."
@@ -136,6 +137,12 @@ RUN: dict[str, list[Runs]] = {
             _FRAMEWORKS + "test_sqlalchemy.RecipeTest.test_the_tests_of_the_page_pass",
         ),
     ],
+    "logging.md": [Runs("python", "", _SIGHT + "LoggingPageTest.test_the_formatter_shows_the_fields")],
+    "metrics.md": [
+        Runs("python", "Metrics()", _SIGHT + "MetricsPageTest.test_the_app_and_the_settings"),
+        Runs("python", "raw_env", _SIGHT + "MetricsPageTest.test_the_app_and_the_settings"),
+        Runs("python", "class SlowClients", _SIGHT + "MetricsPageTest.test_the_observer"),
+    ],
     "postgresql.md": [
         Runs("python", "DATABASES = {", _POSTGRES + "DjangoPageTest.test_the_views_under_the_worker"),
         Runs("python", "flask_sqlalchemy", _POSTGRES + "FlaskPageTest.test_the_app_under_the_worker"),
@@ -192,6 +199,7 @@ RUN: dict[str, list[Runs]] = {
         Runs("python", "def test_an_order", _BLOCKS + "TestsTest.test_a_response_of_a_test_client"),
         Runs("python", "pytest_plugins", _BLOCKS + "TestsTest.test_the_line_for_pytest"),
     ],
+    "tracing.md": [Runs("python", "", _FRAMEWORKS + "test_own_spans.PageSpansTest.test_it_runs")],
     "tutorial.md": [
         Runs("python", "", _TUTORIAL + "test_each_step_shows_what_the_page_says"),
         Runs("html+jinja", "", _TUTORIAL + "test_each_step_shows_what_the_page_says"),
@@ -225,12 +233,28 @@ RUN: dict[str, list[Runs]] = {
     ],
 }
 
+RUN["check.md"] = [
+    Runs("console", "", "tests.unit.test_check_findings.PageTest.test_the_output_on_the_page"),
+    Runs("", "http-request return", "tests.deploy.test_check.WrongProxyTest.test_haproxy"),
+]
+RUN["operations.md"] = [
+    Runs("python", "", "tests.live.test_operations_page.OperationsPageTest.test_the_page_is_for_operators")
+]
+RUN["presence.md"] = [
+    Runs("python", "", "tests.live.test_presence_page.PresencePageTest.test_two_users_see_each_other"),
+    Runs("html", "", "tests.browser.test_presence_page.PresencePageTest.test_people_come_and_go"),
+]
+
 _COMMANDS = "tests.quality.test_every_block.CommandsTest.test_what_the_commands_name_exists"
+
+_WORDS = "tests.quality.test_every_block.CommandsTest.test_the_packages_own_command_understands_its_words"
 
 # They install, or change the machine, or need a server that the tests do not have.
 CHECKED: dict[str, list[Runs]] = {
     "CONTRIBUTING.md": [Runs("sh", "", _COMMANDS)],
     "README.md": [Runs("sh", "bash tests/run", _COMMANDS), Runs("sh", "sphinx", _COMMANDS)],
+    "check.md": [Runs("sh", "", _WORDS)],
+    "operations.md": [Runs("sh", "", _WORDS)],
     "deployment.md": [Runs("sh", "systemctl", _COMMANDS)],
     "python-client.md": [Runs("sh", "pip install", _COMMANDS)],
     "servers.md": [

@@ -162,11 +162,14 @@ class CommandsTest(unittest.TestCase):
                     self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_the_packages_own_command_understands_its_words(self) -> None:
+        """Those of check.md and operations.md, too."""
         parser: argparse.ArgumentParser = _parser()
         found = 0
+        commands = "publish|listen|schema|bench|check|top"
         for code in codes():
             if code.language == "sh":
-                for words in re.findall(r"sse-threaded ((?:publish|listen|schema|bench) [^|>#\n]*)", code.text):
+                text = code.text.replace("\\\n", " ")
+                for words in re.findall(rf"sse-threaded ((?:{commands}) [^|>#\n]*)", text):
                     with self.subTest(page=code.page, words=words):
                         options, rest = parser.parse_known_args(shlex.split(words))
                         self.assertEqual(rest, [])

@@ -439,6 +439,20 @@ class PageTest(unittest.TestCase):
         rows = re.findall(r"^\| `([a-z0-9-]+)` \| (fault|warning|note) \|", page, re.MULTILINE)
         self.assertEqual(sorted(rows), sorted((name, code.level.value) for name, code in CODES.items()))
 
+    def test_the_output_on_the_page(self) -> None:
+        page = (CHECKOUT / "docs" / "check.md").read_text(encoding="utf-8")
+        (block,) = re.findall(r"```console\n\$ sse-threaded check (\S+)\n(.*?)```", page, re.DOTALL)
+        stream = make_stream(
+            Arrival(0.021, 80, (event(),), 0, 5000),
+            head=make_head(),
+            head_at=0.021,
+            seconds=10.03,
+            end=End.CUT,
+            coding="gzip",
+        )
+        seen = make_seen(url=block[0], first=stream, delivery=None)
+        self.assertEqual(report.text(seen, findings(seen)) + "\n", block[1])
+
     def test_the_page_has_the_numbers_of_the_code(self) -> None:
         page = (CHECKOUT / "docs" / "check.md").read_text(encoding="utf-8")
         for words in (

@@ -12,9 +12,10 @@ from werkzeug.test import EnvironBuilder
 
 from sse_threaded import Hub, InvalidEvent, LogUnavailable, Retention
 from sse_threaded.log.memory import MemoryLog
+from sse_threaded.log.retention import MESSAGES
 from sse_threaded.overview import ProcessReport, StreamRow, ask, from_json, to_json
 from sse_threaded.overview.answering import Answering
-from sse_threaded.overview.report import CHANNEL, LARGEST_MOST, answer, question, question_in, report_in
+from sse_threaded.overview.report import LARGEST_MOST, answer, question, question_in, report_in
 from tests.support import enter, sqlite_url, temporary_directory, wait_until
 
 ROW = StreamRow(("a", "b"), 7, "anna", "127.0.0.1", "parked", 1.5, "kxqwzp-3", 2, 400)
@@ -28,13 +29,13 @@ def environ(accept: str = "text/event-stream", query: str = "") -> dict[str, Any
 
 class MessagesTest(unittest.TestCase):
     def test_a_question_and_a_report_survive_json(self) -> None:
-        self.assertEqual(question_in(json.loads(json.dumps(question("name", 5)))), ("name", 5))
-        self.assertEqual(report_in(json.loads(json.dumps(answer("name", REPORT))), "name"), REPORT)
+        self.assertEqual(question_in(json.dumps(question("name", 5))), ("name", 5))
+        self.assertEqual(report_in(json.dumps(answer("name", REPORT)), "name"), REPORT)
         self.assertEqual(from_json(json.loads(json.dumps(to_json(REPORT)))), REPORT)
 
     def test_a_question_never_wants_more_than_an_event_can_hold(self) -> None:
         for most, wanted in ((-1, 0), (0, 0), (LARGEST_MOST, LARGEST_MOST), (10**9, LARGEST_MOST)):
-            self.assertEqual(question_in({"type": "ask", "name": "x", "most": most}), ("x", wanted))
+            self.assertEqual(question_in(json.dumps(question("x", most))), ("x", wanted))
 
     def test_the_longest_answer_fits_into_an_event(self) -> None:
         long = "\0" * 300  # JSON writes six characters for each
@@ -46,30 +47,21 @@ class MessagesTest(unittest.TestCase):
             with mock.patch.object(hub._pump, "subscribers", return_value=(subscriber,) * LARGEST_MOST):
                 report = hub._answering._report(LARGEST_MOST)
         self.assertEqual(len(report.rows), LARGEST_MOST)
-        log.append(CHANNEL, answer("name", report))
+        log.append(MESSAGES, answer("name", report))
 
-    def test_other_data_is_neither(self) -> None:
-        good = answer("name", REPORT)
-        for data in (
-            None,
-            [],
-            "ask",
-            {},
-            {"type": "later"},
-            {"type": "ask"},
-            {"type": "ask", "name": 1, "most": 1},
-        ):
+    def test_other_messages_are_neither(self) -> None:
+        asked, good = question("name", 1), answer("name", REPORT)
+        for data in (None, [], "streams", {}, {"v": 1, "type": "later"}, asked | {"v": 2}, asked | {"name": 1}):
             with self.subTest(data=data):
-                self.assertIsNone(question_in(data))
-                self.assertIsNone(report_in(data, "name"))
-        for data in (
-            good | {"to": "other"},
-            good | {"rows": [[]]},
-            good | {"rows": 1},
-            {"type": "answer", "to": "name"},
-        ):
+                self.assertIsNone(question_in(json.dumps(data)))
+                self.assertIsNone(report_in(json.dumps(data), "name"))
+        for data in (good | {"to": "other"}, good | {"rows": [[]]}, good | {"rows": 1}, good | {"v": 2}):
             with self.subTest(data=data):
-                self.assertIsNone(report_in(data, "name"))
+                self.assertIsNone(report_in(json.dumps(data), "name"))
+        for text in ("", '"streams?"', '"streams', '{"streams?"', '["streams"]'):
+            with self.subTest(text=text):
+                self.assertIsNone(question_in(text))
+                self.assertIsNone(report_in(text, "name"))
 
 
 class AnsweringTest(unittest.TestCase):
@@ -78,13 +70,13 @@ class AnsweringTest(unittest.TestCase):
         answering = Answering(log, lambda most: (3, most, "x-1", ()))
         after = log.last_sequence()
         for name in ("one", "two", "three"):
-            log.append(CHANNEL, question(name, 4))
-        for record in log.read(after, channels=[CHANNEL]):
+            log.append(MESSAGES, question(name, 4))
+        for record in log.read(after, channels=[MESSAGES]):
             answering.take(record)
 
         def answers() -> list[Any]:
-            data = [json.loads(record.data) for record in log.read(after, channels=[CHANNEL])]
-            return sorted(each["to"] for each in data if each["type"] == "answer")
+            data = [json.loads(record.data) for record in log.read(after, channels=[MESSAGES])]
+            return sorted(each["to"] for each in data if each["type"] == "streams")
 
         wait_until(lambda: len(answers()) == 3)
         self.assertEqual(answers(), ["one", "three", "two"])
@@ -93,8 +85,8 @@ class AnsweringTest(unittest.TestCase):
     def test_a_log_that_cannot_be_written_ends_no_thread_and_no_later_answer(self) -> None:
         log = MemoryLog()
         answering = Answering(log, lambda most: (0, 0, "x-1", ()))
-        log.append(CHANNEL, question("one", 4))
-        (record,) = log.read(0, channels=[CHANNEL])
+        log.append(MESSAGES, question("one", 4))
+        (record,) = log.read(0, channels=[MESSAGES])
         error = LogUnavailable("memory://", "away")
         with mock.patch.object(log, "append", side_effect=error), self.assertLogs("sse_threaded", "WARNING"):
             answering.take(record)
@@ -105,8 +97,8 @@ class AnsweringTest(unittest.TestCase):
     def test_without_a_thread_to_answer_it_goes_on(self) -> None:
         log = MemoryLog()
         answering = Answering(log, lambda most: (0, 0, "x-1", ()))
-        log.append(CHANNEL, question("one", 4))
-        (record,) = log.read(0, channels=[CHANNEL])
+        log.append(MESSAGES, question("one", 4))
+        (record,) = log.read(0, channels=[MESSAGES])
         with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")):
             answering.take(record)
         answering.take(record)
@@ -201,7 +193,7 @@ class OverviewTest(unittest.TestCase):
             with self.subTest(most=most), self.assertRaises(ValueError):
                 self.hubs[0].overview(most=most)  # type: ignore[arg-type]
         with self.assertRaises(InvalidEvent):
-            self.hubs[0].publish(CHANNEL, "mine")
+            self.hubs[0].publish(MESSAGES, "mine")
 
     def test_if_answers_are_trimmed_those_that_came_are_returned(self) -> None:
         with Hub("memory://", retention=Retention(count=1)) as hub:

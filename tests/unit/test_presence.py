@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable
 from sse_threaded.fanout.attendance import Attendance, Moves
-from sse_threaded.log.retention import PRESENCE
+from sse_threaded.log.retention import MESSAGES
 from sse_threaded.presence.times import PresenceTimes
 from sse_threaded.testing import EventStreamClient, LiveServer, request
 from tests.harness.warm_python import run_python
@@ -285,7 +285,7 @@ class ProcessesTest(unittest.TestCase):
         Page(self, f"{serve(self, first)}/room?user=anna")
         watcher.wait_for("anna", "w")
         first.close()
-        data = [record.data for record in second.log.read(0, channels=[PRESENCE]) if '"bye"' in record.data]
+        data = [record.data for record in second.log.read(0, channels=[MESSAGES]) if '"bye"' in record.data]
         self.assertEqual(len(data), 1)
         self.assertEqual(second.presence("room"), ["anna", "w"])
         third = make_hub(self, self.url, PATIENT)
@@ -336,8 +336,8 @@ class ProcessesTest(unittest.TestCase):
         hub.presence("room")
         with self.assertLogs("sse_threaded.presence.gossip", logging.WARNING) as logs:
             for _ in range(3):
-                hub.log.append(PRESENCE, '{"v":2,"type":"hello","from":"x","n":1,"at":1.0}')
-            hub.log.append(PRESENCE, '{"v":1,"type":"later","from":"x","n":1,"at":1.0}')
+                hub.log.append(MESSAGES, '{"v":2,"type":"hello","from":"x","n":1,"at":1.0}')
+            hub.log.append(MESSAGES, '{"v":1,"type":"later","from":"x","n":1,"at":1.0}')
             Page(self, f"{serve(self, hub)}/room?user=anna").wait_for("anna")
         self.assertEqual(len(logs.output), 1)
 
@@ -369,7 +369,7 @@ class CostTest(unittest.TestCase):
         self.assertIs(hub._presence._session, session)
         page.close()
         wait_until(lambda: not session._thread.is_alive(), message="the end of the thread")
-        self.assertIn('"bye"', hub.log.read(0, channels=[PRESENCE])[-1].data)
+        self.assertIn('"bye"', hub.log.read(0, channels=[MESSAGES])[-1].data)
         self.assertEqual(hub.presence("room"), ["anna"])  # a new session reads the farewell
 
     def test_while_a_page_shows_the_people_it_does_not_end(self) -> None:
@@ -390,8 +390,8 @@ class CostTest(unittest.TestCase):
 
     def test_nobody_can_subscribe_to_the_messages(self) -> None:
         hub = make_hub(self)
-        self.assertRaises(InvalidEvent, hub.stream, {"REQUEST_METHOD": "GET"}, PRESENCE)
-        self.assertRaises(InvalidEvent, hub.publish, PRESENCE, "x")
+        self.assertRaises(InvalidEvent, hub.stream, {"REQUEST_METHOD": "GET"}, MESSAGES)
+        self.assertRaises(InvalidEvent, hub.publish, MESSAGES, "x")
 
     def test_the_child_of_a_fork_begins_anew(self) -> None:
         code = """
@@ -432,7 +432,7 @@ class ArgumentsTest(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "hidden"):
             hub.stream(dict(environ), "room", user="anna", presence="shown")  # type: ignore[arg-type]
         self.assertRaises(InvalidEvent, hub.presence, "")
-        self.assertRaises(InvalidEvent, hub.presence_count, PRESENCE)
+        self.assertRaises(InvalidEvent, hub.presence_count, MESSAGES)
 
 
 class AttendanceTest(unittest.TestCase):

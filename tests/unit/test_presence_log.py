@@ -9,7 +9,7 @@ from sqlite3 import connect
 
 from sse_threaded import HistoryGone, Retention
 from sse_threaded.log.memory import MemoryLog
-from sse_threaded.log.retention import PRESENCE, PRESENCE_SECONDS
+from sse_threaded.log.retention import MESSAGES, MESSAGES_SECONDS
 from sse_threaded.log.sqlite.log import SQLiteLog
 from tests.support import sqlite_url, temporary_directory
 
@@ -22,13 +22,13 @@ class MemoryTest(unittest.TestCase):
         log = MemoryLog(Retention(count=None, age=None), clock=lambda: now[0])
         log.append("news", "one")
         for number in range(1200):
-            log.append(PRESENCE, str(number))
-        now[0] += PRESENCE_SECONDS + 1
-        last = log.append(PRESENCE, "last")
+            log.append(MESSAGES, str(number))
+        now[0] += MESSAGES_SECONDS + 1
+        last = log.append(MESSAGES, "last")
         self.assertEqual(
-            [record.data for record in log.read(log.trimmed([PRESENCE]), channels=[PRESENCE])], ["last"]
+            [record.data for record in log.read(log.trimmed([MESSAGES]), channels=[MESSAGES])], ["last"]
         )
-        self.assertRaises(HistoryGone, log.read, 0, channels=[PRESENCE])
+        self.assertRaises(HistoryGone, log.read, 0, channels=[MESSAGES])
         self.assertEqual([record.data for record in log.read(0)], ["one", "last"])
         self.assertEqual(log.read(0)[-1].sequence, int(last.partition("-")[2]))
 
@@ -36,7 +36,7 @@ class MemoryTest(unittest.TestCase):
         now = [100.0]
         log = MemoryLog(clock=lambda: now[0])
         log.append("news", "one")
-        now[0] += PRESENCE_SECONDS + 1
+        now[0] += MESSAGES_SECONDS + 1
         log.append("news", "two")
         self.assertEqual(len(log.read(0, channels=["news"])), 2)
 
@@ -48,11 +48,11 @@ class SQLiteTest(unittest.TestCase):
         self.addCleanup(log.close)
         log.append("news", "one")
         for _ in range(3):
-            log.append(PRESENCE, "x" * 1000)
+            log.append(MESSAGES, "x" * 1000)
         log.trim()
         with closing(connect(folder / "log.db", isolation_level=None)) as connection:
-            connection.execute("UPDATE sse_events SET created = ?", (time.time() - PRESENCE_SECONDS - 1,))
-            log.append(PRESENCE, "new")
+            connection.execute("UPDATE sse_events SET created = ?", (time.time() - MESSAGES_SECONDS - 1,))
+            log.append(MESSAGES, "new")
             before = connection.total_changes
             for _ in range(2):
                 log._trimmer._round()

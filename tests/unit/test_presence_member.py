@@ -311,6 +311,7 @@ class StepsTest(unittest.TestCase):
         self.assertEqual(second.list(), ["anna"])
         self.wait(20)
         self.assertEqual(second.list(), [])
+        self.assertEqual(self.bodies(Ask), [])
 
     def test_if_a_part_of_all_people_is_missing_they_are_asked_for_again(self) -> None:
         member = Member("me", TIMES)

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
-from ..retention import PRESENCE, PRESENCE_SECONDS, Retention
+from ..retention import MESSAGES, MESSAGES_SECONDS, Retention
 from .client import PostgresClient
 from .statements import Statements
 
@@ -119,15 +119,15 @@ class Trimmer:
             trimmed += deleted
             if is_end in (True, None) or self._stop.is_set():
                 break
-        self.drop_data_of_presence()
+        self.drop_data_of_messages()
         return trimmed > 0 or self._fold() > 0
 
-    def drop_data_of_presence(self) -> None:
-        """Drop the data of old messages about presence; the thread calls it.
+    def drop_data_of_messages(self) -> None:
+        """Drop the data of old messages between the processes; the thread calls it.
 
         :raises LogError: PostgreSQL cannot be reached, or refuses.
         """
-        values = (PRESENCE, self._last_dropped, PRESENCE_SECONDS)
+        values = (MESSAGES, self._last_dropped, MESSAGES_SECONDS)
         ((last,),) = self._client.run(self._statements.drop_data, values)
         self._last_dropped = last or self._last_dropped
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.resources import files
 
-from ..retention import PRESENCE, PRESENCE_ROWS, PRESENCE_SECONDS, Retention
+from ..retention import MESSAGES, MESSAGES_ROWS, MESSAGES_SECONDS, Retention
 
 # Numbers left out after a change of server, at least: more than any server loses. To these come as many as nine
 # digits of its master_replid say, up to 2**36 at random. So two servers that went on from the same place, unknown
@@ -100,9 +100,9 @@ _WRITE = (
         NEXT_MS=NEXT_MS,
         LOCK_MS=LOCK_MS,
         DONE_MS=DONE_MS,
-        PRESENCE=PRESENCE,
-        PRESENCE_COUNT=PRESENCE_ROWS.count or 0,
-        PRESENCE_MS=int(PRESENCE_SECONDS * 1000),
+        MESSAGES=MESSAGES,
+        MESSAGES_COUNT=MESSAGES_ROWS.count or 0,
+        MESSAGES_MS=int(MESSAGES_SECONDS * 1000),
         GAP=GAP,
         GAPS=GAPS,
         FEED_EVENTS=FEED_EVENTS,

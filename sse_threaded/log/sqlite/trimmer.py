@@ -17,7 +17,7 @@ from itertools import takewhile
 
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
-from ..retention import PRESENCE, PRESENCE_ROWS, PRESENCE_SECONDS, Retention
+from ..retention import MESSAGES, MESSAGES_ROWS, MESSAGES_SECONDS, Retention
 from .connection import LogConnection, SharedConnection
 from .file import SQLiteFile
 from .pages import FOLDED
@@ -168,22 +168,22 @@ class Trimmer:
         if not self._keeps_all:
             self._trim_some()
             self._fold()
-        self.drop_data_of_presence()
+        self.drop_data_of_messages()
         self._update_mark()
 
-    def drop_data_of_presence(self) -> None:
-        """Drop the data of old messages about presence, and later the messages; the thread calls it.
+    def drop_data_of_messages(self) -> None:
+        """Drop the data of old messages between the processes, and later the messages; the thread calls it.
 
         :raises LogError: the file cannot be written now.
         """
-        cutoff = time.time() - PRESENCE_SECONDS
+        cutoff = time.time() - MESSAGES_SECONDS
         with self.connection.use() as connection:
-            row = connection.execute(_OLD_DATA, (PRESENCE, self._last_dropped, cutoff)).fetchone()
+            row = connection.execute(_OLD_DATA, (MESSAGES, self._last_dropped, cutoff)).fetchone()
         if row[0] is not None:
             with self._writing() as connection:
-                connection.execute(_DROP_DATA, (PRESENCE, self._last_dropped, row[0]))
+                connection.execute(_DROP_DATA, (MESSAGES, self._last_dropped, row[0]))
             self._last_dropped = row[0]
-        self._trim(PRESENCE)
+        self._trim(MESSAGES)
 
     def _update_mark(self) -> None:
         with self.connection.use() as connection:
@@ -233,7 +233,7 @@ class Trimmer:
         return trimmed
 
     def _kept(self, channel: str) -> Retention:
-        return PRESENCE_ROWS if channel == PRESENCE else self._retention
+        return MESSAGES_ROWS if channel == MESSAGES else self._retention
 
     def _expired(self, oldest: Iterable[tuple[int, float]], limit: int, age: float | None) -> list[int]:
         # SQLite reads each event when it is asked for: if all may stay, it reads only the first.

@@ -34,7 +34,7 @@ end
 
 -- How long a channel's events stay, in milliseconds; nil for ever.
 local function age_of(channel)
-    if channel == PRESENCE then return PRESENCE_MS end
+    if channel == MESSAGES then return MESSAGES_MS end
     return age
 end
 
@@ -45,7 +45,7 @@ end
 -- Deletes some of a channel's events that need not be kept; returns how many. Each call looks at a few of the
 -- oldest events, so the cost of an append does not grow.
 local function trim(channel, stream, now)
-    local most = channel == PRESENCE and PRESENCE_COUNT or count
+    local most = channel == MESSAGES and MESSAGES_COUNT or count
     local over = most and redis.call('XLEN', stream) - most or 0
     local longest = age_of(channel)
     local limit = longest and now - longest or 0
