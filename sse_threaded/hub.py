@@ -12,32 +12,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-from werkzeug.wrappers import Request, Response
+from werkzeug.wrappers import Response
 
 from .access.cross_origin import CrossOrigin
 from .access.publish_tokens import PublishTokens
-from .access.ticket import Secret, Ticket, TicketRefused, ticket_in
+from .access.ticket import Secret, Ticket
 from .debug.app import DebugApp
-from .errors import HubClosed, InvalidEvent, LogError
-from .fanout.budget import Budget, Overloaded
-from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved, was_disconnected
-from .fanout.extras import NO_EXTRAS, Extras
-from .fanout.handover import ENVIRON_KEY
+from .errors import HubClosed
+from .event_requests import EventRequests, Options, names_of
+from .fanout.budget import Budget
+from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
-from .fanout.observers import Observers, cause_of
+from .fanout.observers import Observers
 from .fanout.owners import OwnerLimits
 from .fanout.pace import Pace
 from .fanout.pump import Pump
-from .fanout.thread_subscriber import PollSubscriber
 from .log import EventLog, Retention, open_log
 from .log.retention import MESSAGES
-from .log.validation import validate_channel, validate_user
-from .longpoll import long_poll, unanswered
+from .log.validation import validate_channel
 from .observer import Cause, Observer, Queues
 from .overview.answering import Answering
 from .overview.asking import DEFAULT_SECONDS, ask
@@ -45,13 +41,9 @@ from .overview.looking import look
 from .overview.report import DEFAULT_MOST, ProcessReport
 from .presence.gossip import Presence
 from .presence.times import times_for
-from .protocol.event import CONTENT_TYPE, FINISHED, JSONDefault
-from .protocol.problem import problem
-from .protocol.request import HasEnviron, WantedEvents, wanted_events
-from .protocol.stream_response import HEADERS, STREAM_HEADERS, StreamResponse
+from .protocol.event import FINISHED, JSONDefault
+from .protocol.request import HasEnviron
 from .publisher.app import PublisherApp
-from .stream import EventStream, refusal, refusal_for
-from .wsgi_server import Caller, ServerWarnings, caller_of
 
 if TYPE_CHECKING:
     from .access.tickets import Tickets
@@ -72,36 +64,6 @@ RETRY = 5000
 # Bytes of a body that the publisher takes: an event of the longest data in ASCII, and many usual ones.
 PUBLISHED_BYTES = 1024 * 1024 + 4096
 
-_NO_MORE_HEADERS = (("Cache-Control", "no-store"), *HEADERS)
-_POLL_HEADERS = (("Cache-Control", "no-cache"), *HEADERS)
-
-
-def _refused(body: bytes) -> Response:
-    # A generator, as it can be closed like every stream. An app's wrapper may rely on that.
-    return Response((part for part in [body]), headers=STREAM_HEADERS)
-
-
-def _sorted(channels: Iterable[str]) -> tuple[str, ...]:
-    """The names of channels, sorted, each once.
-
-    :raises InvalidEvent: there is no name, or one is invalid.
-    """
-    names = tuple(channels)
-    if not names:
-        raise InvalidEvent("channel", "name at least one to subscribe to")
-    for name in names:
-        validate_channel(name)
-        if name.startswith(RESERVED_PREFIX):
-            raise reserved(name)
-    return tuple(sorted(set(names)))
-
-
-# Kept, so that all streams of a channel have one tuple and one name.
-@lru_cache(maxsize=256)
-def _only(channel: str) -> tuple[str, ...]:
-    """The tuple of one name; raises as above."""
-    return _sorted((channel,))
-
 
 def _tickets(secret: Secret) -> Tickets:
     try:
@@ -109,29 +71,6 @@ def _tickets(secret: Secret) -> Tickets:
     except ImportError:
         raise ValueError("tickets need itsdangerous: pip install 'itsdangerous>=2'") from None
     return Tickets(secret)
-
-
-class _Options(NamedTuple):
-    """The arguments of a view; see :meth:`Hub.stream`."""
-
-    presence: bool | Literal["hidden"]
-    from_start: bool
-    long_poll: bool
-
-
-class _Asked(NamedTuple):
-    """A request for events.
-
-    :ivar channels: sorted, each once.
-    :ivar wanted: as the client asks.
-    :ivar user: as the view says, as text.
-    :ivar options: as the view says.
-    """
-
-    channels: tuple[str, ...]
-    wanted: WantedEvents
-    user: str | None
-    options: _Options
 
 
 class Hub:
@@ -207,13 +146,12 @@ class Hub:
                 raise ValueError(f"{name} must be a {kind} of at least {least}, not {value!r}")
         if retention is not None and not isinstance(retention, Retention):
             raise ValueError(f"retention must be a Retention(count=..., age=...), not {retention!r}")
-        self._cross_origin = None if origins is None else CrossOrigin(origins)
+        cross_origin = None if origins is None else CrossOrigin(origins)
         self._tickets = None if secret is None else _tickets(secret)
         self._log: EventLog = open_log(url, retention)
         self._log.json_default = json_default
         self._made_in = surroundings()
         self.url = self._log.url
-        self._queue_size = queue_size
         self._pace = Pace(retry, heartbeat, lease)
         self._budget = process_budget if max_streams is None else Budget(max_streams)
         self._parking_budget = parking_budget if max_streams is None else self._budget
@@ -232,7 +170,16 @@ class Hub:
         )
         self._presence = Presence(self._log, self._pump, times_for(retry))
         self._closed = False
-        self._warnings = ServerWarnings()
+        self._requests = EventRequests(
+            self,
+            self._pump,
+            self._presence,
+            pace=self._pace,
+            queue_size=queue_size,
+            observers=self._observers,
+            cross_origin=cross_origin,
+            tickets=self._tickets,
+        )
         enrol(self)
         self._observers.hub_made(self)
 
@@ -383,7 +330,7 @@ class Hub:
         """
         if self._tickets is None:
             raise ValueError("tickets need a secret: Hub(..., secret=app.secret_key)")
-        names = _sorted([channels] if isinstance(channels, str) else channels)
+        names = names_of(channels)
         expires = time.time() + seconds
         whose = None if user is None else str(user)
         return self._tickets.make(Ticket(names, whose, expires, expires + resume, self.log.last_event_id()))
@@ -427,61 +374,11 @@ class Hub:
         environ = request if isinstance(request, dict) else getattr(request, "environ", None)
         if not isinstance(environ, dict):
             raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")
-        names = None if channels is None else _only(channels) if isinstance(channels, str) else _sorted(channels)
+        names = None if channels is None else names_of(channels)
         if presence not in (True, False, "hidden"):
             raise ValueError(f'presence must be True, False or "hidden", not {presence!r}')
         whose = None if user is None else str(user)
-        options = _Options(presence, from_start, long_poll)
-        if self._cross_origin is None:
-            return self._answer(environ, names, whose, options)
-        response = self._cross_origin.answer(environ)
-        if response is not None and response.status_code == 403:
-            self._observers.stream_refused(Cause.ORIGIN)
-        if response is None:
-            response = self._answer(environ, names, whose, options)
-            self._cross_origin.mark(response, environ)
-        return response
-
-    def _answer(
-        self, environ: dict[str, Any], names: tuple[str, ...] | None, user: str | None, options: _Options
-    ) -> Response:
-        method = environ.get("REQUEST_METHOD", "GET")
-        if method not in ("GET", "HEAD"):
-            self._observers.stream_refused(Cause.REQUEST)
-            return problem(405, "Events are read with GET.", {"Allow": "GET, HEAD"})
-        wanted = wanted_events(environ)
-        if wanted.kind is None or not (options.long_poll or wanted.kind == CONTENT_TYPE):
-            self._observers.stream_refused(Cause.REQUEST)
-            other = ", or as application/json by long polling" if options.long_poll else " only"
-            return problem(406, f"Events come as text/event-stream{other}; ask for that in Accept.")
-        if names is None:
-            try:
-                names, user, *_ = self._ticket_of(environ, wanted)
-            except TicketRefused as error:
-                self._observers.stream_refused(Cause.TICKET)
-                return problem(403, error.detail)
-            except LogError as error:
-                self._observers.refuse(error)
-                is_stream = wanted.kind == CONTENT_TYPE
-                return _refused(refusal_for(self._pace, error)) if is_stream else unanswered(error)
-        if options.presence is True:
-            validate_user(user)
-        caller = caller_of(environ)
-        if not self._warnings.is_server_known:
-            self._warnings.see_server(environ, caller.bridge, is_bounded=self.max_streams is not None)
-        asked = _Asked(names, wanted, user, options)
-        if wanted.kind == CONTENT_TYPE:
-            return self._stream(environ, asked, caller)
-        return self._long_poll(environ, asked, caller)
-
-    def _ticket_of(self, environ: dict[str, Any], wanted: WantedEvents) -> Ticket:
-        if self._tickets is None:
-            raise ValueError("name the channels, or make the hub with a secret and the client a ticket")
-        text = ticket_in(environ.get("QUERY_STRING", ""))
-        ticket = self._tickets.check(text, wanted.last_event_id, time.time())
-        if was_disconnected(self.log, ticket.last_event_id, ticket.user, ticket.channels):
-            raise TicketRefused("This ticket was taken back. Ask the app for a new one.")
-        return ticket
+        return self._requests.answer(environ, names, whose, Options(presence, from_start, long_poll))
 
     def come_back(self, reason: str, *, shutdown: bool = False) -> Response:
         """Answer a request for events that gets no stream now, so that the client asks again later.
@@ -494,101 +391,11 @@ class Hub:
         :param shutdown: whether this process ends, so that another process will answer soon; default ``False``.
         """
         self._observers.stream_refused(Cause.APP)
-        return self._come_back(reason, shutdown=shutdown)
-
-    def _come_back(self, reason: str, *, shutdown: bool = False) -> Response:
-        return _refused(refusal(self._pace, reason, shutdown=shutdown))
-
-    def _stream(self, environ: dict[str, Any], asked: _Asked, caller: Caller) -> Response:
-        if not self._observers.are_any:
-            return self._begin(environ, asked, caller)[0]
-        resumes = asked.wanted.last_event_id is not None
-        begin = partial(self._begin, environ, asked, caller)
-        return self._observers.open(asked.channels, resumes, begin)
-
-    def _begin(self, environ: dict[str, Any], asked: _Asked, caller: Caller) -> tuple[Response, Cause | None]:
-        if caller.bridge is not None and not caller.bridge.can_stream:
-            return self._come_back(caller.bridge.fault), Cause.SERVER
-        if environ.get("REQUEST_METHOD") == "HEAD":
-            # An iterator, so that no length is announced: a GET would not have one either.
-            return StreamResponse(iter(())), None
-        if caller.blocks_connection:
-            self._warnings.warn_of_http2()
-            why = "a stream would block other requests on this HTTP/2 connection"
-            return self._come_back(why), Cause.SERVER
-        handover = environ.get(ENVIRON_KEY)
-        if handover is None:  # the worker that parks forks as Python does, so its hubs know
-            self.begin_anew_if_needed()
-        options = asked.options
-        try:
-            extras = NO_EXTRAS
-            if options.presence or asked.wanted.names_channel:
-                extras = Extras(channel=asked.wanted.names_channel, presence=bool(options.presence))
-            if options.presence:
-                self._presence.start()
-            cursor = self._pump.open_cursor(
-                asked.channels,
-                asked.wanted.last_event_id,
-                from_start=options.from_start,
-                user=asked.user,
-                address=environ.get("REMOTE_ADDR"),
-                is_present=options.presence is True,
-                extras=extras,
-            )
-        except (Overloaded, HubClosed, LogError) as error:
-            return _refused(refusal_for(self._pace, error)), cause_of(error)
-        if cursor.is_over:
-            return Response(status=204, headers=_NO_MORE_HEADERS), Cause.FINISHED
-        stream = EventStream(self._pump, cursor, self._queue_size, caller.connection, handover)
-        return StreamResponse(stream), None
+        return self._requests.come_back(reason, shutdown=shutdown)
 
     def _process_ends(self) -> bool:
         # A method, so that the pump's thread keeps its hub alive: the hub tells that thread of forks and the end.
         return is_ending()
-
-    def _long_poll(self, environ: dict[str, Any], asked: _Asked, caller: Caller) -> Response:
-        if environ.get("REQUEST_METHOD") == "HEAD":
-            response = Response(iter(()), content_type=asked.wanted.kind)
-        else:
-            if caller.blocks_connection:
-                self._warnings.warn_of_http2()
-            web = Request(environ, populate_request=False)  # the environ's request stays the app's
-            subscriber = PollSubscriber(asked.channels, self._queue_size, caller.connection, has_heartbeats=False)
-            subscriber.address = environ.get("REMOTE_ADDR")
-            may_wait = not caller.blocks_connection
-            try:
-                subscriber.owner = self._pump.owner(asked.user, environ.get("REMOTE_ADDR"))
-            except Overloaded as error:
-                may_wait = False
-                self._observers.refuse(error)
-            with self._attending(asked):
-                response = long_poll(
-                    self._pump,
-                    self.log,
-                    web,
-                    subscriber,
-                    asked.wanted,
-                    from_start=asked.options.from_start,
-                    may_wait=may_wait,
-                )
-        # An error has a Cache-Control of its own.
-        response.headers.extend(_POLL_HEADERS if response.status_code == 200 else HEADERS)
-        return response
-
-    @contextmanager
-    def _attending(self, asked: _Asked) -> Iterator[None]:
-        """Count the user of a long poll, until its answer. A poll that finds events is over before it waits."""
-        if asked.options.presence is not True or asked.user is None:
-            yield
-            return
-        with suppress(Overloaded, HubClosed, LogError):  # the answer does not depend on it
-            self._presence.start()
-        attendance = self._pump.presence.attendance
-        attendance.enter(asked.user, asked.channels)
-        try:
-            yield
-        finally:
-            attendance.leave(asked.user, asked.channels)
 
     def presence(self, channel: str) -> list[str]:
         """Return the users on a channel, over all processes: sorted, each once.
@@ -603,13 +410,13 @@ class Hub:
         :raises LogError: the log cannot be read, or not be written.
         :raises HubClosed: the hub is closed.
         """
-        (name,) = _only(channel)
+        (name,) = names_of(channel)
         self.begin_anew_if_needed()
         return self._presence.people(name)
 
     def presence_count(self, channel: str) -> int:
         """Return how many users :meth:`presence` would return, without making the list."""
-        (name,) = _only(channel)
+        (name,) = names_of(channel)
         self.begin_anew_if_needed()
         return self._presence.count(name)
 

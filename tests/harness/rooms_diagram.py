@@ -45,7 +45,7 @@ ROOMS = {
     "sse_threaded": Room((".",), "the public names", 6, 20),
     "django": Room(("django",), "an app for Django's database", 6, 262),
     "worker, gunicorn_hooks": Room(("worker", "gunicorn_hooks"), "the names for gunicorn", 6, 590),
-    "hub": Room(("hub", "wsgi_server"), "publish and subscribe", 5, 415),
+    "hub": Room(("hub", "event_requests", "wsgi_server"), "publish and subscribe", 5, 415),
     "server": Room(("server",), "gunicorn's worker, connections", 5, 665),
     "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 510),
     "fanout": Room(("fanout",), "one event to many clients", 3, 510),

@@ -14,6 +14,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
 from sse_threaded import Hub, InvalidEvent, LogUnavailable, Retention
+from sse_threaded import event_requests as requests_module
 from sse_threaded import hub as hub_module
 from sse_threaded.access.cross_origin import CrossOrigin
 from tests.support import enter, sqlite_url, temporary_directory
@@ -114,9 +115,11 @@ class CrossOriginTest(AccessCase):
 class TicketTest(AccessCase):
     def setUp(self) -> None:
         self.now = time.time()
-        patch = mock.patch.object(hub_module, "time", mock.Mock(time=lambda: self.now))
-        patch.start()
-        self.addCleanup(patch.stop)
+        for module in (hub_module, requests_module):
+            clock = mock.Mock(time=lambda: self.now, monotonic=time.monotonic)
+            patch = mock.patch.object(module, "time", clock)
+            patch.start()
+            self.addCleanup(patch.stop)
         self.hub = self.make_hub(secret="a secret")
 
     def ask(self, ticket: str | None, last_event_id: str = "", hub: Hub | None = None) -> tuple[int, bytes]:

@@ -244,7 +244,7 @@ class WarningsTest(unittest.TestCase):
             with (
                 self.subTest(bridge.fault),
                 Hub() as hub,
-                mock.patch("sse_threaded.hub.caller_of", return_value=Caller(None, False, bridge)),
+                mock.patch("sse_threaded.event_requests.caller_of", return_value=Caller(None, False, bridge)),
             ):
                 with self.assertLogs("sse_threaded.hub", "WARNING") as logs:
                     responses = [hub.stream(environ(), "a") for _ in range(3)]

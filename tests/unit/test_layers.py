@@ -31,6 +31,7 @@ ROOMS = (
     "metrics metrics.*",
     "tracing",
     "stream longpoll wsgi_server publisher publisher.* presence presence.* overview overview.*",
+    "event_requests",
     "debug debug.*",
     "hub",
     "server server.*",
