@@ -1,4 +1,4 @@
-"""Answers requests for events: with a stream, a long poll, or the reason why there is none.
+"""Answers requests for events: with a stream, with a long poll, or with the reason for neither.
 
 A hub has one object for this. Any thread of the server calls it.
 """
