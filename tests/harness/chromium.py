@@ -34,11 +34,12 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # All pages of a host share one process, whatever the port. The start of a process takes a quarter of a second.
-    "--process-per-site",
     # A desktop has a mouse, which a headless browser denies: hover and a fine pointer.
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
 )
+
+# All pages of a host share one process, whatever the port. The start of a process takes a quarter of a second.
+_TOGETHER = "--process-per-site"
 
 # Seconds; a page that loads or a script that answers takes milliseconds.
 _PAGE_TIMEOUT = 30
@@ -62,12 +63,13 @@ look();
 
 
 @contextmanager
-def chromium(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
+def chromium(width: int = 1280, height: int = 800, *flags: str, apart: bool = False) -> Iterator[Any]:
     """A browser with an empty profile, as selenium's driver; ends with the block.
 
     :param width: of the window, in CSS pixels; default 1280. See :func:`resize` for phones.
     :param height: of the window, in CSS pixels; default 800.
     :param flags: further arguments of Chromium's.
+    :param apart: whether each page has its own process, so that one can crash alone; default ``False``.
 
     Where selenium, Chromium or its driver is missing, the test is skipped (in CI: fails).
     """
@@ -83,7 +85,8 @@ def chromium(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]
     # With the profile in a directory of its own, two browsers do not meet.
     directory = tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True)
     with directory as profile:
-        for flag in (*_FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+        together = () if apart else (_TOGETHER,)
+        for flag in (*_FLAGS, *together, *flags, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(flag)
         browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
         try:

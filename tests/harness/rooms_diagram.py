@@ -46,6 +46,7 @@ ROOMS = {
     "django": Room(("django",), "an app for Django's database", 6, 262),
     "worker, gunicorn_hooks": Room(("worker", "gunicorn_hooks"), "the names for gunicorn", 6, 590),
     "hub": Room(("hub", "event_requests", "wsgi_server"), "publish and subscribe", 5, 415),
+    "browser": Room(("browser",), "live.js, for tabs of a browser", 5, 141),
     "server": Room(("server",), "gunicorn's worker, connections", 5, 665),
     "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 510),
     "fanout": Room(("fanout",), "one event to many clients", 3, 510),
@@ -70,7 +71,7 @@ ROOMS = {
 _CONTAINER_WIDTH, _INNER_WIDTH, _INNER_PADDING = 535, 118, 7
 
 # Arrows that would cross a box on the straight way: they leave the first box at its side.
-_BENT = {("cli", "bench"), ("cli", "check"), ("cli", "client"), ("cli", "sse_threaded")}
+_BENT = {("board", "browser"), ("cli", "bench"), ("cli", "check"), ("cli", "client"), ("cli", "sse_threaded")}
 
 _STYLE = """
   .back { fill: #ffffff }

@@ -27,6 +27,7 @@ ROOMS = (
     "access access.*",
     "check check.*",
     "client client.*",
+    "browser browser.*",
     "fanout fanout.*",
     "metrics metrics.*",
     "tracing",

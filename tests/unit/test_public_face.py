@@ -10,6 +10,7 @@ import unittest
 from pathlib import Path
 
 import sse_threaded
+import sse_threaded.browser
 import sse_threaded.client
 import sse_threaded.metrics
 import sse_threaded.observer
@@ -20,6 +21,7 @@ from tests.support import CHECKOUT, missing
 
 PUBLIC_MODULES: list[types.ModuleType] = [
     sse_threaded,
+    sse_threaded.browser,
     sse_threaded.client,
     sse_threaded.metrics,
     sse_threaded.observer,

@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -90,18 +90,28 @@ class Firefox:
 
 
 @contextmanager
-def firefox() -> Iterator[Firefox]:
-    """A browser with an empty profile; it ends with the block. Where it is missing, the test is skipped."""
+def firefox(preferences: Mapping[str, Any] | None = None) -> Iterator[Firefox]:
+    """A browser with an empty profile; it ends with the block. Where it is missing, the test is skipped.
+
+    :param preferences: further ones; default none.
+    """
     program = shutil.which("firefox-esr") or shutil.which("firefox")
     if program is None:
         missing("Firefox (apt-get install firefox-esr)")
     directory = tempfile.TemporaryDirectory(prefix="sse_threaded-", ignore_cleanup_errors=True)
     with directory as profile, tempfile.TemporaryFile() as output:
-        lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in _PREFERENCES.items()]
+        chosen = {**_PREFERENCES, **(preferences or {})}
+        lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in chosen.items()]
         Path(profile, "user.js").write_text("".join(lines), encoding="utf-8")
         command = [program, "--headless", "--no-remote", "--marionette", "--profile", profile]
+        command.append("--remote-allow-system-access")  # a test asks for the process of a tab
         # Its home, too, is the profile: it would look there for others.
-        process = ChildProcess(command, output=output, env={**os.environ, "HOME": profile}, cwd=profile)
+        process = ChildProcess(
+            command,
+            output=output,
+            env={**os.environ, "HOME": profile, "MOZ_CRASHREPORTER_DISABLE": "1"},
+            cwd=profile,
+        )
         try:
             browser = Firefox(_port(process, Path(profile, _PORT_FILE), output))
             try:
