@@ -21,7 +21,7 @@ class AskedChannels(NamedTuple):
     """The channels of a request.
 
     :ivar channels: their names, each once, in the order of the URL.
-    :ivar refusal: the answer if the client may not read one of them, or if there is none; ``None`` if it may read
+    :ivar refusal: the answer if the client may not read one of them, or names no channel; ``None`` if it may read
         all.
     """
 

@@ -238,9 +238,10 @@ class Feed {
         if (error instanceof Finished) return this.live.say("finished");
         if (error instanceof Refused) return this.live.refuse(error);
         this.live.say("reconnecting", error.message);
+        // A plain request was answered just before, and since then no byte of a stream has come.
+        if (answers && this.#failures) this.#blocked = true;
         const most = Math.max(this.#retry, 100) * 2 ** this.#failures++;
         wait = spread(Math.min(most, this.times.longest)) + (error.wait ?? 0);
-        this.#blocked ||= answers; // a plain request was answered just before
       }
       await sleep(wait, signal);
     }
