@@ -8,7 +8,8 @@ The modules:
 - ``model``: what a board is; ``store`` chooses where boards are kept: ``sqlite_store`` (its statements are in
   ``sqlite_tables``) or ``redis_store`` (its scripts are in ``lua``);
 - ``request_body``: reads and checks request bodies; ``allowed_hosts``: refuses requests for foreign host names;
-- ``assets``: the page and its files; ``settings``: reads the environment; ``gunicorn_conf``: gunicorn's settings.
+- ``page``: puts a board into the page; ``assets``: the page's files;
+- ``settings``: reads the environment; ``gunicorn_conf``: gunicorn's settings.
 """
 
 from __future__ import annotations

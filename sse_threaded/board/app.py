@@ -21,6 +21,7 @@ from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
+from ..browser import asked_channels
 from ..errors import HubClosed, LogError, LogUnavailable
 from ..hub import Hub
 from ..protocol.event import CONTENT_TYPE, json_line
@@ -69,6 +70,7 @@ _ROUTES = Map(
         Rule("/boards/<board>", endpoint="board", methods=["GET"]),
         Rule("/boards/<board>/", redirect_to="/boards/<board>", methods=["GET"]),
         Rule("/boards/<board>/events", endpoint="events", methods=["GET"]),
+        Rule("/events", endpoint="live_events", methods=["GET"]),
         Rule("/boards/<board>/tasks", endpoint="create_task", methods=["POST"]),
         Rule("/boards/<board>/tasks/<task>", endpoint="task", methods=["GET"]),
         Rule("/boards/<board>/tasks/<task>", endpoint="change_task", methods=["PATCH"]),
@@ -227,8 +229,7 @@ class BoardApp:
         if request.accept_mimetypes.best_match(kinds, default="text/html") == "application/json":
             response = _json(self._store.snapshot(board))
         else:
-            self._store.require_board(board)
-            response = self._assets.answer(request, "page.html")
+            response = self._assets.page(request, self._store.snapshot(board))
         response.vary.add("Accept")
         return response
 
@@ -243,6 +244,18 @@ class BoardApp:
             self._throttled.warning(_kind_of(error), "%s %r: %s", request.method, request.path, error)
             return self.hub.come_back("the log cannot be read")
         return self.hub.stream(request, board)
+
+    def _on_live_events(self, request: Request) -> Response:
+        """Answer live.js of the page, which asks for the boards of all tabs on one connection."""
+        channels, refusal = asked_channels(request, self._is_board, 404)
+        return refusal or self.hub.stream(request, channels)
+
+    def _is_board(self, name: str) -> bool:
+        try:
+            self._store.require_board(name)
+        except Unknown:
+            return False
+        return True
 
     def _on_create_task(self, request: Request, board: str) -> Response:
         body = read_object(request, required=["title"], optional=["listId"])

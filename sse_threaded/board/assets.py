@@ -1,4 +1,4 @@
-"""The page and its files: read once at the start, answered with an ETag."""
+"""The page and its files: read once at the start, answered with an ETag. ``live.js`` has a name with its hash."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pathlib import PurePosixPath
 from markupsafe import escape
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Request, Response
+
+from ..browser import LiveScript, script
+from .model import Board
+from .page import Page
 
 _TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -59,8 +63,14 @@ class Assets:
 
     def __init__(self) -> None:
         here = files(__package__ or __name__)
-        found = [here / "page.html", *(here / "static").iterdir()]
+        found = (here / "static").iterdir()
         self._files = {item.name: item.read_bytes() for item in found if _suffix(item.name) in _TYPES}
+        self._live = LiveScript()
+        self._page = Page((here / "page.html").read_text(encoding="utf-8"), f"/static/{script().name}")
+
+    def page(self, request: Request, board: Board) -> Response:
+        """Answer with the page of a board, or with 304 when the client has just this one."""
+        return _answer(request, self._page.render(board).encode(), ".html")
 
     def for_people(self, problem: Response) -> None:
         """Replace the body of a problem by a page that says the same, for people in a browser.
@@ -82,15 +92,21 @@ class Assets:
         :param name: the file's name, without a folder.
         :raises NotFound: there is no such file.
         """
+        if name == script().name:
+            return self._live.answer(request)
         data = self._files.get(name)
         if data is None:
             raise NotFound("There is no such file; the board is at /boards/board-1.")
-        response = Response(data, content_type=_TYPES[_suffix(name)])
-        # the browser keeps it but asks each time, so a new release shows at once
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.set_etag(hashlib.sha256(data).hexdigest()[:16])
-        return response.make_conditional(request)
+        return _answer(request, data, _suffix(name))
+
+
+def _answer(request: Request, data: bytes, suffix: str) -> Response:
+    response = Response(data, content_type=_TYPES[suffix])
+    # the browser keeps it but asks each time, so a new release shows at once
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.set_etag(hashlib.sha256(data).hexdigest()[:16])
+    return response.make_conditional(request)
 
 
 def _suffix(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import unittest
 from collections.abc import Callable, Iterable, Iterator
@@ -34,23 +35,6 @@ STATE = "document.getElementById('connection').dataset.state"
 FOCUSED = "document.activeElement.closest('.card')?.dataset.taskId"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
-# A stream that opens and then brings nothing, though its first line would come if one asked for it.
-SILENT_EVENT_SOURCE = """
-window.opened = 0;
-window.EventSource = class extends EventTarget {
-  static OPEN = 1;
-  static CLOSED = 2;
-  readyState = 1;
-  constructor() {
-    super();
-    window.source = this;
-    window.opened += 1;
-    setTimeout(() => this.dispatchEvent(new Event("open")));
-  }
-  close() {}
-};
-"""
-
 # From here on, what the page says of its connection, one after the other.
 WATCH_STATES = """
 window.states = [];
@@ -66,33 +50,20 @@ const later = window.setTimeout;
 window.setTimeout = (run, time, ...rest) => later(run, time === 12000 ? 300 : time, ...rest);
 """
 
-# A silent stream is doubted as soon as its first block is there, and what is asked for then is counted.
-SHORT_QUIET = """
-const later = window.setTimeout;
-const Native = window.EventSource;
-window.EventSource = class extends Native {
-  constructor(...all) {
-    super(...all);
-    // Later, so that the page has seen it first.
-    this.addEventListener("stream-start", () => later(() => (window.started = true)));
-  }
-};
-const doubt = (run) => () => (window.started ? [run(), (window.doubted = true)] : later(doubt(run), 20));
-window.setTimeout = (run, time, ...rest) => (time === 6000 ? later(doubt(run), 20) : later(run, time, ...rest));
+# The shortest of the waits that are drawn at random.
+SHORT_WAITS = "Math.random = () => 0;"
+
+# Once the page has asked for its stream, ten seconds pass at once.
+TEN_SECONDS = """
 const ask = window.fetch;
-window.looks = 0;
 window.fetch = (url, options) => {
-  if (options.headers.Accept === "text/event-stream") window.looks += 1;
+  if (options.headers?.Accept === "text/event-stream") {
+    const now = Date.now;
+    setTimeout(() => (Date.now = () => now() + 10_000), 500);
+    window.fetch = ask;
+  }
   return ask(url, options);
 };
-"""
-
-# However slow the machine is, an answer is not late: no second passes.
-TIME_STANDS = """
-const later = window.setTimeout;
-window.setTimeout = (run, time, ...rest) => (time === 1000 ? 0 : later(run, time, ...rest));
-const now = Date.now();
-Date.now = () => now;
 """
 
 # What the page says in a state of the connection, with the button that comes after a while.
@@ -722,7 +693,7 @@ class ConnectionTest(PageCase):
         url = self.make_server(gateway, lease=1.0)
         page = self.make_page(url)
         gateway.on = True
-        page.wait_state("reconnecting")  # at the end of the lease EventSource met the 502 and gave up
+        page.wait_state("reconnecting")  # at the end of the lease it met the 502
         self.change("POST", url + "/tasks", title="Meanwhile")
         gateway.on = False
         page.wait_state("live")
@@ -730,14 +701,14 @@ class ConnectionTest(PageCase):
 
     def test_where_only_streams_are_refused_it_polls(self) -> None:
         url = self.make_server(Streams(bad_gateway))
-        page = self.make_page(url, "polling")
+        page = self.make_page(url, "polling", script=SHORT_WAITS)
         self.change("POST", url + "/tasks", title="Polled")
         page.wait("document.querySelector('[data-task-id=task-5]')")
 
     def test_where_streams_come_through_again_it_goes_back_to_them(self) -> None:
         gateway = Streams(bad_gateway)
         url = self.make_server(gateway)
-        page = self.make_page(url, "polling")
+        page = self.make_page(url, "polling", script=SHORT_WAITS)
         gateway.on = False
         page.browser.execute_script("const now = Date.now; Date.now = () => now() + 200_000")
         self.change("POST", url + "/tasks", title="Polled")
@@ -749,50 +720,33 @@ class ConnectionTest(PageCase):
         holding = Holding()
         self.addCleanup(holding.let_go.set)
         url = self.make_server(Streams(holding))
-        page = self.make_page(url, "polling")
+        page = self.make_page(url, "polling", script=TEN_SECONDS)
         page.add("list-doing", "Polled")
         page.wait("document.querySelector('[data-task-id=task-5]')")
         self.change("PATCH", url + "/tasks/task-5", listId="list-done")
         page.wait("document.querySelector('#list-done [data-task-id=task-5]')")
 
-    def test_an_idle_stream_is_not_taken_for_a_held_one(self) -> None:
-        # A server that says nothing of the stream's start: its first line is asked for.
+    def test_a_stream_of_which_only_the_first_line_comes_is_not_taken_for_a_held_one(self) -> None:
         opening = Opening(b"retry: 200\n\n")
         self.addCleanup(opening.let_go.set)
         page = self.make_page(self.make_server(Streams(opening)))
-        wait_until(lambda: opening.count == 2, timeout=SECONDS, message="the look at the stream's first line")
         page.browser.execute_script(WATCH_STATES)
         self.change("PATCH", page.url + "/tasks/task-1", listId="list-done")  # which this stream does not bring
         self.assertEqual(page.script(STATE), "live")
         self.assertEqual(page.script("window.states"), [])
+        self.assertEqual(opening.count, 1)
 
-    def test_a_stream_that_says_it_has_started_is_not_asked_for_again(self) -> None:
-        opening = Opening(b"retry: 200\nevent: stream-start\nid: x-1\ndata: {}\n\n")
-        self.addCleanup(opening.let_go.set)
-        page = self.make_page(self.make_server(Streams(opening)), script=SHORT_QUIET)
-        page.wait("window.doubted")
-        self.assertEqual(page.script("window.looks"), 0)
-        self.assertEqual(page.script(STATE), "live")
-
-    def test_a_stream_that_falls_silent_is_noticed_by_ones_own_changes(self) -> None:
-        page = self.make_page(self.make_server(), script=SILENT_EVENT_SOURCE)
-        page.add("list-todo", "Once")
-        # It is asked for, as it did not come.
-        page.wait("document.getElementById('wire-last').textContent.includes('Once')")
-        page.wait("window.opened === 2")
-        page.add("list-todo", "Twice")
-        page.wait_state("polling")
-        page.wait("document.getElementById('wire-last').textContent.includes('Twice')")
-
-    def test_without_event_source_it_polls(self) -> None:
-        page = self.make_page(self.make_server(), "polling", script="delete window.EventSource")
-        self.change("POST", page.url + "/tasks", title="Polled")
+    def test_a_stream_that_falls_silent_is_opened_again(self) -> None:
+        page = self.make_page(self.make_server())
+        page.browser.execute_script(WATCH_STATES)
+        page.browser.execute_script("const now = Date.now; Date.now = () => now() + 40_000")
+        page.wait("window.states.join() === 'reconnecting,live'")
+        self.change("POST", page.url + "/tasks", title="After it")
         page.wait("document.querySelector('[data-task-id=task-5]')")
-        self.assertEqual(len(page.shown()["list-todo"]), 3)
 
     def test_a_full_server_is_waited_for_and_asked_in_between(self) -> None:
         url = self.make_server(max_streams=0)
-        page = self.make_page(url, "waiting", script=TIME_STANDS)
+        page = self.make_page(url, "waiting")
         self.assertIn("Waiting for a place", page.text("#connection"))
         page.browser.execute_script(WATCH_STATES)
         for title, task in (("In between", "task-5"), ("And again", "task-6")):
@@ -852,14 +806,6 @@ class ConnectionTest(PageCase):
         self.assertIn("This board is not there any more.", page.text("main"))
         page.wait("document.getElementById('announcer').textContent === 'This board is not there any more.'")
 
-    def test_a_board_that_goes_with_its_stream_is_not_waited_for(self) -> None:
-        # The stream ends so soon that the page asks why, and EventSource takes its time.
-        script = SILENT_EVENT_SOURCE + "const now = Date.now(); Date.now = () => now;"
-        page = self.make_page(self.make_server(), script=script)
-        self.execute("DELETE FROM board_boards")
-        page.browser.execute_script("source.readyState = 0; source.dispatchEvent(new Event('error'))")
-        page.wait_state("gone")
-
     def test_of_the_connection_only_what_is_true_is_spoken(self) -> None:
         page = self.make_page(self.make_server())
         lost, live, over = ("connection", "reconnecting"), ("connection", "live"), ("connection", "gone")
@@ -874,6 +820,68 @@ class ConnectionTest(PageCase):
         ):
             with self.subTest(spoken=spoken):
                 self.assertEqual(page.browser.execute_async_script(TELL, news), spoken)
+
+
+class SharedTest(PageCase):
+    """All tabs of the browser share a connection, and each first shows the board as the server has rendered it."""
+
+    def test_tabs_of_several_boards_have_one_stream(self) -> None:
+        url = self.make_server()
+        self.store.create_board("Second")
+        pages = [self.make_page(url), self.make_page(url), self.make_page(url.replace("board-1", "board-2"))]
+        self.assertEqual(self.app.hub.streams, 1)
+        pages[2].add("list-todo", "On the second board")
+        pages[2].wait("document.querySelector('[data-task-id=task-5]')")
+        pages[0].add("list-done", "On the first board")
+        pages[1].wait("document.querySelector('#list-done [data-task-id=task-6]')")
+        self.assertEqual(pages[2].shown()["list-done"], [])
+        self.assertEqual(self.app.hub.streams, 1)
+        self.assert_silent_console()
+
+    def test_a_board_that_is_gone_takes_no_other_with_it(self) -> None:
+        url = self.make_server()
+        self.store.create_board("Second")
+        first, second = self.make_page(url), self.make_page(url.replace("board-1", "board-2"))
+        self.execute("DELETE FROM board_boards WHERE number = 2")
+        self.app.hub.disconnect(channel="board-2")
+        second.wait_state("gone")
+        first.wait_state("live")
+        self.change("POST", url + "/tasks", title="Still here")
+        first.wait("document.querySelector('[data-task-id=task-5]')")
+
+    def test_the_tasks_are_there_before_any_script_runs(self) -> None:
+        url = self.make_server()
+        self.change("POST", url + "/tasks", title="<b>not bold</b> {title}", listId="list-doing")
+        page = self.make_page(url)
+        scripted = page.script("document.getElementById('board').innerHTML.replace(/\\s+/g, ' ')")
+        shown = page.shown()
+        self.assertEqual(shown["list-doing"][-1], "<b>not bold</b> {title}")
+        self.addCleanup(page.browser.execute_cdp_cmd, "Emulation.setScriptExecutionDisabled", {"value": False})
+        page.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        page.browser.get(page.url)
+        self.assertEqual(page.shown(), shown)
+        self.assertEqual(page.text("#title"), "Live task board")
+        # Scripts add labels to buttons, and nothing else.
+        rendered = page.script("document.getElementById('board').innerHTML.replace(/\\s+/g, ' ')")
+        for added in (r' aria-label="[^"]*"', r' title="[^"]*"', r' disabled=""', r"<noscript>.*?</noscript>"):
+            scripted, rendered = re.sub(added, "", scripted), re.sub(added, "", rendered)
+        self.assertEqual(rendered, scripted)
+
+    def test_what_happens_while_the_page_loads_is_shown(self) -> None:
+        url = self.make_server(lambda app: self.late(app, "/events"))
+        page = self.make_page(url)
+        page.wait("document.querySelector('[data-task-id=task-5]')")
+        self.assertEqual(page.script("document.querySelectorAll('[data-task-id=task-5]').length"), 1)
+
+    def late(self, app: Any, path: str) -> Any:
+        """Make a task after the page was sent, and before its first request for events is answered."""
+
+        def wrapped(environ: Any, start_response: Any) -> Any:
+            if environ["PATH_INFO"] == path and not self.app.hub.log.last_sequence():
+                self.store.create_task("board-1", "In between")
+            return app(environ, start_response)
+
+        return wrapped
 
 
 class BoardsTest(PageCase):

@@ -13,17 +13,15 @@ from tests.browser.test_board_page import STATE, Page
 from tests.harness.chromium import Windows, windows
 from tests.support import ROOT, sqlite_url, temporary_directory
 
-# Every message the page's own EventSource dispatches, as it dispatches it.
+# Another reader on the page's own connection: every event that live.js hands out, as it does.
 RECORD = """
 window.received = [];
-const Native = window.EventSource;
-window.EventSource = class extends Native {
-    constructor(...args) {
-        super(...args);
-        this.addEventListener('message', event => window.received.push(event.lastEventId));
-        this.addEventListener('reset', () => window.received.push('reset'));
-    }
-};
+import(document.getElementById("live-script").href).then(({ Live }) => {
+  const { lastEventId } = JSON.parse(document.getElementById("snapshot").textContent);
+  const live = new Live("/events", { lastEventId });
+  live.subscribe("board-1", (event) => window.received.push(event.id));
+  live.addEventListener("reset", () => window.received.push("reset"));
+});
 """
 
 
@@ -61,9 +59,10 @@ open_store(open_log(sys.argv[1])).create_task("board-1", sys.argv[2])
             url = server.url + "/boards/board-1"
             pages = []
             for _ in range(2):
-                page = Page(self.windows, url, RECORD)
+                page = Page(self.windows, url)
                 self.addCleanup(page.close)
                 page.wait_state("live")
+                page.browser.execute_script(RECORD)
                 pages.append(page)
             first, second = pages
             first.add("list-doing", "From the first page")
@@ -86,6 +85,7 @@ open_store(open_log(sys.argv[1])).create_task("board-1", sys.argv[2])
             ids = [f"{epoch}-{number}" for number in range(1, expected + 1)]
             board = json.loads(request("GET", url, headers={"Accept": "application/json"}).body)
             for page in pages:
+                page.wait("window.received.at(-1) === arguments[0]", ids[-1])
                 self.assertEqual(page.script("window.received"), ids)
                 shown = page.shown()
                 for column in board["lists"]:

@@ -19,6 +19,7 @@ from sse_threaded.board import create_app
 from sse_threaded.board.allowed_hosts import checked_names
 from sse_threaded.board.app import BoardApp
 from sse_threaded.board.settings import SettingError, hub_settings, log_url, trusted_hosts
+from sse_threaded.browser import script
 from sse_threaded.log.interface import NestedTransaction
 from sse_threaded.testing import LiveServer
 
@@ -202,6 +203,20 @@ class ContractTest(RoutesCase):
         self.assertEqual([event["data"] for event in poll["events"]], self.events())
         self.assertEqual((poll["lastEventId"], poll["reset"]), (self.board()["lastEventId"], False))
 
+    def test_events_of_several_boards(self) -> None:
+        self.client.post("/boards", json={"title": "Second"})
+        start = self.board()["lastEventId"]
+        for board in ("board-1", "board-2"):
+            self.client.post(f"/boards/{board}/tasks", json={"title": "New task"})
+        both = "/events?channel=board-1&channel=board-2&withChannel=1"
+        poll = self.client.get(f"{both}&wait=0&lastEventId={start}", headers=JSON).json
+        assert poll is not None
+        self.assertEqual([event["channel"] for event in poll["events"]], ["board-1", "board-2"])
+        self.assertEqual(self.client.head(both).mimetype, "text/event-stream")
+        body = self.assert_problem(self.client.get("/events?channel=board-1&channel=board-9&channel=other"), 404)
+        self.assertEqual(body["channels"], ["board-9", "other"])
+        self.assert_problem(self.client.get("/events"), 400)
+
     def test_health(self) -> None:
         response = self.client.get("/healthz")
         self.assertEqual(response.status_code, 200)
@@ -250,6 +265,37 @@ class AssetsTest(RoutesCase):
         for name in named:
             with self.subTest(name=name):
                 self.assertEqual(self.client.get(f"/static/{name}").status_code, 200)
+
+    def test_live_js_is_kept_for_ever(self) -> None:
+        page = self.client.get("/boards/board-1").text
+        self.assertEqual(page.count(f"/static/{script().name}"), 1)
+        response = self.client.get(f"/static/{script().name}")
+        self.assertEqual((response.status_code, response.data), (200, script().data))
+        self.assertIn("immutable", response.headers["Cache-Control"])
+        self.assertEqual(response.headers["Referrer-Policy"], "same-origin")
+
+    def test_the_page_has_the_tasks_and_the_board_as_json(self) -> None:
+        title = "</script><!-- {title} & \u2028"
+        self.client.post("/boards", json={"title": title[:20]})
+        self.client.post("/boards/board-2/tasks", json={"title": "<b>{id}</b>"})
+        page = self.client.get("/boards/board-2").text
+        _, _, rest = page.partition('<script type="application/json" id="snapshot">')
+        self.assertEqual(
+            json.loads(rest.partition("</script>")[0]), self.client.get("/boards/board-2", headers=JSON).json
+        )
+        self.assertIn("&lt;b&gt;{id}&lt;/b&gt;", page)
+        self.assertIn("<title>&lt;/script&gt;&lt;!-- {title</title>", page)
+        self.assertEqual(page.count('class="lane"'), 4)  # and one in the template
+        self.assertEqual(page.count('class="card"'), 2)
+
+    def test_a_page_is_sent_again_only_if_its_board_has_changed(self) -> None:
+        first = self.client.get("/boards/board-1")
+        same = {"If-None-Match": first.headers["ETag"]}
+        self.assertEqual(self.client.get("/boards/board-1", headers=same).status_code, 304)
+        self.client.post(TASKS, json={"title": "New task"})
+        again = self.client.get("/boards/board-1", headers=same)
+        self.assertEqual(again.status_code, 200)
+        self.assertIn("New task", again.text)
 
     def test_no_other_file_is_to_be_had(self) -> None:
         for path in ("/static/app.py", "/static/../app.py", "/static/%2e%2e%2fapp.py", "/static/", "/static/x.js"):

@@ -1,12 +1,14 @@
-// The main module: only it connects state, connection, view, status and messages.
+// The main module: only it connects state, live.js, view, status and messages.
 
 import { Boards } from "./boards.js";
-import { Connection, Gone } from "./connection.js";
 import { Messages } from "./messages.js";
 import { Away, limited, send } from "./send.js";
-import { BoardState, isAfter } from "./state.js";
+import { BoardState } from "./state.js";
 import { Status } from "./status.js";
 import { View } from "./view.js";
+
+// The name of live.js has its hash, which only the page knows.
+const { Live } = await import(document.getElementById("live-script").href);
 
 const boardUrl = location.pathname.split("/").slice(0, 3).join("/");
 const tasksUrl = `${boardUrl}/tasks`;
@@ -14,44 +16,62 @@ const tasksUrl = `${boardUrl}/tasks`;
 const BACK_MS = 2000;
 const BACK_MAX_MS = 30_000;
 const RENDER_MS = 10;
-// A hidden tab soon closes its connection. A tab that was never visible closes it as soon as it has the board. With
-// HTTP/1.1 a browser opens six connections to a host, so six tabs would use all, and a seventh would not even load.
+// All tabs of the browser share a connection. While none of them is visible, it is soon closed.
 const HIDDEN_MS = 10_000;
+
+let rendering = null; // a timer
+let reloading = false;
+let looking = null; // a timer
 
 const state = new BoardState();
 const view = new View({ add, move, rename, remove, orphaned });
-const status = new Status({ tryNow: () => connection.tryNow() });
+const status = new Status({ tryNow: () => live.retry() });
 const messages = new Messages();
 new Boards(boardUrl);
-const connection = new Connection(`${boardUrl}/events`, {
-  load,
-  position: () => state.position,
-  isAhead: (id) => isAfter(id, state.position),
-  event: take,
-  advance: (id) => isAfter(id, state.position) && state.advance(id),
-  state: (name) => {
-    status.connection(name);
-    if (name === "live" || name === "polling") messages.back();
-  },
-  gone,
-});
 
-async function load(signal) {
-  const response = await fetch(boardUrl, { headers: { Accept: "application/json" }, cache: "no-store", signal });
-  if (response.status === 404) throw new Gone("There is no such board.");
-  if (!response.ok) throw new Error(`status ${response.status}`);
-  state.load(await response.json());
-  render();
-  if (!seen) looked();
+state.load(JSON.parse(document.getElementById("snapshot").textContent));
+render();
+
+const live = new Live("/events", { lastEventId: state.position, times: { hidden: HIDDEN_MS } });
+let shown = "";
+const told = () => {
+  if (live.state === shown) return;
+  shown = live.state;
+  status.connection(shown);
+  if (shown === "live" || shown === "polling") messages.back();
+};
+live.addEventListener("state", told);
+live.addEventListener("reset", () => reload());
+// The only reason to refuse a board is that it does not exist.
+live.addEventListener("refused", ({ detail }) => detail.channels.length && gone("This board is not there any more."));
+live.subscribe(state.id, ({ type, id, data }) => type === "message" && take(id, data));
+told();
+
+// Events are missing: fetch the whole board. Events that come during this time are in it, or come after it.
+async function reload(wait = BACK_MS) {
+  if (reloading) return;
+  reloading = true;
+  try {
+    const headers = { Accept: "application/json" };
+    const response = await fetch(boardUrl, { headers, cache: "no-store", signal: limited(null, 15_000) });
+    if (response.status === 404) gone("There is no such board.");
+    else if (response.ok) state.load(await response.json());
+    else throw new Error(`status ${response.status}`);
+    if (response.ok) render();
+  } catch {
+    setTimeout(reload, wait, Math.min(2 * wait, BACK_MAX_MS));
+  } finally {
+    reloading = false;
+  }
 }
 
-function gone(error) {
+function gone(text) {
+  live.removeEventListener("state", told);
+  live.close();
   status.connection("gone");
-  view.gone(error.message);
-  status.announce(error.message);
+  view.gone(text);
+  status.announce(text);
 }
-
-let rendering = null;
 
 // A replay brings many events at once; they are shown together. It uses a timer, because a hidden window has no
 // animation frames.
@@ -108,7 +128,6 @@ async function change(own, method, url, body) {
     messages.back();
     const until = response.headers.get("Last-Event-ID");
     state.answered(own, until, own.id ?? (await response.json()).id);
-    if (until) connection.expect(until);
   } catch (error) {
     state.failed(own);
     throw error;
@@ -123,8 +142,6 @@ function failed(what, error, offer, unsaved = false) {
   messages.fail(what, error.message, offer, { unsaved, away });
   if (away) lookForServer();
 }
-
-let looking = null;
 
 // The stream may not have noticed that the server could not be reached. Then it does not report the server's return.
 function lookForServer(wait = BACK_MS) {
@@ -192,16 +209,6 @@ async function remove(id) {
   }
 }
 
-let hiding = null;
-let seen = false;
-
-function looked() {
-  clearTimeout(hiding);
-  seen ||= !document.hidden;
-  if (!document.hidden) connection.resume();
-  else if (seen || state.position) hiding = setTimeout(() => connection.pause(), seen ? HIDDEN_MS : 0);
-}
-
 // The button of a message may be far from the focus, and disappear before a keyboard user reaches it.
 function pressed(event) {
   const undo = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
@@ -209,12 +216,6 @@ function pressed(event) {
 }
 
 addEventListener("keydown", pressed);
-document.addEventListener("visibilitychange", looked);
-addEventListener("pagehide", () => connection.pause());
-addEventListener("pageshow", (event) => event.persisted && connection.resume());
-addEventListener("online", () => connection.tryNow());
-connection.resume();
-looked();
 
 // A title for messages. It is shortened, and isolated with FSI and PDI (U+2068 and U+2069). So a title written from
 // right to left does not turn the message round.

@@ -8,6 +8,8 @@ const STATES = {
   waiting: ["Waiting for a place", "no room on the server for more live pages; trying again"],
   paused: ["Paused", "resumes when you look"],
   reconnecting: ["Reconnecting", "this may be out of date"],
+  refused: ["Refused", "load the page again"],
+  finished: ["Finished", "this board does not change any more"],
   gone: ["Gone", ""],
 };
 const LOST = ["reconnecting", "waiting"];

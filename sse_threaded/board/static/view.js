@@ -31,6 +31,9 @@ export class View {
       const card = event.target.closest(".card");
       if (!card?.contains(event.relatedTarget)) reach(card, -1);
     });
+    // The server has rendered the page with lists and cards.
+    for (const lane of this.#board.querySelectorAll(".lane")) this.#lanes.set(lane.dataset.listId, lane);
+    for (const card of this.#board.querySelectorAll(".card")) this.#cards.set(card.dataset.taskId, card);
     followDrags(this.#board, (card, lane) => actions.move(card.dataset.taskId, lane.dataset.listId));
   }
 
@@ -54,7 +57,6 @@ export class View {
     for (const { id } of lists) this.#renderCards(id, tasks.filter((task) => task.listId === id));
     this.#renderPending(pending);
     this.#renderShares(lists, tasks);
-    this.#board.removeAttribute("aria-busy");
     byId("waiting").hidden = true;
     this.#glide(places);
     if (focused?.isConnected) this.#refocus(focused, lane);
@@ -68,7 +70,6 @@ export class View {
   }
 
   gone(text) {
-    this.#board.removeAttribute("aria-busy");
     if (this.#board.contains(document.activeElement)) this.#board.focus();
     const link = document.createElement("a");
     link.href = "/boards/board-1";
@@ -217,7 +218,9 @@ export class View {
     const nav = byId("shares");
     for (const { id, title } of lists) {
       let link = nav.querySelector(`[data-list-id="${CSS.escape(id)}"]`);
-      if (!link) {
+      if (!link?.style.flexGrow) {
+        // A link of the server's has no width yet. A new one gets it at once, and does not slide.
+        link?.remove();
         link = document.createElement("a");
         link.href = `#${id}`;
         link.dataset.listId = id;
