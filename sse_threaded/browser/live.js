@@ -685,7 +685,8 @@ export class Live extends EventTarget {
     if (!this.#leads) return;
     this.#beatAt = Date.now();
     const place = { channels: this.#asked, from: this.#position, to: this.#position };
-    this.#send("beat", { state: this.#state, detail: this.#detail, seen: this.#seen, place });
+    const { hidden } = document;
+    this.#send("beat", { state: this.#state, detail: this.#detail, seen: this.#seen, hidden, place });
   }
 
   #tell(kind, body) {
@@ -704,7 +705,8 @@ export class Live extends EventTarget {
       this.#update();
     } else if (!this.#leads) {
       if (kind === "ping" || kind === "retry") return;
-      this.#missed = 0;
+      // A browser may hold back the requests of a hidden tab. If it cannot connect, a visible tab takes over.
+      if (!body.hidden || body.state !== "reconnecting") this.#missed = 0;
       this.#take(kind, body);
     } else if (kind === "ping") {
       this.#feed.check();

@@ -514,6 +514,24 @@ class EventsCase(Case):
         self.wait_has(tab, events.ids["a"])
         self.wait_live(tab)
 
+    def test_a_visible_tab_takes_over_from_a_hidden_one_that_cannot_connect(self) -> None:
+        first, second = self.open("a"), self.open("a")
+        self.wait_live(first, second)
+        self.assertTrue(self.tabs.value(first, "live.leads"))
+        events = self.published("a")
+        events.many(3)
+        hold_back = """
+            Object.defineProperty(document, "hidden", { get: () => true });
+            document.dispatchEvent(new Event("visibilitychange"));
+            window.fetch = () => Promise.reject(new Error("held back"));
+        """
+        self.tabs.run(first, hold_back)
+        self.hub.disconnect(channel="a")
+        self.tabs.wait(second, "live.leads && live.state === 'live'", timeout=SECONDS)
+        events.many(3)
+        for tab in (first, second):
+            self.wait_has(tab, events.ids["a"])
+
     def test_tickets_are_renewed(self) -> None:
         hub = enter(self, self.make_hub(secret="not secret", lease=1.0))
         self.app.stream = lambda web, channels: hub.stream(web)
