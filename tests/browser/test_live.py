@@ -21,6 +21,7 @@ def setUpModule() -> None:
 
 class ChromiumTest(Scenarios):
     tabs: ChromiumTabs
+    keeps_pages = True
 
     def test_the_leader_is_frozen(self) -> None:
         frozen = []

@@ -19,7 +19,7 @@ def setUpModule() -> None:
 
 
 class FirefoxTest(Scenarios):
-    pass
+    keeps_pages = False
 
 
 del Scenarios  # its tests run in a browser only
