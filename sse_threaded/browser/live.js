@@ -116,7 +116,7 @@ class Finished extends Error {}
 /** Negative if the first id comes before the second. NaN for ids of two logs, and without an id. */
 function compare(one = "", other = "") {
   const [[log, number], [otherLog, otherNumber]] = [one, other].map((id) => id.split(/-(?=\d+$)/));
-  return log === otherLog ? number - otherNumber : NaN;
+  return log === otherLog ? Number(number) - Number(otherNumber) : NaN;
 }
 
 /** Wait for so many milliseconds, or until the signal. */
@@ -754,6 +754,7 @@ export class Live extends EventTarget {
   /** @param {Span} span */
   async #apply({ channels, from, to, events = [], begins, reset }, signal) {
     const mine = [...this.#subscriptions].filter(({ channel }) => channels.includes(channel));
+    /** @param {{position?: string}} one */
     const isReady = ({ position }) => !from || (begins && !position) || compare(position, from) >= 0;
     const behind = new Map();
     for (const one of mine) {

@@ -97,8 +97,8 @@ class Case(unittest.TestCase):
 class Scenarios(Case):
     """What every browser must do.
 
-    :cvar keeps_pages: whether the browser keeps such a page in its back/forward cache. Firefox keeps none that has a
-        lock or a request at the time.
+    :cvar keeps_pages: whether the browser keeps such a page in its back/forward cache. Firefox keeps none that has
+        a lock or a request at the time.
     """
 
     keeps_pages: bool

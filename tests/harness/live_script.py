@@ -45,7 +45,7 @@ def make_small() -> str:
 def make_types() -> str:
     """The text of ``live.d.ts``."""
     with tempfile.TemporaryDirectory(prefix="sse_threaded-") as folder:
-        how = ["--allowJs", "--declaration", "--emitDeclarationOnly", "--outDir", folder]
+        how = ["--allowJs", "--checkJs", "--declaration", "--emitDeclarationOnly", "--outDir", folder]
         how += ["--target", "es2022", "--lib", "es2022,dom,dom.iterable"]
         _run("typescript/bin/tsc", *how, str(SOURCE), cwd=Path(folder))
         return Path(folder, "live.d.ts").read_text(encoding="utf-8")
