@@ -20,6 +20,7 @@ const TIMES = {
 };
 const MISSED_BEATS = 3; // then another tab leads
 const RETRY = 2_000; // milliseconds, until the server gives another time
+const PROBE = 2_000; // milliseconds
 const POLL_SECONDS = 25; // many proxies give up after 30 seconds
 const LONGEST_URL = 4_000; // gunicorn allows 4,094 bytes for the first line of a request
 
@@ -243,7 +244,7 @@ class Feed {
         const most = Math.max(this.#retry, 100) * 2 ** this.#failures++;
         wait = spread(Math.min(most, this.times.longest)) + (error.wait ?? 0);
       }
-      await sleep(wait, signal);
+      if (wait) await sleep(wait, signal); // in a hidden tab each timer takes a second
     }
   }
 
@@ -258,7 +259,9 @@ class Feed {
     const control = new AbortController();
     const cut = (this.#cut = () => control.abort());
     signal.addEventListener("abort", cut);
-    this.#deadline = Date.now() + times.opening;
+    // While it polls, an attempt to stream must be short, as no event comes during this time.
+    const opening = live.state === "polling" ? Math.min(times.opening, PROBE) : times.opening;
+    this.#deadline = Date.now() + opening;
     const late = setTimeout(() => live.state === "live" && live.say("connecting"), 1000);
     const begins = !live.position;
     let came = false;
@@ -287,7 +290,7 @@ class Feed {
       if (!came) {
         const asked = Date.now();
         if (!(await this.#answers(signal))) throw new Error("no answer came in time");
-        this.#blocked = Date.now() - asked < times.opening / 2; // a server that was asleep answers late
+        this.#blocked = Date.now() - asked < opening / 2; // a server that was asleep answers late
         return 0;
       }
       live.say("reconnecting", "the stream fell silent");
