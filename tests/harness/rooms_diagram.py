@@ -48,9 +48,9 @@ ROOMS = {
     "hub": Room(("hub", "event_requests", "wsgi_server"), "publish and subscribe", 5, 415),
     "browser": Room(("browser",), "live.js, for tabs of a browser", 5, 141),
     "server": Room(("server",), "gunicorn's worker, connections", 5, 665),
-    "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 510),
+    "stream, longpoll": Room(("stream", "longpoll"), "what a response gives", 4, 516),
     "fanout": Room(("fanout",), "one event to many clients", 3, 510),
-    "presence": Room(("presence",), "the people of a channel", 4, 265),
+    "presence": Room(("presence",), "the people of a channel", 4, 278),
     "overview, debug": Room(("overview", "debug"), "streams, for operators", 4, 755),
     "publisher": Room(("publisher",), "publishing over HTTP", 4, 20),
     "metrics, tracing": Room(("metrics", "tracing"), "observers of a hub", 4, 1000),
@@ -72,6 +72,9 @@ _CONTAINER_WIDTH, _INNER_WIDTH, _INNER_PADDING = 535, 118, 7
 
 # Arrows that would cross a box on the straight way: they leave the first box at its side.
 _BENT = {("board", "browser"), ("cli", "bench"), ("cli", "check"), ("cli", "client"), ("cli", "sse_threaded")}
+
+# Arrows that go straight down, each at this place, beside the boxes between.
+_DOWN = {("browser", "log"): 269}
 
 _STYLE = """
   .back { fill: #ffffff }
@@ -176,8 +179,11 @@ def _arrow(name: str, target: str, ends: dict[str, list[str]], begins: dict[str,
         index = sorted(others, key=_middle).index(other)
         return _middle(room) + (index - (len(others) - 1) / 2) * 44
 
-    end = place(target, ends[target], name)
     top = _top(ROOMS[target].floor) - 3
+    if (name, target) in _DOWN:
+        path = f"M {_DOWN[name, target]} {_top(ROOMS[name].floor) + _ROW} V {top}"
+        return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
+    end = place(target, ends[target], name)
     if (name, target) in _BENT:
         right = 1 if end > _middle(name) else -1
         side, height = _middle(name) + right * _width(name) / 2, _top(ROOMS[name].floor) + _ROW / 2
@@ -194,6 +200,8 @@ def drawing() -> str:
     ends: dict[str, list[str]] = {}
     begins: dict[str, list[str]] = {}
     for name, target in pairs:
+        if (name, target) in _DOWN:
+            continue
         ends.setdefault(target, []).append(name)
         if (name, target) not in _BENT:
             begins.setdefault(name, []).append(target)
