@@ -46,6 +46,7 @@ export class EventStreamParser {
  * - `finished`: a channel has ended. `detail` is its last event.
  * - `overload`: the server has no room for a stream. The client tries again.
  * - `refused`: the server refuses `detail.channels`, or all if this is empty. It has `detail.status`, `detail.detail`.
+ * - `people`: the users on a channel have changed. `detail` is `{channel, people, count}`; see {@link Live.people}.
  * - other notices of the server, whose names begin with `stream-`. `detail` is the event.
  */
 export class Live extends EventTarget {
@@ -71,6 +72,16 @@ export class Live extends EventTarget {
     subscribe(channel: string, handler: (event: LiveEvent) => void, { lastEventId }?: {
         lastEventId?: string;
     }): () => void;
+    /**
+     * The users on a channel, if the view shows them: sorted, or `null` if they are very many, and their number.
+     *
+     * @param {string} channel
+     * @returns {{people: string[]|null, count: number}|undefined}
+     */
+    people(channel: string): {
+        people: string[] | null;
+        count: number;
+    } | undefined;
     /** Try to connect now, and not only after the next wait. */
     retry(): void;
     /** End all subscriptions and this tab's part of the connection, for good. */

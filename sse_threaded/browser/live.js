@@ -384,6 +384,7 @@ class Feed {
  * - `finished`: a channel has ended. `detail` is its last event.
  * - `overload`: the server has no room for a stream. The client tries again.
  * - `refused`: the server refuses `detail.channels`, or all if this is empty. It has `detail.status`, `detail.detail`.
+ * - `people`: the users on a channel have changed. `detail` is `{channel, people, count}`; see {@link Live.people}.
  * - other notices of the server, whose names begin with `stream-`. `detail` is the event.
  */
 export class Live extends EventTarget {
@@ -397,6 +398,8 @@ export class Live extends EventTarget {
   #subscriptions = new Set();
   /** The other tabs. @type {Map<string, {channels: string[], visible: boolean}>} */
   #tabs = new Map();
+  /** The users on each channel. @type {Map<string, {people: string[]|null, count: number}>} */
+  #people = new Map();
   /** @type {State} */
   #state = "connecting";
   #detail = "";
@@ -490,6 +493,16 @@ export class Live extends EventTarget {
     return () => {
       if (this.#subscriptions.delete(subscription)) this.#announce();
     };
+  }
+
+  /**
+   * The users on a channel, if the view shows them: sorted, or `null` if they are very many, and their number.
+   *
+   * @param {string} channel
+   * @returns {{people: string[]|null, count: number}|undefined}
+   */
+  people(channel) {
+    return this.#people.get(channel);
   }
 
   /** Try to connect now, and not only after the next wait. */
@@ -702,6 +715,7 @@ export class Live extends EventTarget {
       if (!this.#tabs.has(tab) && !body.answers) this.#announce(true);
       this.#tabs.set(tab, body);
       this.#update(this.#state === "refused" && body.visible && !body.answers);
+      if (this.#leads && !body.answers) for (const one of this.#people) this.#send("people", one);
       this.#beat();
     } else if (kind === "bye") {
       this.#tabs.delete(tab);
@@ -721,7 +735,8 @@ export class Live extends EventTarget {
 
   #take(kind, body) {
     if (kind === "refused") this.#drop(body);
-    else if (kind === "notice") this.#later(() => this.#emit(body.type, body));
+    else if (kind === "notice") this.#later(() => this.#notice(body));
+    else if (kind === "people") this.#show(...body);
     else if (kind === "span") this.#span(body);
     else {
       this.#seen = Math.max(this.#seen, body.seen);
@@ -800,6 +815,20 @@ export class Live extends EventTarget {
       move(position);
       if (compare(position, from) >= 0) return;
     }
+  }
+
+  /** @param {LiveEvent} event */
+  #notice(event) {
+    if (event.type !== "stream-presence") return this.#emit(event.type, event);
+    const { channel, people, joined = [], left = [], count } = JSON.parse(event.data);
+    const before = people === undefined ? this.#people.get(channel)?.people : people;
+    const here = before && [...new Set([...before, ...joined])].filter((user) => !left.includes(user)).sort();
+    return this.#show(channel, { people: here ?? null, count });
+  }
+
+  #show(channel, here) {
+    this.#people.set(channel, here);
+    this.#emit("people", { channel, ...here });
   }
 
   #give(event, some) {

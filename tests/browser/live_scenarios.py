@@ -12,7 +12,7 @@ from typing import Any
 from werkzeug.wrappers import Request, Response
 
 from sse_threaded import Hub
-from sse_threaded.testing import LiveServer
+from sse_threaded.testing import EventStreamClient, LiveServer
 from tests.harness.live_page import LiveApp, path_of
 from tests.harness.live_tabs import Published, Tabs, close_all
 from tests.support import enter, has_failed, wait_until
@@ -455,7 +455,7 @@ class EventsCase(Case):
         self.assertEqual(len(self.told(tab, "overload")), 1)
 
     def test_notices_that_it_does_not_know_are_events(self) -> None:
-        notice = b'event: stream-presence\nchannel: "a"\ndata: {"joined":["ann"]}\n\n'
+        notice = b'event: stream-later\nchannel: "a"\ndata: {"joined":["ann"]}\n\n'
 
         def stream(web: Request, channels: list[str]) -> Response:
             response = self.hub.stream(web, channels)
@@ -468,9 +468,34 @@ class EventsCase(Case):
         self.app.stream = stream
         self.tabs.run(first, "add('b')")
         for tab in (first, second):
-            self.tabs.wait(tab, "told.some(([type]) => type === 'stream-presence')")
-            presence = self.told(tab, "stream-presence")[0]
-            self.assertEqual((presence["channel"], presence["data"]), ("a", '{"joined":["ann"]}'))
+            self.tabs.wait(tab, "told.some(([type]) => type === 'stream-later')")
+            later = self.told(tab, "stream-later")[0]
+            self.assertEqual((later["channel"], later["data"]), ("a", '{"joined":["ann"]}'))
+
+    def test_each_tab_knows_the_users_on_its_channel(self) -> None:
+        self.app.stream = lambda web, channels: self.hub.stream(
+            web, channels, user=web.args.get("user", "anna"), presence=True
+        )
+        people = "live.people('a')?.people.join() === arguments[0] && live.people('a').count === arguments[1]"
+        tabs = [self.open("a"), self.open("a")]
+        for tab in tabs:
+            self.tabs.wait(tab, people, "anna", 1)
+        with EventStreamClient(f"{self.server.url}/events?channel=a&user=bo") as client:
+            client.wait_for_retry()
+            tabs.append(self.open("a"))  # its list comes from another tab
+            for tab in tabs:
+                self.tabs.wait(tab, people, "anna,bo", 2)
+                self.tabs.wait(tab, "told.some(([type, { count }]) => type === 'people' && count === 2)")
+            self.hub.disconnect(user="bo")
+            for tab in tabs:
+                self.tabs.wait(tab, people, "anna", 1)
+        self.wait_streams(1)
+        leader = self.leader(tabs)
+        self.close(leader)
+        tabs.remove(leader)
+        self.wait_live(*tabs)
+        for tab in tabs:
+            self.tabs.wait(tab, people, "anna", 1)
 
     def test_a_handler_that_fails_stops_no_other(self) -> None:
         tab = self.open("a")

@@ -36,7 +36,7 @@ window.add = (channel, position) => {{
   const ids = (got[channel] ??= []);
   return live.subscribe(channel, ({{ id }}) => ids.push(id), position && {{ lastEventId: position }});
 }};
-for (const type of ["state", "reset", "finished", "overload", "refused", "stream-presence"]) {{
+for (const type of ["state", "reset", "finished", "overload", "refused", "people", "stream-later"]) {{
   live.addEventListener(type, ({{ detail }}) => told.push([type, detail]));
 }}
 for (const channel of options.channels) add(channel);
