@@ -18,6 +18,7 @@ environment variables:
     SSE_THREADED_LEASE        900 seconds       SSE_THREADED_QUEUE_SIZE  1000 events
     SSE_THREADED_METRICS      who may read /metrics: 1 for this machine, or networks, separated by commas;
                               it needs prometheus_client
+    SSE_THREADED_DEBUG        who may use the debug page /debug, in the same form
 
 For your own app, keep the worker class. In gunicorn's own worker (-k gthread --threads 128) an open page holds a
 thread. There keep the two hooks: they limit the number of streams and send the farewell. Also keep

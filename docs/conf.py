@@ -57,7 +57,7 @@ toc_object_entries_show_parents = "hide"
 # Every other name in the docstrings must lead somewhere (sphinx -n).
 nitpick_ignore_regex = [
     ("py:.*", r"(django|gunicorn|opentelemetry|prometheus_client|requests|werkzeug)\..*"),
-    ("py:class", r"Arbiter|Headers|Worker|StartResponse|WSGIApplication|WSGIEnvironment"),
+    ("py:class", r"Arbiter|Headers|Response|Worker|StartResponse|WSGIApplication|WSGIEnvironment"),
 ]
 
 # Files of the repository's root that are pages of the site.

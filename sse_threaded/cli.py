@@ -16,7 +16,7 @@ from .bench import command as bench
 from .board.settings import DEFAULT_URL, URL
 from .check import command as check
 from .errors import InvalidEvent, LogUnavailable, LogUnusable, SSEError
-from .fanout.control_events import RESERVED_PREFIX, reserved
+from .fanout.control_events import reserved
 from .fanout.cursor import Cursor
 from .log import EventLog, open_log, without_secret
 from .log.doorbell import Doorbell
@@ -26,7 +26,7 @@ from .log.postgres.url import parse_url as parse_postgres_url
 from .log.retention import AS_OTHERS_KEEP
 from .log.sqlite.url import parse_url
 from .log.url import POSTGRES
-from .log.validation import validate_channel, validate_event
+from .log.validation import RESERVED_PREFIX, validate_channel, validate_event
 from .protocol.event import FINISHED
 from .publisher.client import PublisherClient, read_token
 from .publisher.events import Event

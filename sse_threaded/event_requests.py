@@ -17,7 +17,7 @@ from .access.cross_origin import CrossOrigin
 from .access.ticket import Ticket, TicketRefused, ticket_in
 from .errors import HubClosed, InvalidEvent, LogError
 from .fanout.budget import Overloaded
-from .fanout.control_events import RESERVED_PREFIX, reserved, was_disconnected
+from .fanout.control_events import reserved, was_disconnected
 from .fanout.extras import NO_EXTRAS, Extras
 from .fanout.handover import ENVIRON_KEY
 from .fanout.observers import Observers, cause_of
@@ -25,7 +25,7 @@ from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .fanout.thread_subscriber import PollSubscriber
 from .log import EventLog
-from .log.validation import validate_channel, validate_user
+from .log.validation import RESERVED_PREFIX, validate_channel, validate_user
 from .longpoll import long_poll, unanswered
 from .observer import Cause
 from .presence.gossip import Presence

@@ -25,7 +25,7 @@ from .debug.app import DebugApp
 from .errors import HubClosed
 from .event_requests import EventRequests, Options, names_of
 from .fanout.budget import Budget
-from .fanout.control_events import CONTROL, RESERVED_PREFIX, disconnect_data, reserved
+from .fanout.control_events import CONTROL, disconnect_data, reserved
 from .fanout.lifecycle import enrol, is_ending, parking_budget, process_budget, renewal_lock, surroundings
 from .fanout.observers import Observers
 from .fanout.owners import OwnerLimits
@@ -33,7 +33,7 @@ from .fanout.pace import Pace
 from .fanout.pump import Pump
 from .log import EventLog, Retention, open_log
 from .log.retention import MESSAGES
-from .log.validation import validate_channel
+from .log.validation import RESERVED_PREFIX, validate_channel
 from .observer import Cause, Observer, Queues
 from .overview.answering import Answering
 from .overview.asking import DEFAULT_SECONDS, ask

@@ -31,13 +31,15 @@ from ..throttled_log import ThrottledLog
 from .allowed_hosts import AllowedHosts
 from .assets import Assets
 from .model import Unknown, number_of
+from .operators import Operators
 from .request_body import checked_title, read_object
 from .settings import (
+    DEBUG,
     METRICS,
     SettingError,
     hub_settings,
     log_url,
-    metrics_networks,
+    operator_networks,
     proxy_count,
     trusted_hosts,
 )
@@ -45,13 +47,16 @@ from .store import open_store
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-if TYPE_CHECKING:
+
     from .metrics_page import MetricsPage
 
 _log = logging.getLogger(__name__)
 
 # Seconds after which a client may try again when the log is locked or unreachable. That lasts about this time.
 _RETRY_AFTER = "2"
+
+# Characters of a name that a person chooses in the page.
+_LONGEST_NAME = 40
 
 # Of each response but a stream.
 _FOR_BROWSERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
@@ -64,6 +69,8 @@ _ROUTES = Map(
         Rule("/", endpoint="home", methods=["GET"]),
         Rule("/healthz", endpoint="health", methods=["GET"]),
         Rule("/metrics", endpoint="metrics", methods=["GET"]),
+        Rule("/debug", endpoint="debug", methods=["GET"], strict_slashes=False),
+        Rule("/debug/<path:rest>", endpoint="debug", methods=["GET", "POST"]),
         Rule("/static/<name>", endpoint="asset", methods=["GET"]),
         Rule("/boards", endpoint="boards", methods=["GET"]),
         Rule("/boards", endpoint="create_board", methods=["POST"]),
@@ -94,11 +101,13 @@ def create_app(url: str | None = None, **settings: Any) -> BoardApp:
     if page is not None:
         settings = {"observers": [page.metrics], **settings}
     hub = Hub(url or log_url(os.environ), **{**hub_settings(os.environ), **settings})
-    return BoardApp(hub, proxies=proxies, hosts=hosts, metrics_page=page)
+    networks = operator_networks(os.environ, DEBUG)
+    operators = Operators(networks, trusts_proxy=proxies > 0) if networks else None
+    return BoardApp(hub, proxies=proxies, hosts=hosts, metrics_page=page, operators=operators)
 
 
 def _metrics_page(proxies: int) -> MetricsPage | None:
-    networks = metrics_networks(os.environ)
+    networks = operator_networks(os.environ, METRICS)
     if not networks:
         return None
     try:
@@ -106,7 +115,7 @@ def _metrics_page(proxies: int) -> MetricsPage | None:
     except ImportError:
         value = os.environ[METRICS]
         raise SettingError(METRICS, value, "install prometheus_client for it, the extra 'metrics'") from None
-    return MetricsPage(networks, trusts_proxy=proxies > 0)
+    return MetricsPage(Operators(networks, trusts_proxy=proxies > 0))
 
 
 class BoardApp:
@@ -118,6 +127,7 @@ class BoardApp:
     :param hosts: host names that it serves beside localhost; see
         :class:`~sse_threaded.board.allowed_hosts.AllowedHosts`.
     :param metrics_page: answers ``/metrics``; default ``None``: there is no such page.
+    :param operators: may use ``/debug``; default ``None``: there is no such page.
     :ivar hub: the hub; the server that runs the app must close it.
     """
 
@@ -128,8 +138,10 @@ class BoardApp:
         proxies: int = 0,
         hosts: Iterable[str] = (),
         metrics_page: MetricsPage | None = None,
+        operators: Operators | None = None,
     ) -> None:
         self.hub = hub
+        self._debug_page = None if operators is None else hub.debug_page(allow=operators.include)
         self._metrics_page = metrics_page
         self._allowed_hosts = AllowedHosts(hosts)
         self._wsgi: WSGIApplication = self._respond
@@ -208,6 +220,13 @@ class BoardApp:
             raise NotFound(f"There are no metrics here; {METRICS}=1 adds them.")
         return self._metrics_page.answer(request.environ)
 
+    def _on_debug(self, request: Request, rest: str | None = None) -> Response:
+        if self._debug_page is None:
+            raise NotFound(f"There is no debug page here; {DEBUG}=1 adds it.")
+        path = request.environ["PATH_INFO"].removeprefix("/debug")
+        script = request.environ.get("SCRIPT_NAME", "") + "/debug"
+        return self._debug_page.answer({**request.environ, "SCRIPT_NAME": script, "PATH_INFO": path})
+
     def _on_asset(self, request: Request, name: str) -> Response:
         return self._assets.answer(request, name)
 
@@ -247,8 +266,14 @@ class BoardApp:
 
     def _on_live_events(self, request: Request) -> Response:
         """Answer live.js of the page, which asks for the boards of all tabs on one connection."""
+        name = request.args.get("name", "").strip()
+        if len(name) > _LONGEST_NAME:
+            raise BadRequest(f"name must have {_LONGEST_NAME} characters at most.")
         channels, refusal = asked_channels(request, self._is_board, 404)
-        return refusal or self.hub.stream(request, channels)
+        if refusal is not None:
+            return refusal
+        # Whoever chooses no name sees the others, and is not shown.
+        return self.hub.stream(request, channels, user=name or None, presence=True if name else "hidden")
 
     def _is_board(self, name: str) -> bool:
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sse_threaded.board.settings import (
     BIND,
     CONNECTIONS,
+    DEBUG,
     DEFAULT_URL,
     METRICS,
     THREADS,
@@ -21,7 +22,7 @@ from sse_threaded.board.settings import (
     WORKERS,
     SettingError,
     hub_settings,
-    metrics_networks,
+    operator_networks,
     proxy_count,
     server_number,
     trusted_hosts,
@@ -113,7 +114,8 @@ def on_starting(server: Arbiter) -> None:
         hub_settings(os.environ)
         proxy_count(os.environ)
         trusted_hosts(os.environ)
-        metrics_networks(os.environ)
+        operator_networks(os.environ, METRICS)
+        operator_networks(os.environ, DEBUG)
         # A SQLite file that cannot be opened at the first start is most likely a mistake, such as a missing
         # folder. A Redis server may start later than this server.
         (SQLiteLog(_url, must_open=True) if _url.startswith("sqlite:///") else open_log(_url)).close()

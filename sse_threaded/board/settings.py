@@ -22,6 +22,7 @@ WORKERS = "SSE_THREADED_WORKERS"
 THREADS = "SSE_THREADED_THREADS"
 CONNECTIONS = "SSE_THREADED_CONNECTIONS"
 METRICS = "SSE_THREADED_METRICS"
+DEBUG = "SSE_THREADED_DEBUG"
 DEFAULT_URL = "sqlite:///sse_threaded.db"
 
 
@@ -76,7 +77,7 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
 
     :param environ: the environment, usually ``os.environ``.
     """
-    known = {URL, PROXIES, HOSTS, BIND, WORKERS, THREADS, CONNECTIONS, METRICS, *_NUMBERS}
+    known = {URL, PROXIES, HOSTS, BIND, WORKERS, THREADS, CONNECTIONS, METRICS, DEBUG, *_NUMBERS}
     return sorted(name for name in environ if name.startswith("SSE_THREADED_") and name not in known)
 
 
@@ -139,15 +140,16 @@ def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
         raise SettingError(HOSTS, text, f"set it to {wanted}, or to * for all, or unset it") from None
 
 
-def metrics_networks(environ: Mapping[str, str]) -> list[Network]:
-    """Return from where ``/metrics`` may be read: ``SSE_THREADED_METRICS``. Empty, the default: from nowhere.
+def operator_networks(environ: Mapping[str, str], variable: str) -> list[Network]:
+    """Return the addresses of operators, for ``/metrics`` or ``/debug``. Empty, the default: there are none.
 
-    ``1`` allows loopback addresses only. Otherwise it is a list of addresses or networks, separated by commas.
+    ``1`` stands for loopback addresses only. Otherwise it is a list of addresses or networks, separated by commas.
 
     :param environ: the environment, usually ``os.environ``.
+    :param variable: ``SSE_THREADED_METRICS`` or ``SSE_THREADED_DEBUG``.
     :raises SettingError: it is neither.
     """
-    text = environ.get(METRICS, "").strip()
+    text = environ.get(variable, "").strip()
     if text in ("", "0"):
         return []
     if text == "1":
@@ -156,7 +158,7 @@ def metrics_networks(environ: Mapping[str, str]) -> list[Network]:
         return [ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",")]
     except ValueError:
         wanted = "1 for this machine, or to networks such as 127.0.0.1,10.0.0.0/8"
-        raise SettingError(METRICS, text, f"set it to {wanted}, or unset it") from None
+        raise SettingError(variable, text, f"set it to {wanted}, or unset it") from None
 
 
 def server_number(environ: Mapping[str, str], variable: str, default: int) -> int:

@@ -9,12 +9,9 @@ from urllib.parse import parse_qsl
 from werkzeug.wrappers import Response
 
 from ..errors import InvalidEvent
-from ..log.validation import validate_channel
+from ..log.validation import RESERVED_PREFIX, validate_channel
 from ..protocol.problem import problem
 from ..protocol.request import HasEnviron
-
-# Names of the library's own channels begin with this (``fanout/control_events.py``). A test compares the two.
-RESERVED_PREFIX = "sse_threaded:"
 
 
 class AskedChannels(NamedTuple):

@@ -89,9 +89,16 @@ class DebugApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
+        return self.answer(environ)(environ, start_response)
+
+    def answer(self, environ: WSGIEnvironment) -> Response:
+        """Return the answer to a request, for an app that has a route for the page.
+
+        :param environ: its WSGI environ, with the page's path in ``SCRIPT_NAME``.
+        """
         response = self._answer(environ)
-        response.headers.extend(_HEADERS)
-        return response(environ, start_response)
+        response.headers.update(_HEADERS)
+        return response
 
     def _answer(self, environ: WSGIEnvironment) -> Response:
         if not self._allow(environ):

@@ -6,8 +6,8 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from ..errors import HistoryGone
-from ..fanout.control_events import RESERVED_PREFIX
 from ..log import EventLog, Page, Record
+from ..log.validation import RESERVED_PREFIX
 
 # Events of the first answer, and of each later one.
 NEWEST = 100

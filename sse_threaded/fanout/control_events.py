@@ -13,12 +13,11 @@ from collections.abc import Collection, Iterator
 
 from ..errors import HistoryGone, InvalidEvent
 from ..log import EventLog, Page, Record
+from ..log.validation import RESERVED_PREFIX
 from .owners import Disconnection
 
 _log = logging.getLogger(__name__)
 
-# Names of channels that begin so belong to the package.
-RESERVED_PREFIX = "sse_threaded:"
 CONTROL = f"{RESERVED_PREFIX}control"
 
 _DISCONNECT = "disconnect"

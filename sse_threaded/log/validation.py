@@ -11,6 +11,9 @@ MAX_CHANNEL_CHARACTERS = 255
 MAX_EVENT_CHARACTERS = 255
 MAX_USER_CHARACTERS = 255
 
+# Names of channels that begin so belong to the package.
+RESERVED_PREFIX = "sse_threaded:"
+
 
 def validate_channel(channel: object) -> None:
     """Raise unless ``channel`` can be a channel's name.

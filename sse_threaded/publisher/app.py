@@ -19,9 +19,9 @@ from werkzeug.wrappers import Request, Response
 
 from ..access.publish_tokens import Publisher, PublishTokens
 from ..errors import HubClosed, LogError, LogUnavailable
-from ..fanout.control_events import RESERVED_PREFIX
 from ..fanout.observers import NO_OBSERVERS, Observers
 from ..log import EventLog
+from ..log.validation import RESERVED_PREFIX
 from ..protocol.json_body import quoted, read_json
 from ..protocol.problem import problem
 from ..throttled_log import ThrottledLog

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from werkzeug.exceptions import BadRequest
 
-from ..fanout.control_events import RESERVED_PREFIX
 from ..log import EventLog, Record
+from ..log.validation import RESERVED_PREFIX
 from .events import Event
 
 _CHANNEL = f"{RESERVED_PREFIX}key-"

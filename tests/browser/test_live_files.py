@@ -12,7 +12,7 @@ from pathlib import Path
 from sse_threaded import __version__
 from sse_threaded.browser import script
 from tests.harness import live_script
-from tests.support import missing, temporary_directory
+from tests.support import ROOT, missing, temporary_directory
 from tests.unit.test_event_stream_format import SIZES, STREAMS
 
 ONCE = True  # it says the same under every Python
@@ -97,6 +97,11 @@ class FilesTest(unittest.TestCase):
         )
         files = {each["path"] for each in json.loads(packed.stdout)[0]["files"]}
         self.assertEqual(files, {"live.js", "live.d.ts", "package.json"})
+
+    def test_the_page_names_the_package(self) -> None:
+        page = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+        package = json.loads((live_script.FOLDER / "package.json").read_text(encoding="utf-8"))
+        self.assertIn(f'import {{ Live }} from "{package["name"]}";', page)
 
     def test_an_app_in_typescript(self) -> None:
         folder = temporary_directory(self)

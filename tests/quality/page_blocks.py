@@ -38,6 +38,7 @@ _PROTOCOL = "tests.unit.test_protocol_page.BytesTest."
 _SIGHT = "tests.live.test_sight_pages."
 _STEPS = "tests.live.test_steps."
 _TUTORIAL = "tests.browser.test_tutorial.TutorialTest."
+_LIVE = "tests.browser.test_live_docs.DocsTest."
 _USAGE = "tests.live.test_usage_pages.UsagePageTest."
 
 RUN: dict[str, list[Runs]] = {
@@ -237,6 +238,13 @@ RUN["check.md"] = [
     Runs("console", "", "tests.unit.test_check_findings.PageTest.test_the_output_on_the_page"),
     Runs("", "http-request return", "tests.deploy.test_check.WrongProxyTest.test_haproxy"),
 ]
+RUN["live.md"] = [
+    Runs("python", "render_template", _LIVE + "test_flask"),
+    Runs("html", "{{ last_event_id }}", _LIVE + "test_flask"),
+    Runs("html", "{% static", _LIVE + "test_django"),
+    Runs("python", "sse_threaded.django", _LIVE + "test_django"),
+    Runs("python", "DispatcherMiddleware", _LIVE + "test_werkzeug"),
+]
 RUN["operations.md"] = [
     Runs("python", "", "tests.live.test_operations_page.OperationsPageTest.test_the_page_is_for_operators")
 ]
@@ -255,6 +263,9 @@ CHECKED: dict[str, list[Runs]] = {
     "README.md": [Runs("sh", "bash tests/run", _COMMANDS), Runs("sh", "sphinx", _COMMANDS)],
     "check.md": [Runs("sh", "", _WORDS)],
     "operations.md": [Runs("sh", "", _WORDS)],
+    "live.md": [
+        Runs("js", "sse-threaded-live", "tests.browser.test_live_files.FilesTest.test_the_page_names_the_package")
+    ],
     "deployment.md": [Runs("sh", "systemctl", _COMMANDS)],
     "python-client.md": [Runs("sh", "pip install", _COMMANDS)],
     "servers.md": [

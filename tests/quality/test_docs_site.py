@@ -19,7 +19,16 @@ from tests.support import CHECKOUT, missing
 _SECONDS = 300
 
 # The modules whose names the reference must have.
-PUBLIC = ("sse_threaded", "sse_threaded.client", "sse_threaded.testing", "sse_threaded.django")
+PUBLIC = (
+    *(
+        "sse_threaded",
+        "sse_threaded.browser",
+        "sse_threaded.client",
+        "sse_threaded.django",
+        "sse_threaded.metrics",
+    ),
+    *("sse_threaded.observer", "sse_threaded.testing"),
+)
 
 # What the site needs beside Sphinx itself, as docs/conf.py says.
 EXTENSIONS = ("furo", "myst_parser", "sphinx_copybutton")

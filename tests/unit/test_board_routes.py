@@ -217,6 +217,25 @@ class ContractTest(RoutesCase):
         self.assertEqual(body["channels"], ["board-9", "other"])
         self.assert_problem(self.client.get("/events"), 400)
 
+    def test_the_debug_page_is_for_operators(self) -> None:
+        self.assert_problem(self.client.get("/debug/"), 404)
+        with mock.patch.dict("os.environ", {"SSE_THREADED_DEBUG": "1"}):
+            app = create_app("memory://")
+        self.addCleanup(app.hub.close)
+        client = Client(app)
+        here = {"REMOTE_ADDR": "127.0.0.1"}
+        self.assertEqual(client.get("/debug", environ_base=here).headers["Location"], "debug/")
+        for path in ("/debug/", "/debug/debug.js", "/debug/events", "/debug/state"):
+            with self.subTest(path=path):
+                self.assertEqual(client.get(path, environ_base=here).status_code, 200)
+        posted = client.post("/debug/publish", json={"channel": "board-1", "data": "{}"}, environ_base=here)
+        self.assertEqual(posted.status_code, 201)
+        for environ in ({"REMOTE_ADDR": "192.0.2.1"}, {**here, "HTTP_X_FORWARDED_FOR": "127.0.0.1"}):
+            with self.subTest(environ=environ):
+                self.assert_problem(client.get("/debug/state", environ_base=environ), 403)
+        # A page of another site that has a name for this machine's address.
+        self.assert_problem(client.get("/debug/state", headers={"Host": "evil.example"}, environ_base=here), 421)
+
     def test_health(self) -> None:
         response = self.client.get("/healthz")
         self.assertEqual(response.status_code, 200)

@@ -10,8 +10,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, create_environ
 from werkzeug.wrappers import Request, Response
 
-from sse_threaded.browser import AskedChannels, LiveScript, asked_channels, channels, script
-from sse_threaded.fanout import control_events
+from sse_threaded.browser import AskedChannels, LiveScript, asked_channels, script
 
 
 class ScriptTest(unittest.TestCase):
@@ -85,9 +84,6 @@ class AskedChannelsTest(unittest.TestCase):
                 self.assertEqual(refusal.json["channels"], refused)
                 self.assertEqual(refusal.json["status"], 403)
                 self.assertEqual(refusal.headers["Cache-Control"], "no-store")
-
-    def test_the_librarys_own_channels(self) -> None:
-        self.assertEqual(channels.RESERVED_PREFIX, control_events.RESERVED_PREFIX)
 
     def test_another_status(self) -> None:
         _, refusal = asked_channels(create_environ(query_string="channel=a"), lambda name: False, 404)

@@ -21,7 +21,7 @@ from werkzeug.test import Client, EnvironBuilder
 
 from sse_threaded import Hub, InvalidEvent, LogUnavailable
 from sse_threaded.board import create_app
-from sse_threaded.board.settings import SettingError, metrics_networks
+from sse_threaded.board.settings import METRICS, SettingError, operator_networks
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.gunicorn_hooks import child_exit, on_starting
 from sse_threaded.log import MemoryLog
@@ -450,9 +450,9 @@ class BoardTest(unittest.TestCase):
     def test_invalid_settings(self) -> None:
         for text in ("yes", "10.0.0.0/33", "1,2,3", "localhost"):
             with self.subTest(text), self.assertRaisesRegex(SettingError, "SSE_THREADED_METRICS"):
-                metrics_networks({"SSE_THREADED_METRICS": text})
+                operator_networks({METRICS: text}, METRICS)
         for text in ("", "0"):
-            self.assertEqual(metrics_networks({"SSE_THREADED_METRICS": text}), [])
+            self.assertEqual(operator_networks({METRICS: text}, METRICS), [])
 
     def test_without_prometheus_client_it_says_what_to_install(self) -> None:
         missing = {"prometheus_client": None, "sse_threaded.board.metrics_page": None}

@@ -2,6 +2,7 @@
 
 import { Boards } from "./boards.js";
 import { Messages } from "./messages.js";
+import { People } from "./people.js";
 import { Away, limited, send } from "./send.js";
 import { BoardState } from "./state.js";
 import { Status } from "./status.js";
@@ -32,20 +33,34 @@ new Boards(boardUrl);
 state.load(JSON.parse(document.getElementById("snapshot").textContent));
 render();
 
-const live = new Live("/events", { lastEventId: state.position, times: { hidden: HIDDEN_MS } });
+const people = new People({ rename: () => connect() });
+let live = null;
 let shown = "";
-const told = () => {
-  if (live.state === shown) return;
-  shown = live.state;
-  status.connection(shown);
-  if (shown === "live" || shown === "polling") messages.back();
-};
-live.addEventListener("state", told);
-live.addEventListener("reset", () => reload());
-// The only reason to refuse a board is that it does not exist.
-live.addEventListener("refused", ({ detail }) => detail.channels.length && gone("This board is not there any more."));
-live.subscribe(state.id, ({ type, id, data }) => type === "message" && take(id, data));
-told();
+connect();
+
+// All tabs of the browser share a connection. Another name is another URL, so it is another connection.
+function connect() {
+  if (shown === "gone") return;
+  const before = live;
+  live = null; // so that its end is not shown
+  before?.close();
+  const query = people.name ? `?name=${encodeURIComponent(people.name)}` : "";
+  const mine = new Live(`/events${query}`, { lastEventId: state.position, times: { hidden: HIDDEN_MS } });
+  live = mine;
+  const told = () => {
+    if (live !== mine || live.state === shown || shown === "gone") return;
+    shown = live.state;
+    status.connection(shown);
+    if (shown === "live" || shown === "polling") messages.back();
+  };
+  mine.addEventListener("state", told);
+  mine.addEventListener("reset", () => reload());
+  // The only reason to refuse a board is that it does not exist.
+  mine.addEventListener("refused", ({ detail }) => detail.channels.length && gone("This board is not there any more."));
+  mine.addEventListener("people", ({ detail }) => detail.channel === state.id && people.show(detail));
+  mine.subscribe(state.id, ({ type, id, data }) => type === "message" && take(id, data));
+  told();
+}
 
 // Events are missing: fetch the whole board. Events that come during this time are in it, or come after it.
 async function reload(wait = BACK_MS) {
@@ -66,7 +81,7 @@ async function reload(wait = BACK_MS) {
 }
 
 function gone(text) {
-  live.removeEventListener("state", told);
+  shown = "gone";
   live.close();
   status.connection("gone");
   view.gone(text);
