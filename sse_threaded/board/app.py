@@ -272,7 +272,7 @@ class BoardApp:
         channels, refusal = asked_channels(request, self._is_board, 404)
         if refusal is not None:
             return refusal
-        # Whoever chooses no name sees the others, and is not shown.
+        # A person without a name sees the others, and is not shown.
         return self.hub.stream(request, channels, user=name or None, presence=True if name else "hidden")
 
     def _is_board(self, name: str) -> bool:

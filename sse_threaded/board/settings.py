@@ -141,7 +141,7 @@ def trusted_hosts(environ: Mapping[str, str]) -> list[str]:
 
 
 def operator_networks(environ: Mapping[str, str], variable: str) -> list[Network]:
-    """Return the addresses of operators, for ``/metrics`` or ``/debug``. Empty, the default: there are none.
+    """Return the addresses of operators, for ``/metrics`` or ``/debug``; the default is an empty list.
 
     ``1`` stands for loopback addresses only. Otherwise it is a list of addresses or networks, separated by commas.
 

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import unittest
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
+from sse_threaded import open_log
+from sse_threaded.log.retention import AS_OTHERS_KEEP
 from sse_threaded.testing import GunicornServer, request
 from tests.browser.test_board_page import STATE, Page
 from tests.harness.chromium import Windows, windows
-from tests.support import ROOT, sqlite_url, temporary_directory
+from tests.support import ROOT, enter, sqlite_url, temporary_directory
 
 # Another reader on the page's own connection: every event that live.js hands out, as it does.
 RECORD = """
@@ -80,9 +82,9 @@ open_store(open_log(sys.argv[1])).create_task("board-1", sys.argv[2])
                 for page in pages:
                     page.wait("document.body.textContent.includes(arguments[0])", f"Made after {turn}")
                     page.wait_state("live")
-            health = json.loads(request("GET", server.url + "/healthz").body)
-            epoch = health["log"]["lastEventId"].partition("-")[0]
-            ids = [f"{epoch}-{number}" for number in range(1, expected + 1)]
+            log = enter(self, closing(open_log(self.log_url, AS_OTHERS_KEEP)))
+            ids = [log.event_id(record.sequence) for record in log.read(0, channels=["board-1"])]
+            self.assertEqual(len(ids), expected)
             board = json.loads(request("GET", url, headers={"Accept": "application/json"}).body)
             for page in pages:
                 page.wait("window.received.at(-1) === arguments[0]", ids[-1])

@@ -184,7 +184,7 @@ class ImportsTest(unittest.TestCase):
                 missing = imported.name.partition(".")[0] in DRIVERS or below(imported.name) in OPTIONAL
                 name = re.escape(imported.name.rpartition(".")[2])
                 own = rf"    from \.(?:\w+\.)*{name} "
-                typing = re.compile(rf"^if TYPE_CHECKING:\n(?:    from .*\n)*{own}", re.MULTILINE)
+                typing = re.compile(rf"^if TYPE_CHECKING:\n(?:    from .*\n|\n)*{own}", re.MULTILINE)
                 if missing and not imported.in_function and not typing.search(SOURCES[module].read_text()):
                     with self.subTest(module=module, imports=imported.name):
                         self.fail(f"{imported.place}: import {imported.name} inside a function")
