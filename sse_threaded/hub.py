@@ -375,7 +375,7 @@ class Hub:
         if not isinstance(environ, dict):
             raise TypeError(f"stream takes a web framework's request, or the WSGI environ, not {request!r}")
         names = None if channels is None else names_of(channels)
-        if presence not in (True, False, "hidden"):
+        if not (isinstance(presence, bool) or presence == "hidden"):
             raise ValueError(f'presence must be True, False or "hidden", not {presence!r}')
         whose = None if user is None else str(user)
         return self._requests.answer(environ, names, whose, Options(presence, from_start, long_poll))

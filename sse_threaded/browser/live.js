@@ -297,7 +297,7 @@ class Feed {
       return 0;
     } finally {
       clearTimeout(late);
-      this.#deadline = Infinity;
+      if (this.#cut === cut) this.#deadline = Infinity; // otherwise another stream has begun
       signal.removeEventListener("abort", cut);
       cut();
     }
@@ -645,8 +645,9 @@ export class Live extends EventTarget {
     this.#stop();
     const left = []; // the channels that do not fit into the URL
     let length = String(this.#server.url).length + 200;
+    const copies = this.#options.ticket ? 2.5 : 1; // a ticket has the names, too, in base64
     this.#asked = channels.filter((channel) => {
-      length += encodeURIComponent(channel).length + "&channel=".length;
+      length += copies * encodeURIComponent(channel).length + "&channel=".length;
       return length <= (this.#options.longestUrl ?? LONGEST_URL) || !left.push(channel);
     });
     if (left.length) {

@@ -13,6 +13,9 @@ from ..log.validation import RESERVED_PREFIX
 NEWEST = 100
 _MOST = 500
 
+# Events among which the newest ones of the app are looked for.
+_LOOKED_AT = 100 * 4**4
+
 # Characters of data that the page shows of an event.
 _SHOWN = 4000
 
@@ -40,14 +43,22 @@ def newest(log: EventLog, channel: str | None) -> Events:
     last = log.last_sequence()
     if channel is not None:
         return _after(log, log.trimmed([channel]), last, [channel])
-    count = NEWEST
-    while True:  # fewer and fewer, until none of these is trimmed
+    found = Events([], last)
+    most = min(last, _LOOKED_AT)
+    count = min(NEWEST, most)
+    # More and more, as events of the package are between those of the app; and fewer where some are trimmed.
+    while count:
         try:
-            return _after(log, max(last - count, 0), last, None)
+            found = _after(log, max(last - count, 0), last, None)
         except HistoryGone:
-            if not count:
-                return Events([], log.last_sequence())
-            count //= 2
+            if found.records:
+                break
+            most = count = count // 2
+            continue
+        if len(found.records) >= NEWEST or count == most:
+            break
+        count = min(4 * count, most)
+    return found._replace(records=found.records[-NEWEST:])
 
 
 def after(log: EventLog, last_event_id: str, channel: str | None) -> Events:

@@ -117,6 +117,20 @@ _forker = 0
 _resting: tuple[AnyHub, ...] = ()
 
 
+# Steps that take and release further locks for a fork. They come after the hubs' locks, as a thread that has one
+# of these may wait for them.
+_held_last: list[tuple[Callable[[], None], Callable[[bool], None]]] = []
+
+
+def hold_last(before_fork: Callable[[], None], after_fork: Callable[[bool], None]) -> None:
+    """Have a fork hold a lock that a thread may take inside a transaction of a log.
+
+    :param before_fork: takes the lock.
+    :param after_fork: releases it; the argument says whether this is the child.
+    """
+    _held_last.append((before_fork, after_fork))
+
+
 def _before_fork() -> None:
     global _forker, _resting
     _forking.acquire()
@@ -124,12 +138,16 @@ def _before_fork() -> None:
     _resting = hubs()
     for hub in _resting:
         hub.before_fork()
+    for before, _ in _held_last:
+        before()
 
 
 def _after_fork_in_parent() -> None:
     global _forker, _resting
     try:
         if _forker == threading.get_ident():
+            for _, after in _held_last:
+                after(False)
             for hub in _resting:
                 hub.after_fork(in_child=False)
             _forker, _resting = 0, ()
@@ -143,6 +161,8 @@ def _after_fork_in_child() -> None:
     _forking, _forker, _resting = threading.RLock(), 0, ()
     process_budget.after_fork_in_child()
     parking_budget.after_fork_in_child()
+    for _, after in _held_last:
+        after(True)
     for hub in hubs():
         hub.after_fork(in_child=True)
 

@@ -15,11 +15,6 @@ from .subscriber import Subscriber
 _log = logging.getLogger("sse_threaded.stream")
 
 
-def logs_ends() -> bool:
-    """Whether the ends of streams are logged."""
-    return _log.isEnabledFor(logging.DEBUG)
-
-
 def stream_of(subscriber: Subscriber) -> Stream:
     """Return the stream of a subscriber, as observers see it."""
     owner = subscriber.owner
@@ -32,7 +27,7 @@ def note_end(subscriber: Subscriber, observers: Observers) -> None:
 
     Without the registry's lock, on the thread that has ended it.
     """
-    is_logged = logs_ends()
+    is_logged = _log.isEnabledFor(logging.DEBUG)
     if not is_logged and not observers.are_any:
         return
     stream = stream_of(subscriber)

@@ -9,9 +9,10 @@ A thread that holds it waits for no other lock of the package.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
+
+from ..fanout.lifecycle import hold_last
 
 _lock = threading.Lock()
 
@@ -25,16 +26,14 @@ def _before_fork() -> None:
     _lock.acquire()
 
 
-def _after_fork_in_parent() -> None:
+def _after_fork(in_child: bool) -> None:
+    global _lock
+    if in_child:
+        _lock = threading.Lock()
+        return
     with suppress(RuntimeError):  # a signal handler has raised before the lock was taken
         _lock.release()
 
 
-def _after_fork_in_child() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+# After the locks of the hubs: a thread inside a transaction may publish on another hub, and count that.
+hold_last(_before_fork, _after_fork)

@@ -19,7 +19,8 @@ from ..protocol.event import json_line
 from ..throttled_log import ThrottledLog
 from .report import ProcessReport, StreamRow, answer, question_in
 
-_throttled = ThrottledLog(logging.getLogger(__name__))
+_log = logging.getLogger(__name__)
+_throttled = ThrottledLog(_log)
 
 # Returns how many streams there are, how many events wait for them, the id of the newest event that was
 # handed out, and so many rows.
@@ -73,7 +74,12 @@ class Answering:
             try:
                 self._eventlog.append(MESSAGES, json_line(answer(name, self._report(most))))
             except LogError as error:
-                _throttled.warning("overview", "a question about the streams could not be answered: %s", error)
+                fields = {"event": "overview_failed", "error": type(error).__name__}
+                _throttled.warning(
+                    "overview", "a question about the streams could not be answered: %s", error, extra=fields
+                )
+            except Exception:  # a defect, and later questions must be answered
+                _log.exception("a question about the streams could not be answered")
 
     def _report(self, most: int) -> ProcessReport:
         streams, waiting, position, rows = self._look(most)

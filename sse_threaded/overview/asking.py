@@ -7,7 +7,7 @@ import select
 import time
 
 from ..errors import HistoryGone
-from ..log import EventLog
+from ..log import EventLog, Page
 from ..log.retention import MESSAGES
 from ..protocol.event import json_line
 from .report import DEFAULT_MOST, LARGEST_MOST, ProcessReport, question, report_in
@@ -40,14 +40,23 @@ def ask(log: EventLog, *, seconds: float = DEFAULT_SECONDS, most: int = DEFAULT_
             select.select([doorbell], [], [], min(rest, log.poll_interval or rest))
             doorbell.clear()
             try:
-                page = log.read(after, channels=[MESSAGES])
+                after = _read(log, after, name, reports)
             except HistoryGone:  # others ask so often that answers are trimmed, or the log was recreated
                 break
-            for record in page:
-                after = record.sequence
-                report = report_in(record.data, name)
-                if report is not None:
-                    reports.append(report)
     finally:
         doorbell.close()
     return sorted(reports, key=lambda report: (report.host, report.pid))
+
+
+def _read(log: EventLog, after: int, name: str, reports: list[ProcessReport]) -> int:
+    """Add the reports that have come; returns the number up to which the log was read."""
+    page = Page()
+    page.full = True
+    while page.full:
+        page = log.read(after, channels=[MESSAGES])
+        for record in page:
+            after = record.sequence
+            report = report_in(record.data, name)
+            if report is not None:
+                reports.append(report)
+    return after

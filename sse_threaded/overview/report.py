@@ -71,8 +71,12 @@ class ProcessReport(NamedTuple):
 
 
 def shortened(text: str | None) -> str | None:
-    """Return a text of bounded length, for a row."""
-    return text if text is None or len(text) <= _CHARACTERS else text[: _CHARACTERS - 1] + "…"
+    """Return a text of bounded length, which UTF-8 can write: half a surrogate pair becomes ``?``."""
+    if text is None:
+        return None
+    if len(text) > _CHARACTERS:
+        text = text[: _CHARACTERS - 1] + "…"
+    return text.encode("utf-8", "replace").decode()
 
 
 def question(name: str, most: int) -> dict[str, Any]:

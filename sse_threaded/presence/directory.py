@@ -54,6 +54,10 @@ class Directory:
         """The people of a channel, sorted."""
         return sorted([*self._people.get(channel, ()), *self._lingering.get(channel, ())])
 
+    def channels(self) -> list[str]:
+        """The channels that have people."""
+        return [*self._people.keys() | self._lingering.keys()]
+
     def count(self, channel: str) -> int:
         """How many people a channel has."""
         return len(self._people.get(channel, ())) + len(self._lingering.get(channel, ()))
@@ -164,9 +168,13 @@ class Directory:
         :param channel: ``None`` for all channels.
         """
         self._removals.append((now, user, channel))
-        for name in [channel] if channel is not None else [*self._people.keys() | self._lingering.keys()]:
-            here = self._people.get(name, {}).keys() | self._lingering.get(name, {}).keys()
-            for each in [*here] if user is None else [user] if user in here else []:
+        for name in [channel] if channel is not None else self.channels():
+            people, lingering = self._people.get(name, {}), self._lingering.get(name, {})
+            if user is not None:
+                here = [user] if user in people or user in lingering else []
+            else:
+                here = [*people.keys() | lingering.keys()]
+            for each in here:
                 self._forget(name, each)
                 self._end_lingering(name, each)
                 self._note(name, each, False)

@@ -82,10 +82,10 @@ class Presence:
         self._running()
 
     def _running(self) -> _Session:
-        self._used = time.monotonic()  # before the look at the session, which is about to end perhaps
-        session = self._session
-        if session is not None:
-            return session
+        with self._lock:
+            self._used = time.monotonic()  # in one step with the look at the session, which may be about to end
+            if self._session is not None:
+                return self._session
         self._pump.start()
         with self._lock:
             if self._is_closed:
@@ -166,6 +166,8 @@ class _Session:
         self._wanted: set[tuple[str, ...]] = set()  # the channels of streams that have no list
         self._has_warned = False
         self._outbox: deque[Message] = deque()  # to append
+        # After a defect: whether to begin as another member, and whether the pages need whole lists again.
+        self._must_join = self._shows_all = False
         self._failures = 0
         # When to do these things next (monotonic).
         self._next_try = self._next_batch = self._next_show = self._next_count = 0.0
@@ -255,11 +257,14 @@ class _Session:
                 if self._is_closing:
                     return
                 time.sleep(_AFTER_DEFECT)
-                self._join_again(time.monotonic())
+                self._must_join = True
 
     def _turn(self) -> bool:
         """Do the work that is due, then wait; returns whether this was the end."""
         now = time.monotonic()
+        if self._must_join:
+            self._join_again(now)
+            self._must_join, self._shows_all = False, True
         self._read_inbox(now)
         is_end = self._is_closing or (self._pump.is_closing and not self._attendance.has_streams)
         if not self._outbox and (is_end or now >= self._next_batch):
@@ -422,8 +427,12 @@ class _Session:
                 blocks.forget(change.channel)
                 continue
             wire = blocks.change(change, directory)
-            if wire is not None:
+            if wire is not None and not self._shows_all:
                 changes.append((change.channel, wire))
+        if self._shows_all:  # the pages may have missed a change
+            self._shows_all = False
+            shown = filter(self._port.shows, directory.channels())
+            changes += [(channel, blocks.list(channel, directory)) for channel in shown]
         if blocks.has_counts and now >= self._next_count:
             self._next_count = now + self._times.between_counts
             changes += blocks.counts(directory)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from http.client import HTTPException
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ..errors import SSEError
 from ..log import EventLog
@@ -16,6 +16,16 @@ from ..overview import ProcessReport, ask, from_json
 
 # Seconds for the answer of a server.
 _TIMEOUT = 10.0
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """Follows no redirect: it could lead the fields of ``--header`` to another server."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        """Return that there is no further request."""
+
+
+_OPENER = build_opener(_NoRedirect)
 
 
 class SourceError(SSEError):
@@ -70,7 +80,7 @@ class PageSource:
     def read(self) -> list[ProcessReport]:
         """See :class:`Source`."""
         try:
-            with urlopen(self._request, timeout=_TIMEOUT) as response:  # a person has typed the address
+            with _OPENER.open(self._request, timeout=_TIMEOUT) as response:  # a person has typed the address
                 answer = json.load(response)
             return [from_json(values) for values in answer["processes"]]
         except HTTPError as error:

@@ -78,8 +78,10 @@ def _cells(row: StreamRow, report: ProcessReport, several_hosts: bool) -> list[T
     channels = ", ".join(row.channels) + (f" and {more} more" if more > 0 else "")
     process = f"{report.host} {report.pid}" if several_hosts else str(report.pid)
     waiting = Text(f"{row.waiting:,}", style="bold yellow" if row.waiting else "")
-    # Text, as a name from a client could hold rich's own markup.
-    return [
-        *(Text(each) for each in (channels, row.user or "–", row.address or "–", duration(row.age))),
-        *(Text(row.last_event_id), waiting, Text(size(row.sent)), Text(f"{process} {row.kind}")),
-    ]
+    texts = (channels, row.user or "–", row.address or "–", duration(row.age), row.last_event_id)
+    return [*map(_plain, texts), waiting, Text(size(row.sent)), _plain(f"{process} {row.kind}")]
+
+
+def _plain(text: str) -> Text:
+    """A text from elsewhere, without characters that a terminal obeys, and without rich's own markup."""
+    return Text("".join(each if each.isprintable() else "?" for each in text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -13,8 +14,13 @@ import time
 import unittest
 from pathlib import Path
 
+from rich.console import Console
+
 from sse_threaded import Hub
+from sse_threaded.overview import ProcessReport, StreamRow
 from sse_threaded.testing import EventStreamClient, GunicornServer, LiveServer, request
+from sse_threaded.top.source import PageSource, SourceError
+from sse_threaded.top.table import draw
 from tests.support import enter, free_port, sqlite_url, temporary_directory, wait_until
 
 APP = """
@@ -152,6 +158,34 @@ class ScreenTest(TopCase):
             self.assertLess(time.monotonic(), deadline, f"{words!r} does not come: {self.seen[-2000:]!r}")
             if select.select([leader], [], [], 0.2)[0]:
                 self.seen += os.read(leader, 65536).decode(errors="replace")
+
+
+class TerminalTest(unittest.TestCase):
+    def test_names_cannot_command_the_terminal(self) -> None:
+        row = StreamRow(("a\x1b[2J",), 1, "\x1b]0;pwned\x07", "x\r", "parked", 1.0, "x-1", 0, 0)
+        console = Console(record=True, width=200, file=io.StringIO())
+        console.print(draw("log", [ProcessReport("p", "host", 1, 1, 0, "x-1", (row,))], 24))
+        text = console.export_text()
+        self.assertIn("?]0;pwned?", text)
+        self.assertNotIn("\x1b", text)
+
+    def test_a_redirect_is_not_followed(self) -> None:
+        seen: list[str | None] = []
+
+        def steal(environ, start_response):  # type: ignore[no-untyped-def]
+            seen.append(environ.get("HTTP_COOKIE"))
+            return _hello(start_response)
+
+        thief = enter(self, LiveServer(steal))
+
+        def lead_away(environ, start_response):  # type: ignore[no-untyped-def]
+            start_response("302 Found", [("Location", f"{thief.url}/streams")])
+            return [b""]
+
+        page = enter(self, LiveServer(lead_away))
+        with self.assertRaisesRegex(SourceError, "302"):
+            PageSource(page.url, ["Cookie: session=hush"]).read()
+        self.assertEqual(seen, [])
 
 
 class MistakesTest(unittest.TestCase):

@@ -81,6 +81,12 @@ class EventsTest(DebugPageCase):
             event, {"id": new, "channel": "a", "event": "kind", "data": "x" * 4000, "characters": 5000}
         )
 
+    def test_messages_of_the_package_hide_no_event(self) -> None:
+        ids = [self.hub.publish("a", number) for number in range(50)]
+        for _ in range(300):
+            self.hub.log.append("sse_threaded:messages", "{}")
+        self.assertEqual([event["id"] for event in self.events()["events"]], ids)
+
     def test_the_history_of_one_channel(self) -> None:
         ids = {name: [self.hub.publish(name, number) for number in range(3)] for name in ("a", "b")}
         self.assertEqual([event["id"] for event in self.events("?channel=b")["events"]], ids["b"])

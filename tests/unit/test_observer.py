@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import socket
 import threading
 import unittest
@@ -641,11 +640,6 @@ class EndLineTest(HubCase):
         self.assertEqual(
             (vars(record)["kind"], vars(record)["reason"], vars(record)["events"]), ("parked", "gone", 1)
         )
-
-    def test_addresses_are_kept_only_while_these_lines_are_on(self) -> None:
-        hub = self.make_hub()
-        self.assertFalse(logging.getLogger("sse_threaded.stream").isEnabledFor(logging.DEBUG))
-        self.assertIsNone(hub._pump.open_cursor(("a",), None, address="10.0.0.1").owner)
 
 
 if __name__ == "__main__":

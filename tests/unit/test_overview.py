@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import unittest
 from typing import Any
 from unittest import mock
 
 from werkzeug.test import EnvironBuilder
 
-from sse_threaded import Hub, InvalidEvent, LogUnavailable, Retention
+from sse_threaded import HistoryGone, Hub, InvalidEvent, LogUnavailable
+from sse_threaded.log import Page
 from sse_threaded.log.memory import MemoryLog
 from sse_threaded.log.retention import MESSAGES
 from sse_threaded.overview import ProcessReport, StreamRow, ask, from_json, to_json
@@ -196,5 +198,48 @@ class OverviewTest(unittest.TestCase):
             self.hubs[0].publish(MESSAGES, "mine")
 
     def test_if_answers_are_trimmed_those_that_came_are_returned(self) -> None:
-        with Hub("memory://", retention=Retention(count=1)) as hub:
-            self.assertEqual(ask(hub.log, seconds=0.05), [])
+        log = MemoryLog()
+        answering = Answering(log, lambda most: (1, 0, "x-1", ()))
+        calls = 0
+
+        def read(after: int, **options: Any) -> Page:
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                raise HistoryGone("expired")
+            (question,) = MemoryLog.read(log, after - 1)
+            answering.take(question)
+            wait_until(lambda: log.last_sequence() > after)
+            return MemoryLog.read(log, after, **options)
+
+        with mock.patch.object(log, "read", read):
+            begun = time.monotonic()
+            self.assertEqual(len(ask(log, seconds=20)), 1)
+        self.assertLess(time.monotonic() - begun, 20)
+
+    def test_answers_of_several_pages_are_all_read(self) -> None:
+        log = MemoryLog()
+        long = StreamRow(("c" * 59,) * 5, 5, "u" * 59, "a" * 40, "parked", 1.0, "x-1", 0, 0)
+        others = [Answering(log, lambda most: (300, 0, "x-1", (long,) * 300)) for _ in range(8)]
+        asked = log.last_sequence()
+        asking = threading.Thread(target=lambda: found.extend(ask(log, seconds=2, most=300)))
+        found: list[ProcessReport] = []
+        asking.start()
+        wait_until(lambda: log.last_sequence() > asked)
+        (record,) = log.read(asked)[:1]
+        for other in others:
+            other.take(record)
+        asking.join()
+        self.assertEqual(len(found), 8)
+
+    def test_a_defect_or_strange_name_does_not_silence_a_process(self) -> None:
+        hub = self.hubs[0]
+        self.open(hub, "news", user="half \ud800 of a character")
+        (report,) = self.answers(1)
+        self.assertEqual(report.rows[0].user, "half ? of a character")
+        with (
+            mock.patch.object(hub._answering, "_look", side_effect=ZeroDivisionError),
+            self.assertLogs("sse_threaded", "ERROR"),
+        ):
+            self.assertEqual(hub.overview(seconds=0.3), [])
+        self.assertEqual(len(self.answers(1)), 1)

@@ -68,9 +68,9 @@ class Trimmer:
         self._last_dropped = 0
 
     def start(self) -> None:
-        """Start the thread unless it runs, or there is nothing to trim; any thread."""
+        """Start the thread unless it runs; any thread."""
         with self._lock:
-            if self._thread is None and not self._keeps_all and not self._stop.is_set():
+            if self._thread is None and not self._stop.is_set():
                 thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
                 with suppress(RuntimeError):  # the system has no more threads; another process trims
                     thread.start()
@@ -113,13 +113,15 @@ class Trimmer:
 
     def _round(self) -> bool:
         """Trim some channels; returns whether events were deleted."""
+        self.drop_data_of_messages()
+        if self._keeps_all:
+            return False
         trimmed = 0
         for _ in range(_STEPS):
             self._channel, deleted, is_end = self._step(self._channel, self._slack, self._slack_seconds)
             trimmed += deleted
             if is_end in (True, None) or self._stop.is_set():
                 break
-        self.drop_data_of_messages()
         return trimmed > 0 or self._fold() > 0
 
     def drop_data_of_messages(self) -> None:
