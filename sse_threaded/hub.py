@@ -402,7 +402,8 @@ class Hub:
 
         They are those with a stream or a long poll for which a view has said ``presence=True``. A user whose last
         stream has ended stays for three times ``retry``, and for 10 seconds at least, as the client may reconnect.
-        The first call in a process waits until the other processes have sent their list: two seconds at most.
+        The first call in a process waits until the other processes have sent their list. That takes up to two
+        seconds, and longer if the log is slow.
 
         :param channel: the channel's name.
         :raises InvalidEvent: the channel's name is invalid.
@@ -410,12 +411,14 @@ class Hub:
         :raises LogError: the log cannot be read, or not be written.
         :raises HubClosed: the hub is closed.
         """
+        validate_channel(channel)
         (name,) = names_of(channel)
         self.begin_anew_if_needed()
         return self._presence.people(name)
 
     def presence_count(self, channel: str) -> int:
         """Return how many users :meth:`presence` would return, without making the list."""
+        validate_channel(channel)
         (name,) = names_of(channel)
         self.begin_anew_if_needed()
         return self._presence.count(name)
@@ -431,6 +434,7 @@ class Hub:
             events wait, then the oldest.
         :raises ValueError: ``most`` is out of range.
         :raises LogError: the log cannot be used.
+        :raises OSError: the system gives no descriptor.
         """
         return ask(self.log, seconds=seconds, most=most)
 

@@ -227,7 +227,7 @@ class Observer:
         """The hub has made the response. The stream itself begins when the server sends it.
 
         :param begun: the result of :meth:`opening`.
-        :param cause: why the client gets no stream; ``None`` if it gets one.
+        :param cause: why the client gets no stream; ``None`` if it gets one, for ``HEAD``, and after an exception.
         """
 
     def stream_refused(self, cause: Cause) -> None:

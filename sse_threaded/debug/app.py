@@ -114,7 +114,8 @@ class DebugApp:
         except InvalidEvent as error:
             return problem(400, f"{error}; nothing was published.")
         except (LogError, HubClosed) as error:
-            self._throttled.warning(str(error), "the debug page could not be answered: %s", error)
+            fields = {"event": "debug_page_unanswered", "error": type(error).__name__}
+            self._throttled.warning(str(error), "the debug page could not be answered: %s", error, extra=fields)
             return problem(503, f"{error}.", {"Retry-After": "2"})
 
     def _on(self, request: Request) -> Response:

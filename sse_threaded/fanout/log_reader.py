@@ -149,7 +149,8 @@ class LogReader:
                 try:
                     listener(record)
                 except Exception:  # no stream may end because of this
-                    _log.exception("event %d in the channel %r is not understood", record.sequence, record.channel)
+                    fields = {"event": "message_unknown"}
+                    _log.exception("message %d of a process is not understood", record.sequence, extra=fields)
 
     def _skip(self) -> None:
         """Continue at the log's end, as events are gone that were not handed out."""

@@ -79,7 +79,8 @@ class Answering:
                     "overview", "a question about the streams could not be answered: %s", error, extra=fields
                 )
             except Exception:  # a defect, and later questions must be answered
-                _log.exception("a question about the streams could not be answered")
+                text = "a question about the streams could not be answered"
+                _log.exception(text, extra={"event": "overview_failed"})
 
     def _report(self, most: int) -> ProcessReport:
         streams, waiting, position, rows = self._look(most)

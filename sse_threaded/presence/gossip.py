@@ -50,6 +50,10 @@ _PATIENCE = 5.0
 _LEAST_FAREWELL = 0.25
 
 
+def _fields_of(error: LogError) -> dict[str, str]:
+    return {"event": "presence_log", "url": error.url, "error": type(error).__name__}
+
+
 class Presence:
     """The people of each channel, over all processes that share a log.
 
@@ -253,7 +257,7 @@ class _Session:
             try:
                 is_over = self._turn()
             except Exception:
-                _log.exception("presence failed, and begins again")
+                _log.exception("presence failed, and begins again", extra={"event": "presence_failed"})
                 if self._is_closing:
                     return
                 time.sleep(_AFTER_DEFECT)
@@ -344,7 +348,8 @@ class _Session:
         except UnknownMessage as error:
             if not self._has_warned:
                 self._has_warned = True
-                _log.warning("a message about presence is not known here, and ignored: %s", error)
+                fields = {"event": "message_unknown", "error": str(error)}
+                _log.warning("a message about presence is not known here, and ignored: %s", error, extra=fields)
             return None
 
     def _history(self, upto: int) -> list[tuple[int, Message]]:
@@ -364,7 +369,7 @@ class _Session:
             except HistoryGone:
                 tries -= 1  # some were trimmed just now, or the log was created again
             except LogError as error:
-                _throttled.warning("history", "presence cannot read the log: %s", error)
+                _throttled.warning("history", "presence cannot read the log: %s", error, extra=_fields_of(error))
                 time.sleep(_LAST_RETRY)
         return []
 
@@ -397,7 +402,8 @@ class _Session:
             except LogError as error:
                 self._failure = error
                 if not is_end:
-                    _throttled.warning("append", "presence cannot write the log: %s", error)
+                    text = "presence cannot write the log: %s"
+                    _throttled.warning("append", text, error, extra=_fields_of(error))
                 self._next_try = time.monotonic() + min(_FIRST_RETRY * (1 << self._failures), _LAST_RETRY)
                 self._failures = min(self._failures + 1, 10)
                 return

@@ -6,12 +6,13 @@ import time
 from types import TracebackType
 from typing import Any
 
+from .. import event_requests
 from .. import hub as hub_module
 from ..fanout import control_events, log_reader, pump, pump_thread, registry
 from ..hub import Hub
 
 # The modules that look at the time of streams and tickets.
-_MODULES: tuple[Any, ...] = (control_events, hub_module, log_reader, pump, pump_thread, registry)
+_MODULES: tuple[Any, ...] = (control_events, event_requests, hub_module, log_reader, pump, pump_thread, registry)
 
 
 class FakeClock:

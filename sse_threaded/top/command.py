@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import SSEError
 from ..log import EventLog
@@ -50,10 +51,11 @@ def add_parser(
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.2 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("must be a number of seconds from 0.2 to 3600")
-    return seconds
+    with suppress(ValueError):
+        seconds = float(text)
+        if 0.2 <= seconds <= 3600:
+            return seconds
+    raise argparse.ArgumentTypeError(f"must be a number of seconds from 0.2 to 3600, not {text!r}")
 
 
 def _top(options: argparse.Namespace, open_log: Callable[[str], EventLog]) -> int:

@@ -128,7 +128,8 @@ class BoardTest(ShellCase):
         self.assertEqual(kinds, ["task_created", "task_moved", "task_deleted"])
 
     def test_the_commands(self) -> None:
-        serve, publish, listen, over_http, schema, bench = page_block("board.md", "schema", "sh").splitlines()
+        lines = page_block("board.md", "schema", "sh").splitlines()
+        serve, publish, listen, over_http, top, check, schema, bench = lines
         url = self.serve(serve.partition("#")[0], "/healthz")
         with EventStreamClient(f"{url}/boards/board-1/events") as client:
             client.wait_for_retry()
@@ -146,6 +147,10 @@ class BoardTest(ShellCase):
             self.addCleanup(process.stdout.close)
             with self.subTest(command):
                 self.assertIn(f"id: {event_id}\n", iter(process.stdout.readline, ""))
+            open_now = self.run_shell(f"{top.partition('#')[0].strip()} --once")
+        self.assertIn("1 stream in ", open_now)
+        quick = check.partition("#")[0].strip().replace("http://localhost:3000", url)
+        self.assertIn(url, self.run_shell(f"{quick} --wait 1"))
         self.assertIn("CREATE TABLE", self.run_shell(schema))
         small = bench.partition("#")[0].replace("http://localhost:3000", url)
         self.assertIn("streams", self.run_shell(f"{small} --help"))

@@ -66,13 +66,12 @@ class MetricsPageTest(unittest.TestCase):
         names: dict[str, Any] = {"__file__": str(folder / "app.py"), "__name__": "app"}
         exec(text, names)
         hub = enter(self, names["hub"])
-        from sse_threaded.fanout.owner import Owner  # noqa: PLC0415
         from sse_threaded.fanout.stream_facts import note_end  # noqa: PLC0415
         from sse_threaded.fanout.stream_state import EndReason  # noqa: PLC0415
         from sse_threaded.fanout.thread_subscriber import ThreadSubscriber  # noqa: PLC0415
 
         subscriber = ThreadSubscriber(("a",), 9)
-        subscriber.owner, subscriber.end_reason = Owner(None, "10.0.0.1"), EndReason.SLOW
+        subscriber.address, subscriber.end_reason = "10.0.0.1", EndReason.SLOW
         for _ in range(2):
             note_end(subscriber, hub._observers)
         self.assertEqual(names["slow_clients"].counts, {"10.0.0.1": 2})

@@ -21,8 +21,11 @@ class StressCase(unittest.TestCase):
     def strike(self, database: str, seconds: float) -> Outcome:
         logging.getLogger("sse_threaded").setLevel(logging.CRITICAL)
         self.addCleanup(logging.getLogger("sse_threaded").setLevel, logging.NOTSET)
-        outcome = run(Plan(database, seconds, held=3.0, kill_every=1.0, strike_every=3.0))
-        self.assertEqual(outcome.faults, [])
+        for longer in (1, 4):  # on a busy machine no client may have been connected when its server was killed
+            outcome = run(Plan(database, longer * seconds, held=3.0, kill_every=1.0, strike_every=3.0))
+            self.assertEqual(outcome.faults, [])
+            if outcome.reconnections:
+                break
         self.assertGreater(outcome.kills, 0)
         self.assertGreater(sum(outcome.strikes.values()), 0)
         self.assertGreater(len(outcome.ledger.committed), 50)

@@ -282,6 +282,7 @@ class ParkedStreamTest(HubCase):
         hub.publish("a", "first")  # each has joined the broadcast after it
         for client in clients:
             received(client, 1)
+        wait_until(lambda: self.facts.sum_of(Kind.PARKED)[0] == 20, message="the count of the first")
         self.facts.facts.clear()
         hub.publish("a", "second")
         size = {len(received(client, 1).split(b"\r\n")[1]) for client in clients}

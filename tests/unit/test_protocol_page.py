@@ -16,6 +16,7 @@ from sse_threaded.fanout.registry import HEARTBEAT
 from sse_threaded.fanout.stream_state import EndReason
 from sse_threaded.log import validation
 from sse_threaded.log.event_id import new_epoch, parse_event_id
+from sse_threaded.presence.blocks import EVENT as PRESENCE
 from sse_threaded.protocol.event import NOTICES, RESET
 from sse_threaded.protocol.stream_response import STREAM_HEADERS
 from tests.support import ROOT, enter
@@ -113,7 +114,7 @@ class TablesTest(unittest.TestCase):
         self.assertEqual([tuple(row[:2]) for row in rows("## The head of the answer")], list(STREAM_HEADERS))
 
     def test_the_notices(self) -> None:
-        self.assertEqual({row[0] for row in rows("## Notices")}, {*NOTICES, FINISHED, RESET})
+        self.assertEqual({row[0] for row in rows("## Notices")}, {*NOTICES, FINISHED, RESET, PRESENCE})
 
     def test_the_reasons_of_a_reset(self) -> None:
         reasons = [row[0] for row in rows("### Reset")]

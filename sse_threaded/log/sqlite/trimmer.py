@@ -149,7 +149,7 @@ class Trimmer:
             except LogError as error:
                 if not self._stopped:
                     # The events stay for now; the next round tries again.
-                    fields = {"event": "trim_failed", "error": type(error).__name__}
+                    fields = {"event": "trim_failed", "url": error.url, "error": type(error).__name__}
                     self._throttled.warning(str(error), "could not trim: %s", error, extra=fields)
 
     def trim_grown(self) -> None:
