@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 import unittest
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -471,6 +472,27 @@ class EventsCase(Case):
             self.tabs.wait(tab, "told.some(([type]) => type === 'stream-later')")
             later = self.told(tab, "stream-later")[0]
             self.assertEqual((later["channel"], later["data"]), ("a", '{"joined":["ann"]}'))
+
+    def test_a_stream_after_a_change_of_channels_is_watched_like_the_first(self) -> None:
+        tab = self.open("a")
+        self.wait_live(tab)
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def body() -> Iterator[bytes]:
+            released.wait(60)
+            yield b""
+
+        def stream(web: Request, channels: list[str]) -> Response:
+            if web.headers["Accept"] != "text/event-stream":
+                return self.hub.stream(web, channels)
+            return Response(body(), mimetype="text/event-stream")
+
+        self.app.stream = stream
+        self.tabs.run(tab, "add('b')")
+        self.tabs.wait(tab, "live.state === 'polling'")
+        event_id = self.hub.publish("b", "x")
+        self.tabs.wait(tab, "got.b.at(-1) === arguments[0]", event_id)
 
     def test_each_tab_knows_the_users_on_its_channel(self) -> None:
         self.app.stream = lambda web, channels: self.hub.stream(
