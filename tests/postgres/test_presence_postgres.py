@@ -5,6 +5,7 @@ from __future__ import annotations
 import unittest
 from pathlib import Path
 
+from sse_threaded import Retention
 from sse_threaded.log.postgres.log import PostgresLog
 from sse_threaded.log.retention import MESSAGES
 from tests.harness.postgres_server import PostgresServer
@@ -39,6 +40,23 @@ class LogTest(OnPostgres):
         for _ in range(2):
             log._trimmer.drop_data_of_messages()
         self.assertEqual([record.data for record in log.read(0)], ["one", "", "", "", "new"])
+
+    def test_also_where_all_events_are_kept(self) -> None:
+        log = PostgresLog(self.postgres.url(prefix="kept"), Retention(count=None, age=None))
+        self.addCleanup(log.close)
+        log.append("news", "one")
+        log.append(MESSAGES, "old")
+        self.postgres.ask("UPDATE kept_numbers SET numbered = numbered - interval '2 minutes'")
+        log._trimmer._round()
+        self.assertEqual([record.data for record in log.read(0)], ["one", ""])
+        log._trimmer.start()
+        self.assertIsNotNone(log._trimmer._thread)
+
+    def test_events_of_others_stay(self) -> None:
+        log = PostgresLog(self.postgres.url(prefix="q"))
+        self.addCleanup(log.close)
+        log.append("news", "one")
+        log._trimmer.drop_data_of_messages()
         self.assertEqual([record.data for record in log.read(0, channels=["news"])], ["one"])
 
 

@@ -326,6 +326,33 @@ print(json.dumps([published, hub.log.last_sequence() + 50]))
         )
         self.assertEqual(found[0], found[1])
 
+    def test_a_fork_while_a_thread_publishes_inside_a_transaction(self) -> None:
+        found = self.run_program(
+            """
+import threading
+from sse_threaded import Hub
+other = Hub(observers=hub._observers._observers)
+inside, forking = threading.Event(), threading.Event()
+
+def publish():
+    with hub.log.transaction() as transaction:
+        transaction.append("a", 1)
+        inside.set()
+        forking.wait()
+        other.publish("b", 1)
+
+thread = threading.Thread(target=publish)
+thread.start()
+inside.wait()
+threading.Timer(0.2, forking.set).start()
+in_child(lambda: None)
+thread.join()
+print(json.dumps([hub.log.last_sequence(), other.log.last_sequence()]))
+""",
+            temporary_directory(self),
+        )
+        self.assertEqual(found, [1, 1])
+
     def test_a_variable_that_comes_too_late_is_refused(self) -> None:
         variables = {VARIABLE: str(temporary_directory(self))}
         with mock.patch.dict(os.environ, variables), self.assertRaisesRegex(ValueError, "set it before"):

@@ -14,7 +14,9 @@ from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable
 from sse_threaded.fanout.attendance import Attendance, Moves
+from sse_threaded.fanout.presence_port import PresencePort
 from sse_threaded.log.retention import MESSAGES
+from sse_threaded.presence import gossip
 from sse_threaded.presence.times import PresenceTimes
 from sse_threaded.testing import EventStreamClient, LiveServer, request
 from tests.harness.warm_python import run_python
@@ -97,6 +99,54 @@ class PageTest(unittest.TestCase):
         bo.close()
         anna.wait_for("anna")
         self.assertEqual(anna.blocks[-1], {"channel": "room", "joined": [], "left": ["bo"], "count": 1})
+
+    def test_after_a_defect_pages_are_right_again(self) -> None:
+        hub = make_hub(self)
+        url = serve(self, hub)
+        anna, bo = Page(self, f"{url}/room?user=anna"), Page(self, f"{url}/room?user=bo")
+        for page in (anna, bo):
+            page.wait_for("anna", "bo")
+        real, failed = gossip._Session._notices, threading.Event()
+
+        def fail_once(session: gossip._Session, now: float) -> Any:
+            if failed.is_set():
+                return real(session, now)
+            failed.set()
+            raise RuntimeError("a defect")
+
+        quick = mock.patch.object(gossip, "_AFTER_DEFECT", 0.01)
+        with (
+            quick,
+            mock.patch.object(gossip._Session, "_notices", fail_once),
+            self.assertLogs("sse_threaded", "ERROR"),
+        ):
+            Page(self, f"{url}/room?user=cy")
+            self.assertTrue(failed.wait(10))
+            bo.close()
+            while True:  # its list may have been made before the defect, so only a whole one counts
+                block = anna.read()
+                if block.get("people") == ["anna", "cy"] or anna.people["room"] == {"anna", "cy"}:
+                    break
+
+    def test_a_use_at_the_idle_end_begins_a_session(self) -> None:
+        hub = make_hub(self, times=QUICK._replace(idle=0.2))
+        hub.presence("room")
+        entered, released = threading.Event(), threading.Event()
+
+        def is_shown(port: PresencePort) -> bool:
+            entered.set()
+            released.wait(10)
+            return False
+
+        with mock.patch.object(PresencePort, "is_shown", property(is_shown)):
+            self.assertTrue(entered.wait(10))  # between the look at the last use and the end of the session
+            opener = threading.Thread(target=hub._presence.start)
+            opener.start()
+            opener.join(0.2)
+            released.set()
+            opener.join(10)
+        url = serve(self, hub)
+        Page(self, f"{url}/room?user=anna").wait_for("anna")
 
     def test_the_position_of_a_client_does_not_move(self) -> None:
         hub = make_hub(self)
