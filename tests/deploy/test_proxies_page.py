@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import ssl
 import unittest
@@ -15,7 +16,7 @@ from tests.harness.certificate import certificate
 from tests.harness.curl_stream import CurlStream
 from tests.harness.django_project import page_block
 from tests.harness.server_program import ServerProgram
-from tests.support import enter, free_port, missing, temporary_directory, wait_until
+from tests.support import ROOT, enter, free_port, missing, temporary_directory, wait_until
 
 ONCE = True  # it says the same under every Python
 
@@ -168,6 +169,18 @@ class ApacheTest(ProxyCase):
         with CurlStream(f"{self.url}/events", self.chain) as stream:
             stream.wait_for_end()
             self.assertIn("http/2 503", stream.head)
+
+
+class NginxTest(unittest.TestCase):
+    def test_the_lines_of_the_page_are_in_the_file(self) -> None:
+        page = (ROOT / "docs" / "proxies.md").read_text(encoding="utf-8")
+        section = page.partition("## nginx\n")[2].partition("\n## ")[0]
+        lines = re.findall(r"^\| `(.+?;)` \|", section, re.MULTILINE)
+        self.assertEqual(len(lines), 5)
+        file = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
+        for line in lines:
+            with self.subTest(line):
+                self.assertIn(f" {line}\n", file)
 
 
 if __name__ == "__main__":
