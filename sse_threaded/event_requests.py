@@ -23,6 +23,7 @@ from .fanout.handover import ENVIRON_KEY
 from .fanout.observers import Observers, cause_of
 from .fanout.pace import Pace
 from .fanout.pump import Pump
+from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import PollSubscriber
 from .log import EventLog
 from .log.validation import RESERVED_PREFIX, validate_channel, validate_user
@@ -265,6 +266,7 @@ class EventRequests:
         else:
             if caller.blocks_connection:
                 self._warnings.warn_of_http2()
+            self._hub.begin_anew_if_needed()  # before its pump is asked for anything
             web = Request(environ, populate_request=False)  # the environ's request stays the app's
             subscriber = PollSubscriber(asked.channels, self._queue_size, caller.connection, has_heartbeats=False)
             subscriber.address = environ.get("REMOTE_ADDR")
@@ -274,7 +276,7 @@ class EventRequests:
             except Overloaded as error:
                 may_wait = False
                 self._observers.refuse(error)
-            with self._attending(asked):
+            with self._attending(asked, subscriber):
                 response = long_poll(
                     self._pump,
                     self._hub.log,
@@ -289,7 +291,7 @@ class EventRequests:
         return response
 
     @contextmanager
-    def _attending(self, asked: _Asked) -> Iterator[None]:
+    def _attending(self, asked: _Asked, subscriber: PollSubscriber) -> Iterator[None]:
         """Count the user of a long poll, until its answer. A poll that finds events is over before it waits."""
         if asked.options.presence is not True or asked.user is None:
             yield
@@ -301,4 +303,5 @@ class EventRequests:
         try:
             yield
         finally:
-            attendance.leave(asked.user, asked.channels)
+            was_removed = subscriber.end_reason is EndReason.DISCONNECTED
+            attendance.leave(asked.user, asked.channels, was_removed=was_removed)

@@ -654,6 +654,7 @@ export class Live extends EventTarget {
       const detail = `The URL of ${channels.length} channels is too long. Use fewer channels, or set longestUrl.`;
       this.#tell("refused", { status: 414, detail, channels: left });
     }
+    for (const channel of this.#people.keys()) if (!this.#asked.includes(channel)) this.#people.delete(channel);
     if (!this.#leads || !this.#asked.length) return; // a handler may have closed this Live
     if (!["live", "polling", "waiting", "reconnecting"].includes(this.#state)) this.#say("connecting");
     this.#connection = new AbortController();
@@ -716,7 +717,10 @@ export class Live extends EventTarget {
       if (!this.#tabs.has(tab) && !body.answers) this.#announce(true);
       this.#tabs.set(tab, body);
       this.#update(this.#state === "refused" && body.visible && !body.answers);
-      if (this.#leads && !body.answers) for (const one of this.#people) this.#send("people", one);
+      // After the notices that this tab has passed on already.
+      if (this.#leads && !body.answers) {
+        this.#later(() => this.#people.forEach((here, channel) => this.#send("people", { channel, here })));
+      }
       this.#beat();
     } else if (kind === "bye") {
       this.#tabs.delete(tab);
@@ -737,7 +741,7 @@ export class Live extends EventTarget {
   #take(kind, body) {
     if (kind === "refused") this.#drop(body);
     else if (kind === "notice") this.#later(() => this.#notice(body));
-    else if (kind === "people") this.#show(...body);
+    else if (kind === "people") this.#later(() => this.#show(body.channel, body.here));
     else if (kind === "span") this.#span(body);
     else {
       this.#seen = Math.max(this.#seen, body.seen);

@@ -105,6 +105,16 @@ class Attendance:
         if is_new:
             self.on_change()
 
+    def forget(self, user: str | None, channel: str | None) -> None:
+        """Note that a disconnection has removed people in all processes, also those that have just gone here.
+
+        :param user: ``None`` for all users.
+        :param channel: ``None`` for all channels.
+        """
+        with self._lock:
+            for pair in [each for each in self._went if channel in (None, each[0]) and user in (None, each[1])]:
+                del self._went[pair]
+
     @property
     def _is_settled(self) -> bool:
         return not (self._came or self._went or self._removed)

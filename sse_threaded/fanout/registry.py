@@ -102,7 +102,7 @@ class Registry:
         self._subscribers: dict[Subscriber, None] = {}  # a set of them would take twice the memory
         self._audiences = Audiences(log)
         self._owners = Owners(limits)
-        self._attendance = attendance or Attendance()
+        self._attendance = Attendance() if attendance is None else attendance
         self._timers = Timers()
         self._recent = RecentEvents(log, 0)
         self._is_shut = False
@@ -246,6 +246,7 @@ class Registry:
         with self._lock:
             now = time.monotonic()
             self._owners.note(disconnection)
+            self._attendance.forget(disconnection.user, disconnection.channel)
             user = disconnection.user
             for subscriber in tuple(self._subscribers) if user is None else self._owners.of_user(user):
                 if disconnection.ends(subscriber):

@@ -167,6 +167,7 @@ class Directory:
         :param user: ``None`` for all users.
         :param channel: ``None`` for all channels.
         """
+        self._trim_removals(now)
         self._removals.append((now, user, channel))
         for name in [channel] if channel is not None else self.channels():
             people, lingering = self._people.get(name, {}), self._lingering.get(name, {})
@@ -228,7 +229,10 @@ class Directory:
             del self._lingering[channel]
         return True
 
-    def _was_removed(self, channel: str, user: str, now: float) -> bool:
+    def _trim_removals(self, now: float) -> None:
         while self._removals and self._removals[0][0] < now - _RECENT:
             self._removals.popleft()
+
+    def _was_removed(self, channel: str, user: str, now: float) -> bool:
+        self._trim_removals(now)
         return any(who in (None, user) and where in (None, channel) for _, who, where in self._removals)

@@ -217,7 +217,8 @@ class _Session:
             return self._member.directory.count(channel)
 
     def _wait_until_synced(self) -> None:
-        is_synced = self._synced.wait(self._times.sync + _PATIENCE)
+        # While messages cannot be written, no thread of the server waits for long.
+        is_synced = self._synced.wait(_LEAST_FAREWELL if self._failures else self._times.sync + _PATIENCE)
         if self._is_closing:
             raise HubClosed("the hub is closed")
         if is_synced:

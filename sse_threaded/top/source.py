@@ -69,6 +69,8 @@ class PageSource:
     """
 
     def __init__(self, address: str, headers: Sequence[str] = ()) -> None:
+        if "@" in address.partition("://")[2].partition("/")[0]:
+            raise SourceError("give user and password by --header 'Authorization: Basic ...', not in the address")
         self.name = address.partition("?")[0]
         self._request = Request(f"{self.name.rstrip('/')}/streams", headers={"Accept": "application/json"})
         for field in headers:

@@ -210,6 +210,7 @@ class MistakesTest(unittest.TestCase):
         self.check("403: You may not see this page", page.url, "--header", "Token: hush", "--json")
         self.check("is not a debug page", other.url, "--json")
         self.check("cannot be reached", f"http://127.0.0.1:{free_port()}", "--json")
+        self.check("not in the address", "http://anna:hush@localhost:3000/debug", "--json")
         self.check("'Name: value'", other.url, "--header", "hush", "--json")
         self.check("is not an http:// or https:// address", "localhost:3000")
         self.check("--header belongs to", "--url", "memory://", "--header", "Token: hush")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import threading
 import time
 import unittest
@@ -189,6 +191,16 @@ class OverviewTest(unittest.TestCase):
         wait_until(lambda: hub.streams)
         (report,) = self.answers(1)
         self.assertEqual([(row.kind, row.address) for row in report.rows], [("poll", "192.0.2.7")])
+
+    def test_a_process_with_very_many_descriptors_can_ask(self) -> None:
+        self.open(self.hubs[0], "news")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < 2000:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (2000, hard))
+            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            self.addCleanup(os.close, os.dup(0))
+        self.assertEqual(len(self.answers(1)), 1)
 
     def test_arguments(self) -> None:
         for most in (-1, LARGEST_MOST + 1, 1.5, None):

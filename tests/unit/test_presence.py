@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 import unittest
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from werkzeug.test import create_environ
 from werkzeug.wrappers import Request, Response
 
 from sse_threaded import HistoryGone, Hub, HubClosed, InvalidEvent, LogUnavailable
@@ -17,6 +19,7 @@ from sse_threaded.fanout.attendance import Attendance, Moves
 from sse_threaded.fanout.presence_port import PresencePort
 from sse_threaded.log.retention import MESSAGES
 from sse_threaded.presence import gossip
+from sse_threaded.presence.directory import Directory
 from sse_threaded.presence.times import PresenceTimes
 from sse_threaded.testing import EventStreamClient, LiveServer, request
 from tests.harness.warm_python import run_python
@@ -99,6 +102,30 @@ class PageTest(unittest.TestCase):
         bo.close()
         anna.wait_for("anna")
         self.assertEqual(anna.blocks[-1], {"channel": "room", "joined": [], "left": ["bo"], "count": 1})
+
+    def test_a_user_who_polls_is_listed_again_after_a_disconnection(self) -> None:
+        hub = make_hub(self)
+        stop = threading.Event()
+
+        def poll() -> None:
+            while not stop.is_set():
+                environ = create_environ("/", query_string="wait=0.1", headers={"Accept": "application/json"})
+                hub.stream({**environ, "wsgi.multithread": True}, "room", user="anna", presence=True).close()
+
+        poller = threading.Thread(target=poll)
+        poller.start()
+        self.addCleanup(poller.join)
+        self.addCleanup(stop.set)
+        wait_until(lambda: hub.presence("room") == ["anna"])
+        hub.disconnect(user="anna")
+        time.sleep(0.5)  # the disconnection is a moment ago, and polls go on
+        wait_until(lambda: hub.presence("room") == ["anna"])
+
+    def test_many_disconnections_leave_nothing_behind(self) -> None:
+        directory = Directory()
+        for number in range(1000):
+            directory.remove(f"user {number}", None, float(number))
+        self.assertLess(len(directory._removals), 10)
 
     def test_after_a_defect_pages_are_right_again(self) -> None:
         hub = make_hub(self)
