@@ -473,7 +473,7 @@ class TogetherTest(PageCase):
         page.wait("document.querySelector('[data-task-id=task-5]')")
         page.act("task-5", "move-right")  # its title is in labels and messages too
         # The page shows the move at once. A delete that overtook it would make its request a 404.
-        wait_until(lambda: len(self.app.hub.log.read(0)) == 2, message="the move")
+        wait_until(lambda: len(self.app.hub.log.read(0, channels=["board-1"])) == 2, message="the move")
         page.act("task-5", "delete")
         page.wait("document.querySelector('#notice .message')")
         self.assertIn(title[:30], page.text("#notice"))
