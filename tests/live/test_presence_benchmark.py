@@ -20,7 +20,8 @@ class PresenceBenchmarkTest(unittest.TestCase):
         self.assertIn("500 people come", rows[0][0])
 
     def test_a_deploy(self) -> None:
-        with mock.patch.multiple(deploy, _GROUP=10, _AFTER=0.5):
+        # A process that begins waits up to two seconds for the list of the other.
+        with mock.patch.multiple(deploy, _GROUP=10, _AFTER=2.5):
             for way in deploy.WAYS[:2]:
                 found = deploy.measure(way, sqlite_url(temporary_directory(self)), 30)
                 self.assertEqual(found.changes, 0)

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from ...errors import LogError
 from ...throttled_log import ThrottledLog
-from ..retention import MESSAGES, MESSAGES_SECONDS, Retention
+from ..retention import AS_OTHERS_KEEP, MESSAGES, MESSAGES_SECONDS, Retention
 from .client import PostgresClient
 from .statements import Statements
 
@@ -68,9 +68,9 @@ class Trimmer:
         self._last_dropped = 0
 
     def start(self) -> None:
-        """Start the thread unless it runs; any thread."""
+        """Start the thread unless it runs, or this process must not decide; any thread."""
         with self._lock:
-            if self._thread is None and not self._stop.is_set():
+            if self._thread is None and self._retention is not AS_OTHERS_KEEP and not self._stop.is_set():
                 thread = threading.Thread(target=self._run, name="sse_threaded trimmer", daemon=True)
                 with suppress(RuntimeError):  # the system has no more threads; another process trims
                     thread.start()
