@@ -68,6 +68,22 @@ def forget_dead() -> None:
     _remove_gauges(lambda pid: not _is_running(pid))
 
 
+def complete_files() -> list[str]:
+    """Return the paths of the files that have content. A process that was killed may have left an empty one.
+
+    :raises OSError: the directory cannot be read.
+    """
+    path = directory()
+    found = [] if path is None else [file.path for file in _files(path)]
+    return [str(file) for file in found if _size(file)]
+
+
+def _size(file: Path) -> int:
+    with suppress(FileNotFoundError):  # its process has ended since
+        return file.stat().st_size
+    return 0
+
+
 def _remove_gauges(has_ended: Callable[[int], bool]) -> None:
     path = directory()
     if path is None:

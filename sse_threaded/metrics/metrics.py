@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 from werkzeug.wrappers import Response
 
 from ..fanout.stream_state import EndReason
-from ..metrics_directory import VARIABLE, directory, forget_dead
+from ..metrics_directory import VARIABLE, complete_files, directory, forget_dead
 from ..observer import Cause, Ending, Kind, ObservedHub, Observer, Publication, Stream
 from ..protocol.problem import problem
 from ..protocol.request import HasEnviron
@@ -263,7 +264,7 @@ class Metrics(Observer):
         if self._is_shared:
             forget_dead()
             collector: Any = MultiProcessCollector  # it has no annotations
-            counted = collector(None).collect
+            counted: Callable[[], Iterable[Metric]] = partial(collector.merge, complete_files(), accumulate=True)
         else:
             counted = self._registry.collect
         registry = CollectorRegistry()

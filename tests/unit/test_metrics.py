@@ -278,6 +278,19 @@ print(json.dumps(scrape()))
         self.assertEqual(found['sse_threaded_streams_ended_total{kind="thread",reason="gone"}'], 0)
         self.assertEqual(found['sse_threaded_log_end{log="memory://"}'], 1)
 
+    def test_an_empty_file_of_a_killed_process_keeps_no_scrape_from_its_answer(self) -> None:
+        found = self.run_program(
+            """
+for kind in ("counter", "histogram", "gauge_livesum"):
+    open(f"{sys.argv[1]}/{kind}_999999999.db", "w").close()
+    open(f"{sys.argv[1]}/{kind}_{os.getppid()}.db", "w").close()
+hub.publish("a", 1)
+print(json.dumps(scrape()))
+""",
+            temporary_directory(self),
+        )
+        self.assertEqual(found["sse_threaded_events_published_total"], 1)
+
     def test_a_process_with_the_number_of_a_dead_one_has_no_stream(self) -> None:
         folder = temporary_directory(self)
         found = self.run_program(
