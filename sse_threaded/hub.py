@@ -42,6 +42,7 @@ from .overview.report import DEFAULT_MOST, ProcessReport
 from .presence.gossip import Presence
 from .presence.times import times_for
 from .protocol.event import FINISHED, JSONDefault
+from .protocol.json_body import EVENT_BODY_BYTES
 from .protocol.request import HasEnviron
 from .publisher.app import PublisherApp
 
@@ -60,9 +61,6 @@ LEASE = 900.0
 
 # Milliseconds.
 RETRY = 5000
-
-# Bytes of a body that the publisher takes: an event of the longest data in ASCII, and many usual ones.
-PUBLISHED_BYTES = 1024 * 1024 + 4096
 
 
 def _tickets(secret: Secret) -> Tickets:
@@ -258,7 +256,7 @@ class Hub:
         return self.publish(channel, {} if data is None else data, FINISHED, connection=connection)
 
     def publisher(
-        self, *, tokens: Mapping[str, str | Iterable[str]], max_bytes: int = PUBLISHED_BYTES
+        self, *, tokens: Mapping[str, str | Iterable[str]], max_bytes: int = EVENT_BODY_BYTES
     ) -> PublisherApp:
         """Return a WSGI app of one route that publishes what other programs send; mount it where you like.
 

@@ -17,7 +17,7 @@ from .fanout.stream_facts import stream_of
 from .fanout.stream_state import EndReason
 from .fanout.thread_subscriber import ThreadSubscriber
 from .log import EventLog, Page, Record
-from .observer import Cause, Ending
+from .observer import ANSWERED, Cause, Ending
 from .protocol.event import json_line
 from .protocol.problem import problem
 from .protocol.request import WantedEvents
@@ -28,9 +28,6 @@ _throttled = ThrottledLog(logging.getLogger(__name__))
 # Seconds. Proxies and browsers cut requests that stay silent for much longer.
 DEFAULT_WAIT = 25.0
 LONGEST_WAIT = 60.0
-
-# Why a poll ends that has its answer; see observer.Ending.
-_ANSWERED = "answered"
 
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
@@ -94,7 +91,7 @@ def long_poll(
                 pump.end_stream(subscriber)
         is_over = is_over or (cursor.finishes and pump.is_over(cursor))
         text = _body(cursor, page, wanted, is_over)
-        reason = ended_by or _ANSWERED
+        reason = ended_by or ANSWERED
         events, size = len(page), len(text)
     except LogError as error:
         return unanswered(error)

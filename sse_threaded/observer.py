@@ -45,6 +45,10 @@ __all__ = [
 ]
 
 
+# The reason of the end of a long poll that has its answer.
+ANSWERED = "answered"
+
+
 class Kind(str, enum.Enum):
     """The way in which a stream's bytes reach its client."""
 

@@ -20,7 +20,7 @@ from ..log import EventLog
 from ..log.validation import validate_channel
 from ..overview import ProcessReport, to_json
 from ..protocol.event import json_line
-from ..protocol.json_body import read_json
+from ..protocol.json_body import EVENT_BODY_BYTES, read_json
 from ..protocol.problem import problem
 from ..throttled_log import ThrottledLog
 from .events import after, newest, shown
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _log = logging.getLogger(__name__)
-
-# Bytes of a body: an event of the longest data in ASCII.
-_PUBLISHED_BYTES = 1024 * 1024 + 4096
 
 _FILES = {
     "": ("page.html", "text/html; charset=utf-8"),
@@ -177,7 +174,7 @@ class DebugApp:
         origin = request.headers.get("Origin")
         if origin is not None and origin.partition("://")[2] != request.host:
             return problem(403, "Pages of other sites may not publish here.")
-        body = read_json(request, _PUBLISHED_BYTES)
+        body = read_json(request, EVENT_BODY_BYTES)
         if not isinstance(body, dict) or not set(body) <= {"channel", "data", "event", "finish"}:
             raise BadRequest('The body must be an object: {"channel", "data"}, and "event" or "finish" if wanted.')
         if body.get("finish") is True:

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 
 from ..fanout.stream_state import EndReason
 from ..metrics_directory import VARIABLE, complete_files, directory, forget_dead
-from ..observer import Cause, Ending, Kind, ObservedHub, Observer, Publication, Stream
+from ..observer import ANSWERED, Cause, Ending, Kind, ObservedHub, Observer, Publication, Stream
 from ..protocol.problem import problem
 from ..protocol.request import HasEnviron
 from .process_lock import process_lock
@@ -32,8 +32,6 @@ _EVENTS = (0, 1, 5, 10, 50, 100, 500, 1000, 5000, 10_000)
 
 # The reasons of HistoryGone, which every engine gives.
 _RESETS = ("malformed", "epoch", "beyond", "expired")
-
-_ANSWERED = "answered"
 
 _ALONE = (
     "This server has several processes, and each counts for itself. Set PROMETHEUS_MULTIPROC_DIR to a directory "
@@ -94,7 +92,7 @@ class Metrics(Observer):
         # All series exist from the beginning, so that a rate sees the first event, too.
         self._open_now = {kind: open_now.labels(kind) for kind in Kind}
         self._opened = {kind: opened.labels(kind) for kind in Kind}
-        reasons = (*map(str, EndReason), _ANSWERED)
+        reasons = (*map(str, EndReason), ANSWERED)
         self._ended = {(kind, reason): ended.labels(kind, reason) for kind in Kind for reason in reasons}
         self._refused = {cause: refused.labels(cause) for cause in Cause}
         self._resets = {reason: resets.labels(reason) for reason in _RESETS}

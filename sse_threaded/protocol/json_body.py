@@ -9,6 +9,9 @@ from werkzeug.wrappers import Request
 
 _JSON = "application/json"
 
+# Bytes of a body with an event: an event of the longest data in ASCII, and many usual ones.
+EVENT_BODY_BYTES = 1024 * 1024 + 4096
+
 
 def read_json(request: Request, limit: int) -> object:
     """Read the JSON in the body (RFC 8259).
